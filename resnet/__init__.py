@@ -1,0 +1,24 @@
+"""Residual networks: describe one with NetSpec, build it, count what it costs."""
+
+from resnet.cost import Cost, cost
+from resnet.families import create_model, list_models, name_of, named
+from resnet.net import ResNet, build
+from resnet.spec import Downsample, Family, NetSpec, Shortcut, StrideOn, Unit, Version
+
+__all__ = [
+    "Cost",
+    "Downsample",
+    "Family",
+    "NetSpec",
+    "ResNet",
+    "Shortcut",
+    "StrideOn",
+    "Unit",
+    "Version",
+    "build",
+    "cost",
+    "create_model",
+    "list_models",
+    "name_of",
+    "named",
+]

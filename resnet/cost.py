@@ -1,0 +1,72 @@
+"""What a network costs, counted on built modules on the meta device: no memory is used, nothing is computed."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+
+from resnet.net import build
+from resnet.spec import NetSpec, valid_depths
+
+IMAGES = 2  # of the batch that is traced: normalisation in training needs more than one value a channel
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs."""
+
+    params: int  # trainable parameters
+    macs: int  # multiply-accumulates of convolutions and classifier for one image: the papers' "FLOPs"
+    activation_bytes: int  # kept for the backward pass of one image, float32
+
+
+def cost(spec: NetSpec, image_size: int | tuple[int, int] = 32) -> Cost:
+    """Parameters, multiply-accumulates and activation memory of a network for images of image_size pixels.
+
+    `image_size` is the side of a square or (height, width). Raises ValueError when it does not survive the strides.
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    spec.check_image(height, width)
+    rule, n = valid_depths(spec.unit), spec.units_per_stage
+    # every further n adds one and the same unit to each stage: two small networks tell what any depth costs
+    one, two = (count(spec.model_copy(update={"depth": rule.step * k + 2}), height, width) for k in (1, 2))
+    return Cost(
+        one.params + (n - 1) * (two.params - one.params),
+        one.macs + (n - 1) * (two.macs - one.macs),
+        one.activation_bytes + (n - 1) * (two.activation_bytes - one.activation_bytes),
+    )
+
+
+@lru_cache(maxsize=1024)
+def count(spec: NetSpec, height: int, width: int) -> Cost:
+    """The cost of a network, by building and tracing all of it: seconds for a thousand layers."""
+    with torch.device("meta"):
+        net = build(spec)
+        images = torch.empty(IMAGES, spec.in_channels, height, width)
+    macs, kept = _trace(net, images)
+    return Cost(sum(p.numel() for p in net.parameters()), macs, kept)
+
+
+def _trace(net: nn.Module, images: Tensor) -> tuple[int, int]:
+    """MACs of the layers that multiply, and bytes that autograd keeps; both for one image of the batch."""
+    macs = 0
+    kept: set[UntypedStorage] = set()  # a map that two layers need is kept once
+    held = {p.untyped_storage() for p in net.parameters()}
+
+    def multiply(layer: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal macs
+        weight = layer.get_parameter("weight")  # (n_out, ...): each output element is a sum over the rest
+        macs += output.numel() * weight[0].numel()
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.ndim > 1:  # one dimension: statistics of the batch, not maps
+            kept.add(tensor.untyped_storage())
+        return tensor
+
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(multiply)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(images)
+    return macs // len(images), sum(storage.nbytes() for storage in kept - held) // len(images)

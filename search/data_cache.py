@@ -1,0 +1,175 @@
+"""Prepared data on this machine's disk: built once under a lock, whole or not at all, checked before it is used.
+
+A preparation is a folder with `images.npy` and `labels.npy` (train, then validation), `test_images.npy`,
+`test_labels.npy` and `meta.json`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from search.data_plan import Arrangement, Part, arrange, planned
+from search.data_source import Pixels, Source, images_at_a_time
+from search.data_spec import DataSpec, PreparedInfo
+from search.errors import InputError
+
+FORMAT = 1  # of the folder; part of its name's digest
+ARRAYS = ("images.npy", "labels.npy", "test_images.npy", "test_labels.npy")
+
+
+def user_cache() -> Path:
+    """The user's cache folder by the XDG base directory specification."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def prepared_root() -> Path:
+    """Where all preparations of this user and their locks are."""
+    return user_cache() / "resnet-search" / "data"
+
+
+def folder_of(spec: DataSpec, source: Source) -> Path:
+    """Where the preparation of `source` lives; a changed raw file or option gives another folder."""
+    kind, _, path = spec.name.partition(":")
+    slug = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in Path(path).stem or kind)
+    key = json.dumps([FORMAT, identity(spec), source.shape, source.identity])
+    return prepared_root() / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def identity(spec: DataSpec) -> dict[str, Any]:
+    """What of `spec` decides on the arrays: all but the folder in which the raw files were found."""
+    return spec.model_dump(exclude={"dir"})
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock `path` of this machine; the system frees it when the holder dies.
+
+    Raises:
+        InputError: when the cache cannot be written (read-only, full).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
+            yield
+    except OSError as error:
+        raise InputError(
+            f"XDG_CACHE_HOME: prepared data cannot be written to {path.parent} ({error.strerror or error}); "
+            "point XDG_CACHE_HOME to a folder that is writable and has space."
+        ) from error
+
+
+def ensure(folder: Path, source: Source, spec: DataSpec) -> None:
+    """Make `folder` hold an undamaged preparation. The caller holds the folder's lock."""
+    if not _intact(folder):
+        _build(folder, source, spec)
+        if not _intact(folder):
+            raise InputError(f"data: {folder} reads back differently from what was written; check that disk.")
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The `meta.json` of a preparation."""
+    return json.loads((folder / "meta.json").read_text())
+
+
+def open_array(folder: Path, name: str) -> NDArray[Any]:
+    """One array of a preparation, memory-mapped copy-on-write: pages are shared between the processes that read them.
+
+    Raises:
+        InputError: when the file is gone or has another size than was written.
+    """
+    path = folder / name
+    if not path.exists() or path.stat().st_size != read_meta(folder)["files"][name]["bytes"]:
+        raise InputError(f"data: {path} is damaged; start the study again, which prepares it anew.")
+    return np.load(path, mmap_mode="c")
+
+
+def _build(folder: Path, source: Source, spec: DataSpec) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    damaged = folder.with_name(f"{folder.name}.damaged")
+    for left in (partial, damaged):  # of a process that was killed: the lock is ours, so nobody uses them
+        if left.exists():
+            shutil.rmtree(left)
+    partial.mkdir()
+    arrangement = arrange(spec, source.load(), len(source.classes))
+    _write(partial, "", source.shape, [arrangement.train, arrangement.validation])
+    _write(partial, "test_", source.shape, [arrangement.test])
+    files = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in ARRAYS}
+    info = _info(partial, source, spec, arrangement, [entry["sha256"] for entry in files.values()])
+    meta = {"spec": identity(spec), "info": info.model_dump(), "files": files}
+    (partial / "meta.json").write_text(json.dumps(meta, indent=1))
+    if folder.exists():
+        folder.rename(damaged)  # processes that have it mapped keep their pages
+    partial.rename(folder)
+    if damaged.exists():
+        shutil.rmtree(damaged)
+
+
+def _write(partial: Path, prefix: str, shape: tuple[int, int, int], parts: list[Part]) -> None:
+    n = sum(len(indices) for _, indices in parts)
+    step = images_at_a_time(shape)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
+    with (partial / f"{prefix}images.npy").open("wb") as file:  # not a memory map: a full disk must raise, not signal
+        np.lib.format.write_array_header_1_0(file, header)
+        for images, indices in parts:
+            for start in range(0, len(indices), step):
+                file.write(np.ascontiguousarray(images.read(indices[start : start + step])).data)
+    np.save(partial / f"{prefix}labels.npy", np.concatenate([images.labels[indices] for images, indices in parts]))
+
+
+def _info(
+    partial: Path, source: Source, spec: DataSpec, arrangement: Arrangement, checksums: list[str]
+) -> PreparedInfo:
+    sizes = {f"n_{split}": len(part[1]) for split, part in vars(arrangement).items()}
+    images = np.load(partial / "images.npy", mmap_mode="r")
+    mean, std = _statistics(images[: sizes["n_train"]])
+    digest = hashlib.sha256(json.dumps([*checksums, sizes]).encode()).hexdigest()
+    plan = planned(spec, source).model_dump()
+    return PreparedInfo(**{**plan, **sizes}, digest=digest, mean=mean, std=std)
+
+
+def _statistics(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of (n, H, W, C), on the scale 0..1, from exact histograms."""
+    channels = images.shape[-1]
+    histogram = np.zeros((channels, 256), np.int64)
+    step = images_at_a_time(images.shape[1:])
+    for start in range(0, len(images), step):
+        for channel in range(channels):
+            histogram[channel] += np.bincount(images[start : start + step, ..., channel].ravel(), minlength=256)
+    levels = np.arange(256) / 255
+    weights = histogram / histogram.sum(axis=1, keepdims=True)
+    mean = weights @ levels
+    variance = np.maximum(weights @ levels**2 - mean**2, 0)  # rounding can leave a constant channel just below 0
+    return tuple(mean.tolist()), tuple(np.maximum(np.sqrt(variance), 1 / 255).tolist())
+
+
+def _intact(folder: Path) -> bool:
+    """Whether every file has its size and checksum; the checksum only if a file changed since it was last right."""
+    try:
+        files = read_meta(folder)["files"]
+        stats = {name: (folder / name).stat() for name in ARRAYS}
+    except (FileNotFoundError, ValueError):  # a file is gone, or meta.json is no JSON
+        return False
+    if any(stats[name].st_size != files[name]["bytes"] for name in ARRAYS):
+        return False
+    stamp = json.dumps({name: stat.st_mtime_ns for name, stat in stats.items()})
+    verified = folder / "verified.json"
+    if verified.exists() and verified.read_text() == stamp:
+        return True
+    if any(_sha256(folder / name) != files[name]["sha256"] for name in ARRAYS):
+        return False
+    verified.write_text(stamp)
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

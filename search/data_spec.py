@@ -1,0 +1,72 @@
+"""What to train on, and what is known about it: the frozen descriptions that travel between processes."""
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+
+class DataSpec(BaseModel):
+    """A data set and how it is split.
+
+    Sizes of the splits are fractions, image sides are pixels. A value out of range raises pydantic's `ValidationError`
+    with one sentence; what needs a look at the disk is refused by `search.data.check`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "digits"  # digits | fashion-mnist | cifar10 | cifar100 | svhn | imagefolder:PATH | npz:PATH
+    dir: str | None = None  # raw files are looked for, and downloaded to, here; default: the user's cache, "datasets"
+    validation: float = 0.1  # fraction of the training images, where no validation split is shipped
+    test: float = 0.2  # fraction of all images, where no test split is shipped
+    seed: int = 0  # draws the validation split and `limit`; the test split is the same for every seed
+    image_size: int | None = None  # imagefolder only: side of the square images are resized and cropped to (32)
+    limit: int | None = None  # train on this many images only; validation and test stay whole
+
+    @field_validator("validation", "test")
+    @classmethod
+    def _fraction(cls, value: float, info: ValidationInfo) -> float:
+        if not 0 < value < 0.9:
+            raise ValueError(
+                f"data.{info.field_name} is {value}: give a fraction of the images above 0 and below 0.9, such as 0.1"
+            )
+        return value
+
+    @field_validator("seed")
+    @classmethod
+    def _not_negative(cls, value: int, info: ValidationInfo) -> int:
+        if value < 0:
+            raise ValueError(f"data.{info.field_name} is {value}: give 0 or a positive whole number")
+        return value
+
+    @field_validator("image_size", "limit")
+    @classmethod
+    def _positive(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value < 1:
+            raise ValueError(f"data.{info.field_name} is {value}: give 1 or more, or leave it out")
+        return value
+
+
+class DataInfo(BaseModel):
+    """What is known of a data set before it is prepared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    classes: tuple[str, ...]  # label k is the class named classes[k]
+    height: int  # pixels, as are width
+    width: int
+    channels: int
+    n_train: int  # numbers of images
+    n_validation: int
+    n_test: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one image."""
+        return self.height, self.width, self.channels
+
+
+class PreparedInfo(DataInfo):
+    """What is known of a data set once it is prepared."""
+
+    digest: str  # sha256 over the stored arrays and the indices of the split: equal digests, equal data
+    mean: tuple[float, ...]  # per channel, over the training split, pixels scaled to 0..1
+    std: tuple[float, ...]  # likewise, and at least one grey level, so that a constant channel can be divided by it

@@ -1,0 +1,191 @@
+"""A durable log of tracking events, written before any network is touched: one JSON object a line.
+
+Durability: `append` writes each event with a single `write`, so that a killed process loses nothing; what happens once
+a trial or a study is also forced to the disk before `append` returns. Epochs are forced by `sync`, which the sender
+calls before it sends: a power cut loses at most the epochs of the last second, and those are trained again anyway.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from search.records import TrialState
+
+
+class _Record(BaseModel):
+    """Metrics may be NaN or infinite: written as strings, since JSON has no number for them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    time_ms: int  # Unix time, milliseconds
+
+
+class Dataset(BaseModel):
+    """What a trial was trained on. `digest` has at most 36 characters, `source` says where the images came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    digest: str = Field(max_length=36)
+    source: str
+    profile: dict[str, Any] = {}
+
+
+class StudyStarted(_Record):
+    kind: Literal["study_started"] = "study_started"
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str] = {}
+    dataset: Dataset | None = None
+
+
+class TrialStarted(_Record):
+    kind: Literal["trial_started"] = "trial_started"
+    number: int
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str] = {}
+    trial_json: str | None = None
+    dataset: Dataset | None = None
+
+
+class EpochEnded(_Record):
+    kind: Literal["epoch"] = "epoch"
+    number: int
+    epoch: int  # from 1
+    metrics: dict[str, float]
+
+
+class TrialEnded(_Record):
+    kind: Literal["trial_ended"] = "trial_ended"
+    number: int
+    state: TrialState
+    reason: str | None = None
+    tags: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    artifacts: list[str] = []  # paths of files on the driver's machine
+
+
+class StudyEnded(_Record):
+    kind: Literal["study_ended"] = "study_ended"
+    state: Literal["complete", "interrupted", "failed"]
+    note: str  # Markdown
+    tags: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    artifacts: list[str] = []
+
+
+Event = StudyStarted | TrialStarted | EpochEnded | TrialEnded | StudyEnded
+_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far the log has been sent, and where to."""
+
+    offset: int = 0  # bytes of the log
+    store: str = ""  # the tracking server and experiment, without credentials
+    runs: dict[str, str] = field(default_factory=dict)  # search.key -> MLflow run id
+
+
+class Outbox:
+    """The log at `path` (`.../outbox.jsonl`) and, beside it, the cursor of what has been sent.
+
+    A last line torn by a crash is cut away on opening. Raises ValueError, naming the line, when any other line is not
+    an event; OSError when the disk does not take an event, in which case the log is left as it was.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._cursor_path = path.with_suffix(".cursor.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._lock = threading.Lock()
+        self._size = self._cut_torn_line()
+        self.cursor = self._read_cursor()
+        self._unsent = sum(1 for _ in self._lines(self.cursor.offset))
+
+    def append(self, event: Event) -> None:
+        """Add an event; on return it survives the death of this process, and all but epochs a power cut."""
+        line = event.model_dump_json().encode() + b"\n"
+        with self._lock:
+            try:
+                written = os.write(self._file, line)
+                if written < len(line):
+                    written += os.write(self._file, line[written:])  # a full disk raises here
+            except OSError:
+                os.ftruncate(self._file, self._size)  # else the next event would continue half a line
+                raise
+            self._size += written
+            self._unsent += 1
+        if not isinstance(event, EpochEnded):
+            self.sync()
+
+    def sync(self) -> None:
+        """Force everything appended so far to the disk."""
+        os.fdatasync(self._file)
+
+    def events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:
+        """Each event from byte `offset` on, with the offset of its end."""
+        for line, end in self._lines(offset):
+            try:
+                yield _EVENT.validate_json(line), end
+            except ValueError as error:
+                raise ValueError(f"{self.path}: the line that ends at byte {end} is not an event: {error}") from error
+
+    def commit(self, cursor: Cursor, events: int) -> None:
+        """Record that `events` more have been sent, up to the cursor's offset."""
+        partial = self._cursor_path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(cursor), indent=1), encoding="utf-8")
+        partial.replace(self._cursor_path)  # not forced to the disk: an older cursor only means sending again
+        with self._lock:
+            self.cursor = cursor
+            self._unsent -= events
+
+    def rewind(self, store: str) -> None:
+        """Have everything sent (again) to `store`."""
+        self.commit(Cursor(store=store), 0)
+        with self._lock:
+            self._unsent = sum(1 for _ in self._lines(0))
+
+    @property
+    def unsent(self) -> int:
+        """Number of events after the cursor."""
+        with self._lock:
+            return self._unsent
+
+    def close(self) -> None:
+        """Close the log; nothing can be appended afterwards."""
+        self.sync()
+        os.close(self._file)
+
+    def _lines(self, offset: int) -> Iterator[tuple[bytes, int]]:
+        with self.path.open("rb") as log:
+            log.seek(offset)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    return  # being written at this moment
+                offset += len(line)
+                yield line, offset
+
+    def _cut_torn_line(self) -> int:
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.ftruncate(self._file, whole)
+        return whole
+
+    def _read_cursor(self) -> Cursor:
+        if not self._cursor_path.exists():
+            return Cursor()
+        try:
+            cursor = Cursor(**json.loads(self._cursor_path.read_text(encoding="utf-8")))
+        except (json.JSONDecodeError, TypeError):
+            return Cursor()  # torn by a power cut: sending everything again changes nothing
+        return cursor if cursor.offset <= self._size else Cursor()

@@ -1,0 +1,178 @@
+"""The tracking of a study in MLflow, through a durable outbox and a thread that sends it: never in a trial's way.
+
+The study is the parent run, each trial a child. Metrics have the epoch as step. A run has the status FINISHED for
+complete, pruned and diverged trials (each an answer about a configuration; the tag `search.state` tells them apart)
+and FAILED for failed and infeasible ones, which were never trained; the tag `search.reason` says why. An interrupted
+study is KILLED.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from search.outbox import Dataset, EpochEnded, Event, Outbox, StudyEnded, StudyStarted, TrialEnded, TrialStarted
+from search.records import TrialState
+from search.tracking_client import without_credentials
+from search.tracking_sender import Sender, TrackingError
+from search.tracking_store import STUDY
+
+__all__ = ["Dataset", "Outbox", "Tracker", "TrackingError"]
+
+
+class Tracker:
+    """Records a study's events in `outbox`, which a thread sends to the MLflow experiment `experiment` at `uri`.
+
+    `study_key` identifies the study across starts and machines: its runs are found again by it. `artifact_root` is
+    where a new experiment keeps its artifacts; None leaves that to the server. Methods that record an event return
+    once it is in the outbox and raise OSError when the disk does not take it. Times are Unix milliseconds, default now.
+    It belongs to one process, the driver, and cannot be pickled.
+    """
+
+    def __init__(
+        self, outbox: Outbox, uri: str, experiment: str, study_key: str, artifact_root: str | None = None
+    ) -> None:
+        self._outbox = outbox
+        self._dataset: Dataset | None = None
+        self._epochs: set[tuple[int, int]] = set()  # (trial, epoch)
+        self._ended_at: dict[str, int] = {}  # an end without its time -> its time
+        for event, _ in outbox.events():
+            self._remember(event)
+        self._sender = Sender(outbox, uri, experiment, study_key, artifact_root)
+
+    def study_started(
+        self,
+        name: str,
+        params: Mapping[str, str],
+        tags: Mapping[str, str] | None = None,
+        dataset: Dataset | None = None,
+        time_ms: int | None = None,
+    ) -> None:
+        """At every start of the study, the first and each that continues it. Trials are logged with its data set."""
+        self._dataset = dataset
+        self._record(
+            StudyStarted(time_ms=_now(time_ms), name=name, params=_clean(params), tags=_clean(tags), dataset=dataset)
+        )
+
+    def trial_started(
+        self,
+        number: int,
+        name: str,
+        params: Mapping[str, str],
+        tags: Mapping[str, str] | None = None,
+        trial_json: str | None = None,
+        time_ms: int | None = None,
+    ) -> None:
+        """At each start of a trial; a trial that is continued keeps its run."""
+        self._record(
+            TrialStarted(
+                time_ms=_now(time_ms),
+                number=number,
+                name=name,
+                params=_clean(params),
+                tags=_clean(tags),
+                trial_json=trial_json,
+                dataset=self._dataset,
+            )
+        )
+
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float], time_ms: int | None = None) -> None:
+        """One epoch, counted from 1. An epoch recorded before, ahead of a crash, is not recorded again."""
+        if (number, epoch) not in self._epochs:
+            self._record(EpochEnded(time_ms=_now(time_ms), number=number, epoch=epoch, metrics=dict(metrics)))
+
+    def trial_ended(
+        self,
+        number: int,
+        state: TrialState,
+        reason: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        artifacts: tuple[Path, ...] = (),
+        time_ms: int | None = None,
+    ) -> None:
+        """The end of a trial, with what is measured once. The artifacts' files must exist until they are sent."""
+        event = TrialEnded(
+            time_ms=_now(time_ms),
+            number=number,
+            state=state,
+            reason=None if reason is None else without_credentials(reason),
+            tags=_clean(tags),
+            metrics=dict(metrics or {}),
+            artifacts=[str(path) for path in artifacts],
+        )
+        self._record(self._first_time(event))
+
+    def study_ended(
+        self,
+        note: str,
+        state: Literal["complete", "interrupted", "failed"] = "complete",
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        artifacts: tuple[Path, ...] = (),
+        time_ms: int | None = None,
+    ) -> None:
+        """The end of this start of the study, with the answer in Markdown."""
+        event = StudyEnded(
+            time_ms=_now(time_ms),
+            state=state,
+            note=without_credentials(note),
+            tags=_clean(tags),
+            metrics=dict(metrics or {}),
+            artifacts=[str(path) for path in artifacts],
+        )
+        self._record(self._first_time(event))
+
+    def run_ids(self) -> dict[int, str]:
+        """Trial number -> MLflow run id, of the trials whose start has been sent."""
+        return {int(name): run_id for name, run_id in list(self._sender.runs.items()) if name != STUDY}
+
+    def study_run_id(self) -> str | None:
+        """The parent run's id, once its start has been sent."""
+        return self._sender.runs.get(STUDY)
+
+    def experiment_id(self) -> str | None:
+        """The experiment's id, once the store has been reached."""
+        return self._sender.experiment_id
+
+    def trouble(self) -> str | None:
+        """Why nothing can be sent at the moment, in one line; None when all is well."""
+        return self._sender.trouble
+
+    def drain(self, timeout: float) -> int:
+        """Wait at most `timeout` seconds until everything is sent; the number of events that are not.
+
+        Raises TrackingError when sending has stopped for good.
+        """
+        return self._sender.drain(timeout)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Stop sending, after the call that is under way or `timeout` seconds. What is unsent stays in the outbox."""
+        self._sender.close(timeout)
+
+    def _record(self, event: Event) -> None:
+        self._outbox.append(event)
+        self._remember(event)
+        self._sender.notify()
+
+    def _remember(self, event: Event) -> None:
+        if isinstance(event, EpochEnded):
+            self._epochs.add((event.number, event.epoch))
+        elif isinstance(event, TrialEnded | StudyEnded):
+            self._ended_at.setdefault(_but_time(event), event.time_ms)
+
+    def _first_time(self, event: "TrialEnded | StudyEnded") -> "TrialEnded | StudyEnded":
+        """An end told again after a crash keeps its first time, so that its metrics are not logged twice."""
+        return event.model_copy(update={"time_ms": self._ended_at.get(_but_time(event), event.time_ms)})
+
+
+def _now(time_ms: int | None) -> int:
+    return time.time_ns() // 1_000_000 if time_ms is None else time_ms
+
+
+def _clean(values: Mapping[str, str] | None) -> dict[str, str]:
+    return {key: without_credentials(value) for key, value in (values or {}).items()}
+
+
+def _but_time(event: TrialEnded | StudyEnded) -> str:
+    return event.model_dump_json(exclude={"time_ms"})

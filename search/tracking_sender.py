@@ -1,0 +1,163 @@
+"""The thread that drains the outbox into MLflow, whatever the state of the store."""
+
+import threading
+import traceback
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from search.outbox import Cursor, Outbox
+from search.tracking_client import import_quietly, is_remote, is_transient, without_credentials
+from search.tracking_store import STUDY, RunWriter
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+
+EVENTS_AT_ONCE = 256
+GATHER_SECONDS = 1.0  # events that arrive within this time are sent together
+FIRST_PAUSE, LAST_PAUSE, HURRIED_PAUSE = 0.1, 10.0, 1.0  # seconds between attempts: doubled up to the last
+
+
+class TrackingError(RuntimeError):
+    """MLflow refused an event, or the sender has a fault: sending has stopped, all events are kept in the outbox."""
+
+
+class _Closed(Exception):  # noqa: N818 - not an error: how `close` ends a retry
+    pass
+
+
+class Sender:
+    """Sends `outbox` to the MLflow experiment `experiment` at `uri`, from a daemon thread started here.
+
+    The thread imports MLflow and prepares the store, which takes seconds: nobody waits for it. A store that is away is
+    tried again for as long as it takes; an event that it refuses ends the sending, and `drain` raises.
+    """
+
+    def __init__(self, outbox: Outbox, uri: str, experiment: str, study_key: str, artifact_root: str | None) -> None:
+        self.outbox = outbox
+        self.uri = uri
+        self.experiment = experiment
+        self.experiment_id: str | None = None  # known once the store has been reached
+        self.trouble: str | None = None  # why nothing can be sent at the moment, in one line
+        self.runs = dict(outbox.cursor.runs)  # "study" or trial number -> run id
+        self._study_key = study_key
+        self._artifact_root = artifact_root
+        self._changed = threading.Condition()  # guards the four below; notified of every change
+        self._news = self._hurry = self._closing = False
+        self._fault: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
+        self._thread.start()
+
+    def notify(self) -> None:
+        """Something has been appended to the outbox."""
+        with self._changed:
+            self._news = True
+            self._changed.notify_all()
+
+    def drain(self, timeout: float) -> int:
+        """Wait at most `timeout` seconds until everything is sent; the number of events that are not.
+
+        Raises TrackingError when sending has stopped for good.
+        """
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._fault or not self.outbox.unsent, timeout)
+            self._hurry = False
+        if self._fault:
+            reason = without_credentials(f"{type(self._fault).__name__}: {self._fault}")
+            error = TrackingError(f"MLflow tracking stopped with {self.outbox.unsent} events unsent: {reason}")
+            error.add_note(without_credentials("".join(traceback.format_exception(self._fault))))
+            raise error
+        return self.outbox.unsent
+
+    def close(self, timeout: float) -> None:
+        """Stop after the call that is under way, or after `timeout` seconds. What is unsent stays in the outbox."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            writer = self._connect()
+            while not self._closing:
+                self._send_pending(writer)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._news or self._closing)
+                    self._changed.wait_for(lambda: self._hurry or self._closing, GATHER_SECONDS)
+                    self._news = False
+        except _Closed:
+            return
+        except Exception as error:  # kept for `drain` to raise: a thread has nobody else to tell
+            with self._changed:
+                self._fault = error
+                self._changed.notify_all()
+
+    def _connect(self) -> RunWriter:
+        client_type = import_quietly()
+        client = self._attempt(lambda: client_type(self.uri))
+        experiment_id = self._attempt(lambda: self._find_or_create_experiment(client))
+        self.experiment_id = experiment_id
+        store = f"{without_credentials(self.uri)} {self.experiment}"
+        if self.outbox.cursor.store != store:
+            self._start_over(store)
+        writer = RunWriter(client, experiment_id, self._study_key, self.runs, self._attempt)
+        if STUDY in self.runs and writer.study_run_is_gone():
+            self._start_over(store)
+        return writer
+
+    def _start_over(self, store: str) -> None:
+        self.runs.clear()
+        self.outbox.rewind(store)
+
+    def _find_or_create_experiment(self, client: "MlflowClient") -> str:
+        from mlflow.exceptions import MlflowException
+
+        root = None if self._artifact_root is None else Path(self._artifact_root).absolute().as_uri()
+        found = client.get_experiment_by_name(self.experiment)
+        if found is not None:
+            return found.experiment_id
+        try:
+            return client.create_experiment(self.experiment, root)
+        except MlflowException as error:
+            found = client.get_experiment_by_name(self.experiment)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
+        return found.experiment_id  # another study was first
+
+    def _send_pending(self, writer: RunWriter) -> None:
+        while pending := list(islice(self.outbox.events(self.outbox.cursor.offset), EVENTS_AT_ONCE)):
+            self.outbox.sync()
+            writer.write([event for event, _ in pending])
+            cursor = Cursor(pending[-1][1], self.outbox.cursor.store, dict(self.runs))
+            with self._changed:
+                self.outbox.commit(cursor, len(pending))
+                self._changed.notify_all()
+
+    def _attempt(self, call: Callable[[], T]) -> T:
+        """`call`'s result, tried again with growing pauses while the store is away."""
+        pause = FIRST_PAUSE
+        while not self._closing:
+            try:
+                result = call()
+            except Exception as error:
+                if not is_transient(error, is_remote(self.uri)):
+                    raise
+                self.trouble = without_credentials(" ".join(str(error).split()))
+            else:
+                self.trouble = None
+                return result
+            self._pause(pause)
+            pause = min(pause * 2, LAST_PAUSE)
+        raise _Closed
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            hurry = self._hurry
+            # a drain that begins during a long pause ends it
+            wake = lambda: self._closing or self._hurry > hurry  # noqa: E731
+            self._changed.wait_for(wake, min(seconds, HURRIED_PAUSE) if hurry else seconds)

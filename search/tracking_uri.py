@@ -1,0 +1,165 @@
+"""Where tracking goes: the store of a plain run, the check that a store can be used, and how to look at it."""
+
+import json
+import os
+import shlex
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from search.errors import InputError
+from search.tracking_client import import_quietly, is_remote, without_credentials
+
+ANSWER_SECONDS = 4  # how long a store may take to answer the first question
+_SQLITE = "sqlite:///"
+_DATABASES = ("postgresql", "mysql", "mssql")
+_CONNECTION_FAULTS = {
+    "timed out": (f"did not answer within {ANSWER_SECONDS} seconds",),
+    "timeout": (f"did not answer within {ANSWER_SECONDS} seconds",),
+    "Connection refused": ("does not answer: no server listens there",),
+    "resolve": ("does not answer: the name of its machine is unknown",),
+    "CERTIFICATE_VERIFY_FAILED": (
+        "has a certificate that is not trusted",
+        "set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificate of its authority",
+    ),
+    "SSL": ("does not speak TLS", "begin the address with http://"),
+    "error responses": ("answers, but only with server errors",),
+}
+_REMEDY = "correct --tracking-uri (or MLFLOW_TRACKING_URI), or leave it out to keep runs in a file below --output"
+
+
+def default_uri(output: Path) -> str:
+    """The SQLite file that holds all studies below `output`."""
+    return f"{_SQLITE}{output.absolute() / 'mlflow.db'}"
+
+
+def artifact_root(uri: str, output: Path) -> str | None:
+    """Where a new experiment keeps its files: below `output`, or None when a tracking server decides."""
+    return None if is_remote(uri) else str(output.absolute() / "mlartifacts")
+
+
+def check_reachable(uri: str, experiment: str) -> None:
+    """Ask the store at `uri` for `experiment`, which need not exist.
+
+    Raises InputError, after about five seconds at most, when the store does not answer, is none, or refuses us.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme == "sqlite":
+        _check_sqlite(uri)
+    elif is_remote(uri):
+        _check_server(uri, experiment)
+    elif scheme.partition("+")[0] in _DATABASES:
+        _check_database(uri)
+    else:
+        known = "http://, https://, sqlite:///, postgresql:// or mysql://"
+        raise _refusal(uri, f"is not an address of an MLflow store, which begins with {known}")
+
+
+def ui_command(uri: str, root: str | None) -> str:
+    """The shell command that opens MLflow's pages on a database, for this machine only, at 127.0.0.1:5000."""
+    options = ["--backend-store-uri", uri, *([] if root is None else ["--artifacts-destination", root])]
+    command = [sys.executable, "-m", "mlflow", "ui", *options, "--host", "127.0.0.1", "--port", "5000"]
+    return f"MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true {shlex.join(command)}"
+
+
+def runs_url(base: str, experiment_id: str, study: str) -> str:
+    """The page with the table of a study's trials, on the server at `base`."""
+    condition = f"tags.`search.kind` = 'trial' AND tags.`search.study` = '{study}'"
+    return f"{without_credentials(base).rstrip('/')}/#/experiments/{experiment_id}/runs?searchFilter={quote(condition)}"
+
+
+def compare_url(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """The page that compares runs: parallel coordinates, scatter and contour plots, params and metrics side by side."""
+    runs, experiments = quote(json.dumps(list(run_ids))), quote(json.dumps([experiment_id]))
+    return f"{without_credentials(base).rstrip('/')}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+
+def _refusal(uri: str, fault: str, remedy: str = _REMEDY) -> InputError:
+    return InputError(f"tracking URI {without_credentials(uri)!r} {without_credentials(fault)}; {remedy}.")
+
+
+def _check_sqlite(uri: str) -> None:
+    path = Path(uri.removeprefix(_SQLITE).partition("?")[0])
+    if not uri.startswith(_SQLITE) or path.name in {"", ":memory:"}:
+        raise _refusal(uri, "names no file", f"write {_SQLITE} and a path")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=ANSWER_SECONDS, isolation_level=None)) as database:
+            database.execute("PRAGMA schema_version")  # reads the file's header
+            database.execute("BEGIN IMMEDIATE")  # takes the right to write
+            database.execute("ROLLBACK")
+    except (OSError, sqlite3.Error) as error:
+        raise _refusal(uri, f"cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _check_server(uri: str, experiment: str) -> None:
+    client_type = import_quietly()
+    from mlflow.exceptions import MlflowException
+
+    with _timeout(ANSWER_SECONDS):
+        try:
+            found = client_type(uri).get_experiment_by_name(experiment)
+        except MlflowException as error:
+            raise _refusal(uri, *_server_fault(error)) from error
+    if found is not None and found.name != experiment:
+        raise _refusal(uri, "answers, but not as an MLflow server")
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise InputError(
+            f"MLflow experiment {experiment!r} has been deleted on {without_credentials(uri)}; restore it there, or "
+            f"name another with MLFLOW_EXPERIMENT_NAME."
+        )
+
+
+def _server_fault(error: Exception) -> tuple[str, ...]:
+    """What is wrong with a server that answered with `error`, and the remedy where it is a special one."""
+    text = " ".join(str(error).split())
+    if isinstance(error.__context__, OSError):  # of the connection, which MLflow reports by text alone
+        return next((fault for sign, fault in _CONNECTION_FAULTS.items() if sign in text), ("cannot be reached",))
+    match getattr(error, "error_code", ""):
+        case "UNAUTHENTICATED" | "CUSTOMER_UNAUTHORIZED":
+            return ("wants a name and a password", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        case "PERMISSION_DENIED":
+            answer = text.rpartition("Response body: ")[2].strip("'")[:100]
+            return (f"refuses us ({answer})", "ask its owner for access, or correct the name and password")
+    return ("answers, but not as an MLflow server",)
+
+
+def _check_database(uri: str) -> None:
+    """Connect to a database server; from a thread, since drivers have no common way to limit the time."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    outcome: list[Exception | None] = []
+
+    def connect() -> None:
+        try:
+            create_engine(uri).connect().close()
+            outcome.append(None)
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if not outcome:
+        raise _refusal(uri, f"did not answer within {ANSWER_SECONDS} seconds")
+    if isinstance(outcome[0], ImportError):
+        raise _refusal(uri, f"needs a database driver ({outcome[0]})", "install it, or use another store")
+    if outcome[0] is not None:
+        raise _refusal(uri, f"cannot be opened: {' '.join(str(outcome[0]).split())[:200]}")
+
+
+@contextmanager
+def _timeout(seconds: int) -> Iterator[None]:
+    """MLflow's time-out for one request, which it reads from the environment at each."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    before = os.environ[name]
+    os.environ[name] = str(seconds)
+    try:
+        yield
+    finally:
+        os.environ[name] = before

@@ -1,0 +1,174 @@
+"""How far a study is: a live table on a terminal, plain lines everywhere else."""
+
+from collections.abc import Sequence
+from time import monotonic
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search import report_facts as facts
+from search import report_words as words
+from search.records import TrialRecord, TrialState
+
+RENDERS_PER_SECOND = 4
+RUNNING_ROWS = 8  # more running trials are counted, not listed
+
+
+class Progress:
+    """Shows snapshots of a study's trials; as a context it owns the terminal's last lines.
+
+    On an interactive terminal: a table redrawn at most four times a second, whatever the rate of `update`. Elsewhere
+    (a file, a pipe, TERM=dumb): one line for each trial that ends, without control codes; trials that had ended
+    before the first `update` are summed up in one line, so call it once at the start of a continued study.
+    """
+
+    def __init__(self, console: Console, name: str, total: int, epochs: int) -> None:
+        """`total` is the number of trials asked for, `epochs` the epochs of a complete trial."""
+        self._console, self._name, self._total, self._epochs = console, name, total, epochs
+        self._trials: Sequence[TrialRecord] = ()
+        self._told: set[int] | None = None
+        self._start = monotonic()
+        self._live = (
+            Live(
+                console=console,
+                get_renderable=self._screen,
+                refresh_per_second=RENDERS_PER_SECOND,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            if console.is_interactive
+            else None
+        )
+
+    def __enter__(self) -> "Progress":
+        self._start = monotonic()
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, trials: Sequence[TrialRecord]) -> None:
+        """Shows this snapshot: every trial of the study so far, the running ones included."""
+        self._trials = tuple(trials)
+        if self._live is None:
+            self._tell()
+
+    def _tell(self) -> None:
+        ended = [trial for trial in self._trials if trial.state is not TrialState.RUNNING]
+        if self._told is None:
+            self._told = {trial.number for trial in ended}
+            if ended:
+                self._line(f"{self._name}: {len(ended)} of {self._total} trials are done{self._best_so_far()}")
+            return
+        known = [trial for trial in ended if trial.number in self._told]
+        for trial in ended:
+            if trial.number not in self._told:
+                known.append(trial)
+                self._told.add(trial.number)
+                self._line(self._ended(trial, len(known), new_best=facts.best(known) is trial))
+
+    def _ended(self, trial: TrialRecord, done: int, new_best: bool) -> str:
+        error = facts.measured(trial)
+        result = "" if error is None else f", {words.percent(error)}"
+        reason = f" ({trial.reason})" if trial.reason else ""
+        return (
+            f"[{done}/{self._total}] trial {trial.number} {trial.state.value} after"
+            f" {words.plural(trial.epochs, 'epoch')}{result}: {words.configuration(trial.params, self._paths())}"
+            f"{reason}{' - new best' if new_best else ''}"
+        )
+
+    def _line(self, text: str) -> None:
+        self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
+
+    def _best_so_far(self) -> str:
+        chosen = facts.best(self._trials)
+        if chosen is None:
+            return ""
+        error = words.percent(facts.measured(chosen))
+        return f", best so far {error}: {words.configuration(chosen.params, self._paths())} (trial {chosen.number})"
+
+    def _paths(self) -> list[str]:
+        """Parameters with more than one value so far; defaults that never vary are noise in a line."""
+        seen: dict[str, set[str]] = {}
+        for trial in self._trials:
+            for path, value in trial.params.items():
+                seen.setdefault(path, set()).add(repr(value))
+        return [path for path, values in seen.items() if len(values) > 1]
+
+    def _screen(self) -> RenderableType:
+        return screen(self._name, self._total, self._epochs, self._trials, monotonic() - self._start, self._paths())
+
+
+def remaining(trials: Sequence[TrialRecord], total: int) -> float | None:
+    """Seconds until `total` trials have ended; None before the first one has.
+
+    The mean time of the ended trials (stopped ones included, as more will be) for each trial to come, the rest of it
+    for each that runs, shared by as many as run now.
+    """
+    times = [trial.seconds for trial in trials if trial.state is not TrialState.RUNNING and trial.seconds is not None]
+    if not times:
+        return None
+    mean = sum(times) / len(times)
+    running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    to_come = max(0, total - len(trials))
+    left = to_come * mean + sum(max(0.0, mean - (trial.seconds or 0.0)) for trial in running)
+    return left / max(1, len(running))
+
+
+def screen(
+    name: str, total: int, epochs: int, trials: Sequence[TrialRecord], elapsed: float, paths: Sequence[str]
+) -> RenderableType:
+    """The live display for one snapshot; `elapsed` in seconds, `paths` the parameters named beside a trial."""
+    found = facts.counts(trials)
+    running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    done = len(trials) - len(running)
+    parts = [f"{done} of {total} trials", f"{len(running)} running", f"{found['pruned']} stopped early"]
+    parts += [f"{found[state]} {state}" for state in ("failed", "infeasible", "diverged") if found[state]]
+    left = remaining(trials, total)
+    time = f"{words.duration(elapsed)} elapsed" + ("" if left is None else f", about {words.duration(left)} left")
+    head = Table.grid(expand=True)
+    head.add_column(no_wrap=True)
+    head.add_column(justify="right", no_wrap=True)
+    head.add_row(Text(name, style="bold"), Text(time, style="dim"))
+    bar = Table.grid(expand=True)
+    bar.add_row(ProgressBar(total=max(total, 1), completed=done, complete_style="cyan"))
+    lines = [head, bar, Text(" · ".join(parts), style="dim"), _best_line(trials, paths)]
+    return Group(*lines, _table(running, epochs, paths)) if running else Group(*lines)
+
+
+def _best_line(trials: Sequence[TrialRecord], paths: Sequence[str]) -> Text:
+    chosen = facts.best(trials)
+    if chosen is None:
+        return Text("no result yet", style="dim")
+    line = Text("best so far ", no_wrap=True, overflow="ellipsis")
+    line.append(words.percent(facts.measured(chosen)), style="bold green")
+    early = "" if chosen.state is TrialState.COMPLETE else f" after {words.plural(chosen.epochs, 'epoch')}"
+    return line.append(f"{early}  trial {chosen.number}: {words.configuration(chosen.params, paths)}")
+
+
+def _table(running: Sequence[TrialRecord], epochs: int, paths: Sequence[str]) -> RenderableType:
+    table = Table(box=None, expand=True, padding=(0, 1), header_style="dim")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("running", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("epoch", justify="right", no_wrap=True)
+    table.add_column("error", justify="right", no_wrap=True)
+    for trial in running[:RUNNING_ROWS]:
+        error = facts.measured(trial)
+        table.add_row(
+            str(trial.number),
+            Text(words.configuration(trial.params, paths)),
+            f"{trial.epochs}/{epochs}",
+            "" if error is None else words.percent(error),
+        )
+    if len(running) > RUNNING_ROWS:
+        table.add_row("", f"and {len(running) - RUNNING_ROWS} more", "", "")
+    return table

@@ -1,0 +1,79 @@
+"""report.json: the whole study as strict JSON (docs/report.md describes every key)."""
+
+import json
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any
+
+from search import report_facts as facts
+from search.records import StudySummary, TrialRecord
+
+SCHEMA_VERSION = 1
+
+
+def document(summary: StudySummary, trials: Sequence[TrialRecord], importance: dict[str, float]) -> dict[str, Any]:
+    """The content of report.json; trials by number, NaN and infinite values as None."""
+    chosen = facts.best(trials)
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "study": summary.name,
+        "description": summary.description,
+        "counts": facts.counts(trials),
+        "best": None if chosen is None else _trial(chosen),
+        "trials": [_trial(trial) for trial in sorted(trials, key=lambda trial: trial.number)],
+        "importance": importance,
+        "data": summary.data,
+        "space": summary.space,
+        "settings": {
+            "epochs": summary.epochs,
+            "first_rung": summary.first_rung,
+            "trials": summary.trials,
+            "sampler": summary.sampler,
+            "scheduler": summary.scheduler,
+            "seed": summary.seed,
+        },
+        "elapsed_seconds": summary.elapsed_seconds,
+        "stopped": summary.stopped,
+        "hardware": summary.hardware,
+        "versions": summary.versions,
+    }
+    return {key: _finite(value) for key, value in content.items()}
+
+
+def text(content: dict[str, Any]) -> str:
+    """Strict JSON of `document`.
+
+    Raises:
+        TypeError: a value is no JSON type.
+    """
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _trial(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "state": trial.state.value,
+        "params": trial.params,
+        "epochs": trial.epochs,
+        "val_error": trial.val_error,
+        "best_val_error": facts.lowest(trial),
+        "params_count": trial.params_count,
+        "macs": trial.macs,
+        "seconds": trial.seconds,
+        "reason": trial.reason,
+        "mlflow_run_id": trial.mlflow_run_id,
+        "curve": [[epoch, trial.curve[epoch]] for epoch in sorted(trial.curve)],
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: both become null, however deep."""
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+        case _:
+            return value

@@ -1,0 +1,215 @@
+"""The report's figures as plain Plotly JSON; colours are `@names` that the page replaces by its light or dark ones."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from search import report_facts as facts
+from search import report_words as words
+from search.records import StudySummary, TrialRecord, TrialState
+from search.report_text import validation_images
+
+Figure = dict[str, Any]
+DECADE = 10  # positive values that span more than this factor are drawn on a logarithmic axis
+MAX_CATEGORIES = 8  # up to so many values of a parameter can be compared side by side
+MAX_EFFECTS = 6
+
+
+def label(summary: StudySummary, trial: TrialRecord) -> str:
+    """Hover text of a trial; user's strings are escaped, as Plotly reads tags."""
+    error = words.percent(facts.measured(trial), validation_images(summary))
+    head = f"<b>trial {trial.number}</b> · {escape(words.network(trial.params))}"
+    return f"{head}<br>{error} after {words.plural(trial.epochs, 'epoch')} · {trial.state.value}"
+
+
+def scale(values: Sequence[float]) -> str:
+    """`log` where positive values span more than a decade, else `linear`."""
+    return "log" if values and min(values) > 0 and max(values) > DECADE * min(values) else "linear"
+
+
+def error_axis(errors: Sequence[float], title: str) -> dict[str, Any]:
+    """A y axis in percent."""
+    if scale(errors) == "linear":
+        return {"title": {"text": title}, "rangemode": "tozero", "ticksuffix": " %"}
+    ticks = [digit * 10.0**power for power in range(-3, 2) for digit in (1, 2, 5)] + [100.0]
+    return {"title": {"text": title}, "type": "log", "tickvals": ticks, "ticktext": [f"{tick:g} %" for tick in ticks]}
+
+
+def joined(
+    trials: Sequence[TrialRecord], points: Callable[[TrialRecord], list[tuple[float, float, str]]]
+) -> dict[str, list[Any]]:
+    """One trace of many lines: each trial's points (x, y, hover text), a gap after each trial."""
+    trace: dict[str, list[Any]] = {"x": [], "y": [], "text": [], "customdata": []}
+    for trial in trials:
+        for x, y, text in points(trial):
+            for key, value in zip(trace, (x, y, text, trial.number), strict=True):
+                trace[key].append(value)
+        for column in trace.values():
+            column.append(None)
+    return trace
+
+
+def curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure | None:
+    """Validation error by epoch, every trial that ended one; the best one on top."""
+    with_curve = [trial for trial in trials if facts.lowest(trial) is not None]
+    if not with_curve:
+        return None
+    chosen = facts.best(trials)
+    images = validation_images(summary)
+
+    def points(trial: TrialRecord) -> list[tuple[float, float, str]]:
+        name = label(summary, trial)
+        line = sorted(facts.finite_curve(trial).items())
+        return [(epoch, y, f"{name}<br>epoch {epoch}: {words.percent(y, images)}") for epoch, y in line]
+
+    groups = [
+        ("stopped early", [TrialState.PRUNED], "@faint", 1.2),
+        ("failed or diverged", [TrialState.FAILED, TrialState.DIVERGED, TrialState.INFEASIBLE], "@bad", 1.2),
+        ("running", [TrialState.RUNNING], "@muted", 1.2),
+        ("complete", [TrialState.COMPLETE], "@line", 1.6),
+    ]
+    traces: list[dict[str, Any]] = []
+    for name, states, colour, width in groups:
+        members = [t for t in with_curve if t.state in states and t is not chosen]
+        if members:
+            traces.append(line_trace(name, joined(members, points), colour, width))
+    if chosen is not None:
+        traces.append(line_trace(f"best: trial {chosen.number}", joined([chosen], points), "@accent", 3))
+    errors = [error for trial in with_curve for error in facts.finite_curve(trial).values()]
+    layout = {
+        "xaxis": {"title": {"text": "epoch"}, "range": [0.5, summary.epochs + 0.5], "tickformat": "d"},
+        "yaxis": error_axis(errors, "validation error"),
+        "height": 420,
+    }
+    return {"data": [*traces, focus()], "layout": layout}
+
+
+def line_trace(name: str, points: dict[str, list[Any]], colour: str, width: float) -> dict[str, Any]:
+    """A trace of lines with small markers, so that a trial of one epoch is seen too."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": name,
+        **points,
+        "line": {"color": colour, "width": width},
+        "marker": {"color": colour, "size": width + 2.5},
+        "hovertemplate": "%{text}<extra></extra>",
+        "connectgaps": False,
+    }
+
+
+def focus() -> dict[str, Any]:
+    """An empty trace that the page fills with the trial under the pointer."""
+    trace = line_trace("focus", {"x": [], "y": []}, "@ink", 2.5)
+    return {**trace, "showlegend": False, "hoverinfo": "skip", "hovertemplate": None}
+
+
+def effect_paths(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
+    """Parameters of few enough values to compare, those the study asks about first."""
+    compared = [trial for trial, _ in facts.at_epoch(trials, summary.first_rung)]
+    varied = words.varied(summary, compared)
+    order = [*(path for path in words.ASKED if path in varied), *(path for path in varied if path not in words.ASKED)]
+    return [path for path in order if _comparable(facts.effect(compared, path, summary.first_rung))][:MAX_EFFECTS]
+
+
+def _comparable(groups: dict[str, list[tuple[TrialRecord, float]]]) -> bool:
+    """Few values, and most of them seen more than once: a median of one trial compares nothing."""
+    return len(groups) <= MAX_CATEGORIES and 2 * sum(len(members) > 1 for members in groups.values()) > len(groups)
+
+
+def effect(summary: StudySummary, trials: Sequence[TrialRecord], path: str) -> Figure:
+    """Errors at the first rung by value of one parameter: each trial a dot, the median a bar."""
+    groups = facts.effect(trials, path, summary.first_rung)
+    images = validation_images(summary)
+    dots: dict[str, list[Any]] = {"x": [], "y": [], "text": [], "customdata": []}
+    medians: dict[str, list[Any]] = {"x": [], "y": []}
+    for index, members in enumerate(groups.values()):
+        by_error = sorted(members, key=lambda pair: pair[1])
+        for place, (trial, error) in enumerate(by_error):
+            dots["x"].append(index + 0.11 * (place % 5 - 2))  # dots of equal error stand side by side
+            dots["y"].append(error)
+            dots["text"].append(
+                f"{label(summary, trial)}<br>at epoch {summary.first_rung}: {words.percent(error, images)}"
+            )
+            dots["customdata"].append(trial.number)
+        medians["x"] += [index - 0.32, index + 0.32, None]
+        medians["y"] += [facts.middle([error for _, error in members])] * 2 + [None]
+    ticks = [f"{escape(value).replace('_', '_<br>')}<br><i>n = {len(members)}</i>" for value, members in groups.items()]
+    dot = {"type": "scatter", "mode": "markers", "name": "trial", **dots, "hovertemplate": "%{text}<extra></extra>"}
+    bar = {"type": "scatter", "mode": "lines", "name": "median", **medians, "hoverinfo": "skip"}
+    x_axis = {"tickvals": list(range(len(groups))), "ticktext": ticks, "range": [-0.6, len(groups) - 0.4]}
+    return {
+        "data": [
+            {**dot, "marker": {"color": "@line", "size": 7, "opacity": 0.75}},
+            {**bar, "line": {"color": "@accent", "width": 3}},
+        ],
+        "layout": {
+            "title": {"text": f"<b>{escape(words.headings([path])[path])}</b>", "font": {"size": 14}},
+            "xaxis": {**x_axis, "showgrid": False, "tickangle": 0},
+            "yaxis": error_axis(dots["y"], f"error at epoch {summary.first_rung}"),
+            "height": 320,
+            "showlegend": False,
+        },
+    }
+
+
+def importances(importance: dict[str, float]) -> Figure | None:
+    """A bar for each parameter, the largest on top."""
+    if not importance:
+        return None
+    rising = sorted(importance.items(), key=lambda item: item[1])
+    names = words.headings([path for path, _ in rising])
+    bar = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [share for _, share in rising],
+        "y": [escape(names[path]) for path, _ in rising],
+        "text": [f"{100 * share:.0f} %" for _, share in rising],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "marker": {"color": "@line"},
+        "hovertemplate": "%{y}: %{text}<extra></extra>",
+    }
+    x_axis = {"tickformat": ".0%", "rangemode": "tozero", "range": [0, 1.15 * rising[-1][1]]}
+    layout = {"xaxis": x_axis, "yaxis": {"automargin": True, "showgrid": False}, "height": 90 + 30 * len(rising)}
+    return {"data": [bar], "layout": layout}
+
+
+def cost(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure | None:
+    """Error against multiply-accumulates; the line joins the trials that nothing beats in both."""
+    costed = [trial for trial in facts.ranked(trials) if trial.macs is not None]
+    if not costed:
+        return None
+    traces: list[dict[str, Any]] = []
+    looks = ((TrialState.PRUNED, "stopped early", "circle-open", "@faint"),)
+    looks += ((TrialState.COMPLETE, "complete", "circle", "@line"),)
+    for state, name, symbol, colour in looks:
+        members = [trial for trial in costed if trial.state is state]
+        if members:
+            dots = scatter(summary, members)
+            marker = {"color": colour, "symbol": symbol, "size": 9}
+            traces.append({**dots, "mode": "markers", "name": name, "marker": marker})
+    front = facts.pareto(trials)
+    if front:
+        line = {"color": "@accent", "width": 2, "shape": "hv"}
+        marker = {"color": "@accent", "size": 10}
+        dots = scatter(summary, front)
+        traces.append({**dots, "mode": "lines+markers", "name": "Pareto front", "line": line, "marker": marker})
+    errors = [error for trial in costed if (error := facts.measured(trial)) is not None]
+    x_axis = {"title": {"text": "multiply-accumulates of one image"}, "type": scale([t.macs or 0 for t in costed])}
+    return {
+        "data": traces,
+        "layout": {"xaxis": x_axis, "yaxis": error_axis(errors, "validation error"), "height": 420},
+    }
+
+
+def scatter(summary: StudySummary, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    """MACs and error of trials as the points of one trace."""
+    return {
+        "type": "scatter",
+        "x": [trial.macs for trial in trials],
+        "y": [facts.measured(trial) for trial in trials],
+        "text": [f"{label(summary, t)}<br>{words.magnitude(t.macs)} MACs" for t in trials],
+        "customdata": [trial.number for trial in trials],
+        "hovertemplate": "%{text}<extra></extra>",
+    }

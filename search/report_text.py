@@ -1,0 +1,229 @@
+"""The answer in one sentence, what may be said against it, and report.md."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from search import report_facts as facts
+from search import report_words as words
+from search.records import StudySummary, TrialRecord, TrialState
+
+TOP = 5  # rows of the answer's table
+
+
+def validation_images(summary: StudySummary) -> int:
+    """Number of images on which every validation error was counted."""
+    return int(summary.data["validation"])
+
+
+def sentence(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
+    """The answer: which network to use and what it reached, or why none can be named."""
+    chosen = facts.best(trials)
+    error = None if chosen is None else facts.measured(chosen)
+    if chosen is None or error is None:
+        found = facts.counts(trials)
+        ends = ", ".join(f"{number} {state}" for state, number in found.items() if number)
+        return f"No network can be recommended: none of {words.plural(len(trials), 'trial')} has a result" + (
+            f" ({ends})." if ends else "."
+        )
+    images = validation_images(summary)
+    unit = chosen.params.get("net.unit")
+    cost = [] if unit is None else [f"{str(unit).replace('single', 'single-layer')} units"]
+    if chosen.params_count is not None:
+        cost.append(f"{words.magnitude(chosen.params_count)} parameters")
+    if chosen.macs is not None:
+        cost.append(f"{words.magnitude(chosen.macs)} MACs")
+    inner = f" ({', '.join(cost)})" if cost else ""
+    wrong = round(error * images / 100)
+    early = "" if chosen.state is TrialState.COMPLETE else ", where it was stopped early: no trial is complete"
+    return (
+        f"Use {words.network_sentence(chosen.params)}{inner}: {words.percent(error, images)} validation error"
+        f" ({wrong} of {images} images) after {words.plural(chosen.epochs, 'epoch')}{early}."
+    )
+
+
+def settings(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
+    """The chosen trial's other searched values in one sentence; empty where there are none."""
+    chosen = facts.best(trials)
+    if chosen is None:
+        return ""
+    paths = [path for path in summary.space if path in chosen.params and path not in words.ASKED]
+    names = words.headings(paths)
+    values = ", ".join(f"{names[path]} {words.shown(chosen.params[path])}" for path in paths)
+    return f"Found by trial {chosen.number} with {values}." if values else f"Found by trial {chosen.number}."
+
+
+def caveats(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
+    """What the answer does not say of itself, a sentence each; empty where there is no answer."""
+    chosen = facts.best(trials)
+    error = None if chosen is None else facts.measured(chosen)
+    if chosen is None or error is None:
+        return []
+    images = validation_images(summary)
+    peers = [trial for trial in facts.ranked(trials) if trial.state is chosen.state]
+    others = facts.rivals(trials, images)
+    kind = "complete" if chosen.state is TrialState.COMPLETE else "stopped"
+    lines = [
+        "This is validation error, not test error: no trial has seen the test images.",
+        f"It is the best of {words.plural(len(peers), kind + ' trial')}, picked on the images that score it, and so"
+        " optimistic; each configuration was trained once, with one seed.",
+        _uncertainty(error, images),
+    ]
+    if others:
+        names = ", ".join(f"trial {t.number} ({words.network(t.params)})" for t in others[:TOP])
+        more = f" and {len(others) - TOP} more" if len(others) > TOP else ""
+        lie = f"{words.plural(len(others), 'other configuration')} {'lies' if len(others) == 1 else 'lie'}"
+        lines.append(f"{lie} within that and cannot be told from it: {names}{more}.")
+    elif len(peers) > 1:
+        lines.append("No other configuration lies within that.")
+    if summary.stopped:
+        ended = len(trials) - facts.counts(trials).get(TrialState.RUNNING, 0)
+        lines.append(f"The study ended after {ended} of {summary.trials} trials: {summary.stopped}.")
+    return lines
+
+
+def _uncertainty(error: float, images: int) -> str:
+    points = facts.margin(error, images)
+    if error == 0:
+        return (
+            f"No image of {images} wrong is compatible with a true error of up to {points:.2g} %"
+            " (95 %, the rule of three)."
+        )
+    return f"On {images} images its standard error is {points:.2g} points (binomial)."
+
+
+def answer(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
+    """Markdown: the sentence, the settings, and the five best trials; what a terminal and an MLflow note show."""
+    parts = [sentence(summary, trials), settings(summary, trials), *trial_table(summary, trials, TOP)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def literal(text: str) -> str:
+    """Text that Markdown takes neither for the end of a cell nor for HTML, on one line."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[str] = ()) -> str:
+    """A Markdown table; columns named in `numeric` are set to the right."""
+
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(literal(cell) for cell in cells) + " |"
+
+    rule = ["---:" if name in numeric else "---" for name in head]
+    return "\n".join([line(head), line(rule), *(line(row) for row in rows)])
+
+
+def trial_table(summary: StudySummary, trials: Sequence[TrialRecord], limit: int | None = None) -> list[str]:
+    """The ranked trials as one Markdown table in a list; an empty list where no trial has a result."""
+    order = facts.ranked(trials)
+    if not order:
+        return []
+    images = validation_images(summary)
+    paths = words.columns(summary, trials)
+    costs = ("epochs", "val error", "params", "MACs", "time")
+    rows = [
+        (
+            str(rank),
+            str(trial.number),
+            *(words.shown(trial.params.get(path)) for path in paths),
+            f"{trial.epochs} of {summary.epochs}",
+            words.percent(facts.measured(trial), images),
+            words.magnitude(trial.params_count),
+            words.magnitude(trial.macs),
+            words.duration(trial.seconds),
+        )
+        for rank, trial in enumerate(order[:limit], start=1)
+    ]
+    head = ("rank", "trial", *words.headings(paths).values(), *costs)
+    return [table(head, rows, numeric=("rank", "trial", *costs))]
+
+
+def not_finished(trials: Sequence[TrialRecord]) -> dict[TrialState, list[TrialRecord]]:
+    """Trials that ended before their last epoch, by state and number; states without one are left out."""
+    by_state = {
+        state: sorted((trial for trial in trials if trial.state is state), key=lambda trial: trial.number)
+        for state in facts.ENDED[1:]
+    }
+    return {state: found for state, found in by_state.items() if found}
+
+
+def reasons(trials: Sequence[TrialRecord]) -> list[tuple[str, int]]:
+    """Reasons why trials ended early and how many each has, the most frequent first."""
+    return Counter(trial.reason or "no reason recorded" for trial in trials).most_common()
+
+
+HEADLINES = {
+    TrialState.PRUNED: "stopped early",
+    TrialState.FAILED: "failed",
+    TrialState.INFEASIBLE: "infeasible here",
+    TrialState.DIVERGED: "diverged",
+}
+
+
+def importance_basis(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
+    """On what the importances rest: how many trials, compared at which epoch."""
+    compared = len(facts.at_epoch(trials, summary.first_rung))
+    return (
+        f"Share of the variance of the error at epoch {summary.first_rung} that each parameter explains, over the"
+        f" {words.plural(compared, 'trial')} that reached it: an equal budget for all, and early."
+    )
+
+
+def markdown(summary: StudySummary, trials: Sequence[TrialRecord], importance: dict[str, float]) -> str:
+    """The whole of report.md."""
+    parts = [f"# Study {summary.name}", summary.description, f"**{sentence(summary, trials)}**"]
+    parts += [settings(summary, trials), "\n".join(f"- {line}" for line in caveats(summary, trials))]
+    parts += ["## Trials by validation error", *trial_table(summary, trials)]
+    parts += _ended_early(summary, trials)
+    if importance:
+        rows = sorted(importance.items(), key=lambda item: -item[1])
+        parts += ["## What mattered", importance_basis(summary, trials)]
+        parts.append(table(("parameter", "importance"), [(k, f"{v:.2f}") for k, v in rows], numeric=("importance",)))
+    parts += ["## The space", table(("parameter", "searched over"), summary.space.items())]
+    parts += ["## The study", table(("what", "value"), facts_of_study(summary, trials))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _ended_early(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
+    groups = not_finished(trials)
+    if not groups:
+        return []
+    images = validation_images(summary)
+    parts = ["## What did not run to the end, and why"]
+    for state, found in groups.items():
+        summed = "; ".join(f"{number} x {literal(reason)}" for reason, number in reasons(found))
+        parts.append(f"{words.plural(len(found), 'trial')} {HEADLINES[state]}: {summed}.")
+        rows = [
+            (
+                str(trial.number),
+                words.network(trial.params),
+                str(trial.epochs),
+                words.percent(facts.measured(trial), images),
+                trial.reason or "",
+            )
+            for trial in found
+        ]
+        head = ("trial", "network", "epochs", "val error", "reason")
+        parts.append(table(head, rows, numeric=("trial", "epochs", "val error")))
+    return parts
+
+
+def facts_of_study(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str]]:
+    """Settings and environment as pairs of name and value."""
+    found = ", ".join(f"{number} {state}" for state, number in facts.counts(trials).items() if number)
+    return [
+        ("trials", f"{len(trials)} of {summary.trials}: {found}" if found else f"0 of {summary.trials}"),
+        ("epochs", f"{summary.epochs}, at least {summary.first_rung} before a trial may be stopped"),
+        ("sampler, scheduler, seed", f"{summary.sampler}, {summary.scheduler}, {summary.seed}"),
+        ("wall time", words.duration(summary.elapsed_seconds)),
+        ("training time", words.duration(sum(trial.seconds or 0.0 for trial in trials))),
+        *((f"data: {key}", shown_data(value)) for key, value in summary.data.items()),
+        ("hardware", summary.hardware),
+        ("versions", ", ".join(f"{name} {version}" for name, version in summary.versions.items())),
+    ]
+
+
+def shown_data(value: object) -> str:
+    """A value of the data set's description: shapes as `8 x 8 x 1`."""
+    if isinstance(value, (list, tuple)):
+        return " x ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,1 @@
+"""A distributed architecture search for residual networks: `python -m search.run`."""

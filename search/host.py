@@ -1,0 +1,125 @@
+"""Where trials run: a Ray of our own on this machine, bound to loopback, or the cluster that RAY_ADDRESS names."""
+
+import math
+import os
+from dataclasses import dataclass
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from search.errors import InputError
+from search.study_spec import ResourceSpec, SearchSpec
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+OBJECT_STORE = 128 * 2**20  # bytes; images go through files and page cache, never through Ray's object store
+_ALWAYS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours leaves running trials to be continued
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own state is never read: the study's records are
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a banner at every verbosity
+}
+_HERE = {
+    "RAY_AUTH_MODE": "token",
+    # Ray takes the machine's public address for itself unless clusters are off, whatever the system is.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each trial holds and how many run at once."""
+
+    cpus: float
+    gpus: float
+    concurrent: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of one trial's arithmetic."""
+        return max(1, int(self.cpus))
+
+
+def address() -> str | None:
+    """The cluster to join, from RAY_ADDRESS.
+
+    Raises:
+        InputError: it names a job server, which takes jobs and not drivers.
+    """
+    given = os.environ.get("RAY_ADDRESS") or None
+    if given and given.startswith(("http://", "https://")):
+        raise InputError(
+            f"RAY_ADDRESS = {given} is a job server; use it with `ray job submit -- python -m search.run ...`, or name a cluster as HOST:PORT"
+        )
+    return None if given == "local" else given
+
+
+def share(resources: ResourceSpec, search: SearchSpec) -> Share:
+    """How this machine is divided among trials.
+
+    Raises:
+        InputError: one trial asks for more than there is.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = _gpus()
+    return _divide(resources, search, float(cores), float(gpus), "this machine")
+
+
+def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
+    """Starts Ray here, or joins the cluster, and says how it is divided.
+
+    Raises:
+        InputError: the cluster does not answer, or a trial asks for more than it has.
+    """
+    where = address()
+    os.environ.update(_ALWAYS)
+    if where is None:
+        os.environ.update(_HERE)
+        os.environ.pop("RAY_ADDRESS", None)
+    import ray
+
+    if where is None:
+        here = share(resources, search)
+        cores = max(here.cpus * here.concurrent, here.cpus)
+        _start(ray, num_cpus=math.ceil(cores), object_store_memory=OBJECT_STORE)
+        return here
+    try:
+        _start(ray, address=where)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise InputError(f"RAY_ADDRESS = {where}: no cluster answers ({cause}); start it with `ray up`, or unset RAY_ADDRESS") from None
+    total = ray.cluster_resources()
+    return _divide(resources, search, total.get("CPU", 0.0), total.get("GPU", 0.0), f"the cluster at {where}")
+
+
+def scratch() -> str:
+    """A folder for what Tune insists on writing; nothing in it is ever read again."""
+    return mkdtemp(prefix="resnet-search-")
+
+
+def _start(ray: "ModuleType", **options: object) -> None:
+    local = {} if "address" in options else {"include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, **local, **options)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _divide(resources: ResourceSpec, search: SearchSpec, cpus: float, gpus: float, place: str) -> Share:
+    gpus_each = (1.0 if gpus else 0.0) if resources.gpus_per_trial is None else resources.gpus_per_trial
+    for name, asked, there, kind in (
+        ("gpus_per_trial", gpus_each, gpus, "GPUs"),
+        ("cpus_per_trial", resources.cpus_per_trial, cpus, "CPU cores"),
+    ):
+        if asked > there:
+            raise InputError(f"resources.{name} = {asked:g}, but {place} has {there:g} {kind}; ask for at most {there:g}")
+    fit = int(cpus // resources.cpus_per_trial)
+    if gpus_each:
+        fit = min(fit, int(gpus // gpus_each) if gpus_each >= 1 else int(gpus) * int(1 // gpus_each))
+    return Share(resources.cpus_per_trial, gpus_each, min(fit, search.max_concurrent or fit))

@@ -1,0 +1,104 @@
+"""What happens to a trial, written down in the order that loses nothing: first for MLflow, then in the study."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search import checkpoint
+from search.ledger import Asked, Ledger
+from search.records import TrialState
+from search.rungs import Halving, NoHalving
+from search.spec import TrialSpec
+from search.tracking import Tracker
+
+
+@dataclass
+class Recorder:
+    """Takes the reports of workers; safe to be told anything twice.
+
+    A process that dies between two writes repeats them when it continues: events for MLflow carry the time at which the
+    worker made them, so that a repetition is the same event.
+    """
+
+    study: str  # its name
+    ledger: Ledger
+    tracker: Tracker
+    halving: Halving | NoHalving
+    trials: Path  # folder of the trials' checkpoints
+
+    def folder(self, number: int) -> Path:
+        """Where trial `number` keeps its checkpoints."""
+        return self.trials / f"{number:04d}"
+
+    def started(self, asked: Asked) -> None:
+        """A trial was proposed; its run in MLflow begins."""
+        self.tracker.trial_started(
+            asked.number,
+            name=run_name(asked.number, asked.spec),
+            params=asked.spec.mlflow_params(),
+            tags={"search.study": self.study, "search.spec_digest": asked.spec.digest},
+            trial_json=asked.spec.model_dump_json(indent=2),
+        )
+
+    def result(self, result: Mapping[str, Any]) -> bool:
+        """Notes one report of a worker, flattened by Tune (`metrics/val/error`); True when the trial should stop here."""
+        number = int(result["number"])
+        if "failure" in result:
+            self._end(number, TrialState(result["failure"]), result["reason"], result.get("traceback"))
+            return True
+        epoch, diverged = int(result["epoch"]), bool(result["diverged"])
+        record = self.ledger.record(number)
+        if epoch not in record.curve:
+            metrics = {k.removeprefix("metrics/"): float(v) for k, v in result.items() if k.startswith("metrics/")}
+            self.tracker.epoch(number, epoch, metrics, int(result["time_ms"]))
+            error = math.nan if diverged else metrics["val/error"]
+            self.ledger.report(number, epoch, error, metrics["cost/seconds"])
+        if diverged:
+            self._end(number, TrialState.DIVERGED, f"loss became infinite or NaN in epoch {epoch}")
+        elif result["last"]:
+            self._end(number, TrialState.COMPLETE)
+        else:
+            self.judge(number)
+        return self.ledger.record(number).state is not TrialState.RUNNING
+
+    def judge(self, number: int) -> bool:
+        """Stops the trial if it lost at a rung; True when it is over."""
+        reason = self.halving.stop(number, self.ledger.records)
+        if reason:
+            self._end(number, TrialState.PRUNED, reason)
+        return reason is not None
+
+    def lost(self, number: int, reason: str) -> None:
+        """The trial's worker died more often than it is started again."""
+        self._end(number, TrialState.FAILED, reason)
+
+    def out_of_time(self, reason: str) -> None:
+        """The study ends: what still runs is stopped where it is."""
+        for record in self.ledger.records:
+            if record.state is TrialState.RUNNING:
+                self._end(record.number, TrialState.PRUNED, reason)
+
+    def _end(self, number: int, state: TrialState, reason: str | None = None, traceback: str | None = None) -> None:
+        record = self.ledger.record(number)
+        if record.state is not TrialState.RUNNING:
+            return
+        metrics = {"cost/params": float(record.params_count or 0), "cost/macs": float(record.macs or 0)}
+        if record.curve:
+            metrics["best/val_error"] = min(record.curve.values())
+        self.tracker.trial_ended(
+            number,
+            state,
+            reason=reason,
+            tags={"search.traceback": traceback} if traceback else {},
+            metrics=metrics,
+            artifacts=tuple(path / checkpoint.WEIGHTS for path in checkpoint.paths(self.folder(number))[-1:]),
+        )
+        self.ledger.finish(number, state, reason)
+
+
+def run_name(number: int, spec: TrialSpec) -> str:
+    """Short name of a trial's run, such as `007 depth 20 v2 identity`."""
+    net = spec.net
+    return f"{number:03d} depth {net.depth} {net.version.value} {net.shortcut.value}"

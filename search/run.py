@@ -1,0 +1,170 @@
+"""The command line: `python -m search.run [STUDY]`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from rich.console import Console
+from rich.markdown import Markdown
+
+from search import data, tracking_uri
+from search.errors import InputError
+from search.interrupt import Interrupt
+from search.study_folder import StudyFolder
+from search.study_spec import StudySpec, find, load, shipped
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+FLAGS = {  # flag -> where it stands in a study
+    "name": "name",
+    "trials": "search.trials",
+    "epochs": "train.epochs",
+    "time_budget": "search.time_budget",
+    "data_dir": "data.dir",
+    "cpus_per_trial": "resources.cpus_per_trial",
+    "gpus_per_trial": "resources.gpus_per_trial",
+    "max_concurrent": "search.max_concurrent",
+    "seed": "search.seed",
+    "sampler": "search.sampler",
+    "scheduler": "search.scheduler",
+    "tracking_uri": "tracking.uri",
+}
+ENVIRONMENT = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; `python -m search.run --help` lists what can be given")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status: 0 done, 1 no trial worked, 2 bad input, 130 interrupted."""
+    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        given = parser().parse_args(arguments)
+        if given.list:
+            for name, path in shipped().items():
+                console.print(f"{name}: {load(path).description}", highlight=False, soft_wrap=True)
+            return DONE
+        return _run(given, console)
+    except InputError as error:
+        errors.print(f"error: {error}", markup=False)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        errors.print("interrupted at once; run the same command again to continue")
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every flag. All but the study's name, --output, --dry-run and --list set a key of the study."""
+    made = _Parser(prog="python -m search.run", description="Which residual network should I use? Searches, and answers.")
+    add = made.add_argument
+    add("study", nargs="?", default="digits", help="a shipped study (--list) or a YAML file; default: digits")
+    add("--name", help="of the study and its folder; a name that exists is continued")
+    add("--output", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    add("--trials", metavar="N", help="trials in all")
+    add("--epochs", metavar="N", help="epochs of a complete trial")
+    add("--time-budget", metavar="TIME", help="90s, 30m, 2h: the study ends then, with what it has")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="train.lr=0.1 or 'space.net.depth=[20,32]'; repeatable")
+    add("--data-dir", metavar="DIR", help="where raw data sets are, or are downloaded to")
+    add("--cpus-per-trial", metavar="N", help="default: 1")
+    add("--gpus-per-trial", metavar="N", help="may be a fraction; default: 1 where there is a GPU")
+    add("--max-concurrent", metavar="N", help="trials at once; default: as many as fit")
+    add("--seed", metavar="N", help="of the search")
+    add("--sampler", metavar="NAME", help="tpe | random")
+    add("--scheduler", metavar="NAME", help="asha | none")
+    add("--tracking-uri", metavar="URI", help="MLflow; default: a database below --output")
+    add("--dry-run", action="store_true", help="print what would be searched, and train nothing")
+    add("--list", action="store_true", help="name the shipped studies")
+    return made
+
+
+def changes(given: argparse.Namespace, environment: dict[str, str]) -> list[tuple[str, Any]]:
+    """(key of the study, value), the weaker first: environment, --set, flags.
+
+    Raises:
+        InputError: --set without `=`, or a value that is no YAML.
+    """
+    found: list[tuple[str, Any]] = [(ENVIRONMENT[k], v) for k, v in environment.items() if k in ENVIRONMENT and v]
+    for item in given.set:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {item} has no `=`; write --set KEY=VALUE, such as --set train.lr=0.1")
+        found.append((key.strip(), _value(f"--set {item}", text)))
+    found += [(key, getattr(given, flag)) for flag, key in FLAGS.items() if getattr(given, flag) is not None]
+    return found
+
+
+def _value(where: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{where}: {text!r} cannot be read; write a number, a word or a [list]") from None
+
+
+def _run(given: argparse.Namespace, console: Console) -> int:
+    from search import host, preview  # these import torch; bad flags are told before
+
+    spec = load(find(given.study), changes(given, dict(os.environ)))
+    info = data.check(spec.data)
+    space = spec.make_space(info.channels, len(info.classes))
+    space.check(info.shape[:2])
+    if host.address() is None:
+        host.share(spec.resources, spec.search)
+    if given.dry_run:
+        preview.show(console, spec, space, info)
+        return DONE
+    folder = StudyFolder.enter(given.output, spec.name)
+    try:
+        return _study(given, spec, folder, console)
+    finally:
+        folder.leave()
+
+
+def _study(given: argparse.Namespace, spec: StudySpec, folder: StudyFolder, console: Console) -> int:
+    from search.study import Study
+
+    uri = spec.tracking.uri or tracking_uri.default_uri(given.output)
+    tracking_uri.check_reachable(uri, spec.tracking.experiment)
+    prepared = data.prepare(spec.data)
+    space = spec.make_space(prepared.info.channels, len(prepared.info.classes))
+    space.check(prepared.info.shape[:2])
+    folder.settle(spec)
+    study = Study(spec, space, prepared, folder, uri, tracking_uri.artifact_root(uri, given.output))
+    already = study.complete
+    _announce(console, study.finished, already, spec, folder)
+    with Interrupt() as interrupt:
+        outcome = study.run(console, interrupt)
+    if outcome.interrupted:
+        console.print(f"stopped after {study.finished} of {spec.search.trials} trials; run the same command again to continue")
+        return INTERRUPTED
+    _answer(console, outcome.report.answer)
+    _where(console, outcome, uri, tracking_uri.artifact_root(uri, given.output))
+    return DONE if outcome.worked else FAILED
+
+
+def _announce(console: Console, finished: int, already: bool, spec: StudySpec, folder: StudyFolder) -> None:
+    if already:
+        console.print(f"{spec.name}: complete, {finished} trials in {folder.path}; more: --trials {2 * finished}", highlight=False)
+    elif finished:
+        console.print(f"{spec.name}: continued after {finished} of {spec.search.trials} trials in {folder.path}", highlight=False)
+    else:
+        console.print(f"{spec.name}: {spec.search.trials} trials of up to {spec.epochs} epochs, in {folder.path}", highlight=False)
+
+
+def _answer(console: Console, text: str) -> None:
+    console.print(Markdown(text) if console.is_terminal else text, markup=False, highlight=False)
+
+
+def _where(console: Console, outcome: Any, uri: str, root: str | None) -> None:
+    console.print(f"Report: {outcome.report.html}", highlight=False, soft_wrap=True)
+    if outcome.unsent:
+        console.print(f"MLflow has not taken {outcome.unsent} events yet; run the same command again to send them", highlight=False)
+    console.print(f"Compare in MLflow: {tracking_uri.ui_command(uri, root)}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Ray Tune's view of the study: a Searcher that asks the ledger, and a scheduler that decides from it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search.ledger import Asked
+from search.recorder import Recorder
+
+
+class Faults:
+    """Exceptions of our own code inside Tune's loop. Tune would take them for failures of a trial and go on."""
+
+    def __init__(self) -> None:
+        self.seen: list[Exception] = []
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Keeps what is raised inside, and lets it pass."""
+        try:
+            yield
+        except Exception as error:
+            self.seen.append(error)
+            raise
+
+    def surface(self) -> None:
+        """Raises the first one again, outside of Tune."""
+        if self.seen:
+            raise self.seen[0]
+
+
+class _Stateless:
+    """Tune pickles what it is given, to restore a run from that. We continue from the study's records: nothing to keep."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Closing(_Stateless, Stopper):
+    """Ends Tune's loop when the study is closed. Trials that still run keep their last checkpoint."""
+
+    def __init__(self, closed: Callable[[], bool], faults: Faults) -> None:
+        self._closed, self._faults = closed, faults
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._faults.seen) or self._closed()
+
+
+class LedgerSearcher(_Stateless, Searcher):
+    """Proposes the trials that an earlier process left unfinished, then new ones until the study has enough.
+
+    Args:
+        recorder: where everything is written down.
+        config: what a worker is told to run a trial, beside its number and specification.
+        trials: how many trials the study has in all.
+        concurrent: how many run at once.
+        closed: True when no trial shall be started any more.
+        faults: where exceptions of ours are kept.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        config: Callable[[Asked], dict[str, Any]],
+        trials: int,
+        concurrent: int,
+        closed: Callable[[], bool],
+        faults: Faults,
+    ) -> None:
+        super().__init__()
+        self._recorder, self._config, self._trials = recorder, config, trials
+        self._concurrent, self._closed, self._faults = concurrent, closed, faults
+        self._left = recorder.ledger.adopt()
+        self._running: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._closed():
+            return Searcher.FINISHED
+        if len(self._running) >= self._concurrent:
+            return None
+        with self._faults.watched():
+            asked = self._next()
+        if asked is None:
+            return Searcher.FINISHED
+        self._running[trial_id] = asked.number
+        return self._config(asked)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._running.pop(trial_id, None)
+        if result and not error:
+            with self._faults.watched():
+                self._recorder.result(result)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see `_Stateless`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a continued study asks its ledger."""
+
+    def _next(self) -> Asked | None:
+        while self._left:
+            asked = self._left.pop(0)
+            self._recorder.started(asked)  # it may have died before its run was announced
+            if not self._recorder.judge(asked.number):
+                return asked
+        if len(self._recorder.ledger.records) >= self._trials:
+            return None
+        asked = self._recorder.ledger.ask()
+        self._recorder.started(asked)
+        return asked
+
+
+class LedgerScheduler(_Stateless, FIFOScheduler):
+    """Stops a trial when the records say so. Holds no state of its own, so a continued study decides the same."""
+
+    def __init__(self, recorder: Recorder, faults: Faults) -> None:
+        super().__init__()
+        self._recorder, self._faults = recorder, faults
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        with self._faults.watched():
+            return TrialScheduler.STOP if self._recorder.result(result) else TrialScheduler.CONTINUE
+
+
+class Watcher(_Stateless, Callback):
+    """Shows progress at every turn of Tune's loop, and notes trials whose worker was lost for good."""
+
+    def __init__(self, recorder: Recorder, show: Callable[[], None], faults: Faults) -> None:
+        self._recorder, self._show, self._faults = recorder, show, faults
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        with self._faults.watched():
+            self._show()
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        cause = str(trial.get_error() or "its worker died").strip().splitlines()[-1]
+        with self._faults.watched():
+            self._recorder.lost(int(trial.config["number"]), cause)
+

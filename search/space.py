@@ -1,0 +1,178 @@
+"""The search space: dotted paths of `TrialSpec`, each with an Optuna distribution made once, some conditional."""
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import ValidationError
+
+from search.errors import InputError, hint
+from search.spec import TrialSpec, Value
+
+CHECKED_COMBINATIONS = 20_000  # of choices and ends of ranges that are built before the first trial
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched path. `when` maps other paths to the values under which this one has an effect."""
+
+    path: str
+    distribution: BaseDistribution
+    when: Mapping[str, tuple[Value, ...]]
+
+    def active(self, chosen: Mapping[str, Value]) -> bool:
+        return all(path in chosen and chosen[path] in values for path, values in self.when.items())
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        """Every choice, or both ends of the range."""
+        match self.distribution:
+            case CategoricalDistribution() as categorical:
+                return tuple(categorical.choices)  # pyright: ignore[reportReturnType]
+            case FloatDistribution() | IntDistribution() as span:
+                return (span.low, span.high)
+            case other:
+                raise TypeError(f"unsupported distribution {other}")
+
+    @property
+    def values(self) -> tuple[Value, ...] | None:
+        """Every value, or None when there is a continuum."""
+        match self.distribution:
+            case IntDistribution() as span:
+                return tuple(range(span.low, span.high + 1, span.step))
+            case FloatDistribution(step=None):
+                return None
+            case FloatDistribution() as span:
+                count = math.floor((span.high - span.low) / (span.step or 1) + 1e-9) + 1
+                return tuple(span.low + i * (span.step or 1) for i in range(count))
+            case _:
+                return self.extremes
+
+    def describe(self) -> str:
+        """The range in words, such as `8 | 14 | 20` or `0.02 ... 0.5 (log)`."""
+        match self.distribution:
+            case CategoricalDistribution() as categorical:
+                text = " | ".join(str(c) for c in categorical.choices)
+            case FloatDistribution() | IntDistribution() as span:
+                step = f", step {span.step}" if span.step not in (None, 1) else ""
+                text = f"{span.low:g} ... {span.high:g}" + (" (log)" if span.log else step)
+            case other:
+                text = str(other)
+        conditions = "; ".join(f"{p} is {' or '.join(map(str, v))}" for p, v in self.when.items())
+        return f"{text}  when {conditions}" if conditions else text
+
+
+@dataclass(frozen=True)
+class Space:
+    """Dimensions in an order in which conditions are decided before what depends on them, over fixed values."""
+
+    dimensions: tuple[Dimension, ...]
+    fixed: Mapping[str, Value]
+
+    def suggest(self, trial: optuna.Trial) -> TrialSpec:
+        """Asks the trial for every active dimension. Repeated calls for one trial give the same specification."""
+        chosen: dict[str, Value] = dict(self.fixed)
+        for dimension in self.dimensions:
+            if dimension.active(chosen):
+                chosen[dimension.path] = _ask(trial, dimension)
+        return TrialSpec.from_flat(chosen)
+
+    def combinations(self, *, values: bool) -> Iterator[dict[str, Value]]:
+        """Assignments over all values of finite dimensions (`values`), or over choices and ends of ranges."""
+        yield from _expand(self.dimensions, dict(self.fixed), values)
+
+    def size(self, limit: int = 1_000_000) -> int | None:
+        """Number of different assignments; None when a dimension is a continuum; at most `limit` are counted."""
+        if any(d.values is None for d in self.dimensions):
+            return None
+        return sum(1 for _ in itertools.islice(self.combinations(values=True), limit))
+
+    def discrete_size(self, limit: int = 1_000_000) -> int:
+        """Number of different assignments of the finite dimensions alone."""
+        finite = tuple(d for d in self.dimensions if d.values is not None)
+        return sum(1 for _ in itertools.islice(_expand(finite, dict(self.fixed), True), limit))
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Builds the specification of every choice and both ends of every range, for images of `shape` (height, width).
+
+        Raises:
+            InputError: naming the field whose value cannot be built, or that never has an effect.
+        """
+        used: set[str] = set()
+        for number, chosen in enumerate(self._to_check()):
+            used |= chosen.keys()
+            try:
+                TrialSpec.from_flat(chosen).net.check_image(*shape)
+            except ValidationError as error:
+                raise InputError(sentence(error)) from None
+            except ValueError as error:
+                raise InputError(str(error)) from None
+            if number > CHECKED_COMBINATIONS:
+                break
+        for dimension in self.dimensions:
+            if dimension.path not in used:
+                needs = "; ".join(f"{p} = {' or '.join(map(str, v))}" for p, v in dimension.when.items())
+                raise InputError(
+                    f"space.{dimension.path} never has an effect: it needs {needs}; remove it or allow that"
+                )
+
+    def _to_check(self) -> Iterator[dict[str, Value]]:
+        total = math.prod(len(d.extremes) for d in self.dimensions)
+        if total <= CHECKED_COMBINATIONS:
+            yield from self.combinations(values=False)
+            return
+        draw = random.Random(0)  # noqa: S311 - coverage, not secrets
+        for dimension in self.dimensions:  # each extreme at least once, then at random
+            for value in dimension.extremes:
+                yield _drawn(self, draw, {dimension.path: value})
+        for _ in range(CHECKED_COMBINATIONS):
+            yield _drawn(self, draw, {})
+
+
+def sentence(error: ValidationError) -> str:
+    """The first thing wrong, as `field = value: what and what instead`."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{path} is not a field; {hint(path, TrialSpec.paths())}"
+    if first["type"] == "value_error":
+        return message
+    return f"{path} = {first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _ask(trial: optuna.Trial, dimension: Dimension) -> Value:
+    match dimension.distribution:
+        case CategoricalDistribution() as d:
+            return trial.suggest_categorical(dimension.path, d.choices)  # pyright: ignore[reportReturnType]
+        case FloatDistribution() as d:
+            return trial.suggest_float(dimension.path, d.low, d.high, step=d.step, log=d.log)
+        case IntDistribution() as d:
+            return trial.suggest_int(dimension.path, d.low, d.high, step=d.step, log=d.log)
+        case other:
+            raise TypeError(f"unsupported distribution {other}")
+
+
+def _expand(dimensions: tuple[Dimension, ...], chosen: dict[str, Value], values: bool) -> Iterator[dict[str, Value]]:
+    if not dimensions:
+        yield dict(chosen)
+        return
+    head, rest = dimensions[0], dimensions[1:]
+    if not head.active(chosen):
+        yield from _expand(rest, chosen, values)
+        return
+    for value in (head.values if values else head.extremes) or ():
+        yield from _expand(rest, {**chosen, head.path: value}, values)
+
+
+def _drawn(space: Space, draw: random.Random, forced: Mapping[str, Value]) -> dict[str, Value]:
+    chosen: dict[str, Value] = dict(space.fixed)
+    for dimension in space.dimensions:
+        if dimension.path in forced or dimension.active(chosen):
+            chosen[dimension.path] = forced.get(dimension.path, draw.choice(dimension.extremes))
+    return chosen

@@ -1,0 +1,116 @@
+"""`TrialSpec`: the one thing that travels from the search to a worker, to MLflow and back."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from resnet.spec import NetSpec
+
+Value = str | int | float | bool
+NOT_APPLICABLE = "n/a"  # how a field without effect is shown where every trial must show every field
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves over the epochs of a complete trial."""
+
+    CONSTANT = "constant"
+    STEPS = "steps"  # divided by 10 at 1/2 and at 3/4, as 32k and 48k of 64k iterations (arXiv:1512.03385, section 4.2)
+    COSINE = "cosine"  # to zero along half a cosine (arXiv:1608.03983, equation 5 without restarts)
+
+
+class TrainSpec(BaseModel):
+    """How one network is trained. Defaults are the papers' recipe for CIFAR (arXiv:1512.03385, section 4.2) where it fits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
+
+    epochs: int = Field(12, ge=1, le=100_000, description="passes over the training split of a complete trial")
+    batch_size: int = Field(128, ge=2, le=65_536, description="images a step")
+    lr: float = Field(0.1, gt=0, le=100, description="peak learning rate of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = Field(True, description="no effect without momentum")
+    weight_decay: float = Field(1e-4, ge=0, le=1)
+    schedule: Schedule = Schedule.COSINE
+    warmup: float = Field(0.0, ge=0, lt=1, description="fraction of the training in which lr rises linearly from 0")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    crop_padding: int = Field(
+        4, ge=0, le=64, description="zero pixels added on each side before a random crop; 0: none"
+    )
+    flip: bool = Field(True, description="mirror half of the images left to right")
+    seed: int = Field(0, ge=0, lt=2**31, description="of weights, order and augmentation")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hold_fields_without_effect(cls, given: Any) -> Any:
+        # Equal training must compare equal, so a field that changes nothing is held at its default.
+        if isinstance(given, dict) and str(given.get("momentum", "")) in {"0", "0.0"}:
+            return {k: v for k, v in given.items() if k != "nesterov"}
+        return given
+
+    @property
+    def inactive(self) -> frozenset[str]:
+        """Names of the fields without effect."""
+        return frozenset({"nesterov"}) if self.momentum == 0 else frozenset()
+
+
+class TrialSpec(BaseModel):
+    """A network and its training: frozen, hashable by `digest`, flat for Optuna and MLflow, whole as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    net: NetSpec = NetSpec()
+    train: TrainSpec = TrainSpec()
+
+    @classmethod
+    def paths(cls) -> tuple[str, ...]:
+        """Every dotted path, such as `net.depth`, in the order of declaration."""
+        return tuple([f"net.{f}" for f in NetSpec.model_fields] + [f"train.{f}" for f in TrainSpec.model_fields])
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Every path whose default does not depend on another field, with that default."""
+        sections = (("net", NetSpec), ("train", TrainSpec))
+        fields = ((f"{section}.{n}", f) for section, model in sections for n, f in model.model_fields.items())
+        return {path: field.default for path, field in fields if field.default_factory is None}
+
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Any]) -> Self:
+        """The specification with these dotted paths set and defaults elsewhere.
+
+        Raises:
+            pydantic.ValidationError: a path is unknown or a value is out of range.
+        """
+        nested: dict[str, dict[str, Any]] = {}
+        for path, value in flat.items():
+            section, _, name = path.partition(".")
+            nested.setdefault(section, {})[name] = value
+        return cls.model_validate(nested)
+
+    @classmethod
+    def from_mlflow(cls, params: Mapping[str, str]) -> Self:
+        """The specification back from the parameters of an MLflow run; `n/a` is left at its default."""
+        known = set(cls.paths())
+        return cls.from_flat({k: v for k, v in params.items() if k in known and v != NOT_APPLICABLE})
+
+    def flat(self) -> dict[str, Value]:
+        """Dotted path -> value, only for fields that have an effect; enums by value."""
+        sections: tuple[tuple[str, NetSpec | TrainSpec], ...] = (("net", self.net), ("train", self.train))
+        return {
+            f"{section}.{name}": value
+            for section, spec in sections
+            for name, value in spec.model_dump(mode="json").items()
+            if name not in spec.inactive
+        }
+
+    def mlflow_params(self) -> dict[str, str]:
+        """Every path as MLflow shows it, so that no plot over parameters drops a run."""
+        flat = self.flat()
+        return {path: str(flat.get(path, NOT_APPLICABLE)) for path in self.paths()}
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that name this specification; equal networks and training have equal digests."""
+        return hashlib.sha256(json.dumps(self.flat(), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,187 @@
+"""A study from its specification to its answer: opened or continued, run, reported. The folder is the study."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search import host, report
+from search.data import Prepared
+from search.importance import importance
+from search.interrupt import Interrupt
+from search.ledger import Asked, Ledger
+from search.outbox import Dataset, Outbox
+from search.progress import Progress
+from search.recorder import Recorder
+from search.records import StudySummary, TrialState
+from search.rungs import Halving, NoHalving
+from search.space import Space
+from search.study_folder import StudyFolder
+from search.study_spec import Scheduler, StudySpec, flatten
+from search.tracking import Tracker
+from search.tuning import tune_until_done
+from search.versions import hardware, versions
+
+DRAIN_SECONDS = 120.0  # how long the end of a study waits for the tracking server
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `run` ended."""
+
+    report: report.Report
+    interrupted: bool
+    worked: bool  # at least one trial has a result
+    unsent: int  # events that the tracking server has not taken
+
+
+@dataclass
+class Study:
+    """One study in its folder, with everything that it consists of opened.
+
+    Args:
+        spec: resolved and checked.
+        space: of `spec`, over the prepared data.
+        data: prepared.
+        folder: locked by this process.
+        tracking_uri: where MLflow keeps the runs.
+        artifact_root: where a new experiment keeps its artifacts; None leaves it to the server.
+    """
+
+    spec: StudySpec
+    space: Space
+    data: Prepared
+    folder: StudyFolder
+    tracking_uri: str
+    artifact_root: str | None
+
+    def __post_init__(self) -> None:
+        info = self.data.info
+        self.ledger = Ledger(
+            self.folder.journal, self.spec.name, self.space, self.spec.search.sampler, self.spec.search.seed, info.shape[:2]
+        )
+        self._began = time.monotonic()
+
+    @property
+    def finished(self) -> int:
+        """Trials that are over."""
+        return sum(r.state is not TrialState.RUNNING for r in self.ledger.records)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of work on this study, over all starts."""
+        return self.ledger.elapsed + time.monotonic() - self._began
+
+    @property
+    def spent(self) -> bool:
+        """True when the time budget is used up."""
+        budget = self.spec.search.time_budget
+        return budget is not None and self.elapsed >= budget
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing is left to run."""
+        running = any(r.state is TrialState.RUNNING for r in self.ledger.records)
+        return not running and (self.finished >= self.spec.search.trials or self.spent)
+
+    def run(self, console: Console, interrupt: Interrupt) -> Outcome:
+        """Runs what is left, writes the report and hands it to MLflow."""
+        tracker = self._track()
+        try:
+            recorder = Recorder(self.spec.name, self.ledger, tracker, self._halving(), self.folder.trials)
+            if not self.complete:
+                self._search(recorder, console, interrupt)
+                self.ledger.add_elapsed(time.monotonic() - self._began)
+                self._began = time.monotonic()
+            if self.spent and not interrupt.requested:
+                recorder.out_of_time(f"time budget of {self.spec.search.time_budget:g} s spent")
+            return self._conclude(tracker, interrupt.requested)
+        finally:
+            tracker.close()
+
+    def summary(self) -> StudySummary:
+        """The study as the report shows it."""
+        spec, info = self.spec, self.data.info
+        data = {
+            "name": info.name,
+            "classes": list(info.classes),
+            "train": info.n_train,
+            "validation": info.n_validation,
+            "test": info.n_test,
+            "shape": list(info.shape),
+            "digest": info.digest,
+        }
+        halving = self._halving()
+        stopped = f"time budget of {spec.search.time_budget:g} s spent" if self.spent else None
+        return StudySummary(
+            name=spec.name,
+            description=spec.description,
+            data=data,
+            space={d.path: d.describe() for d in self.space.dimensions},
+            epochs=spec.epochs,
+            first_rung=halving.rungs[0] if halving.rungs else spec.epochs,
+            trials=spec.search.trials,
+            sampler=spec.search.sampler.value,
+            scheduler=spec.search.scheduler.value,
+            seed=spec.search.seed,
+            elapsed_seconds=self.elapsed,
+            hardware=hardware(),
+            versions=versions(),
+            stopped=stopped if self.finished < spec.search.trials else None,
+        )
+
+    def _halving(self) -> Halving | NoHalving:
+        search = self.spec.search
+        match search.scheduler:
+            case Scheduler.ASHA:
+                return Halving(search.first_rung, search.reduction, self.spec.epochs)
+            case Scheduler.NONE:
+                return NoHalving()
+
+    def _track(self) -> Tracker:
+        spec, info = self.spec, self.data.info
+        outbox = Outbox(self.folder.outbox)
+        tracker = Tracker(outbox, self.tracking_uri, spec.tracking.experiment, self.ledger.key, self.artifact_root)
+        shape = " x ".join(map(str, info.shape))
+        profile = {"train": info.n_train, "validation": info.n_validation, "test": info.n_test, "shape": shape}
+        dataset = Dataset(name=info.name.rpartition(":")[0] or info.name, digest=info.digest[:32], source=info.name, profile=profile)
+        if not self.complete:
+            params = {path: str(value) for path, value in flatten(spec.model_dump(mode="json")).items()}
+            tracker.study_started(spec.name, params, dataset=dataset)
+        return tracker
+
+    def _search(self, recorder: Recorder, console: Console, interrupt: Interrupt) -> None:
+        share = host.connect(self.spec.resources, self.spec.search)
+
+        def config(asked: Asked) -> dict[str, Any]:
+            return {
+                "number": asked.number,
+                "spec": asked.spec.model_dump(mode="json"),
+                "folder": str(recorder.folder(asked.number)),
+                "epochs_known": self.ledger.record(asked.number).epochs,
+                "data": self.spec.data.model_dump(mode="json"),
+                "prepared": str(self.data.folder),
+                "threads": share.threads,
+            }
+
+        def closed() -> bool:
+            return interrupt.requested or self.spent
+
+        with Progress(console, self.spec.name, self.spec.search.trials, self.spec.epochs) as progress:
+            tune_until_done(recorder, config, self.spec, share, closed, lambda: progress.update(self.ledger.records))
+
+    def _conclude(self, tracker: Tracker, interrupted: bool) -> Outcome:
+        tracker.drain(DRAIN_SECONDS)
+        run_ids = tracker.run_ids()
+        records = self.ledger.with_run_ids(run_ids)
+        summary = self.summary()
+        halving = self._halving()
+        rung = halving.rungs[0] if halving.rungs else self.spec.epochs
+        written = report.write(self.folder.path, summary, records, importance(self.ledger.study, rung, self.spec.search.seed))
+        worked = any(r.curve for r in records)
+        state = "interrupted" if interrupted else "complete" if worked else "failed"
+        files = (written.json, written.markdown, written.html, self.folder.study_file)
+        tracker.study_ended(written.answer, state, artifacts=files)
+        return Outcome(written, interrupted, worked, tracker.drain(DRAIN_SECONDS))

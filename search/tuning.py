@@ -1,0 +1,60 @@
+"""Ray Tune spreads the trials of a study over the machines that it has."""
+
+import logging
+from collections.abc import Callable
+from shutil import rmtree
+from typing import Any
+
+from search import host
+from search.ledger import Asked
+from search.recorder import Recorder
+from search.study_spec import StudySpec
+
+RESTARTS = 3  # of a trial whose worker dies; an exception inside it is told as data and never tried again
+
+
+def tune_until_done(
+    recorder: Recorder,
+    config: Callable[[Asked], dict[str, Any]],
+    spec: StudySpec,
+    share: host.Share,
+    closed: Callable[[], bool],
+    show: Callable[[], None],
+) -> None:
+    """Ray Tune spreads the trials over the cluster until the study has enough or is `closed`."""
+    import ray
+    from ray import tune
+
+    from search.searcher import Closing, Faults, LedgerScheduler, LedgerSearcher, Watcher
+    from search.trial import TrialWorker
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is recorded with its trial, and told at the end
+    faults = Faults()
+    searcher = LedgerSearcher(recorder, config, spec.search.trials, share.concurrent, closed, faults)
+    scratch = host.scratch()
+    tuner = tune.Tuner(
+        tune.with_resources(TrialWorker, {"CPU": share.cpus, "GPU": share.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=LedgerScheduler(recorder, faults),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+        ),
+        run_config=tune.RunConfig(
+            name=spec.name,
+            storage_path=scratch,
+            verbose=0,
+            callbacks=[Watcher(recorder, show, faults)],
+            stop=Closing(closed, faults),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a worker writes its own after each epoch
+            failure_config=tune.FailureConfig(max_failures=RESTARTS),
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        ray.shutdown()
+        rmtree(scratch, ignore_errors=True)
+    faults.surface()

@@ -1,0 +1,32 @@
+"""What a result was made with: hardware in words, versions of what matters."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+NAMED = ("torch", "torchvision", "ray", "optuna", "mlflow")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that results depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in NAMED}
+
+
+def hardware() -> str:
+    """The driver's machine, such as `2 cores of AMD EPYC, no GPU`."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    counted = [f"{cards.count(card)} x {card}" for card in dict.fromkeys(cards)]
+    return f"{cores} cores of {_processor()}, {', '.join(counted) or 'no GPU'}"
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

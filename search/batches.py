@@ -45,9 +45,9 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order, each image cropped out of its zero-padded self and perhaps mirrored.
 
-    Same outcomes with the same probabilities as torchvision's RandomCrop(side, padding) and RandomHorizontalFlip: zeros are
-    padded before normalising, all (2 padding + 1)^2 offsets and both directions are equally likely. The last incomplete
-    batch is left out (other images are left out in the next epoch); a split smaller than a batch is one batch.
+    Same outcomes with the same probabilities as torchvision's RandomCrop(side, padding) and RandomHorizontalFlip: zeros
+    are padded before normalising, all (2 padding + 1)^2 offsets and both directions are equally likely. The last
+    incomplete batch is left out (of other images in the next epoch); a split smaller than a batch is one batch.
     """
     size = min(batch_size, len(split))
     count = len(split) // size * size

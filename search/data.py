@@ -99,19 +99,19 @@ def open_prepared(folder: Path, spec: DataSpec) -> Prepared:
         InputError: when it is not there, or was prepared from another specification.
     """
     if not (folder / "meta.json").exists():
-        raise InputError(f"data: {spec.name} is not prepared in {folder}; start the study again on this machine.")
+        raise InputError(f"data: {spec.name} is not prepared in {folder}; start the study again on this machine")
     meta = data_cache.read_meta(folder)
     if meta["spec"] != data_cache.identity(spec):
-        raise InputError(f"data: {folder} was prepared for other settings of {meta['info']['name']}; prepare it again.")
+        raise InputError(f"data: {folder} was prepared for other settings of {meta['info']['name']}; prepare it again")
     return Prepared(PreparedInfo.model_validate(meta["info"]), folder)
 
 
 def _find(spec: DataSpec) -> Source:
     kind, _, path = spec.name.partition(":")
     if spec.image_size is not None and kind != "imagefolder":
-        raise InputError(f"data.image_size: {spec.image_size} has no effect on {spec.name!r}; leave it out.")
+        raise InputError(f"data.image_size = {spec.image_size} has no effect on {spec.name!r}; leave it out")
     if kind in ("imagefolder", "npz") and not path:
-        raise InputError(f"data.name: {spec.name!r} has no path; write {kind}:PATH.")
+        raise InputError(f"data.name = {spec.name!r} has no path; write {kind}:PATH")
     if kind == "imagefolder":
         return folder_source(Path(path).expanduser(), spec.image_size or DEFAULT_SIZE)
     if kind == "npz":
@@ -120,4 +120,4 @@ def _find(spec: DataSpec) -> Source:
         return digits_source()
     if spec.name in STANDARD:
         return standard_source(spec)
-    raise InputError(f"data.name: unknown data set {spec.name!r}; {hint(spec.name.lower(), NAMES)}")
+    raise InputError(f"data.name = {spec.name!r} is no known data set; {hint(spec.name.lower(), NAMES)}")

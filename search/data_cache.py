@@ -63,7 +63,7 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"XDG_CACHE_HOME: prepared data cannot be written to {path.parent} ({error.strerror or error}); "
-            "point XDG_CACHE_HOME to a folder that is writable and has space."
+            "point XDG_CACHE_HOME to a folder that is writable and has space"
         ) from error
 
 
@@ -72,7 +72,7 @@ def ensure(folder: Path, source: Source, spec: DataSpec) -> None:
     if not _intact(folder):
         _build(folder, source, spec)
         if not _intact(folder):
-            raise InputError(f"data: {folder} reads back differently from what was written; check that disk.")
+            raise InputError(f"data: {folder} reads back differently from what was written; check that disk")
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def open_array(folder: Path, name: str) -> NDArray[Any]:
     """
     path = folder / name
     if not path.exists() or path.stat().st_size != read_meta(folder)["files"][name]["bytes"]:
-        raise InputError(f"data: {path} is damaged; start the study again, which prepares it anew.")
+        raise InputError(f"data: {path} is damaged; start the study again, which prepares it anew")
     return np.load(path, mmap_mode="c")
 
 

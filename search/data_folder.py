@@ -28,11 +28,11 @@ def folder_source(root: Path, image_size: int) -> Source:
     if not train:
         raise InputError(
             f"data.name: there are no class folders in {root / 'train'}; put the images of each class into "
-            f"{root / 'train'}/CLASS/."
+            f"{root / 'train'}/CLASS/"
         )
     if len(train) < 2:
         raise InputError(
-            f"data.name: {root / 'train'} has the one class {next(iter(train))!r}; add a second class folder."
+            f"data.name: {root / 'train'} has the one class {next(iter(train))!r}; add a second class folder"
         )
     others = {split: _class_files(root, split) for split in ("val", "test") if (root / split).is_dir()}
     for split, found in others.items():
@@ -41,7 +41,7 @@ def folder_source(root: Path, image_size: int) -> Source:
             where, lacks = (split, "train") if odd in found else ("train", split)
             raise InputError(
                 f"data.name: class folder {odd!r} is in {root / where} but not in {root / lacks}; "
-                "give both the same classes."
+                "give both the same classes"
             )
     splits = {"train": train, **others}
     return _source(splits, image_size)
@@ -72,9 +72,7 @@ def _class_files(root: Path, split: str) -> dict[str, list[Path]]:
     """Class name -> its image files, both sorted."""
     folder = root / split
     if not folder.is_dir():
-        raise InputError(
-            f"data.name: there is no folder {folder}; give the folder that holds train/ and val/ or test/."
-        )
+        raise InputError(f"data.name: there is no folder {folder}; give the folder that holds train/ and val/ or test/")
     found: dict[str, list[Path]] = {}
     for entry in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         found[entry.name] = sorted(
@@ -82,8 +80,7 @@ def _class_files(root: Path, split: str) -> dict[str, list[Path]]:
         )
         if not found[entry.name]:
             raise InputError(
-                f"data.name: class folder {entry} has no image ({', '.join(sorted(SUFFIXES))}); "
-                "add images or remove it."
+                f"data.name: class folder {entry} has no image ({', '.join(sorted(SUFFIXES))}); add images or remove it"
             )
     return found
 
@@ -105,9 +102,9 @@ def decode(path: Path, size: int) -> Pixels:
         with Image.open(path) as image:
             mode, upright = image.mode, ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise InputError(f"data.name: image {path} cannot be decoded ({error}); replace or remove it.") from error
+        raise InputError(f"data.name: image {path} cannot be decoded ({error}); replace or remove it") from error
     if mode[0] in "IF":  # converting would clip the upper bits, silently
-        raise InputError(f"data.name: image {path} has more than 8 bits a channel ({mode}); convert it to 8 bits.")
+        raise InputError(f"data.name: image {path} has more than 8 bits a channel ({mode}); convert it to 8 bits")
     width, height = upright.size
     scale = size / min(width, height)
     wide, high = max(size, round(width * scale)), max(size, round(height * scale))

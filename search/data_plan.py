@@ -35,8 +35,8 @@ def planned(spec: DataSpec, source: Source) -> DataInfo:
     n_train = sum(train)
     if spec.limit is not None and not len(train) <= spec.limit <= n_train:
         raise InputError(
-            f"data.limit: {spec.limit} is not between the {len(train)} classes and the {n_train} training images of "
-            f"{spec.name}; choose a number in between, or leave it out."
+            f"data.limit = {spec.limit} is not between the {len(train)} classes and the {n_train} training images of "
+            f"{spec.name}; choose a number in between, or leave it out"
         )
     height, width, channels = source.shape
     return DataInfo(
@@ -59,7 +59,7 @@ def _carve(
         if n < 2:
             raise InputError(
                 f"data.{split}: class {name!r} has {n} image left, and 2 are needed to carve the {split} split; "
-                "add images."
+                "add images"
             )
     taken = portions(counts, fraction)
     return tuple(n - k for n, k in zip(counts, taken, strict=True)), tuple(taken)

@@ -76,7 +76,7 @@ def require_every_class(classes: tuple[str, ...], counts: tuple[int, ...], where
         InputError: naming the first class without an image.
     """
     if len(classes) < 2:
-        raise InputError(f"data.name: {where} has {len(classes)} class; give images of at least 2 classes.")
+        raise InputError(f"data.name: {where} has {len(classes)} class; give images of at least 2 classes")
     for name, n in zip(classes, counts, strict=True):
         if n == 0:
-            raise InputError(f"data.name: {where} has no training image of class {name!r}; add some or renumber.")
+            raise InputError(f"data.name: {where} has no training image of class {name!r}; add some or renumber")

@@ -25,7 +25,7 @@ class DataSpec(BaseModel):
     def _fraction(cls, value: float, info: ValidationInfo) -> float:
         if not 0 < value < 0.9:
             raise ValueError(
-                f"data.{info.field_name} is {value}: give a fraction of the images above 0 and below 0.9, such as 0.1"
+                f"data.{info.field_name} = {value} is not a fraction above 0 and below 0.9; choose one such as 0.1"
             )
         return value
 
@@ -33,14 +33,14 @@ class DataSpec(BaseModel):
     @classmethod
     def _not_negative(cls, value: int, info: ValidationInfo) -> int:
         if value < 0:
-            raise ValueError(f"data.{info.field_name} is {value}: give 0 or a positive whole number")
+            raise ValueError(f"data.{info.field_name} = {value} is negative; choose 0 or more")
         return value
 
     @field_validator("image_size", "limit")
     @classmethod
     def _positive(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and value < 1:
-            raise ValueError(f"data.{info.field_name} is {value}: give 1 or more, or leave it out")
+            raise ValueError(f"data.{info.field_name} = {value} is below 1; choose 1 or more, or leave it out")
         return value
 
 

@@ -150,7 +150,7 @@ def standard_source(spec: DataSpec) -> Source:
     """
     standard = STANDARD[spec.name]
     if spec.dir is not None and not Path(spec.dir).expanduser().is_dir():
-        raise InputError(f"data.dir: there is no folder {spec.dir}; create it, or name the one with the raw files.")
+        raise InputError(f"data.dir = {spec.dir!r} is no folder; create it, or name the one with the raw files")
     root = (Path(spec.dir).expanduser() if spec.dir else user_cache() / "datasets").resolve()
     if spec.name == "cifar10" and (root / "cifar10.npz").exists():
         return _cifar10_npz(root / "cifar10.npz", standard)
@@ -166,7 +166,7 @@ def standard_source(spec: DataSpec) -> Source:
 def _cifar10_npz(path: Path, standard: Standard) -> Source:
     source = npz_source(path, standard.classes)
     if source.shape != standard.shape:
-        raise InputError(f"data.dir: {path} has images of shape {source.shape}, not (32, 32, 3); replace it.")
+        raise InputError(f"data.dir: {path} has images of shape {source.shape}, not (32, 32, 3); replace it")
     return source
 
 
@@ -176,14 +176,14 @@ def _found(name: str, standard: Standard, root: Path, files: tuple[Path, ...]) -
             splits = [standard.read(files, root, train) for train in (True, False)]
         except (OSError, RuntimeError, ValueError, EOFError, zlib.error) as error:
             raise InputError(
-                f"data.dir: {name} in {root} cannot be read ({_line(error)}); replace its files."
+                f"data.dir: {name} in {root} cannot be read ({_line(error)}); replace its files"
             ) from error
         train, test = (Images.of(np.asarray(pixels, np.uint8), labels) for pixels, labels in splits)
         n = (len(train.labels), len(test.labels))
         if n != (expected := (sum(standard.counts.train), sum(standard.counts.test or ()))):
             raise InputError(
                 f"data.dir: {name} in {root} has {n[0]} training and {n[1]} test images, not the published "
-                f"{expected[0]} and {expected[1]}; replace its files."
+                f"{expected[0]} and {expected[1]}; replace its files"
             )
         return Shipped(train, None, test)
 
@@ -199,7 +199,7 @@ def _download(name: str, standard: Standard, root: Path) -> None:
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise InputError(
             f"data.name: {name} is not in {root} and could not be downloaded ({_line(error)}); put its files there, or "
-            "name their folder with --data-dir."
+            "name their folder with --data-dir"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -52,7 +52,8 @@ def address() -> str | None:
     given = os.environ.get("RAY_ADDRESS") or None
     if given and given.startswith(("http://", "https://")):
         raise InputError(
-            f"RAY_ADDRESS = {given} is a job server; use it with `ray job submit -- python -m search.run ...`, or name a cluster as HOST:PORT"
+            f"RAY_ADDRESS = {given} is a job server, which takes jobs; name a cluster as HOST:PORT, "
+            "or send this command to it with `ray job submit`"
         )
     return None if given == "local" else given
 
@@ -90,7 +91,9 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
         _start(ray, address=where)
     except (ConnectionError, ValueError, RuntimeError) as error:
         cause = str(error).strip().splitlines()[0]
-        raise InputError(f"RAY_ADDRESS = {where}: no cluster answers ({cause}); start it with `ray up`, or unset RAY_ADDRESS") from None
+        raise InputError(
+            f"RAY_ADDRESS = {where}: no cluster answers ({cause}); start it with `ray up`, or unset RAY_ADDRESS"
+        ) from None
     total = ray.cluster_resources()
     return _divide(resources, search, total.get("CPU", 0.0), total.get("GPU", 0.0), f"the cluster at {where}")
 
@@ -118,7 +121,9 @@ def _divide(resources: ResourceSpec, search: SearchSpec, cpus: float, gpus: floa
         ("cpus_per_trial", resources.cpus_per_trial, cpus, "CPU cores"),
     ):
         if asked > there:
-            raise InputError(f"resources.{name} = {asked:g}, but {place} has {there:g} {kind}; ask for at most {there:g}")
+            raise InputError(
+                f"resources.{name} = {asked:g}, but {place} has {there:g} {kind}; ask for at most {there:g}"
+            )
     fit = int(cpus // resources.cpus_per_trial)
     if gpus_each:
         fit = min(fit, int(gpus // gpus_each) if gpus_each >= 1 else int(gpus) * int(1 // gpus_each))

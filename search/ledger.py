@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from search.spec import TrialSpec
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
 WORST = 100.0  # percent: what a diverged trial is worth as evidence
 _OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
@@ -47,6 +49,7 @@ class Ledger:
 
     def __init__(self, journal: Path, name: str, space: Space, sampler: str, seed: int, image: tuple[int, int]) -> None:
         self._space, self._sampler, self._seed, self._image = space, sampler, seed, image
+        _mend(journal)
         storage = JournalStorage(JournalFileBackend(str(journal)))
         self.study = optuna.create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
         if "key" not in self.study.user_attrs:
@@ -156,6 +159,15 @@ def make_sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampl
             return optuna.samplers.RandomSampler(seed=own)
         case _:
             raise ValueError(f"unknown sampler {kind}")
+
+
+def _mend(journal: Path) -> None:
+    """Removes what a process that was killed while it wrote left: Optuna's lock, and a line cut off in the middle."""
+    # Optuna would wait 30 s for the lock, and without end where the path of the journal is relative.
+    journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
+    if journal.exists():
+        data = journal.read_bytes()
+        os.truncate(journal, data.rfind(b"\n") + 1)  # the next line would be glued to it, and both unreadable
 
 
 def _record(frozen: optuna.trial.FrozenTrial) -> TrialRecord:

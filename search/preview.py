@@ -1,6 +1,7 @@
 """What a study would do, without doing it: for `--dry-run`."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import optuna
 from rich.console import Console
@@ -19,20 +20,23 @@ COUNTED = 100_000  # configurations; larger spaces are called larger
 
 def show(console: Console, spec: StudySpec, space: Space, info: DataInfo) -> None:
     """Prints the resolved study, the size of its space, its smallest and largest network and one example trial."""
-    out = console.print
-    out(spec.to_yaml(), markup=False, highlight=False)
-    out(f"space: {size(space)}", highlight=False)
+    out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    out(spec.to_yaml())
+    out(f"space: {size(space)}")
     for dimension in space.dimensions:
-        out(f"  {dimension.path}: {dimension.describe()}", markup=False, highlight=False)
+        out(f"  {dimension.path}: {dimension.describe()}")
     priced = sorted(
-        ((cost(net, info.shape[:2]), net) for net in set(extremes(space))), key=lambda pair: (pair[0].params, pair[0].macs)
+        ((cost(net, info.shape[:2]), net) for net in set(extremes(space))),
+        key=lambda pair: (pair[0].params, pair[0].macs),
     )
     for word, (price, net) in (("smallest", priced[0]), ("largest", priced[-1])):
-        words = f"depth {net.depth}, unit {net.unit}, version {net.version}, shortcut {net.shortcut}, width {net.width:g}"
-        out(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image ({words})", highlight=False)
-    out("example trial:", highlight=False)
+        words = (
+            f"depth {net.depth}, unit {net.unit}, version {net.version}, shortcut {net.shortcut}, width {net.width:g}"
+        )
+        out(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image ({words})")
+    out("example trial:")
     for path, value in example(spec, space).flat().items():
-        out(f"  {path}: {value}", markup=False, highlight=False)
+        out(f"  {path}: {value}")
 
 
 def size(space: Space) -> str:

@@ -43,7 +43,7 @@ class Recorder:
         )
 
     def result(self, result: Mapping[str, Any]) -> bool:
-        """Notes one report of a worker, flattened by Tune (`metrics/val/error`); True when the trial should stop here."""
+        """Notes one report of a worker, flattened by Tune (`metrics/val/error`); True when the trial is over."""
         number = int(result["number"])
         if "failure" in result:
             self._end(number, TrialState(result["failure"]), result["reason"], result.get("traceback"))

@@ -170,7 +170,7 @@ def _ended(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
         numbers = ", ".join(str(trial.number) for trial in found)
         parts.append(
             f'<h3><span class="state {state.value}">{len(found)}</span> {text.HEADLINES[state]}</h3>'
-            f"<ul>{reasons}</ul><p class=minor>Trials {numbers}</p>"
+            f"<ul>{reasons}</ul><p class='minor'>{'Trial' if len(found) == 1 else 'Trials'} {numbers}</p>"
         )
     return "".join(parts)
 

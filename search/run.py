@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Every flag. All but the study's name, --output, --dry-run and --list set a key of the study."""
-    made = _Parser(prog="python -m search.run", description="Which residual network should I use? Searches, and answers.")
+    made = _Parser(
+        prog="python -m search.run", description="Which residual network should I use? Searches, and answers."
+    )
     add = made.add_argument
     add("study", nargs="?", default="digits", help="a shipped study (--list) or a YAML file; default: digits")
     add("--name", help="of the study and its folder; a name that exists is continued")
@@ -68,7 +70,13 @@ def parser() -> argparse.ArgumentParser:
     add("--trials", metavar="N", help="trials in all")
     add("--epochs", metavar="N", help="epochs of a complete trial")
     add("--time-budget", metavar="TIME", help="90s, 30m, 2h: the study ends then, with what it has")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="train.lr=0.1 or 'space.net.depth=[20,32]'; repeatable")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="train.lr=0.1 or 'space.net.depth=[20,32]'; repeatable",
+    )
     add("--data-dir", metavar="DIR", help="where raw data sets are, or are downloaded to")
     add("--cpus-per-trial", metavar="N", help="default: 1")
     add("--gpus-per-trial", metavar="N", help="may be a fraction; default: 1 where there is a GPU")
@@ -133,37 +141,38 @@ def _study(given: argparse.Namespace, spec: StudySpec, folder: StudyFolder, cons
     space = spec.make_space(prepared.info.channels, len(prepared.info.classes))
     space.check(prepared.info.shape[:2])
     folder.settle(spec)
-    study = Study(spec, space, prepared, folder, uri, tracking_uri.artifact_root(uri, given.output))
-    already = study.complete
-    _announce(console, study.finished, already, spec, folder)
-    with Interrupt() as interrupt:
-        outcome = study.run(console, interrupt)
+    root = tracking_uri.artifact_root(uri, given.output)
+    study = Study(spec, space, prepared, folder, uri, root)
+    _announce(console, study, folder.path)
+    outcome = study.concluded()
+    if outcome is None:
+        with Interrupt() as interrupt:
+            outcome = study.run(console, interrupt)
     if outcome.interrupted:
-        console.print(f"stopped after {study.finished} of {spec.search.trials} trials; run the same command again to continue")
+        console.print(
+            f"stopped after {study.finished} of {spec.search.trials} trials; run the same command again to continue"
+        )
         return INTERRUPTED
-    _answer(console, outcome.report.answer)
-    _where(console, outcome, uri, tracking_uri.artifact_root(uri, given.output))
+    console.print(Markdown(outcome.answer) if console.is_terminal else outcome.answer, markup=False, soft_wrap=True)
+    if outcome.unsent:
+        console.print(
+            f"MLflow has not taken {outcome.unsent} events yet; run the same command again to send them",
+            highlight=False,
+        )
+    console.print(f"Report:            {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"Compare in MLflow: {tracking_uri.ui_command(uri, root)}", highlight=False, soft_wrap=True)
     return DONE if outcome.worked else FAILED
 
 
-def _announce(console: Console, finished: int, already: bool, spec: StudySpec, folder: StudyFolder) -> None:
-    if already:
-        console.print(f"{spec.name}: complete, {finished} trials in {folder.path}; more: --trials {2 * finished}", highlight=False)
-    elif finished:
-        console.print(f"{spec.name}: continued after {finished} of {spec.search.trials} trials in {folder.path}", highlight=False)
+def _announce(console: Console, study: Any, path: Path) -> None:
+    name, wanted = study.spec.name, study.spec.search.trials
+    if study.complete:
+        text = f"{name}: complete, {study.finished} trials in {path}; for more of them: --trials {2 * study.finished}"
+    elif study.finished:
+        text = f"{name}: continued after {study.finished} of {wanted} trials in {path}"
     else:
-        console.print(f"{spec.name}: {spec.search.trials} trials of up to {spec.epochs} epochs, in {folder.path}", highlight=False)
-
-
-def _answer(console: Console, text: str) -> None:
-    console.print(Markdown(text) if console.is_terminal else text, markup=False, highlight=False)
-
-
-def _where(console: Console, outcome: Any, uri: str, root: str | None) -> None:
-    console.print(f"Report: {outcome.report.html}", highlight=False, soft_wrap=True)
-    if outcome.unsent:
-        console.print(f"MLflow has not taken {outcome.unsent} events yet; run the same command again to send them", highlight=False)
-    console.print(f"Compare in MLflow: {tracking_uri.ui_command(uri, root)}", highlight=False, soft_wrap=True)
+        text = f"{name}: {wanted} trials of up to {study.spec.epochs} epochs, in {path}"
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

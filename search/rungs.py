@@ -1,4 +1,4 @@
-"""Asynchronous successive halving, decided from the study's own records (arXiv:1810.05934, algorithm 2, stopping variant)."""
+"""Asynchronous successive halving from the study's own records (arXiv:1810.05934, algorithm 2, stopping variant)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +29,10 @@ class Halving:
             rung *= self.reduction
         return tuple(rungs)
 
+    def first(self, epochs: int) -> int:
+        """The first epoch at which all trials can be compared."""
+        return self.rungs[0] if self.rungs else epochs
+
     def stop(self, number: int, records: Sequence[TrialRecord]) -> str | None:
         """Why trial `number` should not go on after its last epoch; None when it should."""
         trial = next(r for r in records if r.number == number)
@@ -46,7 +50,9 @@ class Halving:
 class NoHalving:
     """Every trial trains for all epochs."""
 
-    rungs: tuple[int, ...] = ()
+    def first(self, epochs: int) -> int:
+        """The last epoch."""
+        return epochs
 
     def stop(self, number: int, records: Sequence[TrialRecord]) -> str | None:
         """Never."""

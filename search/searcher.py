@@ -35,7 +35,7 @@ class Faults:
 
 
 class _Stateless:
-    """Tune pickles what it is given, to restore a run from that. We continue from the study's records: nothing to keep."""
+    """Tune pickles what it is given, to restore a run. We continue from the study's records: nothing to keep."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -81,7 +81,7 @@ class LedgerSearcher(_Stateless, Searcher):
         self._left = recorder.ledger.adopt()
         self._running: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._closed():
             return Searcher.FINISHED
         if len(self._running) >= self._concurrent:
@@ -144,4 +144,3 @@ class Watcher(_Stateless, Callback):
         cause = str(trial.get_error() or "its worker died").strip().splitlines()[-1]
         with self._faults.watched():
             self._recorder.lost(int(trial.config["number"]), cause)
-

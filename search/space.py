@@ -5,7 +5,6 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -126,7 +125,7 @@ class Space:
         if total <= CHECKED_COMBINATIONS:
             yield from self.combinations(values=False)
             return
-        draw = random.Random(0)  # noqa: S311 - coverage, not secrets
+        draw = random.Random(0)
         for dimension in self.dimensions:  # each extreme at least once, then at random
             for value in dimension.extremes:
                 yield _drawn(self, draw, {dimension.path: value})

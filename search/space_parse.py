@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -40,7 +41,10 @@ def _dimension(path: str, entry: Any) -> Dimension:
             f"{name} = {entry!r} is neither a list of choices nor a range; write [{entry}] or low: and high:"
         )
     body = {"choices": entry} if isinstance(entry, list) else dict(entry)
-    when = {str(k): tuple(v) if isinstance(v, list) else (v,) for k, v in dict(body.pop("when", {})).items()}
+    given_when = body.pop("when", {})
+    if not isinstance(given_when, Mapping):
+        raise InputError(f"{name}: when = {given_when!r} is no condition; write when: {{net.shortcut: [dropout]}}")
+    when = {str(k): tuple(v) if isinstance(v, list) else (v,) for k, v in given_when.items()}
     for other in when:
         if other not in TrialSpec.paths():
             raise InputError(f"{name}: when: {other} is not a field; {hint(other, TrialSpec.paths())}")
@@ -64,7 +68,7 @@ def _distribution(name: str, path: str, body: dict[str, Any]) -> BaseDistributio
         extra = body.keys() - {"choices"}
         if extra:
             raise InputError(f"{name}: {sorted(extra)[0]} does not go with choices; remove one of them")
-        return CategoricalDistribution(_choices(name, body["choices"]))
+        return CategoricalDistribution(_choices(name, path, body["choices"]))
     unknown = body.keys() - {"low", "high", "log", "step"}
     if unknown:
         raise InputError(f"{name}.{sorted(unknown)[0]} is not known; a range has low, high, log, step, when")
@@ -88,7 +92,7 @@ def _distribution(name: str, path: str, body: dict[str, Any]) -> BaseDistributio
     return FloatDistribution(float(low), float(high), log=log, step=None if step is None else float(step))
 
 
-def _choices(name: str, given: Any) -> list[Value]:
+def _choices(name: str, path: str, given: Any) -> list[Value]:
     if not isinstance(given, list) or not given:
         raise InputError(f"{name} = {given!r} offers nothing to choose from; give a list of at least one value")
     for value in given:
@@ -102,10 +106,8 @@ def _choices(name: str, given: Any) -> list[Value]:
 def _number(name: str, end: str, body: Mapping[str, Any]) -> float:
     value = body.get(end)
     if isinstance(value, str):  # YAML reads 1e-4 as a word
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"{name}.{end} = {value!r} is not a number; a range needs low and high")
     return value

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -23,32 +23,34 @@ class Schedule(StrEnum):
 
 
 class TrainSpec(BaseModel):
-    """How one network is trained. Defaults are the papers' recipe for CIFAR (arXiv:1512.03385, section 4.2) where it fits."""
+    """How one network is trained; the defaults follow the papers' recipe for CIFAR (1512.03385, section 4.2)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
 
-    epochs: int = Field(12, ge=1, le=100_000, description="passes over the training split of a complete trial")
-    batch_size: int = Field(128, ge=2, le=65_536, description="images a step")
-    lr: float = Field(0.1, gt=0, le=100, description="peak learning rate of SGD")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = Field(True, description="no effect without momentum")
-    weight_decay: float = Field(1e-4, ge=0, le=1)
+    epochs: int = Field(default=12, ge=1, le=100_000, description="passes over the training split of a complete trial")
+    batch_size: int = Field(default=128, ge=2, le=65_536, description="images a step")
+    lr: float = Field(default=0.1, gt=0, le=100, description="peak learning rate of SGD")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = Field(default=True, description="no effect without momentum")
+    weight_decay: float = Field(default=1e-4, ge=0, le=1)
     schedule: Schedule = Schedule.COSINE
-    warmup: float = Field(0.0, ge=0, lt=1, description="fraction of the training in which lr rises linearly from 0")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    warmup: float = Field(default=0.0, ge=0, lt=1, description="fraction of the training in which lr rises from 0")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     crop_padding: int = Field(
-        4, ge=0, le=64, description="zero pixels added on each side before a random crop; 0: none"
+        default=4, ge=0, le=64, description="zero pixels added on each side before a random crop; 0: none"
     )
-    flip: bool = Field(True, description="mirror half of the images left to right")
-    seed: int = Field(0, ge=0, lt=2**31, description="of weights, order and augmentation")
+    flip: bool = Field(default=True, description="mirror half of the images left to right")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of weights, order and augmentation")
 
     @model_validator(mode="before")
     @classmethod
     def _hold_fields_without_effect(cls, given: Any) -> Any:
         # Equal training must compare equal, so a field that changes nothing is held at its default.
-        if isinstance(given, dict) and str(given.get("momentum", "")) in {"0", "0.0"}:
-            return {k: v for k, v in given.items() if k != "nesterov"}
-        return given
+        if not isinstance(given, dict):
+            return given
+        fields = cast(dict[str, Any], given)
+        without = str(fields.get("momentum", "")) in {"0", "0.0"}
+        return {name: value for name, value in fields.items() if not (without and name == "nesterov")}
 
     @property
     def inactive(self) -> frozenset[str]:

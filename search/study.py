@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,14 +23,14 @@ from search.tracking import Tracker
 from search.tuning import tune_until_done
 from search.versions import hardware, versions
 
-DRAIN_SECONDS = 120.0  # how long the end of a study waits for the tracking server
+DRAIN_SECONDS = 60.0  # how long the end of a study waits for the tracking server
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a call of `run` ended."""
 
-    report: report.Report
+    answer: str  # Markdown
     interrupted: bool
     worked: bool  # at least one trial has a result
     unsent: int  # events that the tracking server has not taken
@@ -60,7 +59,12 @@ class Study:
     def __post_init__(self) -> None:
         info = self.data.info
         self.ledger = Ledger(
-            self.folder.journal, self.spec.name, self.space, self.spec.search.sampler, self.spec.search.seed, info.shape[:2]
+            self.folder.journal,
+            self.spec.name,
+            self.space,
+            self.spec.search.sampler,
+            self.spec.search.seed,
+            info.shape[:2],
         )
         self._began = time.monotonic()
 
@@ -85,6 +89,18 @@ class Study:
         """True when nothing is left to run."""
         running = any(r.state is TrialState.RUNNING for r in self.ledger.records)
         return not running and (self.finished >= self.spec.search.trials or self.spent)
+
+    def concluded(self) -> Outcome | None:
+        """The outcome of a study of which nothing is left to do, not even to send; None where something is."""
+        if not (self.complete and self.folder.report.exists()):
+            return None
+        outbox = Outbox(self.folder.outbox)
+        unsent = outbox.unsent
+        outbox.close()
+        if unsent:
+            return None
+        records = self.ledger.records
+        return Outcome(report.answer(self.summary(), records), False, any(r.curve for r in records), 0)
 
     def run(self, console: Console, interrupt: Interrupt) -> Outcome:
         """Runs what is left, writes the report and hands it to MLflow."""
@@ -113,7 +129,6 @@ class Study:
             "shape": list(info.shape),
             "digest": info.digest,
         }
-        halving = self._halving()
         stopped = f"time budget of {spec.search.time_budget:g} s spent" if self.spent else None
         return StudySummary(
             name=spec.name,
@@ -121,7 +136,7 @@ class Study:
             data=data,
             space={d.path: d.describe() for d in self.space.dimensions},
             epochs=spec.epochs,
-            first_rung=halving.rungs[0] if halving.rungs else spec.epochs,
+            first_rung=self._halving().first(spec.epochs),
             trials=spec.search.trials,
             sampler=spec.search.sampler.value,
             scheduler=spec.search.scheduler.value,
@@ -146,7 +161,9 @@ class Study:
         tracker = Tracker(outbox, self.tracking_uri, spec.tracking.experiment, self.ledger.key, self.artifact_root)
         shape = " x ".join(map(str, info.shape))
         profile = {"train": info.n_train, "validation": info.n_validation, "test": info.n_test, "shape": shape}
-        dataset = Dataset(name=info.name.rpartition(":")[0] or info.name, digest=info.digest[:32], source=info.name, profile=profile)
+        dataset = Dataset(
+            name=info.name.rpartition(":")[0] or info.name, digest=info.digest[:32], source=info.name, profile=profile
+        )
         if not self.complete:
             params = {path: str(value) for path, value in flatten(spec.model_dump(mode="json")).items()}
             tracker.study_started(spec.name, params, dataset=dataset)
@@ -173,15 +190,13 @@ class Study:
             tune_until_done(recorder, config, self.spec, share, closed, lambda: progress.update(self.ledger.records))
 
     def _conclude(self, tracker: Tracker, interrupted: bool) -> Outcome:
-        tracker.drain(DRAIN_SECONDS)
-        run_ids = tracker.run_ids()
-        records = self.ledger.with_run_ids(run_ids)
-        summary = self.summary()
-        halving = self._halving()
-        rung = halving.rungs[0] if halving.rungs else self.spec.epochs
-        written = report.write(self.folder.path, summary, records, importance(self.ledger.study, rung, self.spec.search.seed))
+        waiting = tracker.drain(DRAIN_SECONDS)
+        records = self.ledger.with_run_ids(tracker.run_ids())
+        importances = importance(self.ledger.study, self._halving().first(self.spec.epochs), self.spec.search.seed)
+        written = report.write(self.folder.path, self.summary(), records, importances)
         worked = any(r.curve for r in records)
         state = "interrupted" if interrupted else "complete" if worked else "failed"
         files = (written.json, written.markdown, written.html, self.folder.study_file)
         tracker.study_ended(written.answer, state, artifacts=files)
-        return Outcome(written, interrupted, worked, tracker.drain(DRAIN_SECONDS))
+        unsent = tracker.drain(0 if waiting else DRAIN_SECONDS)
+        return Outcome(written.answer, interrupted, worked, unsent)

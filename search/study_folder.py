@@ -11,7 +11,15 @@ from filelock import FileLock, Timeout
 from search.errors import InputError
 from search.study_spec import StudySpec, flatten
 
-MAY_CHANGE = ("description", "data.dir", "search.trials", "search.max_concurrent", "search.time_budget", "resources", "tracking")
+MAY_CHANGE = (
+    "description",
+    "data.dir",
+    "search.trials",
+    "search.max_concurrent",
+    "search.time_budget",
+    "resources",
+    "tracking",
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,13 @@ class StudyFolder:
             (path / ".holder").write_text(f"process {os.getpid()} on {socket.gethostname()}")
         except Timeout:
             holder = (path / ".holder").read_text() if (path / ".holder").exists() else "another process"
-            raise InputError(f"study {name!r} in {path} is being worked on by {holder}; wait for it, or use another --name") from None
+            raise InputError(
+                f"study {name!r} in {path} is being worked on by {holder}; wait for it, or use another --name"
+            ) from None
         except OSError as error:
-            raise InputError(f"output = {str(output)!r} cannot be written ({error.strerror}); choose another --output") from None
+            raise InputError(
+                f"output = {str(output)!r} cannot be written ({error.strerror}); choose another --output"
+            ) from None
         return cls(path, lock)
 
     def leave(self) -> None:
@@ -56,6 +68,10 @@ class StudyFolder:
     @property
     def outbox(self) -> Path:
         return self.path / "outbox.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.json"
 
     @property
     def trials(self) -> Path:

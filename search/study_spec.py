@@ -40,15 +40,15 @@ class SearchSpec(BaseModel):
 
     model_config = _FROZEN
 
-    trials: int = Field(24, ge=1, description="trials in all, however they end")
+    trials: int = Field(default=24, ge=1, description="trials in all, however they end")
     sampler: Sampler = Sampler.TPE
     scheduler: Scheduler = Scheduler.ASHA
-    first_rung: int = Field(3, ge=1, description="epochs before a trial may be stopped; asha only")
-    reduction: int = Field(3, ge=2, description="one in so many trials goes on at each rung; asha only")
-    seed: int = Field(0, ge=0, lt=2**31)
-    max_concurrent: int | None = Field(None, ge=1, description="trials at once; default: as many as fit")
+    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; asha only")
+    reduction: int = Field(default=3, ge=2, description="one in so many trials goes on at each rung; asha only")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    max_concurrent: int | None = Field(default=None, ge=1, description="trials at once; default: as many as fit")
     time_budget: float | None = Field(
-        None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no new epoch after it"
+        default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no new epoch after it"
     )
 
     @field_validator("time_budget", mode="before")
@@ -67,8 +67,8 @@ class ResourceSpec(BaseModel):
 
     model_config = _FROZEN
 
-    cpus_per_trial: float = Field(1, gt=0)
-    gpus_per_trial: float | None = Field(None, ge=0, description="default: one where there is a GPU, else none")
+    cpus_per_trial: float = Field(default=1, gt=0)
+    gpus_per_trial: float | None = Field(default=None, ge=0, description="default: one where there is a GPU, else none")
 
 
 class TrackingSpec(BaseModel):
@@ -76,8 +76,8 @@ class TrackingSpec(BaseModel):
 
     model_config = _FROZEN
 
-    uri: str | None = Field(None, description="default: a database below the output folder")
-    experiment: str = Field("resnet-search", min_length=1)
+    uri: str | None = Field(default=None, description="default: a database below the output folder")
+    experiment: str = Field(default="resnet-search", min_length=1)
 
 
 class StudySpec(BaseModel):

@@ -119,12 +119,12 @@ def _server_fault(error: Exception) -> tuple[str, ...]:
     text = " ".join(str(error).split())
     if isinstance(error.__context__, OSError):  # of the connection, which MLflow reports by text alone
         return next((fault for sign, fault in _CONNECTION_FAULTS.items() if sign in text), ("cannot be reached",))
-    match getattr(error, "error_code", ""):
-        case "UNAUTHENTICATED" | "CUSTOMER_UNAUTHORIZED":
-            return ("wants a name and a password", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
-        case "PERMISSION_DENIED":
-            answer = text.rpartition("Response body: ")[2].strip("'")[:100]
-            return (f"refuses us ({answer})", "ask its owner for access, or correct the name and password")
+    code = getattr(error, "error_code", "")
+    if code in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}:
+        return ("wants a name and a password", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+    if code == "PERMISSION_DENIED":
+        answer = text.rpartition("Response body: ")[2].strip("'")[:100]
+        return (f"refuses us ({answer})", "ask its owner for access, or correct the name and password")
     return ("answers, but not as an MLflow server",)
 
 

@@ -1,4 +1,6 @@
 """One trial as a generator of epochs. Knows neither Ray nor MLflow."""
+# torch's own annotations are partial:
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import hashlib
 import math
@@ -38,7 +40,7 @@ class Epoch:
 
 
 def train(spec: TrialSpec, training: Resident, validation: Resident, resume: State | None = None) -> Iterator[Epoch]:
-    """Trains `spec` on the device where `training` lives and yields after each epoch, until the last or until it diverges.
+    """Trains `spec` on the device where `training` lives; yields after each epoch, to the last or until it diverges.
 
     Args:
         spec: network and training.
@@ -48,7 +50,8 @@ def train(spec: TrialSpec, training: Resident, validation: Resident, resume: Sta
     """
     device = training.images.device
     torch.manual_seed(_mix(spec.train.seed, 0))
-    model = build(spec.net).to(device, memory_format=torch.channels_last)
+    model = build(spec.net).to(device=device)
+    model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = _sgd(model, spec.train)
     if resume is not None:
         _load(model, optimiser, resume)

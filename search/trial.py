@@ -22,8 +22,8 @@ from search.train import train
 class TrialWorker(tune.Trainable):
     """Trains one specification after another in one process; the data set stays loaded in between.
 
-    The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (of its checkpoints), `epochs_known`
-    (epochs that the study has on record), `data`, `prepared` (folder of the prepared data set) and `threads`.
+    The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (of its checkpoints),
+    `epochs_known` (epochs on record in the study), `data`, `prepared` (folder of the prepared data set) and `threads`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ class TrialWorker(tune.Trainable):
         except (torch.OutOfMemoryError, MemoryError) as error:
             self._free()
             return _failure(number, TrialState.INFEASIBLE, f"out of memory: {_first_line(error)}")
-        except Exception as error:  # noqa: BLE001 - the boundary of the process: told to the driver, which records it as failed
+        except Exception as error:
             return _failure(number, TrialState.FAILED, f"{type(error).__name__}: {_first_line(error)}")
 
     def cleanup(self) -> None:
@@ -58,7 +58,7 @@ class TrialWorker(tune.Trainable):
         found = checkpoint.latest(folder)
         history = list(found.history) if found else []
         over = bool(history) and history[-1]["last"]
-        # What the checkpoint knows and the study does not was trained just before the driver died: told, not trained again.
+        # What the checkpoint knows and the study does not was trained just before the driver died: told, not repeated.
         for known in history:
             if known["epoch"] > config["epochs_known"] or (over and known is history[-1]):
                 yield {**known, "done": known["last"]}

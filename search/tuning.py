@@ -28,7 +28,9 @@ def tune_until_done(
     from search.searcher import Closing, Faults, LedgerScheduler, LedgerSearcher, Watcher
     from search.trial import TrialWorker
 
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is recorded with its trial, and told at the end
+    logging.getLogger("ray.tune").setLevel(
+        logging.CRITICAL
+    )  # what fails is recorded with its trial, and told at the end
     faults = Faults()
     searcher = LedgerSearcher(recorder, config, spec.search.trials, share.concurrent, closed, faults)
     scratch = host.scratch()
@@ -48,7 +50,9 @@ def tune_until_done(
             verbose=0,
             callbacks=[Watcher(recorder, show, faults)],
             stop=Closing(closed, faults),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a worker writes its own after each epoch
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=False
+            ),  # a worker writes its own after each epoch
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
         ),
     )

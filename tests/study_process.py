@@ -1,0 +1,67 @@
+"""Runs `python -m search.run` as a user does: a process of its own, the whole service real."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).parent.parent
+STUDY = {
+    "name": "tiny",
+    "data": {"name": "digits", "limit": 300},
+    "train": {"epochs": 3, "batch_size": 32, "crop_padding": 1, "flip": False},
+    "space": {
+        "net.depth": [8],
+        "net.version": ["v1", "v2"],
+        "net.shortcut": ["identity", "none", "shortcut_only_gate"],
+        "net.gate_bias": [-6, 0],
+        "train.lr": {"low": 0.02, "high": 0.2, "log": True},
+    },
+    "search": {"trials": 6, "first_rung": 1, "reduction": 2},
+}
+
+
+def command(folder: Path, *flags: str, **changes: object) -> list[str]:
+    """The command for a small study in `folder`, with sections of it changed."""
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(STUDY | changes))
+    return [sys.executable, "-m", "search.run", str(file), "--output", str(folder / "results"), *flags]
+
+
+def run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """To its end."""
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+
+
+def start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """In the background, with what it prints in `log`."""
+    with log.open("wb") as file:
+        return subprocess.Popen(arguments, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+
+
+def wait_until(
+    condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 120
+) -> None:
+    """Until `condition` holds while `process` runs; fails with what it printed."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended early: {log.read_text()}"
+        assert time.monotonic() < end, f"nothing after {seconds} s: {log.read_text()}"
+        time.sleep(0.02)
+
+
+def listening(process: subprocess.Popen[bytes]) -> set[str]:
+    """Addresses on which the process and all below it listen."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    found: set[str] = set()
+    for member in family:
+        try:
+            sockets = member.net_connections("tcp")
+        except psutil.NoSuchProcess:
+            continue
+        found |= {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+    return found

@@ -64,9 +64,9 @@ def activations(kinds: tuple[Activation, ...], channels: int) -> list[nn.Module]
 class Residual(nn.Module):
     """y = f(h(x) + F(x))."""
 
-    def __init__(self, h: nn.Module, residual: nn.Module, f: nn.Module) -> None:
+    def __init__(self, h: nn.Module, F: nn.Module, f: nn.Module) -> None:
         super().__init__()
-        self.h, self.F, self.f = h, residual, f
+        self.h, self.F, self.f = h, F, f
 
     def forward(self, x: Float[Tensor, "n c i j"]) -> Float[Tensor, "n d k l"]:
         return self.f(self.h(x) + self.F(x))
@@ -75,9 +75,9 @@ class Residual(nn.Module):
 class ExclusiveGate(nn.Module):
     """y = f((1 - g(x)) h(x) + g(x) F(x)): exclusive gating, Fig. 2(c), as in highway networks."""
 
-    def __init__(self, gate: Gate, h: nn.Module, residual: nn.Module, f: nn.Module) -> None:
+    def __init__(self, gate: Gate, h: nn.Module, F: nn.Module, f: nn.Module) -> None:
         super().__init__()
-        self.gate, self.h, self.F, self.f = gate, h, residual, f
+        self.gate, self.h, self.F, self.f = gate, h, F, f
 
     def forward(self, x: Float[Tensor, "n c i j"]) -> Float[Tensor, "n d k l"]:
         g = self.gate(x)
@@ -87,9 +87,9 @@ class ExclusiveGate(nn.Module):
 class Plain(nn.Module):
     """y = f(F(x)): no shortcut at all."""
 
-    def __init__(self, residual: nn.Module, f: nn.Module) -> None:
+    def __init__(self, F: nn.Module, f: nn.Module) -> None:
         super().__init__()
-        self.F, self.f = residual, f
+        self.F, self.f = F, f
 
     def forward(self, x: Float[Tensor, "n c i j"]) -> Float[Tensor, "n d k l"]:
         return self.f(self.F(x))
@@ -138,11 +138,11 @@ def unit(spec: NetSpec, change: Change, *, first: bool) -> list[nn.Module]:
     places = order(spec.version)
     activated = bool(places.before) and (first or change.dimension)
     shared = activations(places.before, change.n_in) if activated else []
-    residual = branch(spec, change, activated=activated)
+    F = branch(spec, change, activated=activated)
     f = nn.Sequential(*activations(places.after, change.n_out))
     h = shortcut(spec, change, bn=not places.before)
     if h is None:
-        return [*shared, Plain(residual, f)]
+        return [*shared, Plain(F, f)]
     if spec.shortcut is Shortcut.EXCLUSIVE_GATE:
-        return [*shared, ExclusiveGate(Gate(change, spec.gate_bias), h, residual, f)]
-    return [*shared, Residual(h, residual, f)]
+        return [*shared, ExclusiveGate(Gate(change, spec.gate_bias), h, F, f)]
+    return [*shared, Residual(h, F, f)]

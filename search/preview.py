@@ -55,7 +55,8 @@ def example(spec: StudySpec, space: Space) -> TrialSpec:
 
 def extremes(space: Space) -> Iterator[NetSpec]:
     """Networks among which the smallest and the largest are."""
-    for chosen in space.combinations(values=False):
+    nets = Space(tuple(d for d in space.dimensions if d.path.startswith("net.")), space.fixed)
+    for chosen in nets.combinations(values=False):
         if all(chosen[d.path] in _ends(d.extremes) for d in space.dimensions if d.path in GROWING and d.path in chosen):
             yield TrialSpec.from_flat(chosen).net
 

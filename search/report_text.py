@@ -216,14 +216,16 @@ def facts_of_study(summary: StudySummary, trials: Sequence[TrialRecord]) -> list
         ("sampler, scheduler, seed", f"{summary.sampler}, {summary.scheduler}, {summary.seed}"),
         ("wall time", words.duration(summary.elapsed_seconds)),
         ("training time", words.duration(sum(trial.seconds or 0.0 for trial in trials))),
-        *((f"data: {key}", shown_data(value)) for key, value in summary.data.items()),
+        *((f"data: {key}", shown_data(key, value)) for key, value in summary.data.items()),
         ("hardware", summary.hardware),
         ("versions", ", ".join(f"{name} {version}" for name, version in summary.versions.items())),
     ]
 
 
-def shown_data(value: object) -> str:
-    """A value of the data set's description: shapes as `8 x 8 x 1`."""
-    if isinstance(value, (list, tuple)):
+def shown_data(key: str, value: object) -> str:
+    """A value of the data set's description: a shape as `8 x 8 x 1`, class names as their number and the first ten."""
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    if key == "shape":
         return " x ".join(map(str, value))
-    return str(value)
+    return f"{len(value)}: {', '.join(map(str, value[:10]))}{', ...' if len(value) > 10 else ''}"

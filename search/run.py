@@ -102,7 +102,10 @@ def changes(given: argparse.Namespace, environment: dict[str, str]) -> list[tupl
         if not equals or not key.strip():
             raise InputError(f"--set {item} has no `=`; write --set KEY=VALUE, such as --set train.lr=0.1")
         found.append((key.strip(), _value(f"--set {item}", text)))
-    found += [(key, getattr(given, flag)) for flag, key in FLAGS.items() if getattr(given, flag) is not None]
+    for flag, key in FLAGS.items():
+        text = getattr(given, flag)
+        if text is not None:  # train.* has no type until the space is made, and is compared with what a file says
+            found.append((key, _value(f"--{flag}", text) if key.startswith("train.") else text))
     return found
 
 

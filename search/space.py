@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from search.errors import InputError, hint
 from search.spec import TrialSpec, Value
 
+SHORT = 100  # whole numbers in a range of which every one is checked
 CHECKED_COMBINATIONS = 20_000  # of choices and ends of ranges that are built before the first trial
 
 
@@ -29,10 +30,12 @@ class Dimension:
 
     @property
     def extremes(self) -> tuple[Value, ...]:
-        """Every choice, or both ends of the range."""
+        """Every choice, or both ends of the range; of a short range of whole numbers all, as depths have gaps."""
         match self.distribution:
             case CategoricalDistribution() as categorical:
                 return tuple(categorical.choices)  # pyright: ignore[reportReturnType]
+            case IntDistribution() as span if (span.high - span.low) // span.step < SHORT:
+                return tuple(range(span.low, span.high + 1, span.step))
             case FloatDistribution() | IntDistribution() as span:
                 return (span.low, span.high)
             case other:
@@ -128,7 +131,7 @@ class Space:
         draw = random.Random(0)
         for dimension in self.dimensions:  # each extreme at least once, then at random
             for value in dimension.extremes:
-                yield _drawn(self, draw, {dimension.path: value})
+                yield _drawn(self, draw, _needed(self, dimension, value))
         for _ in range(CHECKED_COMBINATIONS):
             yield _drawn(self, draw, {})
 
@@ -172,6 +175,16 @@ def _expand(dimensions: tuple[Dimension, ...], chosen: dict[str, Value], values:
 def _drawn(space: Space, draw: random.Random, forced: Mapping[str, Value]) -> dict[str, Value]:
     chosen: dict[str, Value] = dict(space.fixed)
     for dimension in space.dimensions:
-        if dimension.path in forced or dimension.active(chosen):
+        if dimension.active(chosen):
             chosen[dimension.path] = forced.get(dimension.path, draw.choice(dimension.extremes))
     return chosen
+
+
+def _needed(space: Space, dimension: Dimension, value: Value) -> dict[str, Value]:
+    """This value, and one of each dimension that it depends on, so that it has an effect."""
+    needed: dict[str, Value] = {dimension.path: value}
+    for other in space.dimensions:
+        for condition in other.extremes:
+            if condition in dimension.when.get(other.path, ()) and other.path not in needed:
+                needed |= _needed(space, other, condition)
+    return needed

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -98,16 +97,26 @@ def _choices(name: str, path: str, given: Any) -> list[Value]:
     for value in given:
         if not isinstance(value, str | int | float | bool):
             raise InputError(f"{name}: {value!r} is no single value; choices are words or numbers")
-    if len(set(map(repr, given))) != len(given):
+    if isinstance(TrialSpec.defaults().get(path), int | float):
+        given = [_numeral(value) for value in given]
+    if len(set(given)) != len(given):
         raise InputError(f"{name} = {given!r} names a choice twice; remove the repetition")
     return given
 
 
+def _numeral(value: Any) -> Any:
+    """The number that a word spells, for YAML reads 1e-4 as a word; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value  # refused with the field that it is for
+    return int(number) if number.is_integer() and not set(value) & set(".eE") else number
+
+
 def _number(name: str, end: str, body: Mapping[str, Any]) -> float:
-    value = body.get(end)
-    if isinstance(value, str):  # YAML reads 1e-4 as a word
-        with suppress(ValueError):
-            value = float(value)
+    value = _numeral(body.get(end))
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"{name}.{end} = {value!r} is not a number; a range needs low and high")
     return value

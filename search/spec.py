@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -42,15 +42,12 @@ class TrainSpec(BaseModel):
     flip: bool = Field(default=True, description="mirror half of the images left to right")
     seed: int = Field(default=0, ge=0, lt=2**31, description="of weights, order and augmentation")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _hold_fields_without_effect(cls, given: Any) -> Any:
+    @model_validator(mode="after")
+    def _hold_fields_without_effect(self) -> Self:
         # Equal training must compare equal, so a field that changes nothing is held at its default.
-        if not isinstance(given, dict):
-            return given
-        fields = cast(dict[str, Any], given)
-        without = str(fields.get("momentum", "")) in {"0", "0.0"}
-        return {name: value for name, value in fields.items() if not (without and name == "nesterov")}
+        for name in self.inactive:  # frozen for everyone else: this is still construction
+            object.__setattr__(self, name, type(self).model_fields[name].default)
+        return self
 
     @property
     def inactive(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -77,6 +78,15 @@ class StudyFolder:
     def trials(self) -> Path:
         return self.path / "trials"
 
+    def _settled(self) -> dict[str, Any]:
+        try:
+            before = yaml.safe_load(self.study_file.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            before = None
+        if not isinstance(before, dict):
+            raise InputError(f"{self.study_file} is damaged; remove it to continue with the study given now")
+        return before
+
     def settle(self, spec: StudySpec) -> None:
         """Writes the resolved study; where one is, checks that it is the same but for what may change.
 
@@ -84,7 +94,7 @@ class StudyFolder:
             InputError: the folder holds a study that searched something else.
         """
         if self.study_file.exists():
-            before = flatten(yaml.safe_load(self.study_file.read_text()))
+            before = flatten(self._settled())
             now = flatten(yaml.safe_load(spec.to_yaml()))
             for path in sorted(before.keys() | now.keys()):
                 if path.startswith(MAY_CHANGE) or before.get(path) == now.get(path):

@@ -171,7 +171,7 @@ def find(study: str) -> Path:
         if path.is_file():
             return path
         raise InputError(f"study {study!r}: there is no such file; {hint(study, list(shipped()))}")
-    raise InputError(f"study {study!r} is unknown; {hint(study, list(shipped()))}, or give a YAML file")
+    raise InputError(f"study {study!r} is unknown; {hint(study, list(shipped()))} (or give a file that ends in .yaml)")
 
 
 def load(path: Path, changes: Sequence[tuple[str, Any]] = ()) -> StudySpec:
@@ -200,6 +200,9 @@ def load(path: Path, changes: Sequence[tuple[str, Any]] = ()) -> StudySpec:
 
 def _change(raw: dict[str, Any], where: str, value: Any) -> None:
     section, _, path = where.partition(".")
+    if where == "space":
+        raw["space"] = _dotted(value or {})
+        return
     if section == "space" and path:
         field = ".".join(path.split(".")[:2])
         inside = path[len(field) + 1 :]
@@ -218,8 +221,12 @@ def _change(raw: dict[str, Any], where: str, value: Any) -> None:
         raw["data"] = {"name": raw["data"]}
     target = raw
     *parents, last = where.split(".")
-    for part in parents:
-        target = target.setdefault(part, {}) if isinstance(target.get(part, {}), dict) else {}
+    for depth, part in enumerate(parents, 1):
+        if target.get(part) is None:  # missing, or an empty section
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            raise InputError(f"{where} cannot be set: {'.'.join(parents[:depth])} = {target!r} has no parts; set that")
     target[last] = value
 
 

@@ -62,7 +62,8 @@ def check_reachable(uri: str, experiment: str) -> None:
 def ui_command(uri: str, root: str | None) -> str:
     """The shell command that opens MLflow's pages on a database, for this machine only, at 127.0.0.1:5000."""
     options = ["--backend-store-uri", uri, *([] if root is None else ["--artifacts-destination", root])]
-    command = [sys.executable, "-m", "mlflow", "ui", *options, "--host", "127.0.0.1", "--port", "5000"]
+    address = ["--host", "127.0.0.1", "--port", "5000", "--workers", "1"]  # one starts sooner than four
+    command = [sys.executable, "-m", "mlflow", "ui", *options, *address]
     return f"MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true {shlex.join(command)}"
 
 

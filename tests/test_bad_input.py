@@ -1,0 +1,294 @@
+"""Everything a user can get wrong on the command line: one sentence with field, value and remedy, exit status 2."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from search.run import main
+from search.study_folder import StudyFolder
+from search.study_spec import find, load
+
+ROOT = Path(__file__).parents[1]
+CORES = len(os.sched_getaffinity(0))
+
+# what is given -> words that the sentence must have: the field, the value, the remedy
+REFUSED: list[tuple[list[str], list[str]]] = [
+    (["digts"], ["study 'digts' is unknown", "did you mean 'digits'?"]),
+    (["birds"], ["study 'birds' is unknown", "choose from", "cifar10", "digits", ".yaml"]),
+    (["digits.yml"], ["study 'digits.yml'", "no such file", "did you mean 'digits'?"]),
+    (["/no/such.yaml"], ["study '/no/such.yaml'", "no such file", "choose from"]),
+    (["digits", "cifar10"], ["unrecognized arguments: cifar10", "--help"]),
+    (["--foo"], ["unrecognized arguments: --foo", "--help"]),
+    (["--output"], ["--output", "expected one argument", "--help"]),
+    # the study's keys
+    (["--set", "nam=x"], ["nam = 'x' is not a key", "did you mean 'name'?"]),
+    (["--set", "search.trails=3"], ["search.trails = 3 is not a key", "did you mean 'trials'?"]),
+    (["--set", "data.foo=2"], ["data.foo = 2 is not a key", "choose from dir, image_size"]),
+    (["--set", "net.dpth=20"], ["net.dpth is not a field", "did you mean 'net.depth'?"]),
+    (["--set", "train.lr"], ["--set train.lr has no `=`", "KEY=VALUE"]),
+    (["--set", "=3"], ["--set =3", "KEY=VALUE"]),
+    (["--set", "net.depth=[8"], ["'[8' cannot be read", "[list]"]),
+    (["--set", "name.x=3"], ["name.x cannot be set", "name = 'digits'"]),
+    (["--set", "data.name.x=3"], ["data.name.x cannot be set", "data.name = 'digits'"]),
+    (["--name", "a/b"], ["name = 'a/b' cannot name a folder", "use letters"]),
+    (["--name", ".."], ["name = '..' cannot name a folder", "use letters"]),
+    (["--name", ""], ["name = '' cannot name a folder", "use letters"]),
+    # fixed values
+    (["--set", "net.depth=57"], ["depth 57", "6n+2", "56 and 62"]),
+    (["--set", "net.num_classes=7"], ["net.num_classes follows from the data set", "remove it"]),
+    (["--set", "train.lr=abc"], ["train.lr = 'abc'", "should be a valid number"]),
+    (["--set", "train.lr=200"], ["train.lr = 200", "less than or equal to 100"]),
+    (["--set", "train.momentum=null"], ["train.momentum = None", "should be a valid number"]),
+    (["--set", "train=5"], ["train = 5", "should be a valid dictionary"]),
+    (["--epochs", "0"], ["train.epochs = 0", "greater than or equal to 1"]),
+    (["--epochs", "many"], ["train.epochs = 'many'", "should be a valid integer"]),
+    # the space
+    (["--set", "space.net.dpth=[20]"], ["space.net.dpth", "did you mean 'net.depth'?"]),
+    (["--set", "space.net.depth=[20,57]"], ["depth 57", "6n+2", "56 and 62"]),
+    (["--set", "space.net.depth={low: 8, high: 20}"], ["depth 9", "6n+2", "8 and 14"]),
+    (["--set", "space.net.depth=20"], ["space.net.depth = 20", "write [20]"]),
+    (["--set", "space.net.depth=[]"], ["space.net.depth = []", "at least one value"]),
+    (["--set", "space.net.depth=[[8]]"], ["space.net.depth: [8]", "words or numbers"]),
+    (["--set", "space.net.depth=[8,8]"], ["space.net.depth = [8, 8]", "twice", "remove"]),
+    (["--set", "space.net.depth={low: 8.5, high: 20}"], ["space.net.depth", "8.5 ... 20", "whole"]),
+    (["--set", "space.net.version=[v1,v3]"], ["version 'v3' is unknown", "choose from v1"]),
+    (["--set", "space.net.version={low: 1, high: 2}"], ["space.net.version", "no number", "list of choices"]),
+    (["--set", "space.net.num_classes=[10]"], ["space.net.num_classes", "follows from the data set", "remove it"]),
+    (["--set", "space.train.epochs=[3,9]"], ["space.train.epochs", "budget", "set train.epochs or --epochs"]),
+    (["--set", "space.train.lr={low: 1, high: 0.1}"], ["space.train.lr", "low = 1", "high = 0.1", "exchange"]),
+    (["--set", "space.train.lr={low: 0, high: 1, log: true}"], ["space.train.lr", "low = 0", "above 0 or log: false"]),
+    (["--set", "space.train.lr={low: a, high: 1}"], ["space.train.lr.low = 'a'", "needs low and high"]),
+    (["--set", "space.train.lr={low: .nan, high: 1}"], ["space.train.lr.low = nan", "needs low and high"]),
+    (["--set", "space.train.lr={low: 0.1}"], ["space.train.lr.high = None", "needs low and high"]),
+    (["--set", "space.train.lr.hihg=0.1"], ["space.train.lr.hihg", "low, high, log, step, when"]),
+    (["--set", "space.train.lr.low=0.6"], ["space.train.lr", "low = 0.6", "high = 0.5"]),
+    (["--set", "space.train.lr={low: 0.1, high: 200}"], ["train.lr = 200", "less than or equal to 100"]),
+    (
+        ["--set", "space.train.lr={low: 0.1, high: 0.3, log: true, step: 0.1}"],
+        ["space.train.lr", "step = 0.1", "remove"],
+    ),
+    (
+        ["--set", "space.train.lr={choices: [0.1], low: 0}"],
+        ["space.train.lr", "low does not go with choices", "remove"],
+    ),
+    (
+        ["--set", "space.net.dropout=[0.1]"],
+        ["space.net.dropout never has an effect", "net.shortcut = dropout", "remove"],
+    ),
+    (
+        ["--set", "space.train.lr={choices: [1], when: net.unit}"],
+        ["space.train.lr", "when = 'net.unit'", "write when:"],
+    ),
+    (["--set", "space.train.lr={choices: [1], when: }"], ["space.train.lr", "when = None", "write when:"]),
+    (["--set", "space.train.lr={choices: [1], when: {net.dpth: 8}}"], ["space.train.lr", "net.dpth", "'net.depth'?"]),
+    (["--set", "space=5", "--set", "train.lr=0.1"], ["space = 5", "write net.depth: [8, 14, 20]"]),
+    # the search
+    (["--trials", "0"], ["search.trials = '0'", "greater than or equal to 1"]),
+    (["--trials", "many"], ["search.trials = 'many'", "should be a valid integer"]),
+    (["--time-budget", "soon"], ["search.time_budget = 'soon' is not a time", "90s, 30m, 2h"]),
+    (["--time-budget", "0"], ["search.time_budget = 0", "greater than 0"]),
+    (["--sampler", "tpr"], ["search.sampler = 'tpr'", "'tpe' or 'random'"]),
+    (["--scheduler", "hyperband"], ["search.scheduler = 'hyperband'", "'asha' or 'none'"]),
+    (["--seed", "-1"], ["search.seed = '-1'", "greater than or equal to 0"]),
+    (["--max-concurrent", "0"], ["search.max_concurrent = '0'", "greater than or equal to 1"]),
+    (["--set", "search.first_rung=0"], ["search.first_rung = 0", "greater than or equal to 1"]),
+    (["--set", "search.reduction=1"], ["search.reduction = 1", "greater than or equal to 2"]),
+    # the machine
+    (["--gpus-per-trial", "512"], ["resources.gpus_per_trial = 512", "GPUs", "ask for at most"]),
+    (["--gpus-per-trial", "-1"], ["resources.gpus_per_trial = '-1'", "greater than or equal to 0"]),
+    (["--cpus-per-trial", "99999"], ["resources.cpus_per_trial = 99999", f"{CORES} CPU cores", f"at most {CORES}"]),
+    (["--cpus-per-trial", "0"], ["resources.cpus_per_trial = '0'", "greater than 0"]),
+    # the data
+    (["--set", "data=cifar1"], ["data", "'cifar1'", "did you mean 'cifar10'?"]),
+    (["--set", "data.name=imagefolder:/no/such"], ["data.name", "/no/such", "give"]),
+    (["--set", "data.validation=1"], ["data.validation", "1", "below 0.9"]),
+    (["--set", "data.limit=3"], ["data.limit", "3", "10 classes"]),
+    # tracking
+    (["--tracking-uri", "ftp://example.org"], ["'ftp://example.org'", "sqlite:///", "--tracking-uri"]),
+]
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder and a cache of its own; nothing of the environment in which the tests run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The sentence with which a command line is refused."""
+    status = main(arguments)
+    out, err = capsys.readouterr()
+    assert status == 2, (status, out, err)
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1, "one line"
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize(("arguments", "words"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])
+def test_one_sentence(arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refusal(arguments, capsys)
+    for word in words:
+        assert word in sentence
+    assert not Path("results/digits/study.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [1", ["own.yaml", "cannot be read as YAML", "line 1", "correct the file"]),
+        ("- digits", ["own.yaml", "no mapping", "begin with name:"]),
+        ("", ["own.yaml", "no mapping", "begin with name:"]),
+        ("searh: {trials: 3}", ["searh", "not a key", "did you mean 'search'?"]),
+        ("space: [1, 2]", ["space = [1, 2]", "no mapping", "write net.depth:"]),
+        ("net: {depth: 8}\nspace: {net.depth: [8, 14]}", ["net.depth", "both fixed and in space", "remove one"]),
+        ("name: 7", ["name = 7", "should be a valid string"]),
+        ("net: 5", ["net = 5", "should be a valid dictionary"]),
+        (
+            "space: {train.lr: {choices: [1], when: {train.warmup: 0.1}}, "
+            "train.warmup: {choices: [0.1], when: {train.lr: 1}}}",
+            ["space.train.lr", "circle", "remove one"],
+        ),
+    ],
+)
+def test_study_file(text: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.yaml").write_text(text)
+    sentence = refusal(["own.yaml"], capsys)
+    for word in words:
+        assert word in sentence
+
+
+def test_study_file_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    assert "cannot be read as YAML" in refusal(["own.yaml"], capsys)
+    Path("folder.yaml").mkdir()
+    assert "'folder.yaml': there is no such file" in refusal(["folder.yaml"], capsys)
+
+
+def test_folder_of_images_without_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("images/train").mkdir(parents=True)
+    sentence = refusal(["imagefolder"], capsys)
+    assert "images" in sentence
+    assert "class" in sentence
+
+
+def test_images_that_do_not_survive_the_strides(capsys: pytest.CaptureFixture[str]) -> None:
+    pixels, labels = np.zeros((20, 2, 2), np.uint8), np.arange(20) % 2
+    np.savez("small.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    sentence = refusal(["--set", "data.name=npz:small.npz"], capsys)
+    assert "image size 2x2 does not survive the strides" in sentence
+    assert "at least 4x4" in sentence
+
+
+def test_output_below_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("occupied").write_text("")
+    sentence = refusal(["--output", "occupied/results"], capsys)
+    assert "'occupied/results' cannot be written" in sentence
+    assert "choose another --output" in sentence
+
+
+@pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="no file system that refuses even root")
+def test_output_where_nobody_may_write(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refusal(["--output", "/proc/sys"], capsys)
+    assert "'/proc/sys' cannot be written" in sentence
+    assert "choose another --output" in sentence
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that refuses: bound by us, so nobody else has it, and not listened on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def test_tracking_server_that_does_not_answer(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{closed_port}"
+    by_flag = refusal(["--tracking-uri", address], capsys)
+    assert f"'{address}' does not answer" in by_flag
+    assert "--tracking-uri" in by_flag
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert refusal([], capsys) == by_flag
+
+
+def test_ray_address_of_a_job_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    sentence = refusal([], capsys)
+    assert "RAY_ADDRESS = http://127.0.0.1:8265" in sentence
+    assert "HOST:PORT" in sentence
+
+
+def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = StudyFolder.enter(Path("results"), "digits")
+    folder.settle(load(find("digits")))
+    folder.leave()
+    sentence = refusal(["--set", "train.batch_size=64"], capsys)
+    assert "train.batch_size = 64" in sentence
+    assert "made with 32" in sentence
+    assert "--name" in sentence
+    assert "search.seed = 5" in refusal(["--seed", "5"], capsys)
+
+
+def test_what_may_change_in_a_folder_and_what_says_the_same(tmp_path: Path) -> None:
+    folder = StudyFolder.enter(tmp_path, "digits")
+    folder.settle(load(find("digits")))
+    folder.settle(load(find("digits"), [("search.trials", "48"), ("search.max_concurrent", 1), ("tracking.uri", "x")]))
+    assert load(folder.study_file).search.trials == 48
+    folder.leave()
+
+
+def test_damaged_study_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("results/digits").mkdir(parents=True)
+    Path("results/digits/study.yaml").write_text("")
+    sentence = refusal([], capsys)
+    assert "results/digits/study.yaml is damaged" in sentence
+    assert "remove it" in sentence
+
+
+def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    holds = "import sys; from pathlib import Path; from search.study_folder import StudyFolder; "
+    holds += "StudyFolder.enter(Path(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds, str(tmp_path / "results")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        sentence = refusal([], capsys)
+        assert f"process {holder.pid}" in sentence
+        assert "'digits'" in sentence
+        assert "--name" in sentence
+        holder.communicate("")
+    StudyFolder.enter(Path("results"), "digits").leave()  # free again when the process is gone
+
+
+def test_as_a_process_of_its_own(tmp_path: Path) -> None:
+    """No Ray is started: none of its processes, and no child at all, is there while bad input is refused."""
+    command = [sys.executable, "-m", "search.run", "--set", "space.net.depth=[57]", "--output", str(tmp_path / "out")]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "RAY_TMPDIR": str(tmp_path / "ray")}
+    process = psutil.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    out, err = process.communicate()
+    assert process.returncode == 2
+    assert out == ""
+    assert err == "error: net depth 57 is not 6n+2 for unit=basic; the nearest valid depths are 56 and 62\n"
+    assert not (tmp_path / "ray").exists(), "where Ray would keep its session"
+    assert not (tmp_path / "out").exists()

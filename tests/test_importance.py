@@ -1,0 +1,69 @@
+"""Importances of parameters whose effect is known because the errors were made from them."""
+
+from random import Random
+
+import optuna
+import pytest
+
+from search.importance import importance
+
+
+def study(effects: dict[str, float], trials: int = 40, bias_effect: float = 0.0) -> optuna.Study:
+    """Error at epoch 3 = 20 + the shortcut's effect + that of the gate's bias; half of the trials are pruned there."""
+    made = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    draw = Random(0)
+    for index in range(trials):
+        trial = made.ask()
+        shortcut = trial.suggest_categorical("net.shortcut", list(effects))
+        trial.suggest_categorical("net.depth", [8, 14, 20])
+        trial.suggest_float("train.lr", 0.01, 1.0, log=True)
+        trial.suggest_categorical("net.unit", ["basic"])
+        bias = trial.suggest_float("net.gate_bias", -6.0, 0.0) if shortcut == "exclusive_gate" else -3.0
+        for epoch in (1, 2, 3):
+            trial.report(60 / epoch + effects[shortcut] + bias_effect * (bias + 3.0) + 0.1 * draw.random(), epoch)
+        # a pruned trial's later error must not count: it is far off here
+        if index % 2:
+            trial.report(1000.0 * draw.random(), 4)
+            made.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            made.tell(trial, 1000.0 * draw.random())
+    return made
+
+
+EFFECTS = {"identity": 0.0, "conv1x1": 10.0, "exclusive_gate": 20.0}
+
+
+def test_the_parameter_that_made_the_errors_is_found() -> None:
+    shares = importance(study(EFFECTS), first_rung=3, seed=0)
+    assert next(iter(shares)) == "net.shortcut"
+    assert shares["net.shortcut"] > 0.95
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares.keys() == {"net.shortcut", "net.depth", "train.lr", "net.gate_bias"}  # the unit never varied
+    assert all(type(share) is float for share in shares.values())
+
+
+def test_a_conditional_parameter_is_kept_and_gets_its_own_effect_only() -> None:
+    strong = importance(study(dict.fromkeys(EFFECTS, 0.0), trials=80, bias_effect=5.0), first_rung=3, seed=0)
+    assert next(iter(strong)) == "net.gate_bias"
+    idle = importance(study(EFFECTS), first_rung=3, seed=0)
+    assert idle["net.gate_bias"] < 0.05  # which shortcut has it says much of the error, its value nothing
+
+
+def test_the_same_seed_gives_the_same_shares() -> None:
+    made = study(EFFECTS, trials=12)
+    assert importance(made, 3, seed=1) == importance(made, 3, seed=1)
+
+
+def test_too_little_says_nothing() -> None:
+    assert importance(study(EFFECTS, trials=7), first_rung=3, seed=0) == {}
+    assert importance(study(EFFECTS, trials=8), first_rung=9, seed=0) == {}  # nobody reached epoch 9
+    assert importance(optuna.create_study(), first_rung=1, seed=0) == {}
+
+
+def test_equal_or_missing_errors_say_nothing() -> None:
+    made = optuna.create_study()
+    for index in range(20):
+        trial = made.ask({"train.lr": optuna.distributions.FloatDistribution(0.01, 1.0)})
+        trial.report(5.0 if index < 10 else float("nan"), 1)
+        made.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    assert importance(made, first_rung=1, seed=0) == {}

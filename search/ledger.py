@@ -51,7 +51,10 @@ class Ledger:
         self._space, self._sampler, self._seed, self._image = space, sampler, seed, image
         _mend(journal)
         storage = JournalStorage(JournalFileBackend(str(journal)))
-        self.study = optuna.create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
+        if name in optuna.get_all_study_names(storage):  # opened without a write, so that looking changes nothing
+            self.study = optuna.load_study(study_name=name, storage=storage)
+        else:
+            self.study = optuna.create_study(study_name=name, storage=storage, direction="minimize")
         if "key" not in self.study.user_attrs:
             self.study.set_user_attr("key", f"{name}-{uuid.uuid4().hex}")
         self._trials: dict[int, optuna.Trial] = {}  # handles of the trials that this process asked for or adopted

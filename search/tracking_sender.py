@@ -122,7 +122,9 @@ class Sender:
         if found is not None:
             return found.experiment_id
         try:
-            return client.create_experiment(self.experiment, root)
+            return client.create_experiment(
+                self.experiment, root, {"mlflow.experimentKind": "custom_model_development"}
+            )
         except MlflowException as error:
             found = client.get_experiment_by_name(self.experiment)
             if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:

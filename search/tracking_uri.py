@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from search.errors import InputError
 from search.tracking_client import import_quietly, is_remote, without_credentials
@@ -68,15 +68,26 @@ def ui_command(uri: str, root: str | None) -> str:
 
 
 def runs_url(base: str, experiment_id: str, study: str) -> str:
-    """The page with the table of a study's trials, on the server at `base`."""
+    """The page with the table of a study's trials, best first, on the server at `base`."""
     condition = f"tags.`search.kind` = 'trial' AND tags.`search.study` = '{study}'"
-    return f"{without_credentials(base).rstrip('/')}/#/experiments/{experiment_id}/runs?searchFilter={quote(condition)}"
+    order = "metrics.`best/val_error`"  # sorted by a metric, trials are not folded away below their study
+    query = {"searchFilter": condition, "orderByKey": order, "orderByAsc": "true"}
+    return _page(base, f"experiments/{experiment_id}/runs", query)
 
 
 def compare_url(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     """The page that compares runs: parallel coordinates, scatter and contour plots, params and metrics side by side."""
-    runs, experiments = quote(json.dumps(list(run_ids))), quote(json.dumps([experiment_id]))
-    return f"{without_credentials(base).rstrip('/')}/#/compare-runs?runs={runs}&experiments={experiments}"
+    return _page(base, "compare-runs", {"runs": json.dumps(list(run_ids)), "experiments": json.dumps([experiment_id])})
+
+
+def metrics_url(base: str, experiment_id: str, run_id: str) -> str:
+    """The page with the metric charts of one run."""
+    return _page(base, f"experiments/{experiment_id}/runs/{run_id}/model-metrics", {})
+
+
+def _page(base: str, path: str, query: dict[str, str]) -> str:
+    view = {"workflowType": "machine_learning"}  # MLflow's pages open on language models otherwise
+    return f"{without_credentials(base).rstrip('/')}/#/{path}?{urlencode(query | view, quote_via=quote)}"
 
 
 def _refusal(uri: str, fault: str, remedy: str = _REMEDY) -> InputError:

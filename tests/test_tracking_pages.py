@@ -1,0 +1,111 @@
+"""MLflow's pages on a study, started with the command that we print, in a real browser."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from search.outbox import Outbox
+from search.records import TrialState
+from search.tracking import Tracker
+from search.tracking_uri import artifact_root, compare_url, default_uri, metrics_url, runs_url, ui_command
+from tests.mlflow_server import answers, end_group, free_port, wait_until
+
+CHROMIUM = Path("/usr/bin/chromium")
+SWITCHES = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
+LOAD_MS = 60_000
+TRIALS = {"resnet8 v1 identity": 7.25, "resnet14 v2 conv1x1": 5.5, "resnet20 v2 identity": 4.75}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("mlflow"),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
+]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Tracker]]:
+    """The address of MLflow's pages on a finished study, and its tracker."""
+    output = tmp_path_factory.mktemp("a study's results")
+    uri = default_uri(output)
+    root = artifact_root(uri, output)
+    tracker = Tracker(Outbox(output / "digits" / "outbox.jsonl"), uri, "resnet-search", "digits-ab12", root)
+    tracker.study_started("digits", {"trials": "3"})
+    for number, (name, error) in enumerate(TRIALS.items()):
+        depth, version, shortcut = name.removeprefix("resnet").split()
+        params = {"net.depth": depth, "net.version": version, "net.shortcut": shortcut}
+        tracker.trial_started(number, f"trial-{number:03} {name}", params, {"search.study": "digits"})
+        for epoch in (1, 2):
+            tracker.epoch(number, epoch, {"val/error": error * 2 / epoch})
+        tracker.trial_ended(number, TrialState.COMPLETE, metrics={"best/val_error": error})
+    tracker.study_ended("Use **resnet20 v2 identity**")
+    assert tracker.drain(120) == 0
+    tracker.close()
+
+    port = free_port()
+    command = ui_command(uri, root)
+    assert "--host 127.0.0.1 --port 5000" in command
+    command = command.replace("--port 5000", f"--port {port}")  # 5000 may be taken here
+    with (output / "ui.log").open("wb") as log:
+        process = subprocess.Popen(command, shell=True, cwd=os.sep, stdout=log, stderr=log, start_new_session=True)
+    wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "MLflow's pages", 120)
+    yield f"http://127.0.0.1:{port}", tracker
+    end_group(process)
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        switches = [f"--{switch}" for switch in SWITCHES.split()]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=switches)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(LOAD_MS)
+        yield page
+        browser.close()
+
+
+def test_the_table_of_trials_with_the_best_first(study: tuple[str, Tracker], page: Page) -> None:
+    base, tracker = study
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(runs_url(base, str(tracker.experiment_id()), "digits"))
+    expect(page.get_by_text("matching runs")).to_contain_text("3", timeout=LOAD_MS)
+    links = page.get_by_role("link", name="trial-")
+    expect(links).to_have_count(3, timeout=LOAD_MS)
+    tops = {link.inner_text(): box["y"] for link in links.all() if (box := link.bounding_box())}
+    assert sorted(tops, key=lambda name: tops[name]) == [
+        "trial-002 resnet20 v2 identity",
+        "trial-001 resnet14 v2 conv1x1",
+        "trial-000 resnet8 v1 identity",
+    ]
+    assert [url for url in asked if not url.startswith((base, "data:", "blob:"))] == []  # nobody else is told
+
+
+def test_the_comparison(study: tuple[str, Tracker], page: Page) -> None:
+    base, tracker = study
+    page.goto(compare_url(base, str(tracker.experiment_id()), list(tracker.run_ids().values())))
+    page.get_by_text("Comparing 3 Runs from 1 Experiment").wait_for()
+    plot = page.locator(".js-plotly-plot").first
+    for axis in ("net.depth", "net.version", "net.shortcut", "val/error", "conv1x1", "identity"):
+        expect(plot).to_contain_text(axis, timeout=LOAD_MS)
+    for name in TRIALS:
+        expect(page.get_by_text(name).first).to_be_attached(timeout=LOAD_MS)
+
+
+def test_the_charts_of_a_run(study: tuple[str, Tracker], page: Page) -> None:
+    base, tracker = study
+    page.goto(metrics_url(base, str(tracker.experiment_id()), tracker.run_ids()[2]))
+    page.get_by_text("trial-002 resnet20 v2 identity").first.wait_for()
+    expect(page.get_by_text("best (1)")).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("val (1)")).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("4.75").first).to_be_attached(timeout=LOAD_MS)
+
+
+def test_the_answer_in_the_study(study: tuple[str, Tracker], page: Page) -> None:
+    base, tracker = study
+    page.goto(f"{base}/#/experiments/{tracker.experiment_id()}/runs/{tracker.study_run_id()}")
+    expect(page.locator("strong", has_text="resnet20 v2 identity")).to_be_attached(timeout=LOAD_MS)

@@ -146,7 +146,8 @@ def _study(given: argparse.Namespace, spec: StudySpec, folder: StudyFolder, cons
     folder.settle(spec)
     root = tracking_uri.artifact_root(uri, given.output)
     study = Study(spec, space, prepared, folder, uri, root)
-    _announce(console, study, folder.path)
+    shown = given.output / spec.name
+    _announce(console, study, shown)
     outcome = study.concluded()
     if outcome is None:
         with Interrupt() as interrupt:
@@ -162,7 +163,7 @@ def _study(given: argparse.Namespace, spec: StudySpec, folder: StudyFolder, cons
             f"MLflow has not taken {outcome.unsent} events yet; run the same command again to send them",
             highlight=False,
         )
-    console.print(f"Report:            {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"Report:            {shown / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(f"Compare in MLflow: {tracking_uri.ui_command(uri, root)}", highlight=False, soft_wrap=True)
     return DONE if outcome.worked else FAILED
 

@@ -37,7 +37,7 @@ class StudyFolder:
         Raises:
             InputError: not writable, or another process works on this study.
         """
-        path = output / name
+        path = output.absolute() / name  # workers have other working directories
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path / ".lock")

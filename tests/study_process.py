@@ -1,5 +1,6 @@
 """Runs `python -m search.run` as a user does: a process of its own, the whole service real."""
 
+import os
 import subprocess
 import sys
 import time
@@ -29,18 +30,24 @@ def command(folder: Path, *flags: str, **changes: object) -> list[str]:
     """The command for a small study in `folder`, with sections of it changed."""
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump(STUDY | changes))
-    return [sys.executable, "-m", "search.run", str(file), "--output", str(folder / "results"), *flags]
+    return [sys.executable, "-m", "search.run", file.name, "--output", "results", *flags]
 
 
-def run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """To its end."""
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+def run(folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """To its end, with `folder` as the working directory."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
 
 
-def start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """In the background, with what it prints in `log`."""
+def start(folder: Path, arguments: Sequence[str]) -> tuple[subprocess.Popen[bytes], Path]:
+    """In the background; with the file in which it prints."""
+    log = folder / "log"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with log.open("wb") as file:
-        return subprocess.Popen(arguments, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    return process, log
 
 
 def wait_until(

@@ -261,7 +261,7 @@ def test_damaged_study_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     holds = "import sys; from pathlib import Path; from search.study_folder import StudyFolder; "
-    holds += "StudyFolder.enter(Path(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
+    holds += "folder = StudyFolder.enter(Path(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", holds, str(tmp_path / "results")],
         stdin=subprocess.PIPE,

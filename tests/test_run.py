@@ -45,8 +45,7 @@ def journal(folder: Path) -> list[optuna.trial.FrozenTrial]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, set[str]]:
     """A finished study: its folder, what it printed, and the addresses it listened on while trials ran."""
     folder = tmp_path_factory.mktemp("finished")
-    log = folder / "log"
-    process = start(command(folder), log)
+    process, log = start(folder, command(folder))
     wait_until(lambda: "[1/6]" in log.read_text(), process, log)
     addresses = listening(process)
     assert process.wait(180) == 0, log.read_text()
@@ -125,7 +124,7 @@ def test_the_weights_in_mlflow_have_the_error_that_was_reported(finished: tuple[
 def test_the_same_command_again_shows_the_answer(finished: tuple[Path, str, set[str]]) -> None:
     folder, printed, _ = finished
     before = (folder / "results" / "tiny" / "optuna.journal").read_bytes()
-    again = run(command(folder))
+    again = run(folder, command(folder))
     assert again.returncode == 0, again.stderr
     assert "complete, 6 trials" in again.stdout
     answer = next(line for line in printed.splitlines() if line.startswith("Use a"))
@@ -137,7 +136,7 @@ def test_the_same_command_again_shows_the_answer(finished: tuple[Path, str, set[
 def test_two_trials_more_leave_the_others_alone(finished: tuple[Path, str, set[str]]) -> None:
     folder, _, _ = finished
     before = read(folder)["trials"]
-    more = run(command(folder, "--trials", "8"))
+    more = run(folder, command(folder, "--trials", "8"))
     assert more.returncode == 0, more.stderr
     assert read(folder)["trials"][:6] == before
     assert len(read(folder)["trials"]) == 8
@@ -146,9 +145,8 @@ def test_two_trials_more_leave_the_others_alone(finished: tuple[Path, str, set[s
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
 def test_an_interrupted_study_goes_on(tmp_path: Path, how: signal.Signals, status: int) -> None:
-    log = tmp_path / "log"
     arguments = command(tmp_path, "--trials", "4", train={"epochs": 6, "batch_size": 16, "flip": False})
-    process = start(arguments, log)
+    process, log = start(tmp_path, arguments)
     outbox = tmp_path / "results" / "tiny" / "outbox.jsonl"
     wait_until(lambda: outbox.exists() and outbox.read_text().count('"kind":"epoch"') >= 2, process, log)
     process.send_signal(how)
@@ -156,7 +154,7 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, how: signal.Signals, statu
     if how is not signal.SIGKILL:
         assert "run the same command again" in log.read_text()
     known = {t.number: (t.params, dict(t.intermediate_values)) for t in journal(tmp_path)}
-    again = run(arguments)
+    again = run(tmp_path, arguments)
     assert again.returncode == 0, again.stderr
     report = read(tmp_path)
     assert len(report["trials"]) == 4
@@ -170,19 +168,19 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, how: signal.Signals, statu
 
 
 def test_a_time_budget_ends_the_study_with_an_answer(tmp_path: Path) -> None:
-    arguments = command(tmp_path, "--trials", "1000", "--time-budget", "12s")
-    ended = run(arguments)
+    arguments = command(tmp_path, "--trials", "1000", "--time-budget", "20s")
+    ended = run(tmp_path, arguments)
     assert ended.returncode == 0, ended.stderr
     report = read(tmp_path)
     assert report["stopped"]
     assert 0 < len(report["trials"]) < 1000
-    assert "complete" in run(arguments).stdout
+    assert "complete" in run(tmp_path, arguments).stdout
 
 
 def test_what_diverges_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     space = {"train.lr": [0.05, 100.0], "net.version": ["v1"]}
     train = {"epochs": 2, "batch_size": 16, "momentum": 0.99, "flip": False}
-    ended = run(command(tmp_path, "--set", "net.depth=8", "--scheduler", "none", space=space, train=train))
+    ended = run(tmp_path, command(tmp_path, "--set", "net.depth=8", "--scheduler", "none", space=space, train=train))
     assert ended.returncode == 0, ended.stderr
     trials = read(tmp_path)["trials"]
     assert all((t["state"] == "diverged") == (t["params"]["train.lr"] == 100.0) for t in trials), trials

@@ -18,10 +18,8 @@ test: $(VENV)/.dev ## run all tests
 check: $(VENV)/.dev ## ruff, pyright and the rules of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports
 
-ui: $(VENV)/.run ## open MLflow on the results, on this machine only: http://127.0.0.1:5000
-	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true $(BIN)/python -m mlflow ui \
-	  --backend-store-uri sqlite:///$(CURDIR)/results/mlflow.db --artifacts-destination $(CURDIR)/results/mlartifacts \
-	  --host 127.0.0.1 --port 5000
+ui: $(VENV)/.run ## open MLflow on the comparison of the latest study, on this machine only; another: make ui ARGS="cifar10"
+	@$(BIN)/python -m search.ui $(ARGS)
 
 bench: $(VENV)/.run ## measure what the service costs around the training
 	@$(BIN)/python -m benchmarks.service_cost $(ARGS)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,8 +165,15 @@ def _study(given: argparse.Namespace, spec: StudySpec, folder: StudyFolder, cons
             highlight=False,
         )
     console.print(f"Report:            {shown / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"Compare in MLflow: {tracking_uri.ui_command(uri, root)}", highlight=False, soft_wrap=True)
+    console.print(f"Compare in MLflow: {_compare(given.output, spec.name)}", highlight=False, soft_wrap=True)
     return DONE if outcome.worked else FAILED
+
+
+def _compare(output: Path, name: str) -> str:
+    python = Path(sys.executable)
+    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    elsewhere = [] if output == Path("results") else ["--output", str(output)]
+    return shlex.join([str(shown), "-m", "search.ui", name, *elsewhere])
 
 
 def _announce(console: Console, study: Any, path: Path) -> None:

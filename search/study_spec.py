@@ -14,9 +14,9 @@ from search.errors import InputError, hint
 from search.space import Space, sentence
 from search.space_parse import make
 from search.spec import TrialSpec
+from search.study_change import SECTIONS, change, dotted
 
 SHIPPED = Path(__file__).parent / "studies"
-SECTIONS = ("net", "train")
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -189,58 +189,13 @@ def load(path: Path, changes: Sequence[tuple[str, Any]] = ()) -> StudySpec:
     if not isinstance(raw, dict):
         raise InputError(f"study {path}: holds no mapping; begin with name:, data: and space:")
     raw.setdefault("name", path.stem)
-    raw["space"] = _dotted(raw.get("space") or {})
+    raw["space"] = dotted(raw.get("space") or {})
     for where, value in changes:
-        _change(raw, where, value)
+        change(raw, where, value)
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
         raise InputError(_study_sentence(error)) from None
-
-
-def _change(raw: dict[str, Any], where: str, value: Any) -> None:
-    section, _, path = where.partition(".")
-    if where == "space":
-        raw["space"] = _dotted(value or {})
-        return
-    if section == "space" and path:
-        field = ".".join(path.split(".")[:2])
-        inside = path[len(field) + 1 :]
-        fixed = raw.get(field.partition(".")[0])
-        if isinstance(fixed, dict):  # searched now, so no longer fixed
-            fixed.pop(field.partition(".")[2], None)
-        if inside:
-            entry = raw["space"].get(field)
-            raw["space"][field] = {**(entry if isinstance(entry, dict) else {}), inside: value}
-        else:
-            raw["space"][field] = value
-        return
-    if section in SECTIONS and path:  # fixed now, so no longer searched
-        raw["space"].pop(where, None)
-    if section == "data" and isinstance(raw.get("data"), str):
-        raw["data"] = {"name": raw["data"]}
-    target = raw
-    *parents, last = where.split(".")
-    for depth, part in enumerate(parents, 1):
-        if target.get(part) is None:  # missing, or an empty section
-            target[part] = {}
-        target = target[part]
-        if not isinstance(target, dict):
-            raise InputError(f"{where} cannot be set: {'.'.join(parents[:depth])} = {target!r} has no parts; set that")
-    target[last] = value
-
-
-def _dotted(section: Any) -> dict[str, Any]:
-    """`{net: {depth: [..]}}` and `{net.depth: [..]}` as `{"net.depth": [..]}`."""
-    if not isinstance(section, Mapping):
-        raise InputError(f"space = {section!r} is no mapping; write net.depth: [8, 14, 20]")
-    flat: dict[str, Any] = {}
-    for key, entry in section.items():
-        if key in SECTIONS and isinstance(entry, Mapping):
-            flat.update({f"{key}.{name}": value for name, value in entry.items()})
-        else:
-            flat[str(key)] = entry
-    return flat
 
 
 def _study_sentence(error: ValidationError) -> str:

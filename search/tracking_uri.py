@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sqlite3
 import sys
 import threading
@@ -59,12 +58,16 @@ def check_reachable(uri: str, experiment: str) -> None:
         raise _refusal(uri, f"is not an address of an MLflow store, which begins with {known}")
 
 
-def ui_command(uri: str, root: str | None) -> str:
-    """The shell command that opens MLflow's pages on a database, for this machine only, at 127.0.0.1:5000."""
+def ui_arguments(uri: str, root: str | None, port: int) -> list[str]:
+    """The command that serves MLflow's pages on a database, for this machine only."""
     options = ["--backend-store-uri", uri, *([] if root is None else ["--artifacts-destination", root])]
-    address = ["--host", "127.0.0.1", "--port", "5000", "--workers", "1"]  # one starts sooner than four
-    command = [sys.executable, "-m", "mlflow", "ui", *options, *address]
-    return f"MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true {shlex.join(command)}"
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # one starts sooner than four
+    return [sys.executable, "-m", "mlflow", "ui", *options, *address]
+
+
+def ui_environment() -> dict[str, str]:
+    """The environment for that command: ours, without telemetry."""
+    return os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
 def runs_url(base: str, experiment_id: str, study: str) -> str:

@@ -1,21 +1,13 @@
 """Everything a user can get wrong on the command line: one sentence with field, value and remedy, exit status 2."""
 
 import os
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import psutil
 import pytest
+from fixtures import alone, refusal  # noqa: F401
 
-from search.run import main
-from search.study_folder import StudyFolder
-from search.study_spec import find, load
+pytestmark = pytest.mark.usefixtures("alone")
 
-ROOT = Path(__file__).parents[1]
 CORES = len(os.sched_getaffinity(0))
 
 # what is given -> words that the sentence must have: the field, the value, the remedy
@@ -115,28 +107,6 @@ REFUSED: list[tuple[list[str], list[str]]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder and a cache of its own; nothing of the environment in which the tests run."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "RAY_ADDRESS"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The sentence with which a command line is refused."""
-    status = main(arguments)
-    out, err = capsys.readouterr()
-    assert status == 2, (status, out, err)
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1, "one line"
-    assert "Traceback" not in err
-    return err
-
-
 @pytest.mark.parametrize(("arguments", "words"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])
 def test_one_sentence(arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     sentence = refusal(arguments, capsys)
@@ -175,120 +145,3 @@ def test_study_file_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot be read as YAML" in refusal(["own.yaml"], capsys)
     Path("folder.yaml").mkdir()
     assert "'folder.yaml': there is no such file" in refusal(["folder.yaml"], capsys)
-
-
-def test_folder_of_images_without_classes(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("images/train").mkdir(parents=True)
-    sentence = refusal(["imagefolder"], capsys)
-    assert "images" in sentence
-    assert "class" in sentence
-
-
-def test_images_that_do_not_survive_the_strides(capsys: pytest.CaptureFixture[str]) -> None:
-    pixels, labels = np.zeros((20, 2, 2), np.uint8), np.arange(20) % 2
-    np.savez("small.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
-    sentence = refusal(["--set", "data.name=npz:small.npz"], capsys)
-    assert "image size 2x2 does not survive the strides" in sentence
-    assert "at least 4x4" in sentence
-
-
-def test_output_below_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("occupied").write_text("")
-    sentence = refusal(["--output", "occupied/results"], capsys)
-    assert "'occupied/results' cannot be written" in sentence
-    assert "choose another --output" in sentence
-
-
-@pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="no file system that refuses even root")
-def test_output_where_nobody_may_write(capsys: pytest.CaptureFixture[str]) -> None:
-    sentence = refusal(["--output", "/proc/sys"], capsys)
-    assert "'/proc/sys' cannot be written" in sentence
-    assert "choose another --output" in sentence
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port that refuses: bound by us, so nobody else has it, and not listened on."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
-
-
-def test_tracking_server_that_does_not_answer(
-    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address = f"http://127.0.0.1:{closed_port}"
-    by_flag = refusal(["--tracking-uri", address], capsys)
-    assert f"'{address}' does not answer" in by_flag
-    assert "--tracking-uri" in by_flag
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    assert refusal([], capsys) == by_flag
-
-
-def test_ray_address_of_a_job_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    sentence = refusal([], capsys)
-    assert "RAY_ADDRESS = http://127.0.0.1:8265" in sentence
-    assert "HOST:PORT" in sentence
-
-
-def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = StudyFolder.enter(Path("results"), "digits")
-    folder.settle(load(find("digits")))
-    folder.leave()
-    sentence = refusal(["--set", "train.batch_size=64"], capsys)
-    assert "train.batch_size = 64" in sentence
-    assert "made with 32" in sentence
-    assert "--name" in sentence
-    assert "search.seed = 5" in refusal(["--seed", "5"], capsys)
-
-
-def test_what_may_change_in_a_folder_and_what_says_the_same(tmp_path: Path) -> None:
-    folder = StudyFolder.enter(tmp_path, "digits")
-    folder.settle(load(find("digits")))
-    folder.settle(load(find("digits"), [("search.trials", "48"), ("search.max_concurrent", 1), ("tracking.uri", "x")]))
-    assert load(folder.study_file).search.trials == 48
-    folder.leave()
-
-
-def test_damaged_study_file(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("results/digits").mkdir(parents=True)
-    Path("results/digits/study.yaml").write_text("")
-    sentence = refusal([], capsys)
-    assert "results/digits/study.yaml is damaged" in sentence
-    assert "remove it" in sentence
-
-
-def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    holds = "import sys; from pathlib import Path; from search.study_folder import StudyFolder; "
-    holds += "folder = StudyFolder.enter(Path(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", holds, str(tmp_path / "results")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        sentence = refusal([], capsys)
-        assert f"process {holder.pid}" in sentence
-        assert "'digits'" in sentence
-        assert "--name" in sentence
-        holder.communicate("")
-    StudyFolder.enter(Path("results"), "digits").leave()  # free again when the process is gone
-
-
-def test_as_a_process_of_its_own(tmp_path: Path) -> None:
-    """No Ray is started: none of its processes, and no child at all, is there while bad input is refused."""
-    command = [sys.executable, "-m", "search.run", "--set", "space.net.depth=[57]", "--output", str(tmp_path / "out")]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "RAY_TMPDIR": str(tmp_path / "ray")}
-    process = psutil.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    out, err = process.communicate()
-    assert process.returncode == 2
-    assert out == ""
-    assert err == "error: net depth 57 is not 6n+2 for unit=basic; the nearest valid depths are 56 and 62\n"
-    assert not (tmp_path / "ray").exists(), "where Ray would keep its session"
-    assert not (tmp_path / "out").exists()

@@ -195,6 +195,8 @@ def test_a_server_that_fails_half_the_calls(mlflow_server: Server, outbox: Outbo
     record_start(tracker)
     for number in range(2):
         record_trial(tracker, number)
+    assert tracker.drain(DRAIN) == 0
+    assert_all_there_once(mlflow_server, experiment, trials=2)  # before the end, which would delete doubles
     tracker.study_ended("# Done")
     assert tracker.drain(DRAIN) == 0
     tracker.close()

@@ -1,0 +1,175 @@
+"""Checkpoints: bit-equal, whole or not there, checked when read."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from search import checkpoint
+from search.checkpoint import Checkpoint
+from search.train import State
+
+ROOT = Path(__file__).parents[1]
+HISTORY = [{"epoch": 1, "metrics": {"val/error": 12.5}}]
+
+
+def made(epoch: int) -> Checkpoint:
+    """Every kind of value that a network has: numbers without a short decimal, signed zero, infinities, counters."""
+    generator = torch.Generator().manual_seed(epoch)
+    odd = torch.tensor([0.1, -0.0, float("inf"), float("nan"), 1e-45])
+    weights = {"conv.weight": torch.randn(4, 3, 3, 3, generator=generator), "odd": odd, "count": torch.tensor(epoch)}
+    momentum = {"conv.weight": torch.randn(4, 3, 3, 3, generator=generator)}
+    return Checkpoint(State(epoch, weights, momentum), HISTORY * epoch)
+
+
+def same(one: Checkpoint, other: Checkpoint) -> bool:
+    def bits(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[object, ...]]:
+        return {name: (t.dtype, t.shape, t.numpy().tobytes()) for name, t in tensors.items()}
+
+    tensors = bits(one.state.weights) == bits(other.state.weights)
+    momentum = bits(one.state.momentum) == bits(other.state.momentum)
+    return tensors and momentum and one.state.epoch == other.state.epoch and one.history == other.history
+
+
+def read(folder: Path) -> Checkpoint:
+    found = checkpoint.latest(folder)
+    assert found is not None
+    return found
+
+
+def test_round_trip_is_bit_equal(tmp_path: Path) -> None:
+    assert checkpoint.latest(tmp_path / "none") is None
+    path = checkpoint.write(tmp_path / "new" / "0001", made(3))
+    assert same(read(tmp_path / "new" / "0001"), made(3))
+    assert checkpoint.paths(tmp_path / "new" / "0001") == [path]
+
+
+def test_without_momentum(tmp_path: Path) -> None:
+    given = Checkpoint(State(1, made(1).state.weights, {}), [])
+    checkpoint.write(tmp_path, given)
+    assert same(read(tmp_path), given)
+
+
+def test_two_are_kept(tmp_path: Path) -> None:
+    for epoch in (1, 2, 9, 10, 11):
+        checkpoint.write(tmp_path, made(epoch))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000010", "epoch-000011"]
+    assert same(read(tmp_path), made(11))
+
+
+def truncated(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def one_bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+
+
+def zeros(file: Path) -> None:
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+DAMAGES = [
+    ("model.safetensors", truncated),
+    ("model.safetensors", one_bit),
+    ("momentum.safetensors", one_bit),
+    ("momentum.safetensors", Path.unlink),
+    ("state.json", truncated),
+    ("state.json", zeros),
+    ("state.json", Path.unlink),
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGES, ids=[f"{n} {d.__name__}" for n, d in DAMAGES])
+def test_damaged_is_set_aside(name: str, damage: object, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint.write(tmp_path, made(4))
+    damage(checkpoint.write(tmp_path, made(5)) / name)
+    with caplog.at_level(logging.WARNING):
+        assert same(read(tmp_path), made(4))
+    assert "epoch-000005 is damaged" in caplog.text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000004", "epoch-000005.damaged"]
+    checkpoint.write(tmp_path, made(5))  # the epoch trained again
+    assert same(read(tmp_path), made(5))
+
+
+def test_all_damaged_is_none(tmp_path: Path) -> None:
+    truncated(checkpoint.write(tmp_path, made(1)) / "model.safetensors")
+    assert checkpoint.latest(tmp_path) is None
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import test_checkpoint as t
+moment = calls = 0
+
+def watch(event, arguments):
+    global calls
+    if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
+        calls += 1
+        if calls == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+third = t.made(3)
+sys.addaudithook(watch)
+while True:
+    moment += 1
+    folder = Path(sys.argv[1]) / str(moment)
+    calls = 1000  # not yet
+    t.checkpoint.write(folder, t.made(1))
+    t.checkpoint.write(folder, t.made(2))
+    child = os.fork()
+    if child == 0:
+        calls = 0
+        t.checkpoint.write(folder, third)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if not os.WIFSIGNALED(status):
+        break
+print(moment)
+"""
+
+
+def test_killed_while_it_writes(tmp_path: Path) -> None:
+    """SIGKILL at each of the system calls that make, fill and name a checkpoint: one that is whole is there."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
+    moments = int(process.stdout)
+    assert moments > 8  # a folder, three files, a name, and the removal of the first checkpoint with its files
+    found = []
+    for moment in range(1, moments + 1):
+        folder = tmp_path / str(moment)
+        found.append(read(folder).state.epoch)
+        assert same(read(folder), made(found[-1]))
+        checkpoint.write(folder, made(4))
+        assert same(read(folder), made(4))
+        assert len(checkpoint.paths(folder)) == 2
+    assert found == sorted(found)
+    assert set(found) == {2, 3}
+
+
+def test_disk_that_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.write(tmp_path, made(1))
+    (tmp_path / ".epoch-000002.part").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="exists"):
+        checkpoint.write(tmp_path, made(2))
+    assert same(read(tmp_path), made(1))
+
+
+def test_no_pickle_in_files(tmp_path: Path) -> None:
+    """A safetensors file begins with the length of its header and the header, JSON; a pickle or a zip does not."""
+    path = checkpoint.write(tmp_path, made(1))
+    assert sorted(p.name for p in path.iterdir()) == ["model.safetensors", "momentum.safetensors", "state.json"]
+    for file in path.glob("*.safetensors"):
+        data = file.read_bytes()
+        assert data[8:9] == b"{"
+        assert 8 + int.from_bytes(data[:8], "little") < len(data)
+    assert (path / "state.json").read_bytes()[:1] == b"{"

@@ -1,0 +1,161 @@
+"""What the command line prints without training, and which of flag, environment, file and default wins."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fixtures import alone  # noqa: F401
+
+from search.run import main
+from search.study_spec import shipped
+
+pytestmark = pytest.mark.usefixtures("alone")
+PAPERS = json.loads((Path(__file__).parent / "data" / "papers_cifar.json").read_text())
+FILE = "data: cifar10\nnet: {version: v1}\ntrain: {epochs: 4}\nspace: {net.depth: [20, 110]}\n"
+
+
+def dry(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, Any], str]:
+    """The resolved study that a dry run prints, and what follows it."""
+    assert main([*arguments, "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert not Path("results").exists(), "a dry run leaves nothing"
+    resolved, follows, rest = out.partition("\nspace: ")
+    study, _, _ = resolved.partition("\n\n")
+    while not rest[:1].isdigit() and follows:  # the study's own key of this name ends its line at once
+        more, follows, rest = rest.partition("\nspace: ")
+        study += "\nspace: " + more
+    return yaml.safe_load(study), rest
+
+
+def params_and_macs(text: str, word: str) -> tuple[int, int]:
+    match = re.search(rf"{word} network: ([\d,]+) parameters, ([\d,]+) MACs", text)
+    assert match
+    return int(match[1].replace(",", "")), int(match[2].replace(",", ""))
+
+
+def published(depth: int) -> tuple[int, int]:
+    (found,) = (
+        (row["params"], row["macs"])
+        for row in PAPERS["derived_cifar"]
+        if row["network"] == f"ResNet-{depth}"
+        and (row["version"], row["block"], row["shortcut"], row["classes"]) == (1, "basic", "A", 10)
+    )
+    return found
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == sorted(shipped())
+    assert all(len(line.partition(": ")[2]) > 20 for line in lines)
+
+
+def test_dry_run_of_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    study, text = dry(capsys)
+    assert study["name"] == "digits"
+    assert study["search"]["trials"] == 24
+    assert study == yaml.safe_load(yaml.safe_dump(study))
+    # 3 depths, 5 versions, 5 shortcuts
+    assert text.startswith("75 combinations of choices, times the continuous train.lr and train.weight_decay\n")
+    assert "  net.depth: 8 | 14 | 20\n" in text
+    # depth 8 on 8 x 8 x 1, by hand: 9 (16 + 2 16 16 + 16 32 + 32 32 + 32 64 + 64 64) weights of convolutions,
+    # 2 (3 16 + 2 32 + 2 64) of normalisations, 650 of the classifier; 64, 16 and 4 places in the three stages
+    convolutions = 9 * (16 + 2 * 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64)
+    macs = 9 * (64 * (16 + 2 * 256) + 16 * (512 + 1024) + 4 * (2048 + 4096)) + 640
+    assert params_and_macs(text, "smallest") == (convolutions + 480 + 650, macs)
+    example = text.partition("example trial:\n")[2]
+    assert re.search(r"net\.depth: (8|14|20)\n", example)
+    assert re.search(r"train\.lr: 0\.\d+", example)
+
+
+def test_smallest_and_largest_are_the_published_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(FILE)
+    _, text = dry(capsys, "mine.yaml")
+    assert text.startswith("2 combinations of choices\n")
+    assert params_and_macs(text, "smallest") == published(20) == (269_722, 40_551_040)
+    assert params_and_macs(text, "largest") == published(110) == (1_727_962, 252_887_680)
+    _, text = dry(capsys, "mine.yaml", "--set", "space.net.depth={low: 20, high: 110, step: 6}")
+    assert text.startswith("16 combinations")
+    assert params_and_macs(text, "largest") == published(110)
+
+
+def test_dry_run_with_long_lines_and_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed can be saved and read back: no line is broken, no bracket is taken for markup."""
+    long = "word " * 40 + "[bold] [8, 14]"
+    study, _ = dry(capsys, "--set", f"description='{long}'", "--set", f"tracking.uri=sqlite:////{'x' * 150}.db")
+    assert study["description"] == long
+    assert study["tracking"]["uri"] == f"sqlite:////{'x' * 150}.db"
+
+
+def test_example_is_the_first_proposal_of_the_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    def example(seed: str) -> str:
+        return dry(capsys, "--seed", seed)[1].partition("example trial:")[2]
+
+    assert example("1") == example("1") != example("2")
+
+
+def test_flags_reach_the_study(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = {
+        "--name": ("name", "other"),
+        "--trials": ("search.trials", 7),
+        "--epochs": ("train.epochs", 5),
+        "--time-budget": ("search.time_budget", 90.0),
+        "--data-dir": ("data.dir", "/data"),
+        "--cpus-per-trial": ("resources.cpus_per_trial", 0.5),
+        "--gpus-per-trial": ("resources.gpus_per_trial", 0.0),
+        "--max-concurrent": ("search.max_concurrent", 1),
+        "--seed": ("search.seed", 3),
+        "--sampler": ("search.sampler", "random"),
+        "--scheduler": ("search.scheduler", "none"),
+    }
+    study, _ = dry(capsys, *(word for flag, (_, value) in flags.items() for word in (flag, str(value))))
+    for path, value in flags.values():
+        section, _, name = path.partition(".")
+        assert (study[section][name] if name else study[section]) == value, path
+
+
+def test_a_flag_says_the_same_as_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dry(capsys, "--epochs", "12", "--seed", "0", "--trials", "24") == dry(capsys)
+
+
+@pytest.mark.parametrize(
+    ("variable", "flags", "key"),
+    [
+        ("MLFLOW_TRACKING_URI", ["--tracking-uri"], "uri"),
+        ("MLFLOW_EXPERIMENT_NAME", ["--set"], "experiment"),
+    ],
+)
+def test_flag_over_environment_over_file_over_default(
+    variable: str, flags: list[str], key: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolved(*arguments: str) -> str:
+        return dry(capsys, *arguments)[0]["tracking"][key]
+
+    default = {"uri": None, "experiment": "resnet-search"}[key]
+    Path("mine.yaml").write_text(FILE)
+    assert resolved("mine.yaml") == default
+    Path("mine.yaml").write_text(FILE + f"tracking: {{{key}: of-the-file}}\n")
+    assert resolved("mine.yaml") == "of-the-file"
+    monkeypatch.setenv(variable, "")
+    assert resolved("mine.yaml") == "of-the-file", "empty is not set"
+    monkeypatch.setenv(variable, "of-the-environment")
+    assert resolved("mine.yaml") == "of-the-environment"
+    value = "of-the-flag" if flags == ["--tracking-uri"] else f"tracking.{key}=of-the-flag"
+    assert resolved("mine.yaml", *flags, value) == "of-the-flag"
+
+
+def test_flag_over_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dry(capsys, "--trials", "5", "--set", "search.trials=9")[0]["search"]["trials"] == 5
+
+
+def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    for flag in ("--trials", "--set", "--dry-run", "--list", "--time-budget", "--tracking-uri", "--output"):
+        assert flag in out

@@ -160,10 +160,7 @@ def _study(given: argparse.Namespace, spec: StudySpec, folder: StudyFolder, cons
         return INTERRUPTED
     console.print(Markdown(outcome.answer) if console.is_terminal else outcome.answer, markup=False, soft_wrap=True)
     if outcome.unsent:
-        console.print(
-            f"MLflow has not taken {outcome.unsent} events yet; run the same command again to send them",
-            highlight=False,
-        )
+        console.print(f"{outcome.unsent}; run the same command again to send them", highlight=False, soft_wrap=True)
     console.print(f"Report:            {shown / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(f"Compare in MLflow: {_compare(given.output, spec.name)}", highlight=False, soft_wrap=True)
     return DONE if outcome.worked else FAILED

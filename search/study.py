@@ -19,7 +19,7 @@ from search.rungs import Halving, NoHalving
 from search.space import Space
 from search.study_folder import StudyFolder
 from search.study_spec import Scheduler, StudySpec, flatten
-from search.tracking import Tracker
+from search.tracking import Tracker, TrackingError
 from search.tuning import tune_until_done
 from search.versions import hardware, versions
 
@@ -33,7 +33,7 @@ class Outcome:
     answer: str  # Markdown
     interrupted: bool
     worked: bool  # at least one trial has a result
-    unsent: int  # events that the tracking server has not taken
+    unsent: str | None  # why the tracking server has not taken everything
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Study:
         if unsent:
             return None
         records = self.ledger.records
-        return Outcome(report.answer(self.summary(), records), False, any(r.curve for r in records), 0)
+        return Outcome(report.answer(self.summary(), records), False, any(r.curve for r in records), None)
 
     def run(self, console: Console, interrupt: Interrupt) -> Outcome:
         """Runs what is left, writes the report and hands it to MLflow."""
@@ -191,7 +191,8 @@ class Study:
             tune_until_done(recorder, config, self.spec, share, closed, lambda: progress.update(self.ledger.records))
 
     def _conclude(self, tracker: Tracker, interrupted: bool) -> Outcome:
-        waiting = tracker.drain(DRAIN_SECONDS)
+        patience = 5.0 if interrupted else DRAIN_SECONDS
+        first = _send(tracker, patience)
         records = self.ledger.with_run_ids(tracker.run_ids())
         importances = importance(self.ledger.study, self._halving().first(self.spec.epochs), self.spec.search.seed)
         written = report.write(self.folder.path, self.summary(), records, importances)
@@ -199,5 +200,14 @@ class Study:
         state = "interrupted" if interrupted else "complete" if worked else "failed"
         files = (written.json, written.markdown, written.html, self.folder.study_file)
         tracker.study_ended(written.answer, state, artifacts=files)
-        unsent = tracker.drain(0 if waiting else DRAIN_SECONDS)
+        unsent = first or _send(tracker, patience)
         return Outcome(written.answer, interrupted, worked, unsent)
+
+
+def _send(tracker: Tracker, seconds: float) -> str | None:
+    """Waits for the tracking server; what is wrong when it has not taken everything. The answer never waits for it."""
+    try:
+        left = tracker.drain(seconds)
+    except TrackingError as refused:
+        return str(refused)
+    return f"MLflow has not taken {left} events ({tracker.trouble() or 'it is slow'})" if left else None

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from search.data_spec import DataSpec
 from search.errors import InputError, hint
+from search.redact import without_credentials
 from search.space import Space, sentence
 from search.space_parse import make
 from search.spec import TrialSpec
@@ -69,6 +70,15 @@ class ResourceSpec(BaseModel):
 
     cpus_per_trial: float = Field(default=1, gt=0)
     gpus_per_trial: float | None = Field(default=None, ge=0, description="default: one where there is a GPU, else none")
+
+    @field_validator("cpus_per_trial", "gpus_per_trial")
+    @classmethod
+    def _as_ray_counts(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and round(value, 4) != value:
+            raise ValueError(f"resources.{info.field_name} = {value:g} is too fine; give at most four decimals")
+        if info.field_name == "gpus_per_trial" and value is not None and value > 1 and not value.is_integer():
+            raise ValueError(f"resources.gpus_per_trial = {value:g} is no share of one GPU; give up to 1, or 2, 3 ...")
+        return value
 
 
 class TrackingSpec(BaseModel):
@@ -138,8 +148,8 @@ class StudySpec(BaseModel):
         return make(self.space, self.fixed | {"net.in_channels": channels, "net.num_classes": classes})
 
     def to_yaml(self) -> str:
-        """The study, fully resolved, as YAML that `load` reads back to an equal study."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""
+        return without_credentials(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from search.outbox import Dataset, EpochEnded, Event, Outbox, StudyEnded, StudyStarted, TrialEnded, TrialStarted
 from search.records import TrialState
-from search.tracking_client import without_credentials
+from search.redact import without_credentials
 from search.tracking_sender import Sender, TrackingError
 from search.tracking_store import STUDY
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,11 +15,6 @@ _SERVER_AWAY = _BUSY | {
     *("INTERNAL_ERROR", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED", "ENDPOINT_NOT_FOUND"),
     *("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"),
 }
-
-
-def without_credentials(text: str) -> str:
-    """`text` with `user:password@` taken out of every URL in it."""
-    return re.sub(r"(?<=://)[^/@\s'\"]+@", "", text)
 
 
 def import_quietly() -> "type[MlflowClient]":

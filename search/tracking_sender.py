@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from search.outbox import Cursor, Outbox
-from search.tracking_client import import_quietly, is_remote, is_transient, without_credentials
+from search.redact import without_credentials
+from search.tracking_client import import_quietly, is_remote, is_transient
 from search.tracking_store import STUDY, RunWriter
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
 from search.errors import InputError
-from search.tracking_client import import_quietly, is_remote, without_credentials
+from search.redact import without_credentials
+from search.tracking_client import import_quietly, is_remote
 
 ANSWER_SECONDS = 4  # how long a store may take to answer the first question
 _SQLITE = "sqlite:///"

@@ -179,7 +179,7 @@ def test_a_time_budget_ends_the_study_with_an_answer(tmp_path: Path) -> None:
 
 def test_what_diverges_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     space = {"train.lr": [0.05, 100.0], "net.version": ["v1"]}
-    train = {"epochs": 2, "batch_size": 16, "momentum": 0.99, "flip": False}
+    train = {"epochs": 2, "batch_size": 16, "weight_decay": 1.0, "flip": False}  # 100 x 1 > 2: weights grow each step
     ended = run(tmp_path, command(tmp_path, "--set", "net.depth=8", "--scheduler", "none", space=space, train=train))
     assert ended.returncode == 0, ended.stderr
     trials = read(tmp_path)["trials"]

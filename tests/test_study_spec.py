@@ -169,3 +169,11 @@ def test_flatten() -> None:
 def test_frozen(file: Path) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load(file).name = "other"
+
+
+def test_a_password_in_an_address_is_not_written_down(tmp_path: Path) -> None:
+    file = tmp_path / "secret.yaml"
+    file.write_text("name: secret\ntracking: {uri: 'https://ana:hunter2@mlflow.example.org/path'}\n")
+    written = load(file).to_yaml()
+    assert "hunter2" not in written
+    assert "https://mlflow.example.org/path" in written

@@ -55,6 +55,7 @@ class Server:
         store = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1"]
         files = ["--artifacts-destination", str(self.folder / "artifacts")]
         environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # eight workers of a queue that nobody here uses
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *store, *files],

@@ -171,6 +171,7 @@ class Study:
 
     def _search(self, recorder: Recorder, console: Console, interrupt: Interrupt) -> None:
         share = host.connect(self.spec.resources, self.spec.search)
+        interrupt.arm()
         self._began = time.monotonic()  # the budget is for searching, not for starting Ray
 
         def config(asked: Asked) -> dict[str, Any]:

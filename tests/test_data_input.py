@@ -163,7 +163,7 @@ def test_folders(tmp_path: Path, splits: dict[str, dict[str, int]], sentence: st
 
 
 @pytest.fixture
-def refusing_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def refusing_proxy() -> Iterator[list[str]]:
     """A network that refuses every address: a real proxy on the loopback device. Yields what was asked for."""
     asked: list[str] = []
 
@@ -181,11 +181,13 @@ def refusing_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuse)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("no_proxy", "")
-    urllib.request.install_opener(urllib.request.build_opener())  # the one in use may know another proxy
-    yield asked
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy"):
+            patch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+        patch.setenv("no_proxy", "")
+        urllib.request.install_opener(urllib.request.build_opener())  # the one in use may know another proxy
+        yield asked
+    urllib.request.install_opener(urllib.request.build_opener())  # and this one must not outlive the test
     server.shutdown()
     thread.join()
     server.server_close()

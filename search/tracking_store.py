@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from search.outbox import Dataset, EpochEnded, Event, StudyEnded, StudyStarted, TrialEnded, TrialStarted
 from search.records import TrialState
+from search.tracking_view import view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -97,6 +98,7 @@ class RunWriter:
         tags = {"search.study": event.name, "search.kind": "study", "search.state": "running"}
         self._log(run.info.run_id, params=params, tags=event.tags | tags | changed)
         self._log_dataset(run.info.run_id, event.dataset)
+        self._attempt(lambda: self.client.set_experiment_tag(self.experiment_id, *view(event.name, event.params)))
         self._set_running(run)
 
     def _start_trial(self, event: TrialStarted) -> None:

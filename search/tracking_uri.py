@@ -63,7 +63,8 @@ def ui_arguments(uri: str, root: str | None, port: int) -> list[str]:
     """The command that serves MLflow's pages on a database, for this machine only."""
     options = ["--backend-store-uri", uri, *([] if root is None else ["--artifacts-destination", root])]
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # one starts sooner than four
-    return [sys.executable, "-m", "mlflow", "ui", *options, *address]
+    quiet = ["--uvicorn-opts", "--log-level warning"]  # not a line for every picture of a page
+    return [sys.executable, "-m", "mlflow", "ui", *options, *address, *quiet]
 
 
 def ui_environment() -> dict[str, str]:
@@ -72,12 +73,10 @@ def ui_environment() -> dict[str, str]:
     return os.environ | quiet | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
-def runs_url(base: str, experiment_id: str, study: str) -> str:
-    """The page with the table of a study's trials, best first, on the server at `base`."""
-    condition = f"tags.`search.kind` = 'trial' AND tags.`search.study` = '{study}'"
-    order = "metrics.`best/val_error`"  # sorted by a metric, trials are not folded away below their study
-    query = {"searchFilter": condition, "orderByKey": order, "orderByAsc": "true"}
-    return _page(base, f"experiments/{experiment_id}/runs", query)
+def view_url(base: str, experiment_id: str, study: str, charts: bool) -> str:
+    """The page of a study's trials, best first: as a table, or with the charts that compare them."""
+    mode = {"compareRunsMode": "CHART"} if charts else {}
+    return _page(base, f"experiments/{experiment_id}/runs", {"viewStateShareKey": study} | mode)
 
 
 def compare_url(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:

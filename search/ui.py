@@ -82,10 +82,16 @@ def _show(console: Console, base: str, report: dict[str, Any], browser: bool) ->
         raise InputError(f"study {report['study']!r} has no trial in MLflow; run the same search again to send them")
     experiment = _experiment(base, runs[0])
     compare = tracking_uri.compare_url(base, experiment, runs)
-    console.print(f"{report['study']}: table of trials\n  {tracking_uri.runs_url(base, experiment, report['study'])}")
-    console.print(f"comparison, with parallel coordinates\n  {compare}", soft_wrap=True)
+    name = report["study"]
+    charts = tracking_uri.view_url(base, experiment, name, charts=True)
+    for words, address in (
+        (f"{name}: parallel coordinates and learning curves", charts),
+        ("table of trials", tracking_uri.view_url(base, experiment, name, charts=False)),
+        ("trials side by side", compare),
+    ):
+        console.print(f"{words}\n  {address}", soft_wrap=True, highlight=False)
     if browser:
-        webbrowser.open(compare)
+        webbrowser.open(charts)
 
 
 def _experiment(base: str, run_id: str) -> str:

@@ -16,9 +16,9 @@ from search.tracking_uri import (
     compare_url,
     default_uri,
     metrics_url,
-    runs_url,
     ui_arguments,
     ui_environment,
+    view_url,
 )
 from tests.mlflow_server import answers, end_group, free_port, wait_until
 
@@ -82,7 +82,7 @@ def test_the_table_of_trials_with_the_best_first(study: tuple[str, Tracker], pag
     base, tracker = study
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(runs_url(base, str(tracker.experiment_id()), "digits"))
+    page.goto(view_url(base, str(tracker.experiment_id()), "digits", charts=False))
     expect(page.get_by_text("matching runs")).to_contain_text("3", timeout=LOAD_MS)
     links = page.get_by_role("link", name="trial-")
     expect(links).to_have_count(3, timeout=LOAD_MS)
@@ -93,6 +93,15 @@ def test_the_table_of_trials_with_the_best_first(study: tuple[str, Tracker], pag
         "trial-000 resnet8 v1 identity",
     ]
     assert [url for url in asked if not url.startswith((base, "data:", "blob:"))] == []  # nobody else is told
+
+
+def test_the_charts_of_a_study(study: tuple[str, Tracker], page: Page) -> None:
+    base, tracker = study
+    page.goto(view_url(base, str(tracker.experiment_id()), "digits", charts=True))
+    plots = page.locator(".js-plotly-plot, svg")
+    for axis in ("net.depth", "net.version", "net.shortcut", "val/error"):
+        expect(plots.filter(has_text=axis).first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("comparison").first).to_be_visible(timeout=LOAD_MS)
 
 
 def test_the_comparison(study: tuple[str, Tracker], page: Page) -> None:

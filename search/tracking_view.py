@@ -20,7 +20,7 @@ def filter_of(study: str) -> str:
 
 
 def view(study: str, params: Mapping[str, str]) -> tuple[str, str]:
-    """Name and value of the experiment's tag that holds the view of a study. `params` are the study's own, flattened."""
+    """Name and value of the experiment's tag that holds a study's view. `params` are the study's own, flattened."""
     searched = {".".join(path.split(".")[1:3]) for path in params if path.startswith("space.")}
     axes = [*ALWAYS, *sorted(searched - set(ALWAYS))]
     columns = [*(f"params.`{path}`" for path in axes), f"metrics.`{ERROR}`", "metrics.`best/val_error`"]

@@ -2,7 +2,9 @@
 
 import math
 import os
+import socket
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
@@ -81,6 +83,8 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
     if where is None:
         os.environ.update(_HERE)
         os.environ.pop("RAY_ADDRESS", None)
+    else:
+        _use_token()  # Ray reads the mode when it is imported
     import ray
 
     if where is None:
@@ -89,9 +93,10 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
         _start(ray, num_cpus=math.ceil(cores), object_store_memory=OBJECT_STORE)
         return here
     try:
+        _probe(where)
         _start(ray, address=where)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        cause = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError) as error:
+        cause = (str(error).strip().splitlines() or ["no answer"])[0]
         raise InputError(
             f"RAY_ADDRESS = {where}: no cluster answers ({cause}); start it with `ray up`, or unset RAY_ADDRESS"
         ) from None
@@ -102,6 +107,20 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
 def scratch() -> str:
     """A folder for what Tune insists on writing; nothing in it is ever read again."""
     return mkdtemp(prefix="resnet-search-")
+
+
+def _probe(where: str) -> None:
+    # Ray itself tries a dead address for most of a minute.
+    host, colon, port = where.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=5).close()
+
+
+def _use_token() -> None:
+    # A cluster's own tools do the same: where a token lies, it is meant to be used.
+    given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    if given or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _start(ray: "ModuleType", **options: object) -> None:

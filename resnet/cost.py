@@ -6,8 +6,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor, UntypedStorage, nn
 
+from resnet.depths import Linear, valid_depths
 from resnet.net import build
-from resnet.spec import NetSpec, valid_depths
+from resnet.spec import NetSpec
 
 IMAGES = 2  # of the batch that is traced: normalisation in training needs more than one value a channel
 
@@ -24,11 +25,14 @@ class Cost:
 def cost(spec: NetSpec, image_size: int | tuple[int, int] = 32) -> Cost:
     """Parameters, multiply-accumulates and activation memory of a network for images of image_size pixels.
 
-    `image_size` is the side of a square or (height, width). Raises ValueError when it does not survive the strides.
+    `image_size` is the side of a square or (height, width). Raises ValueError when it is none for the network.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     spec.check_image(height, width)
-    rule, n = valid_depths(spec.unit), spec.units_per_stage
+    rule = valid_depths(spec.family)[spec.unit]
+    if not isinstance(rule, Linear):
+        return count(spec, height, width)
+    n = spec.blocks[0]
     # every further n adds one and the same unit to each stage: two small networks tell what any depth costs
     one, two = (count(spec.model_copy(update={"depth": rule.step * k + 2}), height, width) for k in (1, 2))
     return Cost(

@@ -1,46 +1,88 @@
 """From a NetSpec to the network: stem, stages, head."""
 
+from typing import assert_never
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resnet import article
+from resnet.kinds import Family, Unit
 from resnet.residual import activations, conv, order, unit
 from resnet.shortcut import Change
-from resnet.spec import NetSpec, Unit
+from resnet.spec import NetSpec
 
 
 class ResNet(nn.Module):
-    """Stem, three stages of residual units, global average pooling, linear classifier.
+    """Stem, stages of residual units, what stands after the last unit, linear classifier.
 
     Input: images, float, (n, in_channels, height, width), any height and width that `NetSpec.check_image` accepts.
     Output: logits, (n, num_classes).
     """
 
-    def __init__(self, spec: NetSpec) -> None:
+    def __init__(self, spec: NetSpec, stem: nn.Sequential, stages: nn.Sequential, end: nn.Sequential, fc: nn.Linear):
         super().__init__()
-        places, widths = order(spec.version), spec.channels
         self.spec = spec
-        self.stem = nn.Sequential(conv(spec.in_channels, widths[0], 3), *activations(places.inner, widths[0]))
-        self.stages = nn.Sequential()
-        n_in = widths[0]
-        for width, stride in zip(widths, spec.strides, strict=True):
-            n_out = 4 * width if spec.unit is Unit.BOTTLENECK else width
-            self.stages.append(stage(spec, Change(n_in, n_out, stride), first=len(self.stages) == 0))
-            n_in = n_out
-        # the extra activation after the last addition of a pre-activation net (1603.05027, Appendix)
-        self.end = nn.Sequential(*activations(places.before, n_in))
-        self.fc = nn.Linear(n_in, spec.num_classes)
+        self.stem, self.stages, self.end, self.fc = stem, stages, end, fc
 
     def forward(self, x: Float[Tensor, "n c i j"]) -> Float[Tensor, "n k"]:
-        maps = self.end(self.stages(self.stem(x)))  # side i -> i, i/2, i/4: 32, 16, 8 on CIFAR
-        return self.fc(maps.mean(dim=(2, 3)))
+        return self.fc(self.end(self.stages(self.stem(x))))
 
 
-def stage(spec: NetSpec, change: Change, *, first: bool) -> nn.Sequential:
-    """n units; the first of them makes the change, the others keep the shape."""
+class GlobalAveragePooling(nn.Module):
+    """The mean of each map."""
+
+    def forward(self, x: Float[Tensor, "n c i j"]) -> Float[Tensor, "n c"]:
+        return x.mean(dim=(2, 3))
+
+
+def stem(spec: NetSpec) -> nn.Sequential:
+    """The first convolution and the first activation, which both branches of the first unit read.
+
+    In a pre-activation net that activation is right after conv1 and before the split (1603.05027, Appendix); with
+    max pooling between them in the ImageNet family, as fb.resnet.torch, preresnet.lua.
+    """
+    width, places = spec.channels[0], order(spec.version)
+    activated = activations((*places.inner, *places.before), width)
+    match spec.family:
+        case Family.CIFAR:
+            return nn.Sequential(conv(spec.in_channels, width, 3), *activated)
+        case Family.IMAGENET:  # side 224 -> 112 -> 56
+            return nn.Sequential(conv(spec.in_channels, width, 7, 2), *activated, nn.MaxPool2d(3, 2, padding=1))
+        case Family.ARTICLE:
+            return article.stem(spec)
+        case _:
+            assert_never(spec.family)
+
+
+def stages(spec: NetSpec) -> nn.Sequential:
+    """The residual units; sides i, i/2, i/4 in CIFAR nets: 32, 16, 8."""
+    made = nn.Sequential()
+    n_in = spec.channels[0]
+    for width, stride, blocks in zip(spec.channels, spec.strides, spec.blocks, strict=True):
+        n_out = 4 * width if spec.unit is Unit.BOTTLENECK else width
+        made.append(stage(spec, Change(n_in, n_out, stride), blocks, first=len(made) == 0))
+        n_in = n_out
+    return made
+
+
+def stage(spec: NetSpec, change: Change, blocks: int, *, first: bool) -> nn.Sequential:
+    """So many units; the first of them makes the change, the others keep the shape."""
+    if spec.family is Family.ARTICLE:
+        return nn.Sequential(article.unit(spec.version, change))
     units = unit(spec, change, first=first)
-    for _ in range(spec.units_per_stage - 1):
+    for _ in range(blocks - 1):
         units += unit(spec, Change(change.n_out, change.n_out, 1), first=False)
     return nn.Sequential(*units)
+
+
+def head(spec: NetSpec) -> tuple[nn.Sequential, nn.Linear]:
+    """What stands after the last unit, and the classifier."""
+    width = spec.channels[-1] * (4 if spec.unit is Unit.BOTTLENECK else 1)
+    if spec.family is Family.ARTICLE:
+        return nn.Sequential(nn.Flatten()), nn.Linear(width * spec.image_size**2, spec.num_classes)
+    # the extra activation after the last addition of a pre-activation net (1603.05027, Appendix)
+    last = activations(order(spec.version).before, width)
+    return nn.Sequential(*last, GlobalAveragePooling()), nn.Linear(width, spec.num_classes)
 
 
 def initialise(net: nn.Module) -> None:
@@ -57,6 +99,9 @@ def initialise(net: nn.Module) -> None:
 
 def build(spec: NetSpec) -> ResNet:
     """The network that `spec` describes, in training mode, initialised from torch's global generator."""
-    net = ResNet(spec)
-    initialise(net)
+    net = ResNet(spec, stem(spec), stages(spec), *head(spec))
+    if spec.family is Family.ARTICLE:
+        article.initialise(net)
+    else:
+        initialise(net)
     return net

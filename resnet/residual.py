@@ -9,8 +9,9 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resnet.kinds import Shortcut, StrideOn, Unit, Version
 from resnet.shortcut import Change, Gate, Scale, shortcut
-from resnet.spec import NetSpec, Shortcut, StrideOn, Unit, Version
+from resnet.spec import NetSpec
 
 Activation = Callable[[int], nn.Module]  # channels -> module
 
@@ -129,7 +130,7 @@ def branch(spec: NetSpec, change: Change, *, activated: bool) -> nn.Sequential:
 
 
 def unit(spec: NetSpec, change: Change, *, first: bool) -> list[nn.Module]:
-    """One unit, behind the activation that both branches read where there is one.
+    """One unit, behind the activation that both branches read where there is one; the stem has that of the first.
 
     The first unit of a pre-activation net and its units that change dimension split after the activation
     (1603.05027, Appendix; KaimingHe/resnet-1k-layers). Their projections follow an activation, hence carry no
@@ -137,7 +138,7 @@ def unit(spec: NetSpec, change: Change, *, first: bool) -> list[nn.Module]:
     """
     places = order(spec.version)
     activated = bool(places.before) and (first or change.dimension)
-    shared = activations(places.before, change.n_in) if activated else []
+    shared = activations(places.before, change.n_in) if activated and not first else []
     F = branch(spec, change, activated=activated)
     f = nn.Sequential(*activations(places.after, change.n_out))
     h = shortcut(spec, change, bn=not places.before)

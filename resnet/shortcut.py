@@ -11,7 +11,8 @@ import torch.nn.functional as ops
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resnet.spec import Downsample, NetSpec, Shortcut
+from resnet.kinds import Downsample, Shortcut
+from resnet.spec import NetSpec
 
 
 @dataclass(frozen=True)

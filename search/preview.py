@@ -41,7 +41,7 @@ def show(console: Console, spec: StudySpec, space: Space, info: DataInfo) -> Non
 
 def size(space: Space) -> str:
     """How many configurations there are, in words."""
-    finite = space.discrete_size(COUNTED)
+    finite = space.size(COUNTED)
     counted = f"{'at least ' if finite >= COUNTED else ''}{finite:,} combination{'s' if finite != 1 else ''} of choices"
     ranges = [d.path for d in space.dimensions if d.values is None]
     return f"{counted}, times the continuous {' and '.join(ranges)}" if ranges else counted

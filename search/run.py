@@ -15,6 +15,7 @@ from rich.markdown import Markdown
 from search import data, tracking_uri
 from search.errors import InputError
 from search.interrupt import Interrupt
+from search.space import Space
 from search.study_folder import StudyFolder
 from search.study_spec import StudySpec, find, load, shipped
 
@@ -122,7 +123,7 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 
     spec = load(find(given.study), changes(given, dict(os.environ)))
     info = data.check(spec.data)
-    space = spec.make_space(info.channels, len(info.classes))
+    space = spec.make_space(info.shape, len(info.classes))
     space.check(info.shape[:2])
     if host.address() is None:
         host.share(spec.resources, spec.search)
@@ -131,19 +132,17 @@ def _run(given: argparse.Namespace, console: Console) -> int:
         return DONE
     folder = StudyFolder.enter(given.output, spec.name)
     try:
-        return _study(given, spec, folder, console)
+        return _study(given, spec, space, folder, console)
     finally:
         folder.leave()
 
 
-def _study(given: argparse.Namespace, spec: StudySpec, folder: StudyFolder, console: Console) -> int:
+def _study(given: argparse.Namespace, spec: StudySpec, space: Space, folder: StudyFolder, console: Console) -> int:
     from search.study import Study
 
     uri = spec.tracking.uri or tracking_uri.default_uri(given.output)
     tracking_uri.check_reachable(uri, spec.tracking.experiment)
     prepared = data.prepare(spec.data)
-    space = spec.make_space(prepared.info.channels, len(prepared.info.classes))
-    space.check(prepared.info.shape[:2])
     folder.settle(spec)
     root = tracking_uri.artifact_root(uri, given.output)
     study = Study(spec, space, prepared, folder, uri, root)

@@ -3,7 +3,7 @@
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import optuna
@@ -25,8 +25,14 @@ class Dimension:
     distribution: BaseDistribution
     when: Mapping[str, tuple[Value, ...]]
 
-    def active(self, chosen: Mapping[str, Value]) -> bool:
-        return all(path in chosen and chosen[path] in values for path, values in self.when.items())
+    def active(self, chosen: Mapping[str, Value], searched: Collection[str]) -> bool:
+        """Whether it has an effect under these values; what is neither chosen nor searched is at its default."""
+        if not self.when:
+            return True
+        known = chosen if self.when.keys() <= chosen.keys() else TrialSpec.filled(chosen)
+        return all(
+            (path in chosen or path not in searched) and known[path] in values for path, values in self.when.items()
+        )
 
     @property
     def extremes(self) -> tuple[Value, ...]:
@@ -76,28 +82,27 @@ class Space:
     dimensions: tuple[Dimension, ...]
     fixed: Mapping[str, Value]
 
+    @property
+    def searched(self) -> frozenset[str]:
+        """The paths that are searched, with an effect or without."""
+        return frozenset(d.path for d in self.dimensions)
+
     def suggest(self, trial: optuna.Trial) -> TrialSpec:
         """Asks the trial for every active dimension. Repeated calls for one trial give the same specification."""
         chosen: dict[str, Value] = dict(self.fixed)
         for dimension in self.dimensions:
-            if dimension.active(chosen):
+            if dimension.active(chosen, self.searched):
                 chosen[dimension.path] = _ask(trial, dimension)
         return TrialSpec.from_flat(chosen)
 
     def combinations(self, *, values: bool) -> Iterator[dict[str, Value]]:
         """Assignments over all values of finite dimensions (`values`), or over choices and ends of ranges."""
-        yield from _expand(self.dimensions, dict(self.fixed), values)
+        yield from _expand(self.dimensions, dict(self.fixed), self.searched, values)
 
-    def size(self, limit: int = 1_000_000) -> int | None:
-        """Number of different assignments; None when a dimension is a continuum; at most `limit` are counted."""
-        if any(d.values is None for d in self.dimensions):
-            return None
-        return sum(1 for _ in itertools.islice(self.combinations(values=True), limit))
-
-    def discrete_size(self, limit: int = 1_000_000) -> int:
+    def size(self, limit: int = 1_000_000) -> int:
         """Number of different assignments of the finite dimensions alone."""
         finite = tuple(d for d in self.dimensions if d.values is not None)
-        return sum(1 for _ in itertools.islice(_expand(finite, dict(self.fixed), True), limit))
+        return sum(1 for _ in itertools.islice(_expand(finite, dict(self.fixed), self.searched, True), limit))
 
     def check(self, shape: tuple[int, int]) -> None:
         """Builds the specification of every choice and both ends of every range, for images of `shape` (height, width).
@@ -160,22 +165,24 @@ def _ask(trial: optuna.Trial, dimension: Dimension) -> Value:
             raise TypeError(f"unsupported distribution {other}")
 
 
-def _expand(dimensions: tuple[Dimension, ...], chosen: dict[str, Value], values: bool) -> Iterator[dict[str, Value]]:
+def _expand(
+    dimensions: tuple[Dimension, ...], chosen: dict[str, Value], searched: Collection[str], values: bool
+) -> Iterator[dict[str, Value]]:
     if not dimensions:
         yield dict(chosen)
         return
     head, rest = dimensions[0], dimensions[1:]
-    if not head.active(chosen):
-        yield from _expand(rest, chosen, values)
+    if not head.active(chosen, searched):
+        yield from _expand(rest, chosen, searched, values)
         return
     for value in (head.values if values else head.extremes) or ():
-        yield from _expand(rest, {**chosen, head.path: value}, values)
+        yield from _expand(rest, {**chosen, head.path: value}, searched, values)
 
 
 def _drawn(space: Space, draw: random.Random, forced: Mapping[str, Value]) -> dict[str, Value]:
     chosen: dict[str, Value] = dict(space.fixed)
     for dimension in space.dimensions:
-        if dimension.active(chosen):
+        if dimension.active(chosen, space.searched):
             chosen[dimension.path] = forced.get(dimension.path, draw.choice(dimension.extremes))
     return chosen
 

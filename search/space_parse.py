@@ -1,17 +1,18 @@
 """From the `space:` section of a study to a `Space`; everything that can be wrong with it is said here."""
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from resnet.spec import active_units, active_when
+from resnet.spec import needs
 from search.errors import InputError, hint
 from search.space import Dimension, Space
 from search.spec import TrialSpec, Value
 
-FROM_DATA = {"net.in_channels", "net.num_classes"}
+FROM_DATA = {"net.in_channels", "net.num_classes", "net.image_size"}
 
 
 def make(section: Mapping[str, Any], fixed: Mapping[str, Value]) -> Space:
@@ -21,8 +22,7 @@ def make(section: Mapping[str, Any], fixed: Mapping[str, Value]) -> Space:
         InputError: unknown path, empty choices, low above high, log range through 0, circular or unknown condition.
     """
     dimensions = [_dimension(path, entry) for path, entry in section.items()]
-    defaults = {path: value for path, value in TrialSpec.defaults().items() if path not in section}
-    return Space(tuple(_ordered(dimensions)), defaults | dict(fixed))
+    return Space(tuple(_ordered(dimensions, fixed)), dict(fixed))
 
 
 def _dimension(path: str, entry: Any) -> Dimension:
@@ -55,11 +55,11 @@ def _dimension(path: str, entry: Any) -> Dimension:
 
 def _effects(path: str) -> dict[str, tuple[Value, ...]]:
     """The conditions without which a field of the network has no effect."""
-    field = path.removeprefix("net.")
-    if field == path:
+    need = needs(path.removeprefix("net.")) if path.startswith("net.") else None
+    if need is None:
         return {}
-    by = {"net.shortcut": active_when(field), "net.unit": active_units(field)}
-    return {other: tuple(kind.value for kind in kinds) for other, kinds in by.items() if kinds is not None}
+    other, kinds = need
+    return {f"net.{other}": tuple(kind.value for kind in kinds)}
 
 
 def _distribution(name: str, path: str, body: dict[str, Any]) -> BaseDistribution:
@@ -79,7 +79,7 @@ def _distribution(name: str, path: str, body: dict[str, Any]) -> BaseDistributio
         raise InputError(f"{name}: low = {low:g} cannot begin a log range; use a low above 0 or log: false")
     if step is not None and (log or isinstance(step, bool) or not isinstance(step, int | float) or step <= 0):
         raise InputError(f"{name}: step = {step!r} must be a number above 0 of a range without log; remove it")
-    field = type(TrialSpec.defaults().get(path, ""))
+    field = TrialSpec.types()[path]
     if field is int:
         if low != int(low) or high != int(high) or (step is not None and step != int(step)):
             raise InputError(
@@ -97,7 +97,7 @@ def _choices(name: str, path: str, given: Any) -> list[Value]:
     for value in given:
         if not isinstance(value, str | int | float | bool):
             raise InputError(f"{name}: {value!r} is no single value; choices are words or numbers")
-    if isinstance(TrialSpec.defaults().get(path), int | float):
+    if TrialSpec.types()[path] in (int, float):
         given = [_numeral(value) for value in given]
     if len(set(given)) != len(given):
         raise InputError(f"{name} = {given!r} names a choice twice; remove the repetition")
@@ -122,12 +122,21 @@ def _number(name: str, end: str, body: Mapping[str, Any]) -> float:
     return value
 
 
-def _ordered(dimensions: list[Dimension]) -> Iterator[Dimension]:
+def _ordered(dimensions: list[Dimension], fixed: Mapping[str, Value]) -> Iterator[Dimension]:
+    decided = {d.path for d in dimensions} | fixed.keys()
     left = list(dimensions)
     while left:
         waiting = {d.path for d in left}
-        ready = [d for d in left if not waiting.intersection(d.when)]
+        ready = [d for d in left if waiting.isdisjoint(_sources(d, decided))]
         if not ready:
             raise InputError(f"space.{left[0].path}: its conditions (when:) go in a circle; remove one of them")
         yield ready[0]
         left.remove(ready[0])
+
+
+def _sources(dimension: Dimension, decided: Set[str]) -> Iterator[str]:
+    """The paths whose values decide whether a dimension has an effect."""
+    for path in dimension.when:
+        yield path
+        if path not in decided:
+            yield from TrialSpec.before(path)

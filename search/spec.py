@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from resnet.spec import NetSpec
 
@@ -66,14 +67,34 @@ class TrialSpec(BaseModel):
     @classmethod
     def paths(cls) -> tuple[str, ...]:
         """Every dotted path, such as `net.depth`, in the order of declaration."""
-        return tuple([f"net.{f}" for f in NetSpec.model_fields] + [f"train.{f}" for f in TrainSpec.model_fields])
+        return tuple(cls._fields())
 
     @classmethod
-    def defaults(cls) -> dict[str, Any]:
-        """Every path whose default does not depend on another field, with that default."""
-        sections = (("net", NetSpec), ("train", TrainSpec))
-        fields = ((f"{section}.{n}", f) for section, model in sections for n, f in model.model_fields.items())
-        return {path: field.default for path, field in fields if field.default_factory is None}
+    def types(cls) -> dict[str, Any]:
+        """Every path with the type of its values."""
+        return {path: field.annotation for path, field in cls._fields().items()}
+
+    @classmethod
+    def filled(cls, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """These paths, not checked, and the defaults of all others, some of which follow from values before them."""
+        values = dict(flat)
+        for path, field in cls._fields().items():
+            if path not in values:
+                section = path.partition(".")[0]
+                known = {p.removeprefix(f"{section}."): v for p, v in values.items() if p.startswith(f"{section}.")}
+                values[path] = field.get_default(call_default_factory=True, validated_data=known)
+        return values
+
+    @classmethod
+    def before(cls, path: str) -> tuple[str, ...]:
+        """The paths from which the default of this one may follow: those before it, unless it is a constant."""
+        paths = cls.paths()
+        return paths[: paths.index(path)] if cls._fields()[path].default_factory else ()
+
+    @classmethod
+    def _fields(cls) -> dict[str, FieldInfo]:
+        sections: tuple[tuple[str, type[BaseModel]], ...] = (("net", NetSpec), ("train", TrainSpec))
+        return {f"{section}.{name}": field for section, model in sections for name, field in model.model_fields.items()}
 
     @classmethod
     def from_flat(cls, flat: Mapping[str, Any]) -> Self:

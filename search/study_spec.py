@@ -13,8 +13,8 @@ from search.data_spec import DataSpec
 from search.errors import InputError, hint
 from search.redact import without_credentials
 from search.space import Space, sentence
-from search.space_parse import make
-from search.spec import TrialSpec
+from search.space_parse import FROM_DATA, make
+from search.spec import TrainSpec, TrialSpec
 from search.study_change import SECTIONS, change, dotted
 
 SHIPPED = Path(__file__).parent / "studies"
@@ -132,10 +132,10 @@ class StudySpec(BaseModel):
     @property
     def epochs(self) -> int:
         """Epochs of a complete trial."""
-        return int(self.train.get("epochs", TrialSpec.defaults()["train.epochs"]))
+        return int(self.train.get("epochs", TrainSpec().epochs))
 
-    def make_space(self, channels: int, classes: int) -> Space:
-        """The search space over networks for such images.
+    def make_space(self, shape: tuple[int, int, int], classes: int) -> Space:
+        """The search space over networks for images of `shape` (height, width, channels).
 
         Raises:
             InputError: naming the field that is wrong.
@@ -143,9 +143,11 @@ class StudySpec(BaseModel):
         for path in self.fixed:
             if path not in TrialSpec.paths():
                 raise InputError(f"{path} is not a field; {hint(path, TrialSpec.paths())}")
-            if path in ("net.in_channels", "net.num_classes"):
+            if path in FROM_DATA:
                 raise InputError(f"{path} follows from the data set; remove it")
-        return make(self.space, self.fixed | {"net.in_channels": channels, "net.num_classes": classes})
+        height, _, channels = shape
+        of_data = {"net.in_channels": channels, "net.num_classes": classes, "net.image_size": height}
+        return make(self.space, self.fixed | of_data)
 
     def to_yaml(self) -> str:
         """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""

@@ -84,11 +84,6 @@ def compare_url(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     return _page(base, "compare-runs", {"runs": json.dumps(list(run_ids)), "experiments": json.dumps([experiment_id])})
 
 
-def metrics_url(base: str, experiment_id: str, run_id: str) -> str:
-    """The page with the metric charts of one run."""
-    return _page(base, f"experiments/{experiment_id}/runs/{run_id}/model-metrics", {})
-
-
 def _page(base: str, path: str, query: dict[str, str]) -> str:
     view = {"workflowType": "machine_learning"}  # MLflow's pages open on language models otherwise
     return f"{without_credentials(base).rstrip('/')}/#/{path}?{urlencode(query | view, quote_via=quote)}"

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnet import Downsample, NetSpec, Shortcut, StrideOn, Unit, Version, build
-
-STEP = {Unit.BASIC: 6, Unit.BOTTLENECK: 9, Unit.SINGLE: 3}
+from resnet import Downsample, Family, NetSpec, Shortcut, StrideOn, Unit, Version, build, create_model
+from tests.networks import STEP, specs
 
 
 def check_step(spec, height, width):
@@ -34,27 +33,15 @@ def test_every_combination_takes_a_step(unit, version, shortcut):
         check_step(spec, 8, 8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_any_valid_spec_takes_a_step_at_any_image_size(data):
-    unit = data.draw(st.sampled_from(Unit))
-    spec = NetSpec(
-        unit=unit,
-        depth=STEP[unit] * data.draw(st.integers(1, 3)) + 2,
-        version=data.draw(st.sampled_from(Version)),
-        shortcut=data.draw(st.sampled_from(Shortcut)),
-        downsample=data.draw(st.sampled_from(Downsample)),
-        stride_on=data.draw(st.sampled_from(StrideOn)),
-        shortcut_scale=data.draw(st.floats(-1, 1)),
-        residual_scale=data.draw(st.floats(-1, 1)),
-        gate_bias=data.draw(st.floats(-10, 10)),
-        dropout=data.draw(st.floats(0, 0.9)),
-        width=data.draw(st.floats(0.04, 0.3)),
-        in_channels=data.draw(st.integers(1, 5)),
-        num_classes=data.draw(st.integers(2, 12)),
-    )
-    side = st.integers(spec.min_image_size, 11)
-    check_step(spec, data.draw(side), data.draw(side))
+    spec = data.draw(specs())
+    side = st.integers(spec.min_image_size, spec.min_image_size + 7)
+    height, width = data.draw(side), data.draw(side)
+    if spec.family is Family.ARTICLE:
+        height = width = spec.image_size
+    check_step(spec, height, width)
 
 
 def test_he_initialisation():
@@ -79,6 +66,17 @@ def test_maps_halve_twice():
         stage.register_forward_hook(lambda _m, _x, maps: sizes.append(tuple(maps.shape[1:])))
     net(torch.randn(1, 3, 32, 32))
     assert sizes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]  # 1512.03385, Sec. 4.2
+
+
+def test_imagenet_maps():
+    """1512.03385, Table 1: 112 after conv1, 56 after pooling, then 56, 28, 14, 7."""
+    net = create_model("resnet50").eval()
+    sizes = []
+    for layer in (net.stem[0], net.stem[-1], *net.stages):
+        layer.register_forward_hook(lambda _m, _x, maps: sizes.append(tuple(maps.shape[1:])))
+    with torch.no_grad():
+        assert net(torch.randn(1, 3, 224, 224)).shape == (1, 1000)
+    assert sizes == [(64, 112, 112), (64, 56, 56), (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7)]
 
 
 def test_same_seed_same_weights():

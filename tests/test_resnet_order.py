@@ -11,7 +11,7 @@ from resnet import NetSpec, build
 from resnet.residual import Residual, unit
 from resnet.shortcut import Change
 
-TABLE2 = json.loads((Path(__file__).parent / "data" / "papers_cifar.json").read_text())["v2_table2_activation"]
+TABLE2 = json.loads((Path(__file__).parent / "data" / "papers.json").read_text())["v2_table2_activation"]
 ORDERS = {row["case"]: row["order"] for row in TABLE2}  # e.g. "weight BN ReLU weight BN add ReLU"
 VERSIONS = {
     "v1": "original",

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from resnet import Downsample, Family, NetSpec, Shortcut, StrideOn, Unit, Version
-from resnet.spec import active_units, active_when, valid_depths
+from resnet.depths import valid_depths
+from resnet.spec import needs
+from tests.networks import STEP
 
-STEP = {Unit.BASIC: 6, Unit.BOTTLENECK: 9, Unit.SINGLE: 3}
 REFUSED = [
     ({"depth": 57}, "net depth 57 is not 6n+2 for unit=basic; the nearest valid depths are 56 and 62"),
     ({"depth": 3}, "net depth 3 is not 6n+2 for unit=basic; the smallest valid depth is 8"),
@@ -19,6 +20,39 @@ REFUSED = [
         "net depth 32 is not 9n+2 for unit=bottleneck; the nearest valid depths are 29 and 38",
     ),
     ({"depth": 6, "unit": "single"}, "net depth 6 is not 3n+2 for unit=single; the nearest valid depths are 5 and 8"),
+    (
+        {"family": "imagenet", "depth": 60},
+        "net depth 60 is not 50 or 101 or 152 or 200 for family=imagenet and unit=bottleneck; "
+        "the nearest valid depths are 50 and 101",
+    ),
+    (
+        {"family": "imagenet", "depth": 50, "unit": "basic"},
+        "net depth 50 is not 18 or 34 for family=imagenet and unit=basic; the largest valid depth is 34",
+    ),
+    (
+        {"family": "imagenet", "depth": 20, "unit": "bottleneck"},
+        "net depth 20 is not 50 or 101 or 152 or 200 for family=imagenet and unit=bottleneck; "
+        "the smallest valid depth is 50",
+    ),
+    (
+        {"family": "imagenet", "unit": "single"},
+        "net unit 'single' does not exist in family=imagenet; choose from basic, bottleneck",
+    ),
+    (
+        {"family": "article", "depth": 20},
+        "net depth 20 is not 6 for family=article and unit=basic; the largest valid depth is 6",
+    ),
+    (
+        {"family": "article", "version": "bn_after_add"},
+        "net version 'bn_after_add' does not exist in family=article; choose from v1, v2",
+    ),
+    (
+        {"family": "article", "shortcut": "none"},
+        "net shortcut 'none' does not exist in family=article; choose from identity",
+    ),
+    ({"family": "imagnet"}, "net family 'imagnet' is unknown; did you mean 'imagenet'?"),
+    ({"depth": 60002}, "net depth 60002 is not valid; it should be less than or equal to 10000"),
+    ({"depth": "deep"}, "net depth 'deep' is not valid; it should be a valid integer, unable to parse string as an integer"),
     ({"shortcut": "identty"}, "net shortcut 'identty' is unknown; did you mean 'identity'?"),
     ({"unit": "wide"}, "net unit 'wide' is unknown; choose from basic, bottleneck, single"),
     ({"downsample": None}, "net downsample None is unknown; choose from zero_pad, projection"),
@@ -58,9 +92,9 @@ def test_frozen_and_copies_are_checked():
 @given(depth=st.integers(-20, 1300))
 def test_depth_is_valid_exactly_by_the_rule(unit, depth):
     valid = any(depth == STEP[unit] * n + 2 for n in range(1, 500))
-    assert (depth in valid_depths(unit)) == valid
+    assert (depth in valid_depths(Family.CIFAR)[unit]) == valid
     if valid:
-        assert NetSpec(unit=unit, depth=depth).units_per_stage * STEP[unit] + 2 == depth
+        assert [n * STEP[unit] + 2 for n in NetSpec(unit=unit, depth=depth).blocks] == [depth] * 3
 
 
 @st.composite
@@ -69,7 +103,7 @@ def fields(draw):
     unit = draw(st.sampled_from(Unit))
     finite = st.floats(-10, 10)
     return {
-        "family": draw(st.sampled_from(Family)),
+        "family": "cifar",
         "unit": unit,
         "depth": STEP[unit] * draw(st.integers(1, 200)) + 2,
         "version": draw(st.sampled_from(Version)),
@@ -81,6 +115,7 @@ def fields(draw):
         "downsample": draw(st.sampled_from(Downsample)),
         "stride_on": draw(st.sampled_from(StrideOn)),
         "width": draw(st.floats(0.04, 10)),
+        "image_size": draw(st.integers(1, 512)),
         "in_channels": draw(st.integers(1, 12)),
         "num_classes": draw(st.integers(2, 1000)),
     }
@@ -122,15 +157,29 @@ def test_inactive_fields(shortcut, unit):
     spec = NetSpec(shortcut=shortcut, unit=unit, depth=STEP[unit] * 3 + 2)
     conditional = set().union(*ACTIVE.values())
     expected = conditional - ACTIVE[shortcut] | ({"stride_on"} if unit is not Unit.BOTTLENECK else set())
-    assert spec.inactive == expected
-    assert {name for name in conditional if shortcut in (active_when(name) or ())} == ACTIVE[shortcut]
+    assert spec.inactive == expected | {"image_size"}
+    asked = {name: needs(name) for name in conditional}
+    assert {name for name, (other, kinds) in asked.items() if (other, shortcut in kinds) == ("shortcut", True)} == (
+        ACTIVE[shortcut]
+    )
 
 
-def test_unconditional_fields():
-    assert {name for name in NetSpec.model_fields if active_when(name) is None and active_units(name) is None} == {
+def test_other_conditions():
+    assert {name for name in NetSpec.model_fields if needs(name) is None} == {
         "family", "depth", "unit", "version", "shortcut", "width", "in_channels", "num_classes"
     }  # fmt: skip
-    assert active_units("stride_on") == {Unit.BOTTLENECK}
+    assert needs("stride_on") == ("unit", {Unit.BOTTLENECK})
+    assert needs("image_size") == ("family", {Family.ARTICLE})
+    assert NetSpec(family="article", image_size=28).inactive >= {"stride_on", "gate_bias"}
+    assert NetSpec(family="article", image_size=28).image_size == 28
+
+
+def test_the_unit_follows_the_depth_in_imagenet_nets():
+    """1512.03385, Table 1."""
+    units = {depth: NetSpec(family="imagenet", depth=depth).unit.value for depth in (18, 34, 50, 101, 152, 200)}
+    assert units == {18: "basic", 34: "basic", 50: "bottleneck", 101: "bottleneck", 152: "bottleneck", 200: "bottleneck"}
+    assert NetSpec(family="imagenet").depth == 18
+    assert NetSpec(family="imagenet", depth=200).blocks == (3, 24, 36, 3)
 
 
 def test_downsample_follows_the_unit_unless_given():
@@ -152,5 +201,10 @@ def test_image_must_survive_the_strides():
     spec.check_image(4, 4)
     with pytest.raises(ValueError, match=r"^image size 3x32 does not survive the strides of family=cifar; use images"):
         spec.check_image(3, 32)
+    with pytest.raises(ValueError, match=r"at least 32x32 pixels$"):
+        NetSpec(family="imagenet").check_image(31, 64)
+    with pytest.raises(ValueError, match=r"^image size 28x28 is not net image_size 32, .* net image_size 28$"):
+        NetSpec(family="article").check_image(28, 28)
+    NetSpec(family="article", image_size=28).check_image(28, 28)
     with pytest.raises(ValueError, match=r"image size 32x3 .* at least 4x4 pixels$"):
         spec.check_image(32, 3)

@@ -66,8 +66,7 @@ def test_size_by_hand() -> None:
     assert made.size(limit=10) == 10
     assert len(assignments(made)) == 21
     made = space({"net.depth": [8, 14], "train.lr": {"low": 0.1, "high": 0.5}})
-    assert made.size() is None
-    assert made.discrete_size() == 2
+    assert made.size() == 2, "of the finite dimensions"
     stepped = space({"train.lr": {"low": 0.1, "high": 0.3, "step": 0.1}})
     assert stepped.size() == 3, "0.1, 0.2, 0.3 in spite of rounding"
     assert space({}).size() == 1
@@ -103,8 +102,20 @@ def test_condition_on_a_fixed_value_and_on_a_default() -> None:
     entry = {"choices": [0.1, 0.2], "when": {"train.schedule": "cosine"}}
     assert space({"train.warmup": entry}).size() == 2
     assert space({"train.warmup": entry}, train__schedule="cosine").size() == 2
+    pads = {"choices": [8, 14], "when": {"net.downsample": "zero_pad"}}
+    assert space({"train.crop_padding": pads}, net__unit="single").size() == 2
+    with pytest.raises(InputError, match=r"space\.train\.crop_padding never has an effect"):
+        space({"train.crop_padding": pads}, net__unit="bottleneck").check((8, 8))
     with pytest.raises(InputError, match=r"space\.train\.warmup never has an effect: it needs train\.schedule"):
         space({"train.warmup": entry}, train__schedule="steps").check((8, 8))
+
+
+def test_condition_on_a_default_that_follows_from_what_is_searched() -> None:
+    """ResNet-18 and 34 have basic units, 50 has bottlenecks: only there a stride can be on either convolution."""
+    made = space({"net.stride_on": ["conv1x1", "conv3x3"], "net.depth": [18, 34, 50]}, net__family="imagenet")
+    assert [d.path for d in made.dimensions] == ["net.depth", "net.stride_on"]
+    assert made.size() == 1 + 1 + 2
+    made.check((32, 32))
 
 
 def test_explicit_and_implicit_condition_are_both_asked() -> None:

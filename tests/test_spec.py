@@ -162,8 +162,11 @@ def test_training_out_of_range(fields: dict[str, object]) -> None:
         TrainSpec.model_validate(fields)
 
 
-def test_defaults_leave_out_what_follows_from_another_field() -> None:
-    defaults = TrialSpec.defaults()
-    assert "net.downsample" not in defaults
-    assert defaults["train.momentum"] == 0.9
-    assert set(TrialSpec.paths()) - set(defaults) == {"net.downsample"}
+def test_defaults_follow_from_what_is_given() -> None:
+    filled = TrialSpec.filled({"net.family": "imagenet", "net.depth": 101, "train.lr": 0.3})
+    assert (filled["net.unit"], filled["net.downsample"], filled["net.num_classes"]) == ("bottleneck", "projection", 1000)
+    assert (filled["train.lr"], filled["train.momentum"]) == (0.3, 0.9)
+    assert tuple(sorted(filled)) == tuple(sorted(TrialSpec.paths()))
+    assert TrialSpec.filled({"net.depth": "deep"})["net.unit"] == "basic", "what is wrong is told by from_flat"
+    assert TrialSpec.before("net.unit") == ("net.family", "net.depth")
+    assert TrialSpec.before("train.warmup") == ()

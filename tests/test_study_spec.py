@@ -45,7 +45,7 @@ def test_shipped_study(path: Path, tmp_path: Path) -> None:
     assert spec.name == path.stem
     assert len(spec.description) > 20
     height, width, channels, classes = IMAGES[spec.data.name.partition(":")[0]]
-    space = spec.make_space(channels, classes)
+    space = spec.make_space((height, width, channels), classes)
     space.check((height, width))
     assert len(space.dimensions) >= 3
     assert spec.search.first_rung < spec.epochs

@@ -15,7 +15,6 @@ from search.tracking_uri import (
     artifact_root,
     compare_url,
     default_uri,
-    metrics_url,
     ui_arguments,
     ui_environment,
     view_url,
@@ -28,6 +27,7 @@ SWITCHES = [
     *("--disable-background-networking", "--disable-component-update"),
 ]
 LOAD_MS = 60_000
+CLASSIC = "workflowType=machine_learning"  # MLflow's pages open on language models otherwise
 TRIALS = {"resnet8 v1 identity": 7.25, "resnet14 v2 conv1x1": 5.5, "resnet20 v2 identity": 4.75}
 
 pytestmark = [
@@ -117,7 +117,7 @@ def test_the_comparison(study: tuple[str, Tracker], page: Page) -> None:
 
 def test_the_charts_of_a_run(study: tuple[str, Tracker], page: Page) -> None:
     base, tracker = study
-    page.goto(metrics_url(base, str(tracker.experiment_id()), tracker.run_ids()[2]))
+    page.goto(f"{base}/#/experiments/{tracker.experiment_id()}/runs/{tracker.run_ids()[2]}/model-metrics?{CLASSIC}")
     expect(page.get_by_text("trial-002 resnet20 v2 identity (val/error)")).to_be_visible(timeout=LOAD_MS)  # a curve
     expect(page.locator("svg text", has_text="4.75")).to_be_visible(timeout=LOAD_MS)  # the bar of best/val_error
 

@@ -38,7 +38,7 @@ def needs(field: str) -> tuple[str, frozenset[StrEnum]] | None:
 
 
 def default_downsample(family: Family, unit: Unit) -> Downsample:
-    """Zero padding in CIFAR nets (1512.03385, Sec. 4.2), but for bottlenecks (1603.05027, Appendix); else projection."""
+    """Zero padding in CIFAR nets (1512.03385, Sec. 4.2) without bottlenecks (1603.05027, Appendix); else projection."""
     zero_pad = family == Family.CIFAR and unit != Unit.BOTTLENECK
     return Downsample.ZERO_PAD if zero_pad else Downsample.PROJECTION
 
@@ -76,14 +76,14 @@ class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     dropout: float = Field(default=0.5, ge=0, lt=1, description="rate on the shortcut (dropout)")
     downsample: Downsample = Field(
         default_factory=lambda data: default_downsample(data["family"], data["unit"]),
-        description="how the shortcut changes dimension; default: zero_pad for basic and single in cifar, else projection",
+        description="how the shortcut changes dimension; default: projection, in cifar without bottlenecks zero_pad",
     )
     stride_on: StrideOn = Field(
         default_factory=lambda data: default_stride_on(data["family"]),
         description="where a bottleneck has its stride; default: conv1x1 in cifar, conv3x3 in imagenet",
     )
     width: float = Field(default=1.0, gt=0, le=MAX_WIDTH, description="factor on the channels, rounded")
-    image_size: int = Field(default=32, ge=1, le=4096, description="side in pixels (article: its classifier reads each)")
+    image_size: int = Field(default=32, ge=1, le=4096, description="side in pixels (article)")
     in_channels: int = Field(default=3, ge=1, description="channels of the image")
     num_classes: int = Field(
         default_factory=lambda data: 1000 if data["family"] == Family.IMAGENET else 10,

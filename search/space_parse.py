@@ -1,6 +1,5 @@
 """From the `space:` section of a study to a `Space`; everything that can be wrong with it is said here."""
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Set
 from typing import Any

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet import Family, NetSpec, Shortcut, Unit, Version, build, cost, create_model, list_models, name_of, named
+from resnet import Family, NetSpec, Shortcut, Unit, Version, build, cost, named
 from resnet.cost import count
 from tests.networks import specs
 
@@ -37,9 +37,7 @@ def spec_of(row):
 
 
 def row_id(row):
-    return (
-        f"{row['depth']}-{row['block']}-v{row['version']}-{row['shortcut']}-{row['classes']}-{row.get('stride_on')}"
-    )
+    return f"{row['depth']}-{row['block']}-v{row['version']}-{row['shortcut']}-{row['classes']}-{row.get('stride_on')}"
 
 
 @pytest.mark.parametrize("row", PAPERS["derived_cifar"] + PAPERS["derived_imagenet"], ids=row_id)
@@ -84,7 +82,7 @@ def test_published_flops(row):
 
 
 def test_published_parameters_of_bottleneck_nets():
-    """1603.05027, Table 4: 1.7M for ResNet-164; 10.2M for ResNet-1001, which leaves normalisation's gamma and beta out."""
+    """1603.05027, Table 4: 1.7M for ResNet-164; 10.2M for ResNet-1001, without the gamma and beta of BN."""
     assert f"{cost(named('preact_resnet164')).params / 1e6:.1f}" == "1.7"
     deep = named("preact_resnet1001")
     with torch.device("meta"):

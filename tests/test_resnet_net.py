@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnet import Downsample, Family, NetSpec, Shortcut, StrideOn, Unit, Version, build, create_model
+from resnet import Downsample, Family, NetSpec, Shortcut, Unit, Version, build, create_model
 from tests.networks import STEP, specs
 
 

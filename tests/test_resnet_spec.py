@@ -52,7 +52,10 @@ REFUSED = [
     ),
     ({"family": "imagnet"}, "net family 'imagnet' is unknown; did you mean 'imagenet'?"),
     ({"depth": 60002}, "net depth 60002 is not valid; it should be less than or equal to 10000"),
-    ({"depth": "deep"}, "net depth 'deep' is not valid; it should be a valid integer, unable to parse string as an integer"),
+    (
+        {"depth": "deep"},
+        "net depth 'deep' is not valid; it should be a valid integer, unable to parse string as an integer",
+    ),
     ({"shortcut": "identty"}, "net shortcut 'identty' is unknown; did you mean 'identity'?"),
     ({"unit": "wide"}, "net unit 'wide' is unknown; choose from basic, bottleneck, single"),
     ({"downsample": None}, "net downsample None is unknown; choose from zero_pad, projection"),
@@ -177,7 +180,7 @@ def test_other_conditions():
 def test_the_unit_follows_the_depth_in_imagenet_nets():
     """1512.03385, Table 1."""
     units = {depth: NetSpec(family="imagenet", depth=depth).unit.value for depth in (18, 34, 50, 101, 152, 200)}
-    assert units == {18: "basic", 34: "basic", 50: "bottleneck", 101: "bottleneck", 152: "bottleneck", 200: "bottleneck"}
+    assert units == dict.fromkeys((18, 34), "basic") | dict.fromkeys((50, 101, 152, 200), "bottleneck")
     assert NetSpec(family="imagenet").depth == 18
     assert NetSpec(family="imagenet", depth=200).blocks == (3, 24, 36, 3)
 

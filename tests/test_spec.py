@@ -164,7 +164,7 @@ def test_training_out_of_range(fields: dict[str, object]) -> None:
 
 def test_defaults_follow_from_what_is_given() -> None:
     filled = TrialSpec.filled({"net.family": "imagenet", "net.depth": 101, "train.lr": 0.3})
-    assert (filled["net.unit"], filled["net.downsample"], filled["net.num_classes"]) == ("bottleneck", "projection", 1000)
+    assert (filled["net.unit"], filled["net.downsample"]) == ("bottleneck", "projection")
     assert (filled["train.lr"], filled["train.momentum"]) == (0.3, 0.9)
     assert tuple(sorted(filled)) == tuple(sorted(TrialSpec.paths()))
     assert TrialSpec.filled({"net.depth": "deep"})["net.unit"] == "basic", "what is wrong is told by from_flat"

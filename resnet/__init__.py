@@ -1,10 +1,14 @@
 """Residual networks: describe one with NetSpec, build it, count what it costs."""
 
 from resnet.cost import Cost, cost
+from resnet.keras_weights import load_keras
 from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
 from resnet.names import create_model, list_models, name_of, named
 from resnet.net import ResNet, build
+from resnet.route import reaches_first_unit, shortcut_gain
+from resnet.signal import Signal, signal
 from resnet.spec import NetSpec
+from resnet.torchvision_weights import load_torchvision, to_torchvision
 
 __all__ = [
     "Cost",
@@ -13,6 +17,7 @@ __all__ = [
     "NetSpec",
     "ResNet",
     "Shortcut",
+    "Signal",
     "StrideOn",
     "Unit",
     "Version",
@@ -20,6 +25,12 @@ __all__ = [
     "cost",
     "create_model",
     "list_models",
+    "load_keras",
+    "load_torchvision",
     "name_of",
     "named",
+    "reaches_first_unit",
+    "shortcut_gain",
+    "signal",
+    "to_torchvision",
 ]

@@ -136,7 +136,7 @@ class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     def _default(self, name: str) -> Any:
         field = type(self).model_fields[name]
-        return field.get_default(call_default_factory=True, validated_data=self.__dict__)
+        return field.get_default(call_default_factory=True, validated_data=dict(self.__dict__))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with changes that are validated (pydantic's own would not look at them)."""

@@ -110,8 +110,12 @@ def scratch() -> str:
 
 
 def _probe(where: str) -> None:
-    # Ray itself tries a dead address for most of a minute.
+    # Ray itself tries a dead address for minutes.
+    from ray.util import get_node_ip_address
+
     host, colon, port = where.rpartition(":")
+    if host in ("127.0.0.1", "localhost"):
+        host = get_node_ip_address()  # what Ray makes of it, for its nodes know each other by such addresses
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=5).close()
 

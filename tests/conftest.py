@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 
 # Before anything imports Ray or MLflow, here and in every process that a test starts.
 os.environ.update(
@@ -15,6 +16,10 @@ os.environ.update(
         "RAY_memory_monitor_refresh_ms": "0",  # it watches the whole machine, and would end a test for what others use
     }
 )
+
+# Shapes in annotations are checked in this process, from before the first import of these modules on. Processes that a
+# test starts are as a user's: unchecked, for torch.compile cannot look through the checks.
+install_import_hook(["resnet.net", "resnet.residual", "resnet.shortcut", "resnet.article"], "beartype.beartype")
 
 
 @pytest.fixture(scope="session", autouse=True)

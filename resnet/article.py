@@ -7,9 +7,10 @@ every pixel.
 
 from torch import nn
 
-from resnet.residual import Residual, activations, order
+from resnet.kinds import Version
+from resnet.residual import Residual, activations, chain, order
 from resnet.shortcut import Change
-from resnet.spec import NetSpec, Version
+from resnet.spec import NetSpec
 
 
 def conv(n_in: int, n_out: int, side: int) -> nn.Conv2d:
@@ -33,7 +34,7 @@ def unit(version: Version, change: Change) -> Residual:
         *activations(places.last, n_out),
     )
     h = conv(n_in, n_out, 1) if change.dimension else nn.Identity()
-    return Residual(h, F, nn.Sequential(*activations(places.after, n_out)))
+    return Residual(h, F, chain(activations(places.after, n_out)))
 
 
 def initialise(net: nn.Module) -> None:

@@ -62,6 +62,11 @@ def activations(kinds: tuple[Activation, ...], channels: int) -> list[nn.Module]
     return [kind(channels) for kind in kinds]
 
 
+def chain(modules: list[nn.Module]) -> nn.Module:
+    """Modules one after the other; a single one as it is, for every module costs a call of Python."""
+    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+
+
 class Residual(nn.Module):
     """y = f(h(x) + F(x))."""
 
@@ -140,7 +145,7 @@ def unit(spec: NetSpec, change: Change, *, first: bool) -> list[nn.Module]:
     activated = bool(places.before) and (first or change.dimension)
     shared = activations(places.before, change.n_in) if activated and not first else []
     F = branch(spec, change, activated=activated)
-    f = nn.Sequential(*activations(places.after, change.n_out))
+    f = chain(activations(places.after, change.n_out))
     h = shortcut(spec, change, bn=not places.before)
     if h is None:
         return [*shared, Plain(F, f)]

@@ -1,24 +1,20 @@
 """What a residual network is: one frozen description, checked when it is made."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 
-from resnet.depths import Blocks, default_depth, default_unit, valid_depths
-from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
+from resnet.checks import check_choices, check_depth
+from resnet.depths import Blocks, valid_depths
+from resnet.fields import Fields
+from resnet.kinds import Family, Shortcut, Unit
 from resnet.sentences import sentence
 
 _STEM = {Family.CIFAR: 16, Family.IMAGENET: 64, Family.ARTICLE: 16}  # channels
 _STRIDES = {Family.CIFAR: (1, 2, 2), Family.IMAGENET: (1, 2, 2, 2), Family.ARTICLE: (1, 1)}  # of the stages
-# What the article's code leaves no choice of.
-_ARTICLE: Mapping[str, frozenset[StrEnum]] = {
-    "version": frozenset({Version.V1, Version.V2}),
-    "shortcut": frozenset({Shortcut.IDENTITY}),
-    "downsample": frozenset({Downsample.PROJECTION}),
-}
 _GATES = frozenset({Shortcut.EXCLUSIVE_GATE, Shortcut.SHORTCUT_ONLY_GATE})
 _NEEDS: Mapping[str, tuple[str, frozenset[StrEnum]]] = {
     "shortcut_scale": ("shortcut", frozenset({Shortcut.CONSTANT_SCALING})),
@@ -37,59 +33,12 @@ def needs(field: str) -> tuple[str, frozenset[StrEnum]] | None:
     return _NEEDS.get(field)
 
 
-def default_downsample(family: Family, unit: Unit) -> Downsample:
-    """Zero padding in CIFAR nets (1512.03385, Sec. 4.2) without bottlenecks (1603.05027, Appendix); else projection."""
-    zero_pad = family == Family.CIFAR and unit != Unit.BOTTLENECK
-    return Downsample.ZERO_PAD if zero_pad else Downsample.PROJECTION
-
-
-def default_stride_on(family: Family) -> StrideOn:
-    """The authors' code for CIFAR; for ImageNet the place that every library's weights are made for."""
-    return StrideOn.CONV1X1 if family == Family.CIFAR else StrideOn.CONV3X3
-
-
-class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class NetSpec(Fields, frozen=True):
     """A residual network for images; equal networks compare equal.
 
     A field without effect (`inactive`) is held at its default. Errors are pydantic ValidationErrors, hence
     ValueErrors, with one sentence each that names field, value and remedy.
     """
-
-    MAX_DEPTH: ClassVar[int] = 10_000
-    MAX_WIDTH: ClassVar[float] = 64.0  # 4,096 channels in stage 3, six times the widest published net (WRN-40-10)
-
-    family: Family = Field(default=Family.CIFAR, description="stem, stages and head")
-    depth: int = Field(
-        default_factory=lambda data: default_depth(data["family"]),
-        le=MAX_DEPTH,
-        description="layers with weights, stem and classifier included; default 20, imagenet 18, article 6",
-    )
-    unit: Unit = Field(
-        default_factory=lambda data: default_unit(data["family"], data["depth"]),
-        description="weights of the residual branch; default: basic, in imagenet what the papers have at the depth",
-    )
-    version: Version = Field(default=Version.V1, description="where the activations stand")
-    shortcut: Shortcut = Field(default=Shortcut.IDENTITY, description="the shortcut h")
-    shortcut_scale: float = Field(default=0.5, description="constant on h (constant_scaling)")
-    residual_scale: float = Field(default=0.5, description="constant on F (constant_scaling)")
-    gate_bias: float = Field(default=-6.0, description="initial bias of the gates; 1603.05027 found -6 best")
-    dropout: float = Field(default=0.5, ge=0, lt=1, description="rate on the shortcut (dropout)")
-    downsample: Downsample = Field(
-        default_factory=lambda data: default_downsample(data["family"], data["unit"]),
-        description="how the shortcut changes dimension; default: projection, in cifar without bottlenecks zero_pad",
-    )
-    stride_on: StrideOn = Field(
-        default_factory=lambda data: default_stride_on(data["family"]),
-        description="where a bottleneck has its stride; default: conv1x1 in cifar, conv3x3 in imagenet",
-    )
-    width: float = Field(default=1.0, gt=0, le=MAX_WIDTH, description="factor on the channels, rounded")
-    image_size: int = Field(default=32, ge=1, le=4096, description="side in pixels (article)")
-    in_channels: int = Field(default=3, ge=1, description="channels of the image")
-    num_classes: int = Field(
-        default_factory=lambda data: 1000 if data["family"] == Family.IMAGENET else 10,
-        ge=2,
-        description="outputs of the classifier; default 10, imagenet 1000",
-    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -101,42 +50,14 @@ class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name, values in _ARTICLE.items() if self.family is Family.ARTICLE else ():
-            self._check_choice(name, values)
-        self._check_choice("unit", valid_depths(self.family).keys())
-        self._check_depth()
-        if self.channels[0] < 1:
-            least = 0.5 / _STEM[self.family]
-            raise ValueError(f"net width {self.width} leaves stage 1 without channels; choose more than {least}")
-        for name in self.inactive:  # frozen for everyone else: this is still construction
-            object.__setattr__(self, name, self._default(name))
+        check_choices(self)
+        check_depth(self)
+        check_width(self)
+        for name in self.inactive:
+            default = type(self).model_fields[name].get_default
+            value = default(call_default_factory=True, validated_data=dict(self.__dict__))
+            object.__setattr__(self, name, value)  # frozen for everyone else: this is still construction
         return self
-
-    def _check_choice(self, name: str, values: Collection[StrEnum]) -> None:
-        value = getattr(self, name)
-        if value not in values:
-            known = ", ".join(sorted(values))
-            raise ValueError(
-                f"net {name} {value.value!r} does not exist in family={self.family.value}; choose from {known}"
-            )
-
-    def _check_depth(self) -> None:
-        rule = valid_depths(self.family)[self.unit]
-        if self.depth in rule:
-            return
-        where = "" if self.family is Family.CIFAR else f"family={self.family.value} and "
-        match rule.near(self.depth):
-            case (below, above):
-                remedy = f"the nearest valid depths are {below} and {above}"
-            case (only,):
-                remedy = f"the {'smallest' if only > self.depth else 'largest'} valid depth is {only}"
-            case _:
-                raise AssertionError(rule)
-        raise ValueError(f"net depth {self.depth} is not {rule} for {where}unit={self.unit.value}; {remedy}")
-
-    def _default(self, name: str) -> Any:
-        field = type(self).model_fields[name]
-        return field.get_default(call_default_factory=True, validated_data=dict(self.__dict__))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with changes that are validated (pydantic's own would not look at them)."""
@@ -165,18 +86,30 @@ class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     @property
     def min_image_size(self) -> int:
-        """Pixels a side: the product of the strides, below which a stride no longer halves the map (4 -> 2 -> 1)."""
+        """Pixels a side: the product of all strides, below which one no longer halves the map (4 -> 2 -> 1)."""
         return prod(self.strides) * (4 if self.family is Family.IMAGENET else 1)  # its stem: a stride and a pooling
 
     def check_image(self, height: int, width: int) -> None:
         """Raise ValueError when images of height x width pixels are not for this network."""
-        if self.family is Family.ARTICLE and (height, width) != (self.image_size, self.image_size):
-            raise ValueError(
-                f"image size {height}x{width} is not net image_size {self.image_size}, all of which the classifier of "
-                f"family=article reads; use square images, and net image_size {min(height, width)}"
-            )
-        if min(height, width) < self.min_image_size:
-            raise ValueError(
-                f"image size {height}x{width} does not survive the strides of family={self.family.value}; "
-                f"use images of at least {self.min_image_size}x{self.min_image_size} pixels"
-            )
+        check_image(self, height, width)
+
+
+def check_width(net: NetSpec) -> None:
+    """Raise ValueError when the width rounds the channels to none."""
+    if net.channels[0] < 1:
+        least = 0.5 / _STEM[net.family]
+        raise ValueError(f"net width {net.width} leaves stage 1 without channels; choose more than {least}")
+
+
+def check_image(net: NetSpec, height: int, width: int) -> None:
+    """See `NetSpec.check_image`."""
+    if net.family is Family.ARTICLE and (height, width) != (net.image_size, net.image_size):
+        raise ValueError(
+            f"image size {height}x{width} is not net image_size {net.image_size}, all of which the classifier of "
+            f"family=article reads; use square images, and net image_size {min(height, width)}"
+        )
+    if min(height, width) < net.min_image_size:
+        raise ValueError(
+            f"image size {height}x{width} does not survive the strides of family={net.family.value}; "
+            f"use images of at least {net.min_image_size}x{net.min_image_size} pixels"
+        )

@@ -27,12 +27,12 @@ class Dimension:
 
     def active(self, chosen: Mapping[str, Value], searched: Collection[str]) -> bool:
         """Whether it has an effect under these values; what is neither chosen nor searched is at its default."""
-        if not self.when:
-            return True
-        known = chosen if self.when.keys() <= chosen.keys() else TrialSpec.filled(chosen)
-        return all(
-            (path in chosen or path not in searched) and known[path] in values for path, values in self.when.items()
-        )
+        for path, values in self.when.items():
+            if path not in chosen and path in searched:
+                return False
+            if (chosen[path] if path in chosen else TrialSpec.default(path, chosen)) not in values:
+                return False
+        return True
 
     @property
     def extremes(self) -> tuple[Value, ...]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -67,34 +68,30 @@ class TrialSpec(BaseModel):
     @classmethod
     def paths(cls) -> tuple[str, ...]:
         """Every dotted path, such as `net.depth`, in the order of declaration."""
-        return tuple(cls._fields())
+        return tuple(_fields())
 
     @classmethod
     def types(cls) -> dict[str, Any]:
         """Every path with the type of its values."""
-        return {path: field.annotation for path, field in cls._fields().items()}
+        return {path: field.annotation for path, field in _fields().items()}
 
     @classmethod
-    def filled(cls, flat: Mapping[str, Any]) -> dict[str, Any]:
-        """These paths, not checked, and the defaults of all others, some of which follow from values before them."""
-        values = dict(flat)
-        for path, field in cls._fields().items():
-            if path not in values:
-                section = path.partition(".")[0]
-                known = {p.removeprefix(f"{section}."): v for p, v in values.items() if p.startswith(f"{section}.")}
-                values[path] = field.get_default(call_default_factory=True, validated_data=known)
-        return values
+    def default(cls, path: str, flat: Mapping[str, Any]) -> Any:
+        """The default of one path, which may follow from these values, not checked, of paths before it."""
+        fields = _fields()
+        known: dict[str, Any] = {}
+        for other in (*cls.before(path), path):
+            default = fields[other].get_default
+            known[other.partition(".")[2]] = (
+                flat[other] if other in flat else default(call_default_factory=True, validated_data=known)
+            )
+        return known[path.partition(".")[2]]
 
     @classmethod
     def before(cls, path: str) -> tuple[str, ...]:
         """The paths from which the default of this one may follow: those before it, unless it is a constant."""
         paths = cls.paths()
-        return paths[: paths.index(path)] if cls._fields()[path].default_factory else ()
-
-    @classmethod
-    def _fields(cls) -> dict[str, FieldInfo]:
-        sections: tuple[tuple[str, type[BaseModel]], ...] = (("net", NetSpec), ("train", TrainSpec))
-        return {f"{section}.{name}": field for section, model in sections for name, field in model.model_fields.items()}
+        return paths[: paths.index(path)] if _fields()[path].default_factory else ()
 
     @classmethod
     def from_flat(cls, flat: Mapping[str, Any]) -> Self:
@@ -134,3 +131,9 @@ class TrialSpec(BaseModel):
     def digest(self) -> str:
         """Twelve hexadecimal digits that name this specification; equal networks and training have equal digests."""
         return hashlib.sha256(json.dumps(self.flat(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def _fields() -> dict[str, FieldInfo]:
+    sections: tuple[tuple[str, type[BaseModel]], ...] = (("net", NetSpec), ("train", TrainSpec))
+    return {f"{section}.{name}": field for section, model in sections for name, field in model.model_fields.items()}

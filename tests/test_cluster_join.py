@@ -53,24 +53,15 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def join(folder: Path, shell: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:
     arguments = command(folder, "--trials", "2", *flags)
-    return subprocess.run(
-        arguments, cwd=folder, env=shell, capture_output=True, text=True, timeout=120, check=False
-    )
+    return subprocess.run(arguments, cwd=folder, env=shell, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_study_runs_on_the_cluster_and_leaves_it_running(cluster: dict[str, str], tmp_path: Path) -> None:
     ended = join(tmp_path, cluster)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "2 trials" in ended.stdout
-    again = join(tmp_path, cluster)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "complete" in again.stdout
 
     stranger = cluster | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     refused = join(tmp_path, stranger, "--name", "other")
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert f"RAY_ADDRESS = {cluster['RAY_ADDRESS']}" in refused.stderr
-
-    more = join(tmp_path, cluster, "--set", "resources.cpus_per_trial=2", "--name", "wide")
-    assert more.returncode == 2
-    assert f"cpus_per_trial = 2, but the cluster at {cluster['RAY_ADDRESS']} has 1 CPU cores" in more.stderr

@@ -90,7 +90,7 @@ def test_published_parameters_of_bottleneck_nets():
     assert f"{(cost(deep).params - sum(p.numel() for p in norms)) / 1e6:.1f}" == "10.2"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(spec=specs())
 def test_macs_of_any_network_agree_with_torch(spec):
     side = spec.image_size if spec.family is Family.ARTICLE else spec.min_image_size + 3

@@ -64,9 +64,9 @@ def test_every_pair_of_choices_makes_one_graph(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # about a minute of one core, which others may share
 def test_compiled_code_trains_as_eager_does(tmp_path):
-    found = every_network("--graphs", "pairs", "--backend", "inductor", "--limit", "2", cache=tmp_path)
+    found = every_network("--graphs", "pairs", "--backend", "inductor", "--limit", "1", cache=tmp_path)
     assert found["failures"] == []
-    assert found["passed"] == 2
+    assert found["passed"] == 1
 
 
 def test_every_combination_is_a_network_or_refused_with_a_remedy(tmp_path):

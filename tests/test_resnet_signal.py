@@ -179,7 +179,7 @@ def test_specification_takes_the_precision_of_the_images():
     assert single.rms != double.rms
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_any_network_can_be_measured(data):
     spec = data.draw(specs())

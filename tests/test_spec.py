@@ -163,10 +163,10 @@ def test_training_out_of_range(fields: dict[str, object]) -> None:
 
 
 def test_defaults_follow_from_what_is_given() -> None:
-    filled = TrialSpec.filled({"net.family": "imagenet", "net.depth": 101, "train.lr": 0.3})
-    assert (filled["net.unit"], filled["net.downsample"]) == ("bottleneck", "projection")
-    assert (filled["train.lr"], filled["train.momentum"]) == (0.3, 0.9)
-    assert tuple(sorted(filled)) == tuple(sorted(TrialSpec.paths()))
-    assert TrialSpec.filled({"net.depth": "deep"})["net.unit"] == "basic", "what is wrong is told by from_flat"
+    deep = {"net.family": "imagenet", "net.depth": 101, "train.lr": 0.3}
+    names = ("net.unit", "net.downsample", "net.num_classes", "train.momentum")
+    assert [TrialSpec.default(name, deep) for name in names] == ["bottleneck", "projection", 1000, 0.9]
+    assert TrialSpec.default("net.unit", {"net.family": "imagenet"}) == "basic", "ResNet-18"
+    assert TrialSpec.default("net.unit", {"net.depth": "deep"}) == "basic", "what is wrong is told by from_flat"
     assert TrialSpec.before("net.unit") == ("net.family", "net.depth")
     assert TrialSpec.before("train.warmup") == ()

@@ -13,7 +13,7 @@ from search.run import main
 from search.study_spec import shipped
 
 pytestmark = pytest.mark.usefixtures("alone")
-PAPERS = json.loads((Path(__file__).parent / "data" / "papers_cifar.json").read_text())
+PAPERS = json.loads((Path(__file__).parent / "data" / "papers.json").read_text())
 FILE = "data: cifar10\nnet: {version: v1}\ntrain: {epochs: 4}\nspace: {net.depth: [20, 110]}\n"
 
 

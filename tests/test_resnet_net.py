@@ -33,7 +33,7 @@ def test_every_combination_takes_a_step(unit, version, shortcut):
         check_step(spec, 8, 8)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_valid_spec_takes_a_step_at_any_image_size(data):
     spec = data.draw(specs())

@@ -168,7 +168,7 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, how: signal.Signals, statu
 
 
 def test_a_time_budget_ends_the_study_with_an_answer(tmp_path: Path) -> None:
-    arguments = command(tmp_path, "--trials", "1000", "--time-budget", "20s")
+    arguments = command(tmp_path, "--trials", "1000", "--time-budget", "35s")
     ended = run(tmp_path, arguments)
     assert ended.returncode == 0, ended.stderr
     report = read(tmp_path)

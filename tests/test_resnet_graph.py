@@ -53,12 +53,12 @@ def test_shapes_are_checked():
 
 @pytest.mark.slow
 def test_choices_make_one_graph(tmp_path):
-    """torch.compile(fullgraph=True) and torch.export: every third of 38; all 117 with `--graphs all`."""
-    found = every_network("--graphs", "pairs", "--limit", "13", cache=tmp_path)
+    """torch.compile(fullgraph=True) and torch.export: every fifth of 38; all 117 with `--graphs all`."""
+    found = every_network("--graphs", "pairs", "--limit", "8", cache=tmp_path)
     assert found["failures"] == []
     # 5 versions x 7 shortcuts, each with the unit that makes all pairs; 1 ImageNet net; the article's 2
     assert found["networks"] == 5 * 7 + 1 + 2
-    assert found["passed"] == found["checked"] == 13
+    assert found["passed"] == found["checked"] == 8
 
 
 def test_every_combination_is_a_network_or_refused_with_a_remedy(tmp_path):

@@ -6,7 +6,6 @@ data set with `--data cifar10`.
 
 import argparse
 import json
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from resnet import NetSpec, shortcut_gain, signal
 from search.data import DataSpec, prepare
+from search.versions import hardware
 
 PAPERS = json.loads((Path(__file__).parents[1] / "tests" / "data" / "papers.json").read_text())
 ORDERS = {
@@ -74,9 +74,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="networks drawn for each row, from seed 0 on")
     args = parser.parse_args()
     batches = [batch(args.data, args.images, seed) for seed in range(args.seeds)]
-    print(
-        f"{platform.machine()}, torch {torch.__version__}, CPU, float32; {args.images} images of {args.data or 'noise'}"
-    )
+    print(f"{hardware()}; torch {torch.__version__}, CPU, float32; {args.images} images of {args.data or 'noise'}")
     print(f"median (least to most) of {args.seeds} seeds\n")
     print("| network | direct path | scale, last / first | gradient, first / last | reaches | published error |")
     print("|---|---|---|---|---|---|")

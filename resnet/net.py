@@ -54,12 +54,16 @@ def stem(spec: NetSpec) -> nn.Sequential:
             assert_never(spec.family)
 
 
+def outputs(spec: NetSpec) -> list[int]:
+    """Channels that the units of each stage put out: of a bottleneck four times those of its 3x3 convolution."""
+    return [width * (4 if spec.unit is Unit.BOTTLENECK else 1) for width in spec.channels]
+
+
 def stages(spec: NetSpec) -> nn.Sequential:
     """The residual units; sides i, i/2, i/4 in CIFAR nets: 32, 16, 8."""
     made = nn.Sequential()
     n_in = spec.channels[0]
-    for width, stride, blocks in zip(spec.channels, spec.strides, spec.blocks, strict=True):
-        n_out = 4 * width if spec.unit is Unit.BOTTLENECK else width
+    for n_out, stride, blocks in zip(outputs(spec), spec.strides, spec.blocks, strict=True):
         made.append(stage(spec, Change(n_in, n_out, stride), blocks, first=len(made) == 0))
         n_in = n_out
     return made
@@ -77,7 +81,7 @@ def stage(spec: NetSpec, change: Change, blocks: int, *, first: bool) -> nn.Sequ
 
 def head(spec: NetSpec) -> tuple[nn.Sequential, nn.Linear]:
     """What stands after the last unit, and the classifier."""
-    width = spec.channels[-1] * (4 if spec.unit is Unit.BOTTLENECK else 1)
+    width = outputs(spec)[-1]
     if spec.family is Family.ARTICLE:
         return nn.Sequential(nn.Flatten()), nn.Linear(width * spec.image_size**2, spec.num_classes)
     # the extra activation after the last addition of a pre-activation net (1603.05027, Appendix)

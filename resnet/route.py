@@ -8,7 +8,7 @@ docs/signal.md compares what is said here with what the papers report.
 from enum import StrEnum
 from math import exp, pi, prod
 
-from resnet.kinds import Shortcut, Unit
+from resnet.kinds import Shortcut
 from resnet.spec import NetSpec
 
 # float32 has 24 bits: of two terms that differ by more, the smaller is lost when they are added.
@@ -61,7 +61,7 @@ def _multiplier(spec: NetSpec) -> float | None:
 
 def branch_layers(spec: NetSpec) -> int:
     """Convolutions of all residual branches: what a gradient passes that takes no shortcut."""
-    return sum(spec.blocks) * {Unit.SINGLE: 1, Unit.BASIC: 2, Unit.BOTTLENECK: 3}[spec.unit]
+    return spec.depth - 2  # all layers but the stem and the classifier
 
 
 def branch_gain(spec: NetSpec) -> float:

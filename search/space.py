@@ -5,6 +5,7 @@ import math
 import random
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -82,7 +83,7 @@ class Space:
     dimensions: tuple[Dimension, ...]
     fixed: Mapping[str, Value]
 
-    @property
+    @cached_property
     def searched(self) -> frozenset[str]:
         """The paths that are searched, with an effect or without."""
         return frozenset(d.path for d in self.dimensions)

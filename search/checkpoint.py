@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from search.train import State
 
 KEPT = 2
-WEIGHTS, MOMENTUM, INDEX = "model.safetensors", "momentum.safetensors", "state.json"
+WEIGHTS, MOMENTUM, AVERAGE, INDEX = "model.safetensors", "momentum.safetensors", "average.safetensors", "state.json"
 log = logging.getLogger(__name__)
 
 
@@ -36,9 +36,12 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
     part = folder / f".{final.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    contents = {WEIGHTS: save(checkpoint.state.weights), MOMENTUM: save(checkpoint.state.momentum)}
+    state = checkpoint.state
+    contents = {WEIGHTS: save(state.weights), MOMENTUM: save(state.momentum)}
+    if state.average:
+        contents[AVERAGE] = save(state.average)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    index = {"epoch": checkpoint.state.epoch, "sha256": digests, "history": checkpoint.history}
+    index = {"epoch": state.epoch, "sha256": digests, "history": checkpoint.history}
     contents[INDEX] = json.dumps(index).encode()
     for name, data in contents.items():
         with (part / name).open("wb") as file:
@@ -74,9 +77,11 @@ def latest(folder: Path) -> Checkpoint | None:
 def _read(path: Path) -> Checkpoint:
     index = json.loads((path / INDEX).read_bytes())
     tensors = {}
-    for name in (WEIGHTS, MOMENTUM):
+    for name, digest in index["sha256"].items():
         data = (path / name).read_bytes()
-        if hashlib.sha256(data).hexdigest() != index["sha256"][name]:
+        if hashlib.sha256(data).hexdigest() != digest:
             raise ValueError(f"{name} does not match its checksum")
         tensors[name] = load(data)
-    return Checkpoint(State(index["epoch"], tensors[WEIGHTS], tensors[MOMENTUM]), index["history"])
+    return Checkpoint(
+        State(index["epoch"], tensors[WEIGHTS], tensors[MOMENTUM], tensors.get(AVERAGE, {})), index["history"]
+    )

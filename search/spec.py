@@ -22,6 +22,7 @@ class Schedule(StrEnum):
     CONSTANT = "constant"
     STEPS = "steps"  # divided by 10 at 1/2 and at 3/4, as 32k and 48k of 64k iterations (arXiv:1512.03385, section 4.2)
     COSINE = "cosine"  # to zero along half a cosine (arXiv:1608.03983, equation 5 without restarts)
+    ONE_CYCLE = "one_cycle"  # up from lr / 25 and down to nearly zero, both along half cosines (arXiv:1708.07120)
 
 
 class TrainSpec(BaseModel):
@@ -36,12 +37,25 @@ class TrainSpec(BaseModel):
     nesterov: bool = Field(default=True, description="no effect without momentum")
     weight_decay: float = Field(default=1e-4, ge=0, le=1)
     schedule: Schedule = Schedule.COSINE
-    warmup: float = Field(default=0.0, ge=0, lt=1, description="fraction of the training in which lr rises from 0")
+    warmup_steps: int = Field(
+        default=0, ge=0, description="steps at first with a tenth of lr, as 0.01 for 400 in 1603.05027, appendix"
+    )
+    warmup: float = Field(
+        default_factory=lambda data: 0.3 if data["schedule"] == Schedule.ONE_CYCLE else 0.0,
+        ge=0,
+        lt=1,
+        description="fraction of the training in which lr rises; default 0, one_cycle 0.3",
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     crop_padding: int = Field(
         default=4, ge=0, le=64, description="zero pixels added on each side before a random crop; 0: none"
     )
     flip: bool = Field(default=True, description="mirror half of the images left to right")
+    cutout: int = Field(default=0, ge=0, le=4096, description="side of a square of each image that is hidden; 0: none")
+    mixup: float = Field(default=0.0, ge=0, le=100, description="alpha of the Beta that images are mixed by; 0: none")
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="decay a step of the averaged weights that are validated; 0: none"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="of weights, order and augmentation")
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,8 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as ops
 
 from resnet import build
-from search.batches import Resident, evaluation_batches, training_batches
-from search.spec import Schedule, TrainSpec, TrialSpec
+from search.augment import draw
+from search.batches import Resident, evaluation_batches
+from search.graph import Replayed
+from search.precision import autocast
+from search.schedule import learning_rate
+from search.spec import TrialSpec
+from search.step import Step
 
 EVALUATION_BATCH = 512
 
@@ -27,6 +32,7 @@ class State:
     epoch: int  # epochs trained
     weights: dict[str, Tensor]
     momentum: dict[str, Tensor]  # parameter name -> momentum buffer
+    average: dict[str, Tensor] = field(default_factory=dict[str, Tensor])  # averaged weights, where there are any
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Epoch:
     number: int  # from 1
     metrics: dict[str, float]
     diverged: bool
+    model: nn.Module  # that was validated: the averaged one where there is one
     state: Callable[[], State]
 
 
@@ -49,47 +56,34 @@ def train(spec: TrialSpec, training: Resident, validation: Resident, resume: Sta
             hardware and number of threads.
     """
     device = training.images.device
+    # Other algorithms of cuDNN add in an order that changes from run to run.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.manual_seed(_mix(spec.train.seed, 0))
     model = build(spec.net).to(device=device)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimiser = _sgd(model, spec.train)
+    step = Step(model, spec.train, training)
     if resume is not None:
-        _load(model, optimiser, resume)
-    first = resume.epoch + 1 if resume else 1
-    for number in range(first, spec.train.epochs + 1):
-        generator = torch.Generator().manual_seed(_mix(spec.train.seed, number))
-        torch.manual_seed(_mix(spec.train.seed, number))  # of dropout
+        _load(step, resume)
+    validated = step.average.model if step.average else model
+    advance = Replayed(step) if device.type == "cuda" else step
+    for number in range(resume.epoch + 1 if resume else 1, spec.train.epochs + 1):
         began = time.perf_counter()
-        train_loss, train_error, images = _train_epoch(model, optimiser, spec.train, training, number, generator)
+        train_loss, train_error = _train_epoch(step, advance, number)
         trained = time.perf_counter()
-        val_loss, val_error = evaluate(model, validation)
+        val_loss, val_error = evaluate(validated, validation)
         ended = time.perf_counter()
         metrics = {
             "train/loss": train_loss,
             "train/error": train_error,
             "val/loss": val_loss,
             "val/error": val_error,
-            "cost/images_per_s": images / (trained - began),
+            "cost/images_per_s": step.steps * step.size / (trained - began),
             "cost/seconds": ended - began,
         }
         diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
-        yield Epoch(number, metrics, diverged, lambda n=number: _state(model, optimiser, n))
+        yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n))
         if diverged:
             return
-
-
-def learning_rate(spec: TrainSpec, progress: float) -> float:
-    """Learning rate after the fraction `progress` (0..1) of the whole training."""
-    warm = min(1.0, progress / spec.warmup) if spec.warmup else 1.0
-    match spec.schedule:
-        case Schedule.CONSTANT:
-            factor = 1.0
-        case Schedule.STEPS:
-            factor = 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
-        case Schedule.COSINE:
-            after = max(0.0, progress - spec.warmup) / (1 - spec.warmup)
-            factor = 0.5 * (1 + math.cos(math.pi * after))
-    return spec.lr * warm * factor
 
 
 @torch.no_grad()
@@ -99,65 +93,36 @@ def evaluate(model: nn.Module, split: Resident) -> tuple[float, float]:
     loss = torch.zeros((), dtype=torch.float64, device=split.images.device)
     wrong = torch.zeros((), dtype=torch.int64, device=split.images.device)
     for images, labels in evaluation_batches(split, EVALUATION_BATCH):
-        with _autocast(images.device):
+        with autocast(images.device):
             logits = model(images).float()
         loss += ops.cross_entropy(logits, labels, reduction="sum")
         wrong += (logits.argmax(1) != labels).sum()
     return loss.item() / len(split), 100.0 * wrong.item() / len(split)
 
 
-def _train_epoch(
-    model: nn.Module,
-    optimiser: torch.optim.SGD,
-    spec: TrainSpec,
-    split: Resident,
-    number: int,
-    generator: torch.Generator,
-) -> tuple[float, float, int]:
-    """Mean loss, error in percent and number of images; both are summed on the device and read once."""
-    model.train()
-    loss_sum = torch.zeros((), dtype=torch.float64, device=split.images.device)
-    wrong = torch.zeros((), dtype=torch.int64, device=split.images.device)
-    steps = max(1, len(split) // spec.batch_size)
-    seen = 0
-    batches = training_batches(split, spec.batch_size, spec.crop_padding, spec.flip, generator)
-    for step, (images, labels) in enumerate(batches):
-        optimiser.param_groups[0]["lr"] = learning_rate(spec, (number - 1 + step / steps) / spec.epochs)
-        with _autocast(images.device):
-            logits = model(images)
-        loss = ops.cross_entropy(logits.float(), labels, label_smoothing=spec.label_smoothing)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        loss_sum += loss.detach() * len(labels)
-        wrong += (logits.detach().argmax(1) != labels).sum()
-        seen += len(labels)
-    return loss_sum.item() / seen, 100.0 * wrong.item() / seen, seen
+def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[float, float]:
+    """Mean loss and error in percent of epoch `number`, from 1."""
+    spec, images = step.spec, step.split.images
+    seed = _mix(spec.seed, number)
+    first, every = (number - 1) * step.steps, spec.epochs * step.steps
+    rates = [learning_rate(spec, first + k, every) for k in range(step.steps)]
+    step.begin(draw(spec, len(step.split), (images.shape[1], images.shape[2]), seed), rates)
+    torch.manual_seed(seed)  # of dropout
+    step.model.train()
+    for _ in range(step.steps):
+        advance()
+    return step.read()
 
 
-def _autocast(device: torch.device) -> torch.autocast:
-    # bf16 on the CPU is emulated where the processor lacks it, so only GPUs use it.
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
-
-
-def _sgd(model: nn.Module, spec: TrainSpec) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=spec.lr,
-        momentum=spec.momentum,
-        weight_decay=spec.weight_decay,
-        nesterov=spec.nesterov and spec.momentum > 0,
-        fused=True,
-    )
-
-
-def _state(model: nn.Module, optimiser: torch.optim.SGD, epoch: int) -> State:
+def _state(step: Step, epoch: int) -> State:
     buffers = {
-        name: _plain(optimiser.state[parameter]["momentum_buffer"])
-        for name, parameter in model.named_parameters()
-        if optimiser.state.get(parameter, {}).get("momentum_buffer") is not None
+        name: _plain(step.optimiser.state[parameter]["momentum_buffer"])
+        for name, parameter in step.model.named_parameters()
+        if step.optimiser.state.get(parameter, {}).get("momentum_buffer") is not None
     }
-    return State(epoch, {k: _plain(v) for k, v in model.state_dict().items()}, buffers)
+    average = step.average.model.state_dict() if step.average else {}
+    weights, averaged = ({k: _plain(v) for k, v in d.items()} for d in (step.model.state_dict(), average))
+    return State(epoch, weights, buffers, averaged)
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -165,12 +130,15 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def _load(model: nn.Module, optimiser: torch.optim.SGD, state: State) -> None:
-    model.load_state_dict(state.weights)
-    for name, parameter in model.named_parameters():
+def _load(step: Step, state: State) -> None:
+    step.model.load_state_dict(state.weights)
+    if step.average:
+        step.average.model.load_state_dict(state.average)
+    for name, parameter in step.model.named_parameters():
         if name in state.momentum:
             # Same memory format as the parameter, or the fused step would take another path.
-            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(state.momentum[name])
+            buffer = torch.empty_like(parameter).copy_(state.momentum[name])
+            step.optimiser.state[parameter]["momentum_buffer"] = buffer
 
 
 def _mix(*numbers: int) -> int:

@@ -1,4 +1,4 @@
-"""Training against a plain PyTorch loop, interrupted against uninterrupted, and schedules by hand."""
+"""Training against a plain PyTorch loop, and interrupted against uninterrupted."""
 
 import math
 from pathlib import Path
@@ -11,10 +11,11 @@ from sklearn.metrics import accuracy_score
 
 from resnet import NetSpec, build
 from search import checkpoint
-from search.batches import Resident, training_batches
+from search.augment import batch, draw
+from search.batches import Resident
 from search.checkpoint import Checkpoint
 from search.spec import TrainSpec, TrialSpec
-from search.train import _mix, evaluate, learning_rate, train
+from search.train import _mix, evaluate, train
 
 NET = {"depth": 8, "in_channels": 1}
 SMALL = {"epochs": 4, "batch_size": 32, "crop_padding": 1, "flip": True, "lr": 0.05}
@@ -63,12 +64,15 @@ def test_equals_a_plain_loop_to_the_bit(net: dict[str, Any], fields: dict[str, A
     )
     for epoch in mine:
         losses, right = [], 0
-        generator = torch.Generator().manual_seed(_mix(given.train.seed, epoch.number))
+        draws = draw(given.train, 170, (8, 8), _mix(given.train.seed, epoch.number))
         torch.manual_seed(_mix(given.train.seed, epoch.number))  # the masks of dropout, other ones in each epoch
-        for step, (images, labels) in enumerate(training_batches(training, 32, 1, True, generator)):
+        for step in range(len(draws["order"])):
+            made = batch(training, given.train, {name: rows[step] for name, rows in draws.items()})
+            labels = made.labels
             done = (epoch.number - 1) * 5 + step  # of 4 x 5 steps
-            optimiser.param_groups[0]["lr"] = 0.05 * 0.5 * (1 + math.cos(math.pi * done / 20))
-            logits = model(images)
+            rate = 0.05 * 0.5 * (1 + math.cos(math.pi * done / 20))
+            optimiser.param_groups[0]["lr"] = torch.tensor(rate).item()  # as float32, in which the device holds it
+            logits = model(made.images)
             loss = torch.nn.CrossEntropyLoss(label_smoothing=given.train.label_smoothing)(logits, labels)
             optimiser.zero_grad()
             loss.backward()
@@ -99,6 +103,7 @@ def test_smoothed_loss_against_its_definition() -> None:
         ({}, {"momentum": 0.0}),
         ({"shortcut": "dropout", "dropout": 0.3}, {"nesterov": False}),
         ({"shortcut": "exclusive_gate", "version": "v2", "downsample": "projection"}, {"schedule": "steps"}),
+        ({}, {"cutout": 3, "mixup": 0.4, "ema": 0.9, "schedule": "one_cycle"}),
     ],
 )
 def test_interrupted_is_uninterrupted_to_the_bit(net: dict[str, Any], fields: dict[str, Any], tmp_path: Path) -> None:
@@ -120,6 +125,8 @@ def test_interrupted_is_uninterrupted_to_the_bit(net: dict[str, Any], fields: di
             assert {n: epoch.metrics[n] for n in timeless} == {n: expected.metrics[n] for n in timeless}
             assert same_tensors(state.weights, expected_state.weights)
             assert same_tensors(state.momentum, expected_state.momentum)
+            assert same_tensors(state.average, expected_state.average)
+            assert bool(state.average) == (given.train.ema > 0)
             assert bool(state.momentum) == (given.train.momentum > 0)
 
 
@@ -131,35 +138,6 @@ def test_seed_draws_weights_order_and_augmentation() -> None:
 
     assert losses(1) == losses(1)
     assert not set(losses(1)) & set(losses(2))
-
-
-HALF = math.sqrt(0.5)
-
-
-@pytest.mark.parametrize(
-    ("fields", "by_progress"),
-    [
-        ({"schedule": "constant"}, {0.0: 0.4, 0.5: 0.4, 1.0: 0.4}),
-        ({"schedule": "constant", "warmup": 0.2}, {0.0: 0.0, 0.05: 0.1, 0.1: 0.2, 0.2: 0.4, 0.9: 0.4}),
-        # 32k and 48k of 64k iterations (arXiv:1512.03385, 4.2)
-        ({"schedule": "steps"}, {0.0: 0.4, 0.49: 0.4, 0.5: 0.04, 0.74: 0.04, 0.75: 0.004, 1.0: 0.004}),
-        ({"schedule": "cosine"}, {0.0: 0.4, 0.25: 0.2 * (1 + HALF), 0.5: 0.2, 0.75: 0.2 * (1 - HALF), 1.0: 0.0}),
-        ({"schedule": "cosine", "warmup": 0.2}, {0.0: 0.0, 0.1: 0.2, 0.2: 0.4, 0.6: 0.2, 1.0: 0.0}),
-    ],
-)
-def test_learning_rate_by_hand(fields: dict[str, Any], by_progress: dict[float, float]) -> None:
-    given = TrainSpec(lr=0.4, **fields)
-    for progress, expected in by_progress.items():
-        assert learning_rate(given, progress) == pytest.approx(expected, abs=1e-12)
-
-
-def test_cosine_against_torch() -> None:
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=40)
-    for step in range(40):
-        assert learning_rate(TrainSpec(lr=0.3), step / 40) == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-9)
-        optimiser.step()
-        scheduler.step()
 
 
 def test_divergence_ends_the_trial() -> None:
@@ -210,3 +188,18 @@ def test_learns_digits() -> None:
     assert epochs[-1].metrics["val/error"] < 10
     assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"] / 3
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+
+
+def test_averaged_weights_are_validated() -> None:
+    """One step: the average is decay x first weights + the rest x the weights after it, running statistics too."""
+    training = resident(0, 64)
+    (epoch,) = train(spec(epochs=1, batch_size=64, ema=0.75), training, resident(1000, 1100))
+    torch.manual_seed(_mix(0, 0))
+    first = build(NetSpec(**NET)).state_dict()
+    state = epoch.state()
+    for name, before in first.items():
+        if before.is_floating_point():
+            torch.testing.assert_close(state.average[name], 0.75 * before + 0.25 * state.weights[name])
+    model = build(NetSpec(**NET))
+    model.load_state_dict(state.average)
+    assert epoch.metrics["val/loss"] == pytest.approx(evaluate(model, resident(1000, 1100))[0], rel=1e-5)

@@ -1,0 +1,116 @@
+"""What chance decides about an epoch, drawn at once, and the batches that follow from it without leaving the device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from search.batches import Resident
+from search.spec import TrainSpec
+
+Draws = dict[str, Tensor]  # name -> (steps, ...): row k is all that step k depends on
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch.
+
+    Args:
+        images: normalised.
+        labels: class numbers.
+        mixed: with mixup, other class numbers and a share: each image has its label by `share`, its other by the rest.
+    """
+
+    images: Float[Tensor, "b c h w"]
+    labels: Int64[Tensor, " b"]
+    mixed: tuple[Int64[Tensor, " b"], Float[Tensor, ""]] | None = None
+
+
+def shape(n: int, batch_size: int) -> tuple[int, int]:
+    """Steps of an epoch and images a step. The last incomplete batch is left out; a split below a batch is one."""
+    size = min(batch_size, n)
+    return n // size, size
+
+
+def draw(spec: TrainSpec, n: int, sides: tuple[int, int], seed: int) -> Draws:
+    """Everything random about one epoch, from `seed` alone, on the CPU.
+
+    Same distributions as torchvision's RandomPermutation of a DataLoader, RandomCrop(side, padding) and
+    RandomHorizontalFlip; the centres of cutout are uniform over the image (arXiv:1708.04552, section 3.1), the shares
+    of mixup Beta(alpha, alpha), one a batch (arXiv:1710.09412, section 2).
+
+    Args:
+        spec: which augmentations there are.
+        n: images of the split.
+        sides: height and width of an image in pixels.
+        seed: of this epoch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    steps, size = shape(n, spec.batch_size)
+    draws = {"order": torch.randperm(n, generator=generator)[: steps * size].view(steps, size)}
+    if spec.crop_padding:
+        draws["offsets"] = torch.randint(0, 2 * spec.crop_padding + 1, (steps, 2, size), generator=generator)
+    if spec.flip:
+        draws["mirrored"] = torch.rand(steps, size, generator=generator) < 0.5
+    if spec.cutout:
+        centres = [torch.randint(0, side, (steps, 1, size), generator=generator) for side in sides]
+        draws["centres"] = torch.cat(centres, dim=1)
+    if spec.mixup:
+        shares = np.random.Generator(np.random.Philox(seed)).beta(spec.mixup, spec.mixup, steps)
+        draws["share"] = torch.from_numpy(shares).float()
+    return draws
+
+
+def batch(split: Resident, spec: TrainSpec, row: Mapping[str, Tensor]) -> Batch:
+    """The batch of one row of `draw`, its tensors on the device. No step waits for the host."""
+    images = crop_and_flip(split.images[row["order"]], spec.crop_padding, row.get("offsets"), row.get("mirrored"))
+    normalised, labels = split.normalise(images), split.labels[row["order"]]
+    if spec.cutout:
+        cut_out_(normalised, spec.cutout, row["centres"])
+    if not spec.mixup:
+        return Batch(normalised, labels)
+    share = row["share"]
+    mixed = share * normalised + (1 - share) * normalised.roll(1, 0)
+    return Batch(mixed, labels, (labels.roll(1, 0), share))
+
+
+def crop_and_flip(
+    images: UInt8[Tensor, "b h w c"],
+    padding: int,
+    offsets: Int64[Tensor, "2 b"] | None,
+    mirrored: Bool[Tensor, " b"] | None,
+) -> UInt8[Tensor, "b h w c"]:
+    """Image `i` shifted by `offsets[:, i] - padding` over zeros, mirrored where `mirrored[i]`: one gather for all.
+
+    Args:
+        images: pixels before they are normalised, so that the padding is black.
+        padding: zero pixels on each side.
+        offsets: of rows and columns, from 0 to 2 padding; None: each in its place.
+        mirrored: None: no image is.
+    """
+    if offsets is None and mirrored is None:
+        return images
+    number, height, width, _ = images.shape
+    down, along = (0, 0) if offsets is None else offsets[:, :, None]
+    padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding)) if padding else images
+    across = torch.arange(width, device=images.device).expand(number, width)
+    columns = across if mirrored is None else torch.where(mirrored[:, None], across.flip(1), across)
+    rows = torch.arange(height, device=images.device).expand(number, height)
+    which = torch.arange(number, device=images.device)
+    return padded[which[:, None, None], (rows + down)[:, :, None], (columns + along)[:, None, :]]
+
+
+def cut_out_(images: Float[Tensor, "b c h w"], side: int, centres: Int64[Tensor, "2 b"]) -> None:
+    """Sets a square of `side` pixels about each centre to 0, the mean of the training split; cut at the border."""
+    height, width = images.shape[2:]
+    inside = [
+        (first <= place) & (place < first + side)
+        for place, first in (
+            (torch.arange(extent, device=images.device), centre[:, None] - side // 2)
+            for extent, centre in zip((height, width), centres, strict=True)
+        )
+    ]
+    images.masked_fill_((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)

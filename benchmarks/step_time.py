@@ -7,7 +7,6 @@ The machine must be otherwise idle. A table on stdout; `--out` writes it to benc
 """
 
 import argparse
-import datetime
 import statistics
 import sys
 import time
@@ -25,11 +24,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.report import publish, table
 from resnet import create_model
-from search.versions import hardware
 
 Make = Callable[[], nn.Module]
-RESULTS = Path(__file__).parent / "results"
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -161,11 +159,6 @@ def building_rows(checkout: Path, turns: int) -> list[list[str]]:
     return rows
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Rows as Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", type=Path, required=True, help="checkout of akamaster/pytorch_resnet_cifar10")
@@ -191,21 +184,18 @@ def main() -> None:
         for form, memory_format in FORMATS.items():
             times = compare(pair, memory_format, batch, args.turns, device)
             rows.append([pair.name, f"{batch} x {pair.side}x{pair.side}", form, *times.row()])
-    text = "\n\n".join(
+    publish(
+        "step-time",
+        "Time of a training step",
         [
-            "# Time of a training step",
-            f"{hardware()}; on {device}, {args.threads} threads; torch {torch.__version__}, torchvision "
-            f"{torchvision.__version__}. Medians of n = {args.turns} steps each, in turns; a ratio of 1 or more: "
-            "ours is at least as fast. Quartiles are of the ratio turn by turn.",
+            f"On {device}, {args.threads} threads. Medians of n = {args.turns} steps each, in turns; a ratio of 1 or "
+            "more: ours is at least as fast. Quartiles are of the ratio turn by turn.",
             table(["network", "batch", "format", "ours, ms", "theirs, ms", "theirs / ours", "quartiles"], rows),
             "Building, float32, each time in a fresh process:",
             table(["network", "seconds", "peak memory, MiB", "of it parameters, MiB"], built),
-        ]
+        ],
+        args.out,
     )
-    print(text)
-    if args.out:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{datetime.date.today()}-step-time.md").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from search.batches import Resident
-from search.spec import TrainSpec
+from search.resized_crop import draw_boxes, resized_crop
+from search.spec import Crop, TrainSpec
 
 Draws = dict[str, Tensor]  # name -> (steps, ...): row k is all that step k depends on
 
@@ -38,9 +39,9 @@ def shape(n: int, batch_size: int) -> tuple[int, int]:
 def draw(spec: TrainSpec, n: int, sides: tuple[int, int], seed: int) -> Draws:
     """Everything random about one epoch, from `seed` alone, on the CPU.
 
-    Same distributions as torchvision's RandomPermutation of a DataLoader, RandomCrop(side, padding) and
-    RandomHorizontalFlip; the centres of cutout are uniform over the image (arXiv:1708.04552, section 3.1), the shares
-    of mixup Beta(alpha, alpha), one a batch (arXiv:1710.09412, section 2).
+    Same distributions as torchvision's RandomCrop(side, padding) or RandomResizedCrop(side), and RandomHorizontalFlip,
+    in the order of a DataLoader that shuffles. The centres of cutout are uniform over the image (arXiv:1708.04552,
+    section 3.1), the shares of mixup Beta(alpha, alpha), one a batch (arXiv:1710.09412, section 2).
 
     Args:
         spec: which augmentations there are.
@@ -51,7 +52,9 @@ def draw(spec: TrainSpec, n: int, sides: tuple[int, int], seed: int) -> Draws:
     generator = torch.Generator().manual_seed(seed)
     steps, size = shape(n, spec.batch_size)
     draws = {"order": torch.randperm(n, generator=generator)[: steps * size].view(steps, size)}
-    if spec.crop_padding:
+    if spec.crop is Crop.RESIZED:
+        draws["boxes"] = draw_boxes((steps, size), sides, generator)
+    elif spec.crop_padding:
         draws["offsets"] = torch.randint(0, 2 * spec.crop_padding + 1, (steps, 2, size), generator=generator)
     if spec.flip:
         draws["mirrored"] = torch.rand(steps, size, generator=generator) < 0.5
@@ -64,9 +67,21 @@ def draw(spec: TrainSpec, n: int, sides: tuple[int, int], seed: int) -> Draws:
     return draws
 
 
-def batch(split: Resident, spec: TrainSpec, row: Mapping[str, Tensor]) -> Batch:
-    """The batch of one row of `draw`, its tensors on the device. No step waits for the host."""
-    images = crop_and_flip(split.images[row["order"]], spec.crop_padding, row.get("offsets"), row.get("mirrored"))
+def batch(split: Resident, spec: TrainSpec, row: Mapping[str, Tensor], streamed: Tensor | None = None) -> Batch:
+    """The batch of one row of `draw`, its tensors on the device. Nothing waits for the host.
+
+    Args:
+        split: the training split.
+        spec: which augmentations there are.
+        row: of what `draw` gave, on the device.
+        streamed: the row's images on the device, where the split is streamed.
+    """
+    pixels = split.images[row["order"]] if streamed is None else streamed
+    mirrored = row.get("mirrored")
+    if spec.crop is Crop.RESIZED:
+        images = resized_crop(pixels, row["boxes"], mirrored, (pixels.shape[1], pixels.shape[2]))
+    else:
+        images = crop_and_flip(pixels, spec.crop_padding, row.get("offsets"), mirrored)
     normalised, labels = split.normalise(images), split.labels[row["order"]]
     if spec.cutout:
         cut_out_(normalised, spec.cutout, row["centres"])

@@ -41,7 +41,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
     if state.average:
         contents[AVERAGE] = save(state.average)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    index = {"epoch": state.epoch, "sha256": digests, "history": checkpoint.history}
+    index = {"epoch": state.epoch, "compiled": state.compiled, "sha256": digests, "history": checkpoint.history}
     contents[INDEX] = json.dumps(index).encode()
     for name, data in contents.items():
         with (part / name).open("wb") as file:
@@ -82,6 +82,10 @@ def _read(path: Path) -> Checkpoint:
         if hashlib.sha256(data).hexdigest() != digest:
             raise ValueError(f"{name} does not match its checksum")
         tensors[name] = load(data)
-    return Checkpoint(
-        State(index["epoch"], tensors[WEIGHTS], tensors[MOMENTUM], tensors.get(AVERAGE, {})), index["history"]
-    )
+    weights, momentum, average = (tensors.get(name, {}) for name in (WEIGHTS, MOMENTUM, AVERAGE))
+    return Checkpoint(State(index["epoch"], weights, momentum, average, index["compiled"]), index["history"])
+
+
+def validated(path: Path) -> Path:
+    """The weights in a checkpoint that its validation figures are of: the averaged ones where there are any."""
+    return path / AVERAGE if (path / AVERAGE).exists() else path / WEIGHTS

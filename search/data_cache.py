@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +115,13 @@ def _build(folder: Path, source: Source, spec: DataSpec) -> None:
 
 def _write(partial: Path, prefix: str, shape: tuple[int, int, int], parts: list[Part]) -> None:
     n = sum(len(indices) for _, indices in parts)
-    step = images_at_a_time(shape)
     header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
     with (partial / f"{prefix}images.npy").open("wb") as file:  # not a memory map: a full disk must raise, not signal
         np.lib.format.write_array_header_1_0(file, header)
         for images, indices in parts:
-            for start in range(0, len(indices), step):
-                file.write(np.ascontiguousarray(images.read(indices[start : start + step])).data)
+            with closing(images.stream(indices)) as pieces:
+                for piece in pieces:
+                    file.write(np.ascontiguousarray(piece).data)
     np.save(partial / f"{prefix}labels.npy", np.concatenate([images.labels[indices] for images, indices in parts]))
 
 

@@ -1,13 +1,13 @@
 """`imagefolder:PATH`: train/CLASS/*.jpg and, if shipped, val/ and test/ with the same class folders."""
 
-import os
-import struct
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search.cores import usable
+from search.data_decode import decoded, processes_for
 from search.data_source import Counts, Images, Pixels, Shipped, Source
 from search.data_split import class_counts
 from search.errors import InputError
@@ -55,8 +55,12 @@ def _source(splits: dict[str, dict[str, list[Path]]], size: int) -> Source:
         for split, found in splits.items()
     }
 
+    def stream(split: str, indices: NDArray[np.int64]) -> Generator[Pixels]:
+        chosen = [files[split][k] for k in indices.tolist()]
+        return decoded(chosen, size, processes_for(len(chosen), usable()))
+
     def images(split: str) -> Images | None:
-        return Images(labels[split], lambda indices: _read(files[split], indices, size)) if split in splits else None
+        return Images(labels[split], lambda indices: stream(split, indices)) if split in splits else None
 
     def load() -> Shipped:
         train = images("train")
@@ -83,31 +87,3 @@ def _class_files(root: Path, split: str) -> dict[str, list[Path]]:
                 f"data.name: class folder {entry} has no image ({', '.join(sorted(SUFFIXES))}); add images or remove it"
             )
     return found
-
-
-def _read(files: list[Path], indices: NDArray[np.int64], size: int) -> Pixels:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter lock
-        return np.stack(list(pool.map(lambda k: decode(files[k], size), indices.tolist())))
-
-
-def decode(path: Path, size: int) -> Pixels:
-    """One image as uint8 (size, size, 3): upright, shorter side resized to `size` (bilinear), cropped at the centre.
-
-    Raises:
-        InputError: naming the file, when it cannot be decoded or has more than 8 bits a channel.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            mode, upright = image.mode, ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise InputError(f"data.name: image {path} cannot be decoded ({error}); replace or remove it") from error
-    if mode[0] in "IF":  # converting would clip the upper bits, silently
-        raise InputError(f"data.name: image {path} has more than 8 bits a channel ({mode}); convert it to 8 bits")
-    width, height = upright.size
-    scale = size / min(width, height)
-    wide, high = max(size, round(width * scale)), max(size, round(height * scale))
-    left, top = (wide - size) // 2, (high - size) // 2
-    resized = upright.resize((wide, high), Image.Resampling.BILINEAR)
-    return np.asarray(resized.crop((left, top, left + size, top + size)))

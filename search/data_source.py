@@ -1,7 +1,7 @@
 """What every kind of raw data must offer: its layout, known at once, and its images, read when they are prepared."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,16 +22,25 @@ def images_at_a_time(shape: tuple[int, ...]) -> int:
 
 @dataclass(frozen=True)
 class Images:
-    """One shipped split: labels in memory, pixels read on demand."""
+    """One shipped split: labels in memory, pixels read on demand.
+
+    `stream` takes indices (n,) and yields their images in order, uint8 (k, H, W, C) at a time, about 32 MiB each.
+    Closing it frees what it holds.
+    """
 
     labels: Labels  # (n,)
-    read: Callable[[NDArray[np.int64]], Pixels]  # indices (k,) -> uint8 (k, H, W, C)
+    stream: Callable[[NDArray[np.int64]], Generator[Pixels]]
 
     @classmethod
     def of(cls, pixels: Pixels, labels: NDArray[np.generic]) -> "Images":
         """Images that are in memory already: uint8 (n, H, W) or (n, H, W, C)."""
         whole = pixels[..., None] if pixels.ndim == 3 else pixels
-        return cls(np.asarray(labels, np.int64), whole.__getitem__)
+        step = images_at_a_time(whole.shape[1:])
+
+        def stream(indices: NDArray[np.int64]) -> Generator[Pixels]:
+            return (whole[indices[start : start + step]] for start in range(0, len(indices), step))
+
+        return cls(np.asarray(labels, np.int64), stream)
 
 
 @dataclass(frozen=True)

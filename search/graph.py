@@ -18,7 +18,7 @@ class Replayed:
 
     def __init__(self, step: Step) -> None:
         self._step = step
-        self._stream = torch.cuda.Stream(step.split.images.device)
+        self._stream = torch.cuda.Stream(step.split.device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager = WARM
 
@@ -39,7 +39,8 @@ class Replayed:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         try:
-            with torch.cuda.graph(graph, stream=self._stream):
+            # Another thread may be copying images to the device meanwhile.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._step()
         except torch.OutOfMemoryError:
             raise

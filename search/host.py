@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from search import cores
 from search.errors import InputError
-from search.study_spec import ResourceSpec, SearchSpec
+from search.study_sections import ResourceSpec, SearchSpec
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -62,18 +63,16 @@ def address() -> str | None:
 
 
 def share(resources: ResourceSpec, search: SearchSpec) -> Share:
-    """How this machine is divided among trials.
+    """How this machine is divided among trials; `auto` is one trial a GPU, until a trial has been measured.
 
     Raises:
         InputError: one trial asks for more than there is.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus = _gpus()
-    return _divide(resources, search, float(cores), float(gpus), "this machine")
+    return divide(resources, search, float(cores.usable()), float(_gpus()), "this machine")
 
 
 def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
-    """Starts Ray here, or joins the cluster, and says how it is divided.
+    """Starts Ray here, or joins the cluster, and says how it is divided; `auto` as in `share`.
 
     Raises:
         InputError: the cluster does not answer, or a trial asks for more than it has.
@@ -89,8 +88,9 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
 
     if where is None:
         here = share(resources, search)
-        cores = max(here.cpus * here.concurrent, here.cpus)
-        _start(ray, num_cpus=math.ceil(cores), object_store_memory=OBJECT_STORE)
+        packed = here.gpus and resources.gpus_per_trial == "auto"  # more trials than `here` says may run in the end
+        wanted = cores.usable() if packed else math.ceil(here.cpus * here.concurrent)
+        _start(ray, num_cpus=wanted, object_store_memory=OBJECT_STORE)
         return here
     try:
         _probe(where)
@@ -101,7 +101,29 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
             f"RAY_ADDRESS = {where}: no cluster answers ({cause}); start it with `ray up`, or unset RAY_ADDRESS"
         ) from None
     total = ray.cluster_resources()
-    return _divide(resources, search, total.get("CPU", 0.0), total.get("GPU", 0.0), f"the cluster at {where}")
+    return divide(resources, search, total.get("CPU", 0.0), total.get("GPU", 0.0), f"the cluster at {where}")
+
+
+def divide(resources: ResourceSpec, search: SearchSpec, cpus: float, gpus: float, place: str) -> Share:
+    """How `cpus` cores and `gpus` GPUs of `place` (in words) are divided among trials; `auto` as in `share`.
+
+    Raises:
+        InputError: one trial asks for more than there is.
+    """
+    asked_gpus = resources.gpus_per_trial
+    gpus_each = (1.0 if gpus else 0.0) if asked_gpus == "auto" else float(asked_gpus)
+    for name, asked, there, kind in (
+        ("gpus_per_trial", gpus_each, gpus, "GPUs"),
+        ("cpus_per_trial", resources.cpus_per_trial, cpus, "CPU cores"),
+    ):
+        if asked > there:
+            raise InputError(
+                f"resources.{name} = {asked:g}, but {place} has {there:g} {kind}; ask for at most {there:g}"
+            )
+    fit = _times(cpus, resources.cpus_per_trial)
+    if gpus_each:
+        fit = min(fit, _times(gpus, gpus_each) if gpus_each >= 1 else int(gpus) * _times(1, gpus_each))
+    return Share(resources.cpus_per_trial, gpus_each, min(fit, search.max_concurrent or fit))
 
 
 def scratch() -> str:
@@ -138,17 +160,6 @@ def _gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _divide(resources: ResourceSpec, search: SearchSpec, cpus: float, gpus: float, place: str) -> Share:
-    gpus_each = (1.0 if gpus else 0.0) if resources.gpus_per_trial is None else resources.gpus_per_trial
-    for name, asked, there, kind in (
-        ("gpus_per_trial", gpus_each, gpus, "GPUs"),
-        ("cpus_per_trial", resources.cpus_per_trial, cpus, "CPU cores"),
-    ):
-        if asked > there:
-            raise InputError(
-                f"resources.{name} = {asked:g}, but {place} has {there:g} {kind}; ask for at most {there:g}"
-            )
-    fit = int(cpus // resources.cpus_per_trial)
-    if gpus_each:
-        fit = min(fit, int(gpus // gpus_each) if gpus_each >= 1 else int(gpus) * int(1 // gpus_each))
-    return Share(resources.cpus_per_trial, gpus_each, min(fit, search.max_concurrent or fit))
+def _times(whole: float, part: float) -> int:
+    """How often `part` fits, both in Ray's ten-thousandths: in binary fractions 0.1 fits into 1 nine times."""
+    return round(whole * 10_000) // round(part * 10_000)

@@ -93,7 +93,7 @@ class Recorder:
             reason=reason,
             tags={"search.traceback": traceback} if traceback else {},
             metrics=metrics,
-            artifacts=tuple(path / checkpoint.WEIGHTS for path in checkpoint.paths(self.folder(number))[-1:]),
+            artifacts=tuple(checkpoint.validated(path) for path in checkpoint.paths(self.folder(number))[-1:]),
         )
         self.ledger.finish(number, state, reason)
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+# Told by a worker that has a share of a GPU: no way to end, for the trial is tried again with a whole one.
+OUT_OF_SHARE = "out_of_share"
+
 
 class TrialState(StrEnum):
     """How a trial ended. `running` never appears in a finished study."""

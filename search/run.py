@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--data-dir", metavar="DIR", help="where raw data sets are, or are downloaded to")
     add("--cpus-per-trial", metavar="N", help="default: 1")
-    add("--gpus-per-trial", metavar="N", help="may be a fraction; default: 1 where there is a GPU")
+    add("--gpus-per-trial", metavar="N", help="1, a fraction such as 0.25, or auto; default: auto")
     add("--max-concurrent", metavar="N", help="trials at once; default: as many as fit")
     add("--seed", metavar="N", help="of the search")
     add("--sampler", metavar="NAME", help="tpe | random")

@@ -11,6 +11,7 @@ from ray.tune.search import Searcher
 
 from search.ledger import Asked
 from search.recorder import Recorder
+from search.records import OUT_OF_SHARE
 
 
 class Faults:
@@ -57,9 +58,13 @@ class Closing(_Stateless, Stopper):
 class LedgerSearcher(_Stateless, Searcher):
     """Proposes the trials that an earlier process left unfinished, then new ones until the study has enough.
 
+    A trial that runs out of memory in its share of a GPU stays open, and is the next to be proposed, alone on a whole
+    GPU: once, for there it is infeasible. A process that dies in between leaves it unfinished, to be tried at its share
+    again.
+
     Args:
         recorder: where everything is written down.
-        config: what a worker is told to run a trial, beside its number and specification.
+        config: what a worker is told to run a trial; the second argument is True for a trial that is tried alone.
         trials: how many trials the study has in all.
         concurrent: how many run at once.
         closed: True when no trial shall be started any more.
@@ -69,7 +74,7 @@ class LedgerSearcher(_Stateless, Searcher):
     def __init__(
         self,
         recorder: Recorder,
-        config: Callable[[Asked], dict[str, Any]],
+        config: Callable[[Asked, bool], dict[str, Any]],
         trials: int,
         concurrent: int,
         closed: Callable[[], bool],
@@ -79,7 +84,8 @@ class LedgerSearcher(_Stateless, Searcher):
         self._recorder, self._config, self._trials = recorder, config, trials
         self._concurrent, self._closed, self._faults = concurrent, closed, faults
         self._left = recorder.ledger.adopt()
-        self._running: dict[str, int] = {}
+        self._running: dict[str, Asked] = {}
+        self._alone: set[int] = set()  # numbers of the trials to which their share was too small
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._closed():
@@ -89,15 +95,20 @@ class LedgerSearcher(_Stateless, Searcher):
         with self._faults.watched():
             asked = self._next()
         if asked is None:
-            return Searcher.FINISHED
-        self._running[trial_id] = asked.number
-        return self._config(asked)
+            return None if self._running else Searcher.FINISHED  # one that runs may have to be tried again
+        self._running[trial_id] = asked
+        return self._config(asked, asked.number in self._alone)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._running.pop(trial_id, None)
-        if result and not error:
-            with self._faults.watched():
-                self._recorder.result(result)
+        asked = self._running.pop(trial_id, None)
+        if not result or error:
+            return
+        if asked and result.get("failure") == OUT_OF_SHARE:
+            self._alone.add(asked.number)
+            self._left.insert(0, asked)
+            return
+        with self._faults.watched():
+            self._recorder.result(result)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see `_Stateless`."""

@@ -25,6 +25,21 @@ class Schedule(StrEnum):
     ONE_CYCLE = "one_cycle"  # up from lr / 25 and down to nearly zero, both along half cosines (arXiv:1708.07120)
 
 
+class Crop(StrEnum):
+    """Which part of an image a step sees."""
+
+    PADDED = "padded"  # of full size, out of the image with zeros around it (arXiv:1512.03385, section 4.2)
+    RESIZED = "resized"  # 8 to 100 % of the image, resized to full size (arXiv:1409.4842, section 6)
+
+
+class Compile(StrEnum):
+    """Whether networks are compiled (torch.compile)."""
+
+    AUTO = "auto"  # where it repays on the device, by what was measured there
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class TrainSpec(BaseModel):
     """How one network is trained; the defaults follow the papers' recipe for CIFAR (1512.03385, section 4.2)."""
 
@@ -47,8 +62,9 @@ class TrainSpec(BaseModel):
         description="fraction of the training in which lr rises; default 0, one_cycle 0.3",
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    crop: Crop = Crop.PADDED
     crop_padding: int = Field(
-        default=4, ge=0, le=64, description="zero pixels added on each side before a random crop; 0: none"
+        default=4, ge=0, le=64, description="zero pixels added on each side before a padded crop; 0: none"
     )
     flip: bool = Field(default=True, description="mirror half of the images left to right")
     cutout: int = Field(default=0, ge=0, le=4096, description="side of a square of each image that is hidden; 0: none")
@@ -68,7 +84,8 @@ class TrainSpec(BaseModel):
     @property
     def inactive(self) -> frozenset[str]:
         """Names of the fields without effect."""
-        return frozenset({"nesterov"}) if self.momentum == 0 else frozenset()
+        without = {"nesterov": self.momentum == 0, "crop_padding": self.crop is Crop.RESIZED}
+        return frozenset(name for name, inactive in without.items() if inactive)
 
 
 class TrialSpec(BaseModel):
@@ -103,9 +120,10 @@ class TrialSpec(BaseModel):
 
     @classmethod
     def before(cls, path: str) -> tuple[str, ...]:
-        """The paths from which the default of this one may follow: those before it, unless it is a constant."""
-        paths = cls.paths()
-        return paths[: paths.index(path)] if _fields()[path].default_factory else ()
+        """The paths from which the default of this one may follow: its section's before it, or none for a constant."""
+        section = path.partition(".")[0]
+        paths = [other for other in cls.paths() if other.partition(".")[0] == section]
+        return tuple(paths[: paths.index(path)]) if _fields()[path].default_factory else ()
 
     @classmethod
     def from_flat(cls, flat: Mapping[str, Any]) -> Self:

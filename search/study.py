@@ -1,7 +1,7 @@
 """A study from its specification to its answer: opened or continued, run, reported. The folder is the study."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -12,13 +12,15 @@ from search.importance import importance
 from search.interrupt import Interrupt
 from search.ledger import Asked, Ledger
 from search.outbox import Dataset, Outbox
+from search.packing import pack
 from search.progress import Progress
 from search.recorder import Recorder
 from search.records import StudySummary, TrialState
 from search.rungs import Halving, NoHalving
 from search.space import Space
 from search.study_folder import StudyFolder
-from search.study_spec import Scheduler, StudySpec, flatten
+from search.study_sections import Scheduler
+from search.study_spec import StudySpec, flatten
 from search.tracking import Tracker, TrackingError
 from search.tuning import tune_until_done
 from search.versions import hardware, versions
@@ -174,7 +176,16 @@ class Study:
         interrupt.arm()
         self._began = time.monotonic()  # the budget is for searching, not for starting Ray
 
-        def config(asked: Asked) -> dict[str, Any]:
+        def closed() -> bool:
+            return interrupt.requested or self.spent
+
+        left = self.spec.search.trials - self.finished
+        share, packing = pack(share, self.spec, self.space, self.data.info, left, closed)
+        if packing is not None:
+            self.ledger.study.set_user_attr("packing", asdict(packing))
+            console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
+
+        def config(asked: Asked, alone: bool) -> dict[str, Any]:
             return {
                 "number": asked.number,
                 "spec": asked.spec.model_dump(mode="json"),
@@ -183,10 +194,9 @@ class Study:
                 "data": self.spec.data.model_dump(mode="json"),
                 "prepared": str(self.data.folder),
                 "threads": share.threads,
+                "gpus": 1.0 if alone else share.gpus,
+                "compile": self.spec.resources.compile.value,
             }
-
-        def closed() -> bool:
-            return interrupt.requested or self.spent
 
         with Progress(console, self.spec.name, self.spec.search.trials, self.spec.epochs) as progress:
             tune_until_done(recorder, config, self.spec, share, closed, lambda: progress.update(self.ledger.records))

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from search.data_spec import DataSpec
 from search.errors import InputError, hint
@@ -16,84 +15,15 @@ from search.space import Space, sentence
 from search.space_parse import FROM_DATA, make
 from search.spec import TrainSpec, TrialSpec
 from search.study_change import SECTIONS, change, dotted
+from search.study_sections import FROZEN, ResourceSpec, SearchSpec, TrackingSpec
 
 SHIPPED = Path(__file__).parent / "studies"
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-class Sampler(StrEnum):
-    """Who proposes the next trial."""
-
-    TPE = "tpe"
-    RANDOM = "random"
-
-
-class Scheduler(StrEnum):
-    """Who stops trials early."""
-
-    ASHA = "asha"
-    NONE = "none"
-
-
-class SearchSpec(BaseModel):
-    """How the space is searched."""
-
-    model_config = _FROZEN
-
-    trials: int = Field(default=24, ge=1, description="trials in all, however they end")
-    sampler: Sampler = Sampler.TPE
-    scheduler: Scheduler = Scheduler.ASHA
-    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; asha only")
-    reduction: int = Field(default=3, ge=2, description="one in so many trials goes on at each rung; asha only")
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    max_concurrent: int | None = Field(default=None, ge=1, description="trials at once; default: as many as fit")
-    time_budget: float | None = Field(
-        default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no new epoch after it"
-    )
-
-    @field_validator("time_budget", mode="before")
-    @classmethod
-    def _duration(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
-        if not match:
-            raise ValueError(f"search.time_budget = {value!r} is not a time; write seconds, or 90s, 30m, 2h")
-        return float(match[1]) * _UNITS[match[2]]
-
-
-class ResourceSpec(BaseModel):
-    """What one trial holds while it runs."""
-
-    model_config = _FROZEN
-
-    cpus_per_trial: float = Field(default=1, gt=0)
-    gpus_per_trial: float | None = Field(default=None, ge=0, description="default: one where there is a GPU, else none")
-
-    @field_validator("cpus_per_trial", "gpus_per_trial")
-    @classmethod
-    def _as_ray_counts(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value is not None and round(value, 4) != value:
-            raise ValueError(f"resources.{info.field_name} = {value:g} is too fine; give at most four decimals")
-        if info.field_name == "gpus_per_trial" and value is not None and value > 1 and not value.is_integer():
-            raise ValueError(f"resources.gpus_per_trial = {value:g} is no share of one GPU; give up to 1, or 2, 3 ...")
-        return value
-
-
-class TrackingSpec(BaseModel):
-    """Where MLflow keeps the runs."""
-
-    model_config = _FROZEN
-
-    uri: str | None = Field(default=None, description="default: a database below the output folder")
-    experiment: str = Field(default="resnet-search", min_length=1)
 
 
 class StudySpec(BaseModel):
     """A whole study. `net` and `train` hold fixed values, `space` what is searched, by dotted path of `TrialSpec`."""
 
-    model_config = _FROZEN
+    model_config = FROZEN
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     description: str = ""

@@ -16,6 +16,7 @@ from torch.nn import functional as ops
 from resnet import build
 from search.augment import draw
 from search.batches import Resident, evaluation_batches
+from search.compiled import Chosen, Compiler
 from search.graph import Replayed
 from search.precision import autocast
 from search.schedule import learning_rate
@@ -33,6 +34,7 @@ class State:
     weights: dict[str, Tensor]
     momentum: dict[str, Tensor]  # parameter name -> momentum buffer
     average: dict[str, Tensor] = field(default_factory=dict[str, Tensor])  # averaged weights, where there are any
+    compiled: bool = False  # a compiled network rounds differently, so a trial stays as it began
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,13 @@ class Epoch:
     state: Callable[[], State]
 
 
-def train(spec: TrialSpec, training: Resident, validation: Resident, resume: State | None = None) -> Iterator[Epoch]:
+def train(
+    spec: TrialSpec,
+    training: Resident,
+    validation: Resident,
+    resume: State | None = None,
+    compiler: Compiler | None = None,
+) -> Iterator[Epoch]:
     """Trains `spec` on the device where `training` lives; yields after each epoch, to the last or until it diverges.
 
     Args:
@@ -54,17 +62,20 @@ def train(spec: TrialSpec, training: Resident, validation: Resident, resume: Sta
         training, validation: splits on one device.
         resume: continue after this state; the result is the same, bit for bit, as without the interruption on the same
             hardware and number of threads.
+        compiler: may compile the network; default: none is compiled.
     """
-    device = training.images.device
+    device = training.device
     # Other algorithms of cuDNN add in an order that changes from run to run.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.manual_seed(_mix(spec.train.seed, 0))
     model = build(spec.net).to(device=device)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    step = Step(model, spec.train, training)
+    decided = resume.compiled if resume else None
+    chosen = compiler.choose(spec, model, training, decided) if compiler else Chosen(model, model, False)
+    step = Step(chosen.model, spec.train, training, chosen.forward)
     if resume is not None:
         _load(step, resume)
-    validated = step.average.model if step.average else model
+    validated = step.average.model if step.average else chosen.model
     advance = Replayed(step) if device.type == "cuda" else step
     for number in range(resume.epoch + 1 if resume else 1, spec.train.epochs + 1):
         began = time.perf_counter()
@@ -81,7 +92,7 @@ def train(spec: TrialSpec, training: Resident, validation: Resident, resume: Sta
             "cost/seconds": ended - began,
         }
         diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
-        yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n))
+        yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n, chosen.compiled))
         if diverged:
             return
 
@@ -90,8 +101,8 @@ def train(spec: TrialSpec, training: Resident, validation: Resident, resume: Sta
 def evaluate(model: nn.Module, split: Resident) -> tuple[float, float]:
     """Mean cross-entropy (nats) and error (percent) over a split."""
     model.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=split.images.device)
-    wrong = torch.zeros((), dtype=torch.int64, device=split.images.device)
+    loss = torch.zeros((), dtype=torch.float64, device=split.device)
+    wrong = torch.zeros((), dtype=torch.int64, device=split.device)
     for images, labels in evaluation_batches(split, EVALUATION_BATCH):
         with autocast(images.device):
             logits = model(images).float()
@@ -110,11 +121,12 @@ def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[
     torch.manual_seed(seed)  # of dropout
     step.model.train()
     for _ in range(step.steps):
+        step.feed()
         advance()
     return step.read()
 
 
-def _state(step: Step, epoch: int) -> State:
+def _state(step: Step, epoch: int, compiled: bool) -> State:
     buffers = {
         name: _plain(step.optimiser.state[parameter]["momentum_buffer"])
         for name, parameter in step.model.named_parameters()
@@ -122,7 +134,7 @@ def _state(step: Step, epoch: int) -> State:
     }
     average = step.average.model.state_dict() if step.average else {}
     weights, averaged = ({k: _plain(v) for k, v in d.items()} for d in (step.model.state_dict(), average))
-    return State(epoch, weights, buffers, averaged)
+    return State(epoch, weights, buffers, averaged, compiled)
 
 
 def _plain(tensor: Tensor) -> Tensor:

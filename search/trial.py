@@ -1,21 +1,22 @@
 """The Ray shell around one trial: long-lived worker, checkpoints, continuation, failures told as data."""
 
+import gc
 import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray import tune
 
-from search import checkpoint
+from search import checkpoint, cores, data_cache, device
 from search.batches import Resident
 from search.checkpoint import Checkpoint
+from search.compiled import Compiler
 from search.data import DataSpec, open_prepared
-from search.records import TrialState
-from search.spec import TrialSpec
+from search.records import OUT_OF_SHARE, TrialState
+from search.spec import Compile, TrialSpec
 from search.train import train
 
 
@@ -23,28 +24,36 @@ class TrialWorker(tune.Trainable):
     """Trains one specification after another in one process; the data set stays loaded in between.
 
     The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (of its checkpoints),
-    `epochs_known` (epochs on record in the study), `data`, `prepared` (folder of the prepared data set) and `threads`.
+    `epochs_known` (epochs on record in the study), `data`, `prepared` (folder of the prepared data set), `threads`,
+    `gpus` (its share of a GPU, or how many; 0 for the CPU) and `compile`. A worker's last three never change.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         self._reports: Iterator[dict[str, Any]] | None = None
         self._splits: tuple[tuple[str, str], Resident, Resident] | None = None
+        if not config["gpus"]:  # before torch starts threads, which run where the thread that starts them does
+            cores.claim(config["threads"])
+            cores.keep_freed_memory()
+        torch.set_num_threads(config["threads"])
+        self._compiler = Compiler(Compile(config["compile"]), data_cache.user_cache() / "resnet-search" / "compiled")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._reports = None
         return True
 
     def step(self) -> dict[str, Any]:
-        number = self.config["number"]
         try:
             if self._reports is None:
                 self._reports = self._run()
-            return {"number": number, **next(self._reports)}
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self._free()
-            return _failure(number, TrialState.INFEASIBLE, f"out of memory: {_first_line(error)}")
+            return {"number": self.config["number"], **next(self._reports)}
         except Exception as error:
-            return _failure(number, TrialState.FAILED, f"{type(error).__name__}: {_first_line(error)}")
+            failure = self._failure(error)
+        # Out here: as long as there is the exception, there are the tensors of the frames that it came through. The
+        # rest is in circles (an optimiser's hooks), which Python's own collector may leave for long.
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return failure
 
     def cleanup(self) -> None:
         self._reports = None
@@ -52,7 +61,6 @@ class TrialWorker(tune.Trainable):
     def _run(self) -> Iterator[dict[str, Any]]:
         config = self.config
         spec = TrialSpec.model_validate(config["spec"])
-        torch.set_num_threads(config["threads"])
         training, validation = self._resident()
         folder = Path(config["folder"])
         found = checkpoint.latest(folder)
@@ -64,7 +72,7 @@ class TrialWorker(tune.Trainable):
                 yield {**known, "done": known["last"]}
         if over:
             return
-        for epoch in train(spec, training, validation, found.state if found else None):
+        for epoch in train(spec, training, validation, found.state if found else None, self._compiler):
             history.append(
                 {
                     "epoch": epoch.number,
@@ -81,26 +89,25 @@ class TrialWorker(tune.Trainable):
         key = (self.config["prepared"], str(self.config["data"]))
         if self._splits is None or self._splits[0] != key:
             prepared = open_prepared(Path(self.config["prepared"]), DataSpec.model_validate(self.config["data"]))
-            device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+            where = device.of_worker(self.config["gpus"])
             scale = prepared.info.mean, prepared.info.std
-            training, validation = (Resident.load(s, *scale, device) for s in (prepared.train(), prepared.validation()))
+            training, validation = (Resident.load(s, *scale, where) for s in (prepared.train(), prepared.validation()))
             self._splits = (key, training, validation)
         return self._splits[1], self._splits[2]
 
-    def _free(self) -> None:
-        self._reports = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def _failure(number: int, state: TrialState, reason: str) -> dict[str, Any]:
-    return {
-        "number": number,
-        "failure": state.value,
-        "reason": reason,
-        "traceback": traceback.format_exc(),
-        "done": True,
-    }
+    def _failure(self, error: Exception) -> dict[str, Any]:
+        if device.out_of_memory(error):
+            shared = 0 < self.config["gpus"] < 1
+            state, cause = OUT_OF_SHARE if shared else TrialState.INFEASIBLE.value, "out of memory"
+        else:
+            state, cause = TrialState.FAILED.value, type(error).__name__
+        return {
+            "number": self.config["number"],
+            "failure": state,
+            "reason": f"{cause}: {_first_line(error)}",
+            "traceback": traceback.format_exc(),
+            "done": True,
+        }
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,21 +1,24 @@
 """Ray Tune spreads the trials of a study over the machines that it has."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from shutil import rmtree
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search import host
 from search.ledger import Asked
 from search.recorder import Recorder
 from search.study_spec import StudySpec
 
+if TYPE_CHECKING:
+    from ray.tune import PlacementGroupFactory
+
 RESTARTS = 3  # of a trial whose worker dies; an exception inside it is told as data and never tried again
 
 
 def tune_until_done(
     recorder: Recorder,
-    config: Callable[[Asked], dict[str, Any]],
+    config: Callable[[Asked, bool], dict[str, Any]],
     spec: StudySpec,
     share: host.Share,
     closed: Callable[[], bool],
@@ -35,7 +38,7 @@ def tune_until_done(
     searcher = LedgerSearcher(recorder, config, spec.search.trials, share.concurrent, closed, faults)
     scratch = host.scratch()
     tuner = tune.Tuner(
-        tune.with_resources(TrialWorker, {"CPU": share.cpus, "GPU": share.gpus}),
+        tune.with_resources(TrialWorker, lambda config: _held(share, config)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=LedgerScheduler(recorder, faults),
@@ -62,3 +65,10 @@ def tune_until_done(
         ray.shutdown()
         rmtree(scratch, ignore_errors=True)
     faults.surface()
+
+
+def _held(share: host.Share, config: Mapping[str, Any]) -> "PlacementGroupFactory":
+    # Equal requests compare equal, so trials of one size pass their workers on; one that is tried alone gets its own.
+    from ray.tune import PlacementGroupFactory
+
+    return PlacementGroupFactory([{"CPU": share.cpus, "GPU": config["gpus"]}])

@@ -122,7 +122,9 @@ def test_zeros_are_padded_before_normalising() -> None:
     assert values == {-1.0, 1.0}, "a padded pixel is black, not the mean"
 
 
-@pytest.mark.parametrize("fields", [{}, {"crop_padding": 4, "flip": True}, {"cutout": 3}, {"mixup": 1.0}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"crop_padding": 4, "flip": True}, {"crop": "resized"}, {"cutout": 3}, {"mixup": 1.0}]
+)
 def test_channels_last_in_memory(fields: dict[str, Any]) -> None:
     images = photograph().repeat(5, 1, 1, 1)
     split = Resident(images, torch.zeros(5, dtype=torch.int64), torch.zeros(3), torch.ones(3))
@@ -143,6 +145,22 @@ def test_cutout_by_its_definition(side: int) -> None:
         top, left = row - side // 2, column - side // 2
         expected[:, max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)] = 0
         assert torch.equal(result, expected)
+
+
+def test_resized_crops_are_torchvisions() -> None:
+    """Through the whole batch: the drawn boxes of a photograph, each resized by torchvision."""
+    image = photograph()
+    split = Resident(image.repeat(12, 1, 1, 1), torch.zeros(12, dtype=torch.int64), torch.zeros(3), torch.ones(3))
+    given = spec(12, crop="resized", flip=True)
+    draws = draw(given, 12, (20, 24), seed=2)
+    (made,) = batches(split, given, seed=2)
+    assert draws["mirrored"].any()
+    for mine, (top, left, height, width), flip in zip(
+        made.images, draws["boxes"][0].T.tolist(), draws["mirrored"][0].tolist(), strict=True
+    ):
+        expected = vision.resized_crop(image[0].permute(2, 0, 1), top, left, height, width, [20, 24], antialias=True)
+        expected = vision.horizontal_flip(expected) if flip else expected
+        assert (mine * 255 - expected).abs().max() < 1.01  # of 255 levels
 
 
 def test_cutout_centres_are_uniform() -> None:

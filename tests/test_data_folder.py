@@ -8,7 +8,7 @@ from PIL import Image
 from sample_data import write_folder
 
 from search.data import DataSpec, Split, check, prepare
-from search.data_folder import decode
+from search.data_decode import decode
 from search.errors import InputError
 
 

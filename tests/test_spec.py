@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from resnet import Downsample, NetSpec, Shortcut, StrideOn, Unit, Version
-from search.spec import Schedule, TrainSpec, TrialSpec
+from search.spec import Crop, Schedule, TrainSpec, TrialSpec
 
 ROOT = Path(__file__).parents[1]
 STEP = {Unit.BASIC: 6, Unit.BOTTLENECK: 9, Unit.SINGLE: 3}
@@ -49,7 +49,12 @@ trains = st.builds(
     schedule=st.sampled_from(Schedule),
     warmup=st.floats(0, 1, exclude_max=True),
     label_smoothing=st.floats(0, 1, exclude_max=True),
+    warmup_steps=st.integers(0, 1000),
+    crop=st.sampled_from(Crop),
     crop_padding=st.integers(0, 64),
+    cutout=st.integers(0, 16),
+    mixup=st.floats(0, 2),
+    ema=st.floats(0, 1, exclude_max=True),
     flip=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
 )
@@ -169,4 +174,6 @@ def test_defaults_follow_from_what_is_given() -> None:
     assert TrialSpec.default("net.unit", {"net.family": "imagenet"}) == "basic", "ResNet-18"
     assert TrialSpec.default("net.unit", {"net.depth": "deep"}) == "basic", "what is wrong is told by from_flat"
     assert TrialSpec.before("net.unit") == ("net.family", "net.depth")
-    assert TrialSpec.before("train.warmup") == ()
+    assert TrialSpec.before("train.lr") == ()
+    assert TrialSpec.before("train.warmup")[0] == "train.epochs"
+    assert TrialSpec.default("train.warmup", {"train.schedule": "one_cycle", "net.depth": 8}) == 0.3

@@ -48,7 +48,7 @@ def test_the_detector_detects() -> None:
         torch.arange(3)[torch.tensor([True, False, True])]
 
 
-@pytest.mark.parametrize("fields", [{}, {"momentum": 0.0, "flip": False, "crop_padding": 0}, ALL])
+@pytest.mark.parametrize("fields", [{}, {"momentum": 0.0, "flip": False, "crop_padding": 0}, {"crop": "resized"}, ALL])
 def test_a_step_waits_for_no_value(fields: dict[str, Any]) -> None:
     step = make(**fields)
     begin(step, 1)

@@ -8,7 +8,8 @@ import yaml
 from pydantic import ValidationError
 
 from search.errors import InputError
-from search.study_spec import SHIPPED, SearchSpec, StudySpec, find, flatten, load, shipped
+from search.study_sections import SearchSpec
+from search.study_spec import SHIPPED, StudySpec, find, flatten, load, shipped
 
 # height, width, channels, classes, as the data sets' authors state them
 IMAGES = {
@@ -92,7 +93,7 @@ def test_resolved_reads_back_equal(file: Path, tmp_path: Path) -> None:
     raw = yaml.safe_load(spec.to_yaml())
     assert set(raw) == set(StudySpec.model_fields)
     assert raw["search"]["time_budget"] == 1800
-    assert raw["resources"] == {"cpus_per_trial": 1.0, "gpus_per_trial": None}
+    assert raw["resources"] == {"cpus_per_trial": 1.0, "gpus_per_trial": "auto", "compile": "auto"}
 
 
 def test_fixing_ends_the_search_and_the_reverse(file: Path) -> None:

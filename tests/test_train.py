@@ -1,6 +1,7 @@
 """Training against a plain PyTorch loop, and interrupted against uninterrupted."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,17 @@ def test_averaged_weights_are_validated() -> None:
     model = build(NetSpec(**NET))
     model.load_state_dict(state.average)
     assert epoch.metrics["val/loss"] == pytest.approx(evaluate(model, resident(1000, 1100))[0], rel=1e-5)
+
+
+def test_streamed_is_resident_to_the_bit() -> None:
+    training, validation = resident(0, 170), resident(1000, 1100)
+    ours, theirs = (
+        [(epoch.metrics["train/loss"], epoch.metrics["val/loss"], epoch.state().weights) for epoch in epochs]
+        for epochs in (
+            train(spec(epochs=2), training, validation),
+            train(spec(epochs=2), replace(training, streamed=True), replace(validation, streamed=True)),
+        )
+    )
+    for (*figures, weights), (*expected, expected_weights) in zip(theirs, ours, strict=True):
+        assert figures == expected
+        assert same_tensors(weights, expected_weights)

@@ -1,0 +1,87 @@
+"""Both training loops in one shape, for processes of their own: a call gives an iterator of trained epochs."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks import reference_loop
+from resnet import NetSpec
+from search import cores
+from search.batches import Resident
+from search.data import DataSpec, Prepared, PreparedInfo, prepare
+from search.spec import TrainSpec, TrialSpec
+from search.train import train
+
+BATCH = 128
+STUDY_STEPS = 30 * (45_000 // BATCH)  # of a trial in the shipped study `cifar10`
+
+
+@dataclass(frozen=True)
+class Span:
+    """One epoch of training without its validation; seconds of the machine's monotonic clock."""
+
+    began: float
+    ended: float
+    images: int
+    metrics: dict[str, float]
+
+
+Loop = Callable[[], Iterator[Span]]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """The product's loop on the GPU if there is one."""
+
+    spec: TrialSpec
+    prepared: Prepared
+
+    def __call__(self) -> Iterator[Span]:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if device.type == "cpu":
+            cores.keep_freed_memory()  # as the worker of a study does
+        scale = self.prepared.info.mean, self.prepared.info.std
+        splits = self.prepared.train(), self.prepared.validation()
+        training, validation = (Resident.load(split, *scale, device) for split in splits)
+        for epoch in train(self.spec, training, validation):
+            yield span(epoch.metrics, self.prepared.info.n_train, self.spec.train.batch_size)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference loop with so many DataLoader workers. The test split is never evaluated."""
+
+    spec: TrialSpec
+    prepared: Prepared
+    workers: int
+
+    def __call__(self) -> Iterator[Span]:
+        epochs = reference_loop.train(self.spec, self.prepared, self.workers)
+        for metrics in itertools.islice(epochs, self.spec.train.epochs):
+            yield span(metrics, self.prepared.info.n_train, self.spec.train.batch_size)
+
+
+def span(metrics: dict[str, float], n: int, batch: int) -> Span:
+    """The epoch over `n` images that has just ended; both loops leave the incomplete batch out."""
+    images = n // batch * batch
+    began = time.monotonic() - metrics["cost/seconds"]
+    return Span(began, began + images / metrics["cost/images_per_s"], images, metrics)
+
+
+def subset(data: str, steps: int | None, data_dir: str | None = None) -> Prepared:
+    """So many full batches of a data set (None: all of it) to train on, and as few as possible to validate on."""
+    limit = None if steps is None else steps * BATCH
+    return prepare(DataSpec(name=data, dir=data_dir, limit=limit, validation=1e-4))
+
+
+def trial(info: PreparedInfo, depth: int, net: Mapping[str, str] | None = None, steps: int = STUDY_STEPS) -> TrialSpec:
+    """A trial of `steps` steps in all: what a loop does once for a trial must pay off over as many."""
+    shape = {"in_channels": info.channels, "num_classes": len(info.classes), "image_size": info.height}
+    epochs = -(-steps // max(1, info.n_train // BATCH))
+    return TrialSpec(
+        net=NetSpec.model_validate({"depth": depth} | shape | dict(net or {})),
+        train=TrainSpec(batch_size=BATCH, epochs=epochs),
+    )

@@ -1,0 +1,48 @@
+"""What the benchmarks have in common to write down: spreads, tables, and the page below results/."""
+
+import datetime
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.versions import hardware, versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile; of one value that value three times."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def spread(values: Sequence[float], digits: int = 0) -> str:
+    """`median (lower to upper quartile)` with so many digits after the point."""
+    low, middle, high = quartiles(values)
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Ours over theirs, turn by turn."""
+    return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows as Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def machine() -> str:
+    """The hardware and what ran on it, in one line."""
+    return f"{hardware()}; {', '.join(f'{name} {version}' for name, version in versions().items())}."
+
+
+def publish(name: str, title: str, parts: Sequence[str], out: bool) -> None:
+    """Prints the page of a benchmark; with `out` writes it to results/DATE-`name`.md too."""
+    text = "\n\n".join([f"# {title}, {datetime.date.today()}", machine(), *parts])
+    print(text)
+    if out:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{datetime.date.today()}-{name}.md").write_text(text + "\n")

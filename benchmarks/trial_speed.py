@@ -1,0 +1,163 @@
+"""Our training loop against the loop that users copy: `python -m benchmarks.trial_speed --out`.
+
+Both train the same network on the same images with the same batch, in turns in one run (A B C, C B A, ...), each in
+processes of its own that stay. A turn is an epoch over a small part of the data, by the loops' own clocks, without
+validation; the first of each does not count. The reference starts its DataLoader's workers anew in each epoch; what
+that takes is given, for it weighs more here than in a whole epoch.
+
+On the CPU: one trial on all threads and, as the product does by default, as many trials of one thread as there are
+cores, both against the reference with all threads and as many workers; and one thread each, the reference's worker on
+the same core. Each turn of ours is set beside the machine's own sgemm rate, measured before and after it. On a GPU: one
+trial against the reference with as many workers as cores, then the steps of four networks beside their floor.
+The machine must be otherwise idle.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks import ceilings, reference_loop
+from benchmarks.loops import BATCH, STUDY_STEPS, Ours, Reference, subset, trial
+from benchmarks.report import publish, quartiles, ratios, spread, table
+from benchmarks.side_by_side import Place, Turn, all_cores, in_turns, team
+from resnet import NetSpec
+from resnet.cost import cost
+from search.data import Prepared
+
+HEAD = ["network", "configuration", "images a turn", "ours, images/s", "reference, images/s", "ratio", "of sgemm"]
+STEPS_HEAD = ["network", "images/s", "step, ms", "floor, ms", "floor / step", "set by"]
+
+
+def steps_of_turn(steps: int, depth: int) -> int:
+    """Steps that take a network of this depth as long as `steps` take ResNet-20; at least two."""
+    macs = [cost(NetSpec(depth=d)).macs for d in (20, depth)]
+    return max(2, round(steps * macs[0] / macs[1]))
+
+
+def of_sgemm(turns: Sequence[Turn], net: NetSpec, image_size: int) -> list[float]:
+    """The rate of the convolutions over that of a large product, turn by turn; none where sgemm was not measured."""
+    flops = ceilings.training_flops(cost(net, image_size))
+    return [flops * turn.images_per_s / turn.sgemm for turn in turns if turn.sgemm]
+
+
+def row(name: str, ours: Sequence[Turn], theirs: Sequence[Turn], prepared: Prepared, net: NetSpec) -> list[str]:
+    """One comparison for the table."""
+    rates = [[turn.images_per_s for turn in turns] for turns in (ours, theirs)]
+    share = of_sgemm(ours, net, prepared.info.height)
+    return [
+        f"ResNet-{net.depth}",
+        name,
+        f"{prepared.info.n_train:,}",
+        *(spread(rate) for rate in rates),
+        spread(ratios(*rates), 2),
+        f"{spread([100 * s for s in share])} %" if share else "",
+    ]
+
+
+def cpu_rows(depth: int, args: argparse.Namespace) -> list[list[str]]:
+    """The three comparisons of one depth on cores."""
+    cores = all_cores()
+    steps = steps_of_turn(args.steps, depth)
+    whole, single = (subset(args.data, s, args.data_dir) for s in (steps, max(2, steps // 2)))
+    spec, short = (trial(prepared.info, depth) for prepared in (whole, single))
+    everywhere = Place(len(cores))
+    alone = [Place(1, frozenset({core})) for core in cores]
+    with (
+        team([(Ours(spec, whole), everywhere)], sgemm=True) as one,
+        team([(Reference(spec, whole, len(cores)), everywhere)]) as reference,
+        team([(Ours(short, single), place) for place in alone], sgemm=True) as many,
+    ):
+        ours, theirs, packed = in_turns([one, reference, many], args.turns)
+    with (
+        team([(Ours(short, single), alone[0])], sgemm=True) as one,
+        team([(Reference(short, single, 1), alone[0])]) as reference,
+    ):
+        on_one, theirs_on_one = in_turns([one, reference], args.turns)
+    return [
+        row(f"{len(cores)} trials x 1 thread, {len(cores)} cores", packed, theirs, single, spec.net),
+        row(f"1 trial x {len(cores)} threads, {len(cores)} cores", ours, theirs, whole, spec.net),
+        row("1 trial x 1 thread, 1 core", on_one, theirs_on_one, single, spec.net),
+    ]
+
+
+def gpu_row(depth: int, args: argparse.Namespace) -> list[str]:
+    """One trial on the GPU against the reference, each with the whole machine in its turn."""
+    place = Place(len(all_cores()))
+    prepared = subset(args.data, args.steps or None, args.data_dir)
+    spec = trial(prepared.info, depth)
+    with (
+        team([(Ours(spec, prepared), place)]) as one,
+        team([(Reference(spec, prepared, place.threads), place)]) as reference,
+    ):
+        ours, theirs = in_turns([one, reference], args.turns)
+    return row(f"1 trial, {place.threads} cores", ours, theirs, prepared, spec.net)
+
+
+def gpu_steps(args: argparse.Namespace) -> list[list[str]]:
+    """Whole steps of ours alone, beside the floor that the card's own rates set."""
+    flops, bandwidth = ceilings.bf16_matmul(), ceilings.copy()
+    prepared = subset(args.data, None, args.data_dir)
+    size = prepared.info.height
+    rows = [[f"copy {bandwidth / 1e12:.2f} TB/s, bf16 product {flops / 1e12:.0f} TFLOP/s", *[""] * 5]]
+    for depth in (20, 56, 110, 164):
+        bottleneck = {"unit": "bottleneck", "version": "v2"} if depth == 164 else {}
+        spec = trial(prepared.info, depth, bottleneck)
+        with team([(Ours(spec, prepared), Place(1))]) as one:
+            rates = [turn.images_per_s for turn in in_turns([one], args.turns)[0]]
+        floor, by = ceilings.floor_seconds(cost(spec.net, size), BATCH, flops, bandwidth)
+        step = BATCH / quartiles(rates)[1]
+        times = [f"{1000 * step:.3f}", f"{1000 * floor:.3f}", f"{floor / step:.0%}"]
+        rows.append([f"ResNet-{depth} {spec.net.version.value}", spread(rates), *times, by])
+    return rows
+
+
+def start_seconds(args: argparse.Namespace, workers: int) -> float:
+    """Seconds of a DataLoader's epoch of two batches: nearly all of it is starting and ending its workers."""
+    prepared = subset(args.data, 2, args.data_dir)
+    batches = reference_loop.loader(prepared.train(), prepared, trial(prepared.info, 20).train, True, workers)
+    seconds: list[float] = []
+    for _ in range(5):
+        began = time.perf_counter()
+        assert len(list(batches)) == 2
+        seconds.append(time.perf_counter() - began)
+    return quartiles(seconds)[1]
+
+
+def arguments() -> argparse.Namespace:
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--depths", type=int, nargs="+", default=[20, 56], help="of both loops (20 56)")
+    parser.add_argument("--turns", type=int, default=5, help="of each that count (5)")
+    steps = (
+        "of a turn of ResNet-20 on all cores, deeper ones take fewer (8); on a GPU of every turn, 0 the whole set (0)"
+    )
+    parser.add_argument("--steps", type=int, default=0 if gpu else 8, help=steps)
+    parser.add_argument("--data", default="cifar10", help="any set of colour images (cifar10)")
+    parser.add_argument("--data-dir", help="where the raw data are")
+    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-trial-speed.md")
+    args = parser.parse_args()
+    if not gpu and args.steps < 4:
+        parser.error(f"--steps {args.steps} is too few for a trial on one core, which takes half; give at least 4")
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    began, gpu, workers = time.perf_counter(), torch.cuda.is_available(), len(all_cores())
+    rows = [r for d in args.depths for r in ([gpu_row(d, args)] if gpu else cpu_rows(d, args))]
+    note = (
+        f"{args.data}, batch {BATCH}, n = {args.turns} turns of each; medians with quartiles, of the ratio turn by "
+        f"turn. A trial is of {STUDY_STEPS:,} steps, of which the turns are the first. Starting and ending the "
+        f"reference's {workers} workers takes {start_seconds(args, workers):.2f} s a turn (median of 5)."
+    )
+    parts = [note, table(HEAD, rows)]
+    if gpu:
+        parts += [f"Steps of ours alone, batch {BATCH}, n = {args.turns} epochs:", table(STEPS_HEAD, gpu_steps(args))]
+    parts.append(f"Measured in {time.perf_counter() - began:.0f} s.")
+    publish("trial-speed", "Our loop and the reference loop", parts, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""How many trials share a GPU: measured on the study's largest network before the first trial.
+
+Each trial has a process of its own, with a fraction of a GPU as Ray counts them. Streams within one process, or MPS,
+would take the place of that fraction; what is measured and decided here would stay.
+"""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from resnet import cost
+from search import device, host
+from search.batches import Resident
+from search.data_spec import DataInfo
+from search.preview import extremes
+from search.space import Space
+from search.spec import TrialSpec
+from search.study_spec import StudySpec
+from search.train import train
+
+MARGIN = 0.9  # of the card: fragments of torch's allocator, and networks that keep more than the largest
+STEPS, EPOCHS = 50, 3  # of one timing; the first epoch warms up
+DATA = 2**30  # bytes of random images at most
+EVALUATED = 512  # images
+BATCHES = (8, 4, 2)  # times the trial's batch: what the card does when nothing waits for the host
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the largest network takes of a card that it has for itself. Memory in bytes, without the data set."""
+
+    card: str
+    card_bytes: int  # free when the measurement began
+    trial_bytes: int  # torch's allocator, at the most
+    alone_images_per_s: float  # at the trial's batch size
+    full_images_per_s: float  # at the largest batch tried, so that the card itself is the limit
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What was decided, and from which figures; `measured` is None where the largest network did not fit at all."""
+
+    trials: int  # on each GPU
+    cores: int  # of a node for each GPU, in trials
+    trial_bytes: int  # with the data set and the CUDA context
+    measured: Measured | None
+
+    def __str__(self) -> str:
+        if self.measured is None:
+            return "1 trial on each GPU: the largest network of the space does not fit beside another"
+        m, gib = self.measured, 2**30
+        return (
+            f"{self.trials} trial{'s' if self.trials > 1 else ''} on each GPU: the largest network takes "
+            f"{self.trial_bytes / gib:.1f} of the {m.card}'s {m.card_bytes / gib:.1f} GiB and trains at "
+            f"{m.alone_images_per_s:,.0f} of its {m.full_images_per_s:,.0f} images/s; there are cores for {self.cores}"
+        )
+
+
+def trials_per_gpu(
+    card_bytes: int, trial_bytes: int, alone_images_per_s: float, full_images_per_s: float, cores: int
+) -> int:
+    """How many trials fit into the card's memory, keep it busy and have a core each; at least one.
+
+    Args:
+        card_bytes: memory of the card.
+        trial_bytes: what one process takes of it, all counted.
+        alone_images_per_s: of one trial.
+        full_images_per_s: of the card when it is busy all the time.
+        cores: trials for which the node has cores, for each of its GPUs.
+    """
+    fit = int(MARGIN * card_bytes) // trial_bytes
+    fed = round(full_images_per_s / alone_images_per_s)
+    return max(1, min(fit, fed, cores))
+
+
+def share(trials: int) -> float:
+    """The largest share of a GPU, in Ray's four decimals, of which it has `trials`."""
+    return 10_000 // trials / 10_000
+
+
+def largest(space: Space, image: tuple[int, int]) -> TrialSpec:
+    """The trial of the space that keeps most for its backward pass, for images of `image` (height, width)."""
+    net = max(extremes(space), key=lambda net: cost(net, image).activation_bytes)
+    sizes = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
+    fixed = {path: value for path, value in space.fixed.items() if path.startswith("train.")}
+    trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
+    return trial.model_copy(update={"net": net})
+
+
+def images_per_s(spec: TrialSpec, training: Resident) -> float:
+    """Training speed on the device where `training` lies, by the same code as a trial's, once it is warm."""
+    short = spec.train.model_copy(update={"epochs": EPOCHS, "lr": 1e-6})  # noise is not to be learnt, nor to diverge
+    part = slice(0, EVALUATED)
+    validation = replace(training, images=training.images[part], labels=training.labels[part])
+    epochs = train(spec.model_copy(update={"train": short}), training, validation)
+    rates = [epoch.metrics["cost/images_per_s"] for epoch in epochs]
+    return max(rates[1:] or rates)
+
+
+def noise(spec: TrialSpec, shape: tuple[int, int, int], where: torch.device) -> Resident:
+    """Random images of `shape` (height, width, channels): STEPS batches of them, or as many as DATA holds."""
+    size = spec.train.batch_size
+    count = size * max(1, min(STEPS, DATA // (size * shape[0] * shape[1] * shape[2])))
+    images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, device=where)
+    labels = torch.randint(0, spec.net.num_classes, (count,), device=where)
+    scale = torch.full((shape[2],), 0.5, device=where)
+    return Resident(images, labels, scale, scale)
+
+
+def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | None:
+    """Measures on the GPU of this process, which must end afterwards: its CUDA context holds memory. None: too large.
+
+    Raises:
+        InputError: there is no GPU that torch sees.
+    """
+    where = device.of_worker(1.0)
+    free, total = torch.cuda.mem_get_info(where)  # once there is this process's context: others may hold memory, too
+    try:
+        training = noise(spec, shape, where)
+        alone = images_per_s(spec, training)
+    except torch.OutOfMemoryError:
+        return None
+    taken = torch.cuda.max_memory_reserved(where) - training.images.nbytes - training.labels.nbytes
+    del training
+    full = next(filter(None, (_at(spec, times, shape, where) for times in BATCHES)), alone)
+    there = min(total, free + device.CONTEXT)
+    return Measured(torch.cuda.get_device_name(where), there, taken, alone, max(full, alone))
+
+
+def pack(
+    given: host.Share, spec: StudySpec, space: Space, data: DataInfo, trials: int, closed: Callable[[], bool]
+) -> tuple[host.Share, Packing | None]:
+    """The share of a study that leaves it to be measured, once Ray runs; None where nothing is to be packed.
+
+    Args:
+        given: by `host.connect`.
+        spec, space, data: the study's.
+        trials: that are still to run.
+        closed: True when the study is to end: measuring ends, too.
+
+    Raises:
+        InputError: Ray has a GPU that torch does not see.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    if spec.resources.gpus_per_trial != "auto" or not given.gpus:
+        return given, None
+    total = ray.cluster_resources()
+    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    cores = cores_per_gpu([n["Resources"] for n in ray.nodes() if n["Alive"]], given.cpus)
+    useful = min(trials, spec.search.max_concurrent or trials)
+    if cores <= 1 or useful <= gpus:
+        return given, None
+    # A worker that has measured ends, and its CUDA context with it.
+    task = ray.remote(num_gpus=1, num_cpus=given.cpus, max_calls=1, max_retries=0)(measure)
+    running = task.remote(largest(space, data.shape[:2]), data.shape)
+    while not ray.wait([running], timeout=0.2)[0]:
+        if closed():
+            ray.cancel(running, force=True)
+            return given, None
+    try:
+        packing = decide(ray.get(running), data, cores)
+    except RayTaskError as failed:
+        raise failed.cause from None
+    resources = spec.resources.model_copy(update={"gpus_per_trial": share(packing.trials)})
+    return host.divide(resources, spec.search, cpus, gpus, "Ray"), packing
+
+
+def decide(measured: Measured | None, data: DataInfo, cores: int) -> Packing:
+    """The packing that follows from what was measured."""
+    if measured is None:
+        return Packing(1, cores, 0, None)
+    images = (data.n_train + data.n_validation) * (data.shape[0] * data.shape[1] * data.shape[2] + 8)  # and a label
+    taken = measured.trial_bytes + images + device.CONTEXT
+    rates = measured.alone_images_per_s, measured.full_images_per_s
+    return Packing(trials_per_gpu(measured.card_bytes, taken, *rates, cores), cores, taken, measured)
+
+
+def cores_per_gpu(nodes: list[dict[str, float]], cpus: float) -> int:
+    """Trials of `cpus` cores that a node has for each of its GPUs; of the node that has fewest."""
+    return min(int(node.get("CPU", 0.0) / cpus / node["GPU"]) for node in nodes if node.get("GPU"))
+
+
+def _at(spec: TrialSpec, times: int, shape: tuple[int, int, int], where: torch.device) -> float | None:
+    """Speed at a multiple of the batch size; None where that does not fit."""
+    larger = spec.train.model_copy(update={"batch_size": times * spec.train.batch_size})
+    try:
+        trial = spec.model_copy(update={"train": larger})
+        return images_per_s(trial, noise(trial, shape, where))
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()

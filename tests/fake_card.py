@@ -1,0 +1,95 @@
+"""A study on a GPU that is none: Ray counts it, the workers compute on the CPU, and some trials do not fit a share.
+
+`python -m tests.fake_card FOLDER TRIALS SHARED ALONE` with the numbers (`1,5`) of the trials that run out of memory at
+a share, and on the whole card. Writes each attempt, as JSON, to FOLDER/attempts.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+import search.trial
+from search import device, host
+from search.batches import Resident
+from search.data import DataSpec, prepare
+from search.ledger import Asked, Ledger
+from search.outbox import Outbox
+from search.recorder import Recorder
+from search.rungs import NoHalving
+from search.space_parse import make
+from search.study_sections import ResourceSpec, SearchSpec
+from search.study_spec import StudySpec
+from search.tracking import Tracker
+from search.trial import TrialWorker
+from search.tuning import tune_until_done
+
+FIXED = {
+    "net.in_channels": 1,
+    "net.num_classes": 10,
+    "net.depth": 8,
+    "train.epochs": 2,
+    "train.crop_padding": 0,
+    "train.flip": False,
+}
+
+
+def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
+    class Worker(TrialWorker):
+        def setup(self, config: dict[str, Any]) -> None:
+            device.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
+            super().setup(config)
+
+        def _resident(self) -> tuple[Resident, Resident]:
+            number, gpus = self.config["number"], self.config["gpus"]
+            loaded = self._splits
+            held = ray.get_runtime_context().get_assigned_resources()["GPU"]  # what Ray says, not we
+            attempt = {"number": number, "gpus": held, "pid": os.getpid()}
+            if number in (shared if gpus < 1 else alone):
+                note(attempt)
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            splits = super()._resident()
+            note(attempt | {"loads": loaded is None})
+            return splits
+
+    def note(attempt: dict[str, Any]) -> None:
+        with (folder / "attempts").open("a") as file:
+            file.write(json.dumps(attempt) + "\n")
+
+    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    data = DataSpec(name="digits", limit=100)
+    prepared = prepare(data)
+    space = make({"train.lr": {"low": 0.01, "high": 0.1}}, FIXED)
+    ledger = Ledger(folder / "optuna.journal", "card", space, "random", 0, (8, 8))
+    tracker = Tracker(Outbox(folder / "outbox.jsonl"), f"sqlite:///{folder}/mlflow.db", "tests", ledger.key)
+    recorder = Recorder("card", ledger, tracker, NoHalving(), folder / "trials")
+    spec = StudySpec(
+        name="card", data=data, resources=ResourceSpec(gpus_per_trial=0.5), search=SearchSpec(trials=trials)
+    )
+
+    def config(asked: Asked, on_its_own: bool) -> dict[str, Any]:
+        return {
+            "number": asked.number,
+            "spec": asked.spec.model_dump(mode="json"),
+            "folder": str(recorder.folder(asked.number)),
+            "epochs_known": ledger.record(asked.number).epochs,
+            "data": data.model_dump(mode="json"),
+            "prepared": str(prepared.folder),
+            "threads": 1,
+            "compile": "never",
+            "gpus": 1.0 if on_its_own else 0.5,
+        }
+
+    search.trial.TrialWorker = Worker
+    share = host.divide(spec.resources, spec.search, 2.0, 1.0, "the card")
+    tune_until_done(recorder, config, spec, share, lambda: False, lambda: None)
+    tracker.close()
+
+
+if __name__ == "__main__":
+    at_share, whole = ({int(n) for n in text.split(",") if n} for text in sys.argv[3:5])
+    main(Path(sys.argv[1]), int(sys.argv[2]), at_share, whole)

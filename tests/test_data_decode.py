@@ -1,0 +1,155 @@
+"""Decoding in processes: the same pixels in the same order, one sentence for what goes wrong, and no process left."""
+
+import os
+import resource
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from sample_data import preparing, write_folder
+from sklearn.datasets import load_sample_images
+
+from search.cores import usable
+from search.data import DataSpec
+from search.data_decode import decode, decoded, processes_for
+from search.errors import InputError
+
+
+def write_photographs(folder: Path, n: int) -> list[Path]:
+    """JPEG files of different sizes: pieces of photographs."""
+    photographs = load_sample_images().images
+    paths = [folder / f"{k}.jpg" for k in range(n)]
+    for k, path in enumerate(paths):
+        top, left, height, width = 3 * k, 2 * k, 20 + k % 7, 20 + k % 11
+        Image.fromarray(photographs[k % 2][top : top + height, left : left + width]).save(path)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("files", "cores", "processes"),
+    [(20, 64, 0), (511, 64, 0), (512, 64, 2), (1300, 64, 5), (10**6, 64, 64), (10**6, 1, 0)],
+)
+def test_a_process_for_each_256_files_and_no_more_than_cores(files: int, cores: int, processes: int) -> None:
+    assert processes_for(files, cores) == processes
+
+
+def test_pixels_do_not_depend_on_the_processes(tmp_path: Path) -> None:
+    """44 images of 724 x 724 come in three pieces, and each of two pieces in two requests."""
+    files = write_photographs(tmp_path, 44)
+    expected = np.stack([decode(path, 724) for path in files])
+    for processes in (0, 1, 3):
+        pieces = list(decoded(files, 724, processes))
+        assert [len(piece) for piece in pieces] == [21, 21, 2]  # 32 MiB hold 21.3 images of 1,572,528 bytes
+        np.testing.assert_array_equal(np.concatenate(pieces), expected)
+        assert psutil.Process().children() == []
+
+
+def test_the_pixels_are_in_order(tmp_path: Path) -> None:
+    for k in range(200):
+        Image.new("RGB", (3, 3), (k, 255 - k, 0)).save(tmp_path / f"{k}.png")
+    (piece,) = decoded([tmp_path / f"{k}.png" for k in range(200)], 2, 2)
+    assert piece[:, 1, 1].tolist() == [[k, 255 - k, 0] for k in range(200)]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_first_broken_image_is_named(tmp_path: Path, processes: int) -> None:
+    files = write_photographs(tmp_path, 60)
+    odd = tmp_path / "new\nline \udce9.jpg"  # names are bytes
+    for path in (files[50], odd):
+        path.write_bytes(files[0].read_bytes()[:400])
+    with pytest.raises(InputError) as raised:
+        list(decoded([*files[:30], odd, *files[30:]], 8, processes))
+    assert str(raised.value).startswith(f"data.name: image {odd} cannot be decoded (")
+    assert str(raised.value).endswith("); replace or remove it")
+    assert psutil.Process().children() == []
+
+
+def test_a_killed_process_is_one_sentence(tmp_path: Path) -> None:
+    """A pipe in the place of an image: the process waits for its content, and is killed."""
+    files = write_photographs(tmp_path, 40)
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+
+    def kill() -> None:
+        with pipe.open("wb"):  # opens when the process reads it
+            for child in psutil.Process().children():
+                child.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(InputError) as raised:
+        list(decoded([*files[:5], pipe, *files[5:]], 8, 2))
+    killer.join()
+    assert str(raised.value) == (
+        f"data.name: the process that was decoding image {pipe} was killed by signal 9; start again, with more memory "
+        "free if it was the system that killed it"
+    )
+    assert psutil.Process().children() == []
+
+
+def test_closing_early_ends_the_processes(tmp_path: Path) -> None:
+    pieces = decoded(write_photographs(tmp_path, 50), 724, 2)
+    next(pieces)
+    children = psutil.Process().children()
+    assert len(children) == 2
+    assert all(os.getpgid(child.pid) == child.pid for child in children), "Ctrl-C goes to the parent alone"
+    pieces.close()
+    assert psutil.Process().children() == []
+
+
+def test_too_many_open_files_is_one_sentence(tmp_path: Path) -> None:
+    """Some processes start before the next one's pipes are refused."""
+    files = write_photographs(tmp_path, 20)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    free = sorted(set(range(len(taken) + 20)) - taken)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[12], before[1]))
+    try:
+        with pytest.raises(InputError) as raised:
+            list(decoded(files, 8, 200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert str(raised.value).startswith("data.name: no process to decode images can be started (")
+    assert "Too many open files" in str(raised.value)
+    assert psutil.Process().children() == []
+
+
+def test_decoding_processes_import_neither_torch_nor_the_main_module(tmp_path: Path) -> None:
+    pieces = decoded(write_photographs(tmp_path, 50), 724, 1)
+    next(pieces)
+    (child,) = psutil.Process().children()
+    mapped = {Path(region.path).name for region in child.memory_maps()}
+    assert any(name.startswith("_imaging.") for name in mapped), "Pillow"
+    assert not any("torch" in name for name in mapped)
+    pieces.close()
+
+
+@pytest.mark.skipif(usable() < 2, reason="one core decodes without processes")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_however_the_preparation_ends_its_processes_do(tmp_path: Path, number: signal.Signals) -> None:
+    few = {"a": 20, "b": 20}
+    name = write_folder(tmp_path / "images", {"train": few, "val": few, "test": few}, size=(4, 4))
+    for k in range(500):
+        os.link(tmp_path / "images/train/a/0.png", tmp_path / f"images/train/a/again{k}.png")
+    pipe = tmp_path / "images/train/a/pipe.png"
+    os.mkfifo(pipe)
+    process = preparing(DataSpec(name=name).model_dump_json())
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    with pipe.open("wb"):  # opens when a process reads it: in the middle of preparing
+        children = psutil.Process(process.pid).children()
+        assert len(children) == 2
+        process.send_signal(number)
+        if number is signal.SIGINT:
+            process.wait(20)
+            assert not any(child.is_running() for child in children), "even those in the middle of an image"
+    _, left = psutil.wait_procs(children, timeout=20)
+    assert left == []
+    errors = process.communicate()[1]
+    assert process.returncode == -number
+    assert errors.count("Traceback") == (1 if number is signal.SIGINT else 0), "the processes end without a word"

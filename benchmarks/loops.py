@@ -64,6 +64,27 @@ class Reference:
             yield span(metrics, self.prepared.info.n_train, self.spec.train.batch_size)
 
 
+@dataclass(frozen=True)
+class ReferenceSteps:
+    """The reference loop with so many DataLoader workers, `steps` steps of one long epoch at a time.
+
+    Its workers start once. In an epoch as short as a turn, their start, and the copies that the system makes of every
+    page which the parent then writes, would weigh far more than in a training.
+    """
+
+    spec: TrialSpec
+    prepared: Prepared
+    workers: int
+    steps: int
+
+    def __call__(self) -> Iterator[Span]:
+        done = reference_loop.steps(reference_loop.parts(self.spec, self.prepared, self.workers))
+        while True:
+            began = time.monotonic()
+            images = sum(n for _, _, n in itertools.islice(done, self.steps))
+            yield Span(began, time.monotonic(), images, {})
+
+
 def span(metrics: dict[str, float], n: int, batch: int) -> Span:
     """The epoch over `n` images that has just ended; both loops leave the incomplete batch out."""
     images = n // batch * batch

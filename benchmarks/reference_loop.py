@@ -6,6 +6,7 @@ memory format, torch.optim.SGD as it comes, torch's own schedules, `.item()` of 
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -64,14 +65,20 @@ def schedule(optimiser: torch.optim.SGD, spec: TrainSpec, steps: int) -> LRSched
             raise ValueError(f"the reference loop has no {spec.schedule}; use cosine without warm-up, or one_cycle")
 
 
-def train(spec: TrialSpec, prepared: Prepared, workers: int) -> Iterator[dict[str, float]]:
-    """Trains and validates; yields the metrics of each epoch, and at last those of the test split.
+@dataclass(frozen=True)
+class Parts:
+    """What the loop works with."""
 
-    Args:
-        spec: network and training.
-        prepared: the data set.
-        workers: processes that decode and augment.
-    """
+    device: torch.device
+    model: nn.Module
+    criterion: nn.Module
+    optimiser: torch.optim.SGD
+    scheduler: LRScheduler
+    batches: DataLoader[Any]  # of the training split
+
+
+def parts(spec: TrialSpec, prepared: Prepared, workers: int) -> Parts:
+    """A network, an optimiser and its schedule for one training; `workers` processes decode and augment."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(spec.train.seed)
     model = build(spec.net).to(device)
@@ -83,29 +90,43 @@ def train(spec: TrialSpec, prepared: Prepared, workers: int) -> Iterator[dict[st
         nesterov=spec.train.nesterov,
     )
     criterion = nn.CrossEntropyLoss(label_smoothing=spec.train.label_smoothing)
-    training = loader(prepared.train(), prepared, spec.train, True, workers)
+    batches = loader(prepared.train(), prepared, spec.train, True, workers)
+    scheduler = schedule(optimiser, spec.train, spec.train.epochs * len(batches))
+    return Parts(device, model, criterion, optimiser, scheduler, batches)
+
+
+def steps(loop: Parts) -> Iterator[tuple[float, int, int]]:
+    """One epoch, step by step: sum of the losses (nats), wrong answers, images."""
+    loop.model.train()
+    for images, labels in loop.batches:
+        images, labels = images.to(loop.device), labels.to(loop.device)
+        logits = loop.model(images)
+        loss = loop.criterion(logits, labels)
+        loop.optimiser.zero_grad()
+        loss.backward()
+        loop.optimiser.step()
+        loop.scheduler.step()
+        yield loss.item() * len(labels), (logits.argmax(1) != labels).sum().item(), len(labels)
+
+
+def train(spec: TrialSpec, prepared: Prepared, workers: int) -> Iterator[dict[str, float]]:
+    """Trains and validates; yields the metrics of each epoch, and at last those of the test split.
+
+    Args:
+        spec: network and training.
+        prepared: the data set.
+        workers: processes that decode and augment.
+    """
+    loop = parts(spec, prepared, workers)
     validation = loader(prepared.validation(), prepared, spec.train, False, workers)
-    scheduler = schedule(optimiser, spec.train, spec.train.epochs * len(training))
     for number in range(1, spec.train.epochs + 1):
         began = time.perf_counter()
-        loss_sum, wrong, seen = 0.0, 0, 0
-        model.train()
-        for images, labels in training:
-            images, labels = images.to(device), labels.to(device)
-            logits = model(images)
-            loss = criterion(logits, labels)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            scheduler.step()
-            loss_sum += loss.item() * len(labels)
-            wrong += (logits.argmax(1) != labels).sum().item()
-            seen += len(labels)
+        loss, wrong, seen = (sum(column) for column in zip(*steps(loop), strict=True))
         trained = time.perf_counter()
-        val_loss, val_error = evaluate(model, validation, device)
+        val_loss, val_error = evaluate(loop.model, validation, loop.device)
         yield {
             "epoch": number,
-            "train/loss": loss_sum / seen,
+            "train/loss": loss / seen,
             "train/error": 100 * wrong / seen,
             "val/loss": val_loss,
             "val/error": val_error,
@@ -113,7 +134,7 @@ def train(spec: TrialSpec, prepared: Prepared, workers: int) -> Iterator[dict[st
             "cost/seconds": time.perf_counter() - began,
         }
     test = loader(prepared.test(), prepared, spec.train, False, workers)
-    test_loss, test_error = evaluate(model, test, device)
+    test_loss, test_error = evaluate(loop.model, test, loop.device)
     yield {"test/loss": test_loss, "test/error": test_error}
 
 

@@ -1,9 +1,9 @@
 """Our training loop against the loop that users copy: `python -m benchmarks.trial_speed --out`.
 
 Both train the same network on the same images with the same batch, in turns in one run (A B C, C B A, ...), each in
-processes of its own that stay. A turn is an epoch over a small part of the data, by the loops' own clocks, without
-validation; the first of each does not count. The reference starts its DataLoader's workers anew in each epoch; what
-that takes is given, for it weighs more here than in a whole epoch.
+processes of its own that stay. A turn of ours is an epoch over a small part of the data, by its own clock, without
+validation; one of the reference as many steps of a long epoch, so that the start of its DataLoader's workers does not
+count. The first turn of each does not count either.
 
 On the CPU: one trial on all threads and, as the product does by default, as many trials of one thread as there are
 cores, both against the reference with all threads and as many workers; and one thread each, the reference's worker on
@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks import ceilings, reference_loop
-from benchmarks.loops import BATCH, STUDY_STEPS, Ours, Reference, subset, trial
+from benchmarks import ceilings
+from benchmarks.loops import BATCH, STUDY_STEPS, Ours, ReferenceSteps, subset, trial
 from benchmarks.report import publish, quartiles, ratios, spread, table
 from benchmarks.side_by_side import Place, Turn, all_cores, in_turns, team
 from resnet import NetSpec
@@ -62,17 +62,18 @@ def cpu_rows(depth: int, args: argparse.Namespace) -> list[list[str]]:
     steps = steps_of_turn(args.steps, depth)
     whole, single = (subset(args.data, s, args.data_dir) for s in (steps, max(2, steps // 2)))
     spec, short = (trial(prepared.info, depth) for prepared in (whole, single))
+    images = subset(args.data, None, args.data_dir)
     everywhere = Place(len(cores))
     alone = [Place(1, frozenset({core})) for core in cores]
     with (
         team([(Ours(spec, whole), everywhere)], sgemm=True) as one,
-        team([(Reference(spec, whole, len(cores)), everywhere)]) as reference,
+        team([(ReferenceSteps(spec, images, len(cores), steps), everywhere)]) as reference,
         team([(Ours(short, single), place) for place in alone], sgemm=True) as many,
     ):
         ours, theirs, packed = in_turns([one, reference, many], args.turns)
     with (
         team([(Ours(short, single), alone[0])], sgemm=True) as one,
-        team([(Reference(short, single, 1), alone[0])]) as reference,
+        team([(ReferenceSteps(short, images, 1, max(2, steps // 2)), alone[0])]) as reference,
     ):
         on_one, theirs_on_one = in_turns([one, reference], args.turns)
     return [
@@ -85,11 +86,11 @@ def cpu_rows(depth: int, args: argparse.Namespace) -> list[list[str]]:
 def gpu_row(depth: int, args: argparse.Namespace) -> list[str]:
     """One trial on the GPU against the reference, each with the whole machine in its turn."""
     place = Place(len(all_cores()))
-    prepared = subset(args.data, args.steps or None, args.data_dir)
+    prepared, images = (subset(args.data, steps, args.data_dir) for steps in (args.steps or None, None))
     spec = trial(prepared.info, depth)
     with (
         team([(Ours(spec, prepared), place)]) as one,
-        team([(Reference(spec, prepared, place.threads), place)]) as reference,
+        team([(ReferenceSteps(spec, images, place.threads, args.steps or 100), place)]) as reference,
     ):
         ours, theirs = in_turns([one, reference], args.turns)
     return row(f"1 trial, {place.threads} cores", ours, theirs, prepared, spec.net)
@@ -113,18 +114,6 @@ def gpu_steps(args: argparse.Namespace) -> list[list[str]]:
     return rows
 
 
-def start_seconds(args: argparse.Namespace, workers: int) -> float:
-    """Seconds of a DataLoader's epoch of two batches: nearly all of it is starting and ending its workers."""
-    prepared = subset(args.data, 2, args.data_dir)
-    batches = reference_loop.loader(prepared.train(), prepared, trial(prepared.info, 20).train, True, workers)
-    seconds: list[float] = []
-    for _ in range(5):
-        began = time.perf_counter()
-        assert len(list(batches)) == 2
-        seconds.append(time.perf_counter() - began)
-    return quartiles(seconds)[1]
-
-
 def arguments() -> argparse.Namespace:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -145,12 +134,11 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    began, gpu, workers = time.perf_counter(), torch.cuda.is_available(), len(all_cores())
+    began, gpu = time.perf_counter(), torch.cuda.is_available()
     rows = [r for d in args.depths for r in ([gpu_row(d, args)] if gpu else cpu_rows(d, args))]
     note = (
         f"{args.data}, batch {BATCH}, n = {args.turns} turns of each; medians with quartiles, of the ratio turn by "
-        f"turn. A trial is of {STUDY_STEPS:,} steps, of which the turns are the first. Starting and ending the "
-        f"reference's {workers} workers takes {start_seconds(args, workers):.2f} s a turn (median of 5)."
+        f"turn. A trial is of {STUDY_STEPS:,} steps, of which the turns are the first."
     )
     parts = [note, table(HEAD, rows)]
     if gpu:

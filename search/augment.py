@@ -76,7 +76,7 @@ def batch(split: Resident, spec: TrainSpec, row: Mapping[str, Tensor], streamed:
         row: of what `draw` gave, on the device.
         streamed: the row's images on the device, where the split is streamed.
     """
-    pixels = split.images[row["order"]] if streamed is None else streamed
+    pixels = split.images.index_select(0, row["order"]) if streamed is None else streamed
     mirrored = row.get("mirrored")
     if spec.crop is Crop.RESIZED:
         images = resized_crop(pixels, row["boxes"], mirrored, (pixels.shape[1], pixels.shape[2]))
@@ -108,14 +108,19 @@ def crop_and_flip(
     """
     if offsets is None and mirrored is None:
         return images
-    number, height, width, _ = images.shape
-    down, along = (0, 0) if offsets is None else offsets[:, :, None]
-    padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding)) if padding else images
-    across = torch.arange(width, device=images.device).expand(number, width)
-    columns = across if mirrored is None else torch.where(mirrored[:, None], across.flip(1), across)
-    rows = torch.arange(height, device=images.device).expand(number, height)
+    number, height, width, channels = images.shape
     which = torch.arange(number, device=images.device)
-    return padded[which[:, None, None], (rows + down)[:, :, None], (columns + along)[:, None, :]]
+    padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding)) if padding else images
+    top, left = (torch.zeros_like(which),) * 2 if offsets is None else offsets
+    if mirrored is not None:  # a part of the image's mirror image, which lies as far behind it as there are images
+        padded = torch.cat([padded, padded.flip(2)])
+        which = which + number * mirrored
+        left = torch.where(mirrored, 2 * padding - left, left)
+    # Lines of the result are pieces of the bytes in memory: every byte begins one, and a few are copied.
+    lines = which[:, None] * padded.shape[1] + top[:, None] + torch.arange(height, device=images.device)
+    starts = (lines * padded.shape[2] + left[:, None]) * channels
+    pieces = padded.reshape(-1).unfold(0, width * channels, 1)
+    return pieces.index_select(0, starts.view(-1)).view(images.shape)
 
 
 def cut_out_(images: Float[Tensor, "b c h w"], side: int, centres: Int64[Tensor, "2 b"]) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import astuple, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -155,8 +156,15 @@ def _measure(
 
 
 def _estimate(spec: TrialSpec, split: Resident) -> float:
-    """Seconds that the training takes at the very least: its multiplications at the device's own rate, measured."""
-    device, side = split.device, 1024
+    """Seconds that the training takes at the very least: its multiplications at the device's own rate."""
+    macs = 3 * cost(spec.net, (split.images.shape[1], split.images.shape[2])).macs  # backward is twice forward
+    return macs * len(split) * spec.train.epochs / _macs_per_s(split.device)
+
+
+@cache
+def _macs_per_s(device: torch.device) -> float:
+    """Of a large product; measured once a process, for it takes longer than a short trial needs to start."""
+    side = 1024
     matrix = torch.ones(side, side, device=device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
     seconds: list[float] = []
     for _ in range(TIMED):
@@ -165,8 +173,7 @@ def _estimate(spec: TrialSpec, split: Resident) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    macs = 3 * cost(spec.net, (split.images.shape[1], split.images.shape[2])).macs  # backward is twice forward
-    return macs * len(split) * spec.train.epochs * statistics.median(seconds) / side**3
+    return side**3 / statistics.median(seconds)
 
 
 def _likely(known: list[Timing], device: torch.device) -> Timing:

@@ -1,6 +1,7 @@
 """Ray Tune spreads the trials of a study over the machines that it has."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ def tune_until_done(
     logging.getLogger("ray.tune").setLevel(
         logging.CRITICAL
     )  # what fails is recorded with its trial, and told at the end
+    # All workers start together. One whose trial waits for a whole GPU must come before trials that take parts of it.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if 0 < share.gpus < 1 else str(share.concurrent)
     faults = Faults()
     searcher = LedgerSearcher(recorder, config, spec.search.trials, share.concurrent, closed, faults)
     scratch = host.scratch()

@@ -69,6 +69,7 @@ class Compiler:
     def __init__(self, when: Compile, folder: Path) -> None:
         self._when, self._folder = when, folder
         self._kept: dict[tuple[NetSpec, int], Chosen] = {}
+        # Now, because torch takes a folder of its own as soon as any part of its compiler is loaded.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "kernels"))
 
     def choose(self, spec: TrialSpec, model: nn.Module, split: Resident, decided: bool | None = None) -> Chosen:

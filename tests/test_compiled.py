@@ -41,11 +41,18 @@ print(json.dumps({"eager": eager, "ours": ours, "again": again, "compiled": [s.c
 """
 
 
+@pytest.fixture(autouse=True)
+def _kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Other tests find the variable as it was."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "of this process"))
+
+
 def run(folder: Path, **environment: str) -> tuple[dict, str]:
     specs = [SPEC, SPEC.model_copy(update={"train": SPEC.train.model_copy(update={"seed": 1, "lr": 0.02})})]
+    inherited = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
     found = subprocess.run(
         [sys.executable, "-c", TWO_TRIALS, str(folder), json.dumps([s.model_dump_json() for s in specs])],
-        env={**os.environ, "PYTHONPATH": f"{Path.cwd()}:{Path(__file__).parent}", **environment},
+        env={**inherited, "PYTHONPATH": f"{Path.cwd()}:{Path(__file__).parent}", **environment},
         capture_output=True,
         text=True,
         check=True,

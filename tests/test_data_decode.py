@@ -18,6 +18,19 @@ from search.data import DataSpec
 from search.data_decode import decode, decoded, processes_for
 from search.errors import InputError
 
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _processes_of_other_tests() -> None:
+    _others.clear()
+    _others.update(child.pid for child in psutil.Process().children())
+
+
+def children() -> list[psutil.Process]:
+    """Those that this test has started."""
+    return [child for child in psutil.Process().children() if child.pid not in _others]
+
 
 def write_photographs(folder: Path, n: int) -> list[Path]:
     """JPEG files of different sizes: pieces of photographs."""
@@ -45,7 +58,7 @@ def test_pixels_do_not_depend_on_the_processes(tmp_path: Path) -> None:
         pieces = list(decoded(files, 724, processes))
         assert [len(piece) for piece in pieces] == [21, 21, 2]  # 32 MiB hold 21.3 images of 1,572,528 bytes
         np.testing.assert_array_equal(np.concatenate(pieces), expected)
-        assert psutil.Process().children() == []
+        assert children() == []
 
 
 def test_the_pixels_are_in_order(tmp_path: Path) -> None:
@@ -65,7 +78,7 @@ def test_the_first_broken_image_is_named(tmp_path: Path, processes: int) -> None
         list(decoded([*files[:30], odd, *files[30:]], 8, processes))
     assert str(raised.value).startswith(f"data.name: image {odd} cannot be decoded (")
     assert str(raised.value).endswith("); replace or remove it")
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_a_killed_process_is_one_sentence(tmp_path: Path) -> None:
@@ -76,7 +89,7 @@ def test_a_killed_process_is_one_sentence(tmp_path: Path) -> None:
 
     def kill() -> None:
         with pipe.open("wb"):  # opens when the process reads it
-            for child in psutil.Process().children():
+            for child in children():
                 child.kill()
 
     killer = threading.Thread(target=kill)
@@ -88,17 +101,17 @@ def test_a_killed_process_is_one_sentence(tmp_path: Path) -> None:
         f"data.name: the process that was decoding image {pipe} was killed by signal 9; start again, with more memory "
         "free if it was the system that killed it"
     )
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_closing_early_ends_the_processes(tmp_path: Path) -> None:
     pieces = decoded(write_photographs(tmp_path, 50), 724, 2)
     next(pieces)
-    children = psutil.Process().children()
-    assert len(children) == 2
-    assert all(os.getpgid(child.pid) == child.pid for child in children), "Ctrl-C goes to the parent alone"
+    started = children()
+    assert len(started) == 2
+    assert all(os.getpgid(child.pid) == child.pid for child in started), "Ctrl-C goes to the parent alone"
     pieces.close()
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_too_many_open_files_is_one_sentence(tmp_path: Path) -> None:
@@ -115,13 +128,13 @@ def test_too_many_open_files_is_one_sentence(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert str(raised.value).startswith("data.name: no process to decode images can be started (")
     assert "Too many open files" in str(raised.value)
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_decoding_processes_import_neither_torch_nor_the_main_module(tmp_path: Path) -> None:
     pieces = decoded(write_photographs(tmp_path, 50), 724, 1)
     next(pieces)
-    (child,) = psutil.Process().children()
+    (child,) = children()
     mapped = {Path(region.path).name for region in child.memory_maps()}
     assert any(name.startswith("_imaging.") for name in mapped), "Pillow"
     assert not any("torch" in name for name in mapped)
@@ -142,13 +155,13 @@ def test_however_the_preparation_ends_its_processes_do(tmp_path: Path, number: s
     process.stdin.write("go\n")
     process.stdin.flush()
     with pipe.open("wb"):  # opens when a process reads it: in the middle of preparing
-        children = psutil.Process(process.pid).children()
-        assert len(children) == 2
+        theirs = psutil.Process(process.pid).children()
+        assert len(theirs) == 2
         process.send_signal(number)
         if number is signal.SIGINT:
             process.wait(20)
-            assert not any(child.is_running() for child in children), "even those in the middle of an image"
-    _, left = psutil.wait_procs(children, timeout=20)
+            assert not any(child.is_running() for child in theirs), "even those in the middle of an image"
+    _, left = psutil.wait_procs(theirs, timeout=20)
     assert left == []
     errors = process.communicate()[1]
     assert process.returncode == -number

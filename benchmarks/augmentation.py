@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import reference_loop
+from benchmarks import reference_loop, report
 from benchmarks.loops import BATCH, subset, trial
 from benchmarks.report import publish, ratios, spread, table
 from benchmarks.side_by_side import all_cores, pin
@@ -71,13 +71,10 @@ def rates(makers: list[Callable[[int], int]], turns: int) -> list[list[float]]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__, "augmentation", "any set of colour images")
     parser.add_argument("--turns", type=int, default=15, help="of each that count (15)")
     parser.add_argument("--steps", type=int, default=40, help="batches of an epoch (40)")
     parser.add_argument("--epochs", type=int, default=8, help="of ours in a turn, so that it takes as long (8)")
-    parser.add_argument("--data", default="cifar10", help="any set of colour images (cifar10)")
-    parser.add_argument("--data-dir", help="where the raw data are")
-    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-augmentation.md")
     return parser.parse_args()
 
 

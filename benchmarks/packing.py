@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import torch
 
+from benchmarks import report
 from benchmarks.loops import BATCH, Loop, Ours, subset, trial
 from benchmarks.report import publish, ratios, spread, table
 from benchmarks.side_by_side import Place, all_cores, in_turns, team
@@ -30,14 +31,11 @@ def places(trials: int, cores: list[int]) -> list[Place]:
 def arguments() -> argparse.Namespace:
     gpu, cores = torch.cuda.is_available(), len(all_cores())
     counts = GPU_TRIALS if gpu else sorted({1, cores})
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__, "packing", "name of the data set")
     parser.add_argument("--trials", type=int, nargs="+", default=counts, help=f"at once, 1 first ({counts})")
     parser.add_argument("--depth", type=int, default=20, help="of the network (20)")
     parser.add_argument("--turns", type=int, default=7, help="of each number of trials that count (7)")
     parser.add_argument("--steps", type=int, default=0 if gpu else 6, help="of an epoch; 0: the whole set")
-    parser.add_argument("--data", default="cifar10", help="name of the data set (cifar10)")
-    parser.add_argument("--data-dir", help="where the raw data are")
-    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-packing.md")
     return parser.parse_args()
 
 

@@ -1,5 +1,6 @@
 """What the benchmarks have in common to write down: spreads, tables, and the page below results/."""
 
+import argparse
 import datetime
 import statistics
 from collections.abc import Sequence
@@ -8,6 +9,15 @@ from pathlib import Path
 from search.versions import hardware, versions
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def parser(description: str | None, name: str, data: str) -> argparse.ArgumentParser:
+    """A benchmark's command line with what all have: `--data` (in words what may be given), `--data-dir`, `--out`."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--data", default="cifar10", help=f"{data} (cifar10)")
+    made.add_argument("--data-dir", help="where the raw data are")
+    made.add_argument("--out", action="store_true", help=f"write benchmarks/results/DATE-{name}.md")
+    return made
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from benchmarks import report
 from benchmarks.loops import BATCH, Ours, Reference
 from benchmarks.report import publish, table
 from benchmarks.side_by_side import all_cores, pin
@@ -120,14 +121,11 @@ def row(name: str, ours: Sequence[float], theirs: Sequence[float], margin: float
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__, "same-statistics", "any set of colour images")
     parser.add_argument("--seeds", type=int, default=8, help="trainings of each loop (8)")
     parser.add_argument("--epochs", type=int, default=3, help="of each training (3)")
     parser.add_argument("--images", type=int, default=10_000, help="of the training split (10,000)")
     parser.add_argument("--margin", type=float, default=0.05, help="that counts as equal, of the mean (0.05)")
-    parser.add_argument("--data", default="cifar10", help="any set of colour images (cifar10)")
-    parser.add_argument("--data-dir", help="where the raw data are")
-    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-same-statistics.md")
     args = parser.parse_args()
     if args.seeds < 2:
         parser.error(f"--seeds {args.seeds} has no spread; give at least 2, for a result 5 or more")

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 import yaml
 
+from benchmarks import report
 from benchmarks.cpu_seconds import Usage, processes
 from benchmarks.loops import BATCH, Ours, subset, trial
 from benchmarks.report import publish, quartiles, table
@@ -210,12 +211,9 @@ def rows(done: Run, trained: Sequence[Trained], found: Breakdown) -> list[list[s
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__, "service-overhead", "name of the data set")
     parser.add_argument("--trials", type=int, default=48, help="of the study (48)")
     parser.add_argument("--seconds", type=float, default=10, help="of a trial, about (10)")
-    parser.add_argument("--data", default="cifar10", help="name of the data set (cifar10)")
-    parser.add_argument("--data-dir", help="where the raw data are")
-    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-service-overhead.md")
     return parser.parse_args()
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks import ceilings
+from benchmarks import ceilings, report
 from benchmarks.loops import BATCH, STUDY_STEPS, Ours, ReferenceSteps, subset, trial
 from benchmarks.report import publish, quartiles, ratios, spread, table
 from benchmarks.side_by_side import Place, Turn, all_cores, in_turns, team
@@ -116,16 +116,13 @@ def gpu_steps(args: argparse.Namespace) -> list[list[str]]:
 
 def arguments() -> argparse.Namespace:
     gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__, "trial-speed", "any set of colour images")
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 56], help="of both loops (20 56)")
     parser.add_argument("--turns", type=int, default=5, help="of each that count (5)")
     steps = (
         "of a turn of ResNet-20 on all cores, deeper ones take fewer (8); on a GPU of every turn, 0 the whole set (0)"
     )
     parser.add_argument("--steps", type=int, default=0 if gpu else 8, help=steps)
-    parser.add_argument("--data", default="cifar10", help="any set of colour images (cifar10)")
-    parser.add_argument("--data-dir", help="where the raw data are")
-    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-trial-speed.md")
     args = parser.parse_args()
     if not gpu and args.steps < 4:
         parser.error(f"--steps {args.steps} is too few for a trial on one core, which takes half; give at least 4")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from search.versions import CPUINFO, of_processor
+
 _MATRIX_BF16 = frozenset({"amx_bf16", "avx512_bf16"})
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -22,15 +23,9 @@ def has_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(cpu_flags(_CPUINFO) & _MATRIX_BF16)
+    return device.type == "cpu" and bool(cpu_flags(CPUINFO) & _MATRIX_BF16)
 
 
 def cpu_flags(cpuinfo: Path) -> Set[str]:
     """The flags of the first processor in a file like Linux' /proc/cpuinfo; none where there is no such file."""
-    if not cpuinfo.exists():
-        return frozenset()
-    for line in cpuinfo.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "flags":
-            return frozenset(value.split())
-    return frozenset()
+    return frozenset((of_processor("flags", cpuinfo) or "").split())

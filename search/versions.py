@@ -5,6 +5,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+CPUINFO = Path("/proc/cpuinfo")
 NAMED = ("torch", "torchvision", "ray", "optuna", "mlflow")
 
 
@@ -23,10 +24,15 @@ def hardware() -> str:
     return f"{cores} cores of {_processor()}, {', '.join(counted) or 'no GPU'}"
 
 
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
+def of_processor(name: str, information: Path = CPUINFO) -> str | None:
+    """What the first processor has under `name` in a file like Linux' /proc/cpuinfo; None where it has nothing."""
     if information.exists():
         for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+            found, _, value = line.partition(":")
+            if found.strip() == name:
+                return value.strip()
+    return None
+
+
+def _processor() -> str:
+    return of_processor("model name") or platform.processor() or platform.machine()

@@ -126,7 +126,7 @@ def test_bf16_on_a_cpu_by_its_flags(
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nmodel name\t: a processor\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    monkeypatch.setattr("search.precision._CPUINFO", cpuinfo)
+    monkeypatch.setattr("search.precision.CPUINFO", cpuinfo)
     assert has_bf16(torch.device("cpu")) is expected
 
 

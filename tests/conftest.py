@@ -13,6 +13,7 @@ os.environ.update(
         "RAY_USAGE_STATS_ENABLED": "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        "RAY_worker_niceness": "0",  # as nice as Ray makes them, workers would starve beside other tests
         "RAY_memory_monitor_refresh_ms": "0",  # it watches the whole machine, and would end a test for what others use
     }
 )
@@ -20,6 +21,12 @@ os.environ.update(
 # Shapes in annotations are checked in this process, from before the first import of these modules on. Processes that a
 # test starts are as a user's: unchecked, for torch.compile cannot look through the checks.
 install_import_hook(["resnet.net", "resnet.residual", "resnet.shortcut", "resnet.article"], "beartype.beartype")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: one of them that is begun last is waited for by all other processes."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

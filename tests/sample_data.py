@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 PREPARE = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 from search.data import DataSpec, prepare
 spec = DataSpec.model_validate_json(sys.argv[1])
 print("ready", flush=True)

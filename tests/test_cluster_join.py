@@ -15,6 +15,8 @@ import pytest
 from tests.mlflow_server import free_port
 from tests.study_process import ROOT, command, listening, wait_until
 
+pytestmark = pytest.mark.slow
+
 RAY = Path(sys.executable).with_name("ray")
 
 

@@ -33,7 +33,6 @@ TRIALS = {"resnet8 v1 identity": 7.25, "resnet14 v2 conv1x1": 5.5, "resnet20 v2 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.xdist_group("mlflow"),
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
 ]
 

@@ -27,7 +27,8 @@ def studies(draw: st.DrawFn) -> list[Event]:
     events: list[Event] = [StudyStarted(time_ms=1, name="digits", params={"trials": "3"}, dataset=DATA)]
     while any(trials):
         events.append(draw(st.sampled_from([trial for trial in trials if trial])).pop(0))
-    events.append(StudyEnded(time_ms=99, state=draw(st.sampled_from(["complete", "interrupted"])), note="# Done"))
+    state, front = draw(st.sampled_from(["complete", "interrupted"])), draw(st.sets(st.just(0)))
+    events.append(StudyEnded(time_ms=99, state=state, note="# Done", front=sorted(front)))
     return events[: draw(st.integers(1, len(events)))]
 
 
@@ -94,3 +95,15 @@ def test_stored_rows_are_the_events(write: Write, events: list[Event]) -> None:
     assert {row[0] for row in rows} == started
     points = sorted((f"trial-{e.number}", e.epoch, e.time_ms) for e in events if isinstance(e, EpochEnded))
     assert sorted((row[0], row[2], row[3]) for row in rows if len(row) == 6 and row[1] == "val/loss") == points
+
+
+def test_the_front_moves(write: Write) -> None:
+    """Trials that left the front are marked as such; the next end of the study that names no front clears it."""
+    start: list[Event] = [StudyStarted(time_ms=1, name="digits", params={}, dataset=DATA)]
+    start += [TrialStarted(time_ms=2, number=n, name=f"trial-{n}", params={}, dataset=DATA) for n in range(3)]
+    fronts = [[0, 1, 7], [1, 2], []]  # 7 has no run: it was taken over from another study
+    ends: list[list[Event]] = [[StudyEnded(time_ms=9, state="complete", note="", front=front)] for front in fronts]
+    for count_, marks in enumerate(({0: True, 1: True}, {0: False, 1: True, 2: True}, {0: False, 1: False, 2: False})):
+        rows = write([start + [event for end in ends[: count_ + 1] for event in end]])
+        found = {row[0]: row[2] for row in rows if row[1] == "search.pareto"}
+        assert found == {f"trial-{number}": str(mark).lower() for number, mark in marks.items()}

@@ -11,7 +11,6 @@ from search.tracking_uri import artifact_root, check_reachable, default_uri
 from tests.mlflow_server import Server, free_port
 
 pytest_plugins = ["tests.fixtures_mlflow"]
-pytestmark = pytest.mark.xdist_group("mlflow")  # one server for all
 
 REMEDY = "correct --tracking-uri (or MLFLOW_TRACKING_URI), or leave it out to keep runs in a file below --output."
 

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from search import host
 
 ROOT = Path(__file__).parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

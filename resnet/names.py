@@ -32,7 +32,7 @@ def _named() -> Iterator[tuple[str, NetSpec]]:
 
 _NETS = dict(_named())
 _NAMES = {spec: name for name, spec in _NETS.items()}
-_OF_DATA = ("in_channels", "num_classes", "image_size")  # follow from the images, not from the network's design
+OF_DATA = ("in_channels", "num_classes", "image_size")  # follow from the images, not from the network's design
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -57,5 +57,5 @@ def create_model(name: str, **overrides: Any) -> ResNet:
 
 def name_of(spec: NetSpec) -> str | None:
     """The published name of a network, whatever its images and classes; None when it has none."""
-    design = spec.model_dump(exclude=set(_OF_DATA))
+    design = spec.model_dump(exclude=set(OF_DATA))
     return _NAMES.get(NetSpec.model_validate(design))

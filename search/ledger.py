@@ -1,29 +1,22 @@
 """The study's one source of truth: its Optuna storage. Everything else (Tune, MLflow, the report) follows from it."""
 
-import hashlib
-import json
 import math
-import os
 import uuid
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 
-from resnet import cost
-from search.records import TrialRecord, TrialState
+from search.limits import Appraisal
+from search.records import WORST, TrialRecord, TrialState
 from search.space import Space
-from search.spec import TrialSpec
+from search.spec import TrialSpec, Value
+from search.standings import Standings
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
-WORST = 100.0  # percent: what a diverged trial is worth as evidence
 _OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
     TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
@@ -31,6 +24,7 @@ _OPTUNA_STATE = {
     TrialState.FAILED: optuna.trial.TrialState.FAIL,
     TrialState.INFEASIBLE: optuna.trial.TrialState.FAIL,
 }
+_TOO_MUCH = "memory"  # the constraint that a trial violates which ran out of memory
 
 
 @dataclass(frozen=True)
@@ -42,33 +36,50 @@ class Asked:
 
 
 class Ledger:
-    """Trials of one study in durable Optuna storage; opening the same file continues the same study.
+    """Trials of one study in durable Optuna storage; opening the same storage continues the same study.
 
-    Every write reaches the disk before the call returns (a journal file, synced). One process writes at a time.
+    Every write is durable before the call returns, and a trial is written whole: with all of its parameters, or not at
+    all. One process writes at a time.
+
+    Args:
+        storage: see `search.storage`.
+        name: of the study in it.
+        space: what is searched.
+        appraise: what a trial would cost, and whether it is within the limits.
     """
 
-    def __init__(self, journal: Path, name: str, space: Space, sampler: str, seed: int, image: tuple[int, int]) -> None:
-        self._space, self._sampler, self._seed, self._image = space, sampler, seed, image
-        _mend(journal)
-        storage = JournalStorage(JournalFileBackend(str(journal)))
+    def __init__(
+        self, storage: BaseStorage, name: str, space: Space, appraise: Callable[[TrialSpec], Appraisal]
+    ) -> None:
+        self._storage, self._space, self._appraise = storage, space, appraise
+        sampler = optuna.samplers.RandomSampler()  # asked for nothing: configurations are added whole
         if name in optuna.get_all_study_names(storage):  # opened without a write, so that looking changes nothing
-            self.study = optuna.load_study(study_name=name, storage=storage)
+            self.study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
         else:
-            self.study = optuna.create_study(study_name=name, storage=storage, direction="minimize")
+            self.study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="minimize")
         if "key" not in self.study.user_attrs:
             self.study.set_user_attr("key", f"{name}-{uuid.uuid4().hex}")
-        self._trials: dict[int, optuna.Trial] = {}  # handles of the trials that this process asked for or adopted
-        self._records: dict[int, TrialRecord] = {}
+        self._trials: dict[int, optuna.Trial] = {}  # handles of the trials that this process writes to
+        self.standings = Standings()
+        self._held: dict[int, int] = {}  # number -> the epoch after which it was held
         for frozen in self.study.get_trials(deepcopy=False):
-            self._records[frozen.number] = _record(frozen)
+            self.standings.put(read(frozen))
+            if "held" in frozen.user_attrs:
+                self._held[frozen.number] = frozen.user_attrs["held"]
             outcome = frozen.user_attrs.get("outcome")
-            if outcome and not frozen.state.is_finished():  # the process died between the two writes of `finish`
+            if outcome and not frozen.state.is_finished():  # the process died between the writes of `finish`
                 self._tell(frozen.number, TrialState(outcome["state"]))
 
     @property
     def records(self) -> list[TrialRecord]:
         """All trials by number."""
-        return [self._records[number] for number in sorted(self._records)]
+        return list(self.standings)
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """Numbers of the trials that were held after their last epoch, and are not over."""
+        held = ((self.standings[number], epoch) for number, epoch in self._held.items())
+        return frozenset(record.number for record, epoch in held if record.running and record.epochs == epoch)
 
     @property
     def key(self) -> str:
@@ -84,109 +95,152 @@ class Ledger:
         """Adds to `elapsed`."""
         self.study.set_user_attr("elapsed", self.elapsed + seconds)
 
+    @property
+    def exhausted(self) -> str | None:
+        """Why there is nothing left to propose; None as long as there is."""
+        return self.study.user_attrs.get("exhausted")
+
+    def exhaust(self, reason: str) -> None:
+        """Notes that there is nothing left to propose."""
+        self.study.set_user_attr("exhausted", reason)
+
     def with_run_ids(self, run_ids: Mapping[int, str]) -> list[TrialRecord]:
         """All trials, with the ids of their MLflow runs."""
         return [replace(r, mlflow_run_id=run_ids.get(r.number)) for r in self.records]
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""
-        return self._records[number]
+        return self.standings[number]
 
-    def ask(self) -> Asked:
-        """A new trial, with the proposal of a sampler that depends on the seed and the trial's number alone."""
-        number = len(self._records)
-        self.study.sampler = make_sampler(self._sampler, self._seed, number)
-        trial = self.study.ask()
-        return self._specify(trial)
+    def add(self, chosen: Mapping[str, Value]) -> Asked | None:
+        """A new trial of this configuration, in one write; None, and recorded as infeasible, when beyond the limits."""
+        spec = self._space.specify(chosen)
+        price = self._appraise(spec)
+        number = len(self.standings)
+        params = {d.path: chosen[d.path] for d in self._space.dimensions if d.path in chosen}
+        attributes: dict[str, Any] = {
+            "params": dict(spec.flat()),
+            "cost": {"params": price.params, "macs": price.macs, "activation_bytes": price.activation_bytes},
+        }
+        if price.reason:
+            attributes["outcome"] = {"state": TrialState.INFEASIBLE.value, "reason": price.reason}
+        trial = optuna.create_trial(
+            state=optuna.trial.TrialState.FAIL if price.reason else optuna.trial.TrialState.RUNNING,
+            params=params,
+            distributions={d.path: d.distribution for d in self._space.dimensions if d.path in params},
+            user_attrs=attributes,
+            constraints=dict(price.excess),
+        )
+        self.study.add_trial(trial)
+        trial.number = number
+        self.standings.put(read(trial))
+        return None if price.reason else Asked(number, spec)
 
-    def adopt(self) -> list[Asked]:
-        """Trials that were running when an earlier process ended, with the parameters they had."""
-        frozen = [t for t in self.study.get_trials(deepcopy=False) if not t.state.is_finished()]
-        return [self._specify(self._handle(t)) for t in frozen]
+    def take_over(self, frozen: optuna.trial.FrozenTrial, study: str) -> bool:
+        """Copies a finished trial of another study of this storage, if the space could have proposed it, in one write.
 
-    def report(self, number: int, epoch: int, val_error: float, seconds: float) -> None:
-        """Notes the validation error (percent; NaN when it diverged) and the seconds of an epoch, once."""
-        record = self._records[number]
+        It must be the same trial to the last field, trained for as long, and within the limits.
+        """
+        params = self._space.parameters(frozen.user_attrs["params"])
+        if params is None:
+            return False
+        spec = self._space.specify({**self._space.fixed, **params})
+        price = self._appraise(spec)
+        if dict(spec.flat()) != frozen.user_attrs["params"] or price.reason:
+            return False
+        copy = optuna.create_trial(
+            state=frozen.state,
+            values=frozen.values,
+            params=params,
+            distributions={d.path: d.distribution for d in self._space.dimensions if d.path in params},
+            user_attrs={**frozen.user_attrs, "origin": {"study": study, "number": frozen.number}},
+            intermediate_values=frozen.intermediate_values,
+            constraints=dict(price.excess),
+        )
+        self.study.add_trial(copy)
+        copy.number = len(self.standings)
+        self.standings.put(read(copy))
+        return True
+
+    def asked(self, number: int) -> Asked:
+        """An open trial as it was asked for, to go on."""
+        return Asked(number, self._space.specify({**self._space.fixed, **self._handle(number).params}))
+
+    def report(self, number: int, epoch: int, val_error: float, seconds: float, images_per_s: float) -> None:
+        """Notes the validation error (percent; NaN when it diverged) and the speed of an epoch, once."""
+        record = self.standings[number]
         if epoch in record.curve:
             return
         error = val_error if math.isfinite(val_error) else WORST
-        trial = self._trials[number]
-        trial.set_user_attr(f"seconds:{epoch}", seconds)
+        speed = {"seconds": seconds, "images_per_s": images_per_s}
+        trial = self._handle(number)
+        trial.set_user_attr(f"epoch:{epoch}", speed)
         trial.report(error, epoch)
-        self._records[number] = replace(
-            record, curve={**record.curve, epoch: error}, epochs=epoch, seconds=(record.seconds or 0.0) + seconds
-        )
+        self.standings.put(_with_epoch(record, epoch, error, speed))
+
+    def hold(self, number: int) -> None:
+        """Notes that a trial waits after its last epoch. Its next epoch ends that."""
+        # Whether it was held cannot be found out later, when more trials have come to compare with.
+        epoch = self.standings[number].epochs
+        if self._held.get(number) != epoch:
+            self._handle(number).set_user_attr("held", epoch)
+            self._held[number] = epoch
 
     def finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
-        """Ends a trial; a second ending is ignored, so that the first cause stays."""
-        record = self._records[number]
-        if record.state is not TrialState.RUNNING:
+        """Ends a trial; a second ending is ignored, so that the first cause stays.
+
+        One that is infeasible though within the limits ran out of memory: a limit that was not known before.
+        """
+        record = self.standings[number]
+        if not record.running:
             return
-        self._trials[number].set_user_attr("outcome", {"state": state.value, "reason": reason})
+        self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
+        self.standings.put(replace(record, state=state, reason=reason))
         self._tell(number, state)
-        self._records[number] = replace(record, state=state, reason=reason)
 
     def _tell(self, number: int, state: TrialState) -> None:
-        values = [self._records[number].curve[self._records[number].epochs]] if state is TrialState.COMPLETE else None
+        if state is TrialState.INFEASIBLE:
+            self._handle(number).set_constraint(_TOO_MUCH, 1.0)
+            self.standings.put(replace(self.standings[number], violation=1.0, out_of_memory=True))
+        values = [self.standings[number].curve[self.standings[number].epochs]] if state is TrialState.COMPLETE else None
         self.study.tell(number, values=values, state=_OPTUNA_STATE[state])
 
-    def _handle(self, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
-        # With the sampler that it was first asked with, for parameters that were not yet drawn when the process died.
-        self.study.sampler = make_sampler(self._sampler, self._seed, frozen.number)
-        return optuna.trial.Trial(self.study, frozen._trial_id)
-
-    def _specify(self, trial: optuna.Trial) -> Asked:
-        self._trials[trial.number] = trial
-        spec = self._space.suggest(trial)
-        if trial.number not in self._records or self._records[trial.number].params_count is None:
-            price = cost(spec.net, self._image)
-            trial.set_user_attr("spec", spec.model_dump(mode="json"))
-            trial.set_user_attr("cost", {"params": price.params, "macs": price.macs})
-            self._records[trial.number] = TrialRecord(
-                trial.number, TrialState.RUNNING, dict(spec.flat()), 0, params_count=price.params, macs=price.macs
-            )
-        return Asked(trial.number, spec)
+    def _handle(self, number: int) -> optuna.Trial:
+        if number not in self._trials:
+            identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+            self._trials[number] = optuna.trial.Trial(self.study, identity)
+        return self._trials[number]
 
 
-def make_sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    # A sampler of its own for each trial: the proposal then follows from the storage, and a continued study goes on
-    # as if it had not stopped.
-    digest = hashlib.sha256(f"{seed},{number}".encode()).digest()
-    own = int.from_bytes(digest[:4], "big") >> 1
-    match kind:
-        case "tpe":
-            with warnings.catch_warnings():  # `group` is what models conditional parameters, and is called experimental
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return optuna.samplers.TPESampler(seed=own, multivariate=True, group=True)
-        case "random":
-            return optuna.samplers.RandomSampler(seed=own)
-        case _:
-            raise ValueError(f"unknown sampler {kind}")
-
-
-def _mend(journal: Path) -> None:
-    """Removes what a process that was killed while it wrote left: Optuna's lock, and a line cut off in the middle."""
-    # Optuna would wait 30 s for the lock, and without end where the path of the journal is relative.
-    journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
-    if journal.exists():
-        data = journal.read_bytes()
-        os.truncate(journal, data.rfind(b"\n") + 1)  # the next line would be glued to it, and both unreadable
-
-
-def _record(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+def read(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+    """A trial as the storage holds it."""
     attributes: dict[str, Any] = frozen.user_attrs
-    spec, price, outcome = (attributes.get(key) for key in ("spec", "cost", "outcome"))
-    curve = {int(epoch): float(value) for epoch, value in frozen.intermediate_values.items()}
-    state = TrialState(outcome["state"]) if outcome else TrialState.RUNNING
-    seconds = sum(float(v) for k, v in attributes.items() if k.startswith("seconds:") and int(k[8:]) in curve)
-    return TrialRecord(
+    price, outcome = attributes["cost"], attributes.get("outcome")
+    record = TrialRecord(
         number=frozen.number,
-        state=state,
-        params=dict(TrialSpec.model_validate(json.loads(json.dumps(spec))).flat()) if spec else {},
-        epochs=max(curve, default=0),
-        curve=curve,
+        state=TrialState(outcome["state"]) if outcome else TrialState.RUNNING,
+        params=attributes["params"],
+        epochs=0,
         reason=outcome["reason"] if outcome else None,
-        params_count=price["params"] if price else None,
-        macs=price["macs"] if price else None,
-        seconds=seconds if curve else None,
+        params_count=price["params"],
+        macs=price["macs"],
+        violation=max(frozen.constraints.values(), default=None),
+        exceeded=tuple(limit for limit, excess in frozen.constraints.items() if excess > 0 and limit != _TOO_MUCH),
+        out_of_memory=_TOO_MUCH in frozen.constraints,
+        origin=attributes["origin"]["number"] if "origin" in attributes else None,
+    )
+    for epoch, error in sorted(frozen.intermediate_values.items()):
+        record = _with_epoch(record, epoch, error, attributes[f"epoch:{epoch}"])
+    return record
+
+
+def _with_epoch(record: TrialRecord, epoch: int, error: float, speed: Mapping[str, float]) -> TrialRecord:
+    before, seconds = record.seconds or 0.0, speed["seconds"]
+    images = (record.images_per_s or 0.0) * before + speed["images_per_s"] * seconds
+    return replace(
+        record,
+        curve={**record.curve, epoch: error},
+        epochs=epoch,
+        seconds=before + seconds,
+        images_per_s=images / (before + seconds) if before + seconds else None,
     )

@@ -76,6 +76,7 @@ class StudyEnded(_Record):
     kind: Literal["study_ended"] = "study_ended"
     state: Literal["complete", "interrupted", "failed"]
     note: str  # Markdown
+    front: list[int] = []  # numbers of the trials on the Pareto front
     tags: dict[str, str] = {}
     metrics: dict[str, float] = {}
     artifacts: list[str] = []

@@ -14,7 +14,7 @@ from resnet import cost
 from search import device, host
 from search.batches import Resident
 from search.data_spec import DataInfo
-from search.preview import extremes
+from search.preflight import extremes
 from search.space import Space
 from search.spec import TrialSpec
 from search.study_spec import StudySpec

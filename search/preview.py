@@ -1,41 +1,43 @@
 """What a study would do, without doing it: for `--dry-run`."""
 
-from collections.abc import Iterator
 from functools import partial
 
-import optuna
 from rich.console import Console
 
-from resnet import cost
-from resnet.spec import NetSpec
+from search import preflight
 from search.data_spec import DataInfo
-from search.ledger import make_sampler
+from search.errors import InputError
+from search.evidence import Evidence
+from search.samplers import Proposer
 from search.space import Space
 from search.spec import TrialSpec
+from search.study_sections import LimitSpec
 from search.study_spec import StudySpec
 
-GROWING = ("net.depth", "net.width")  # more of these is more parameters and more work, so only the ends are built
 COUNTED = 100_000  # configurations; larger spaces are called larger
 
 
-def show(console: Console, spec: StudySpec, space: Space, info: DataInfo) -> None:
-    """Prints the resolved study, the size of its space, its smallest and largest network and one example trial."""
+def show(console: Console, spec: StudySpec, space: Space, info: DataInfo, proposer: Proposer) -> None:
+    """Prints the resolved study, the size of its space, its smallest and largest network and its first trial."""
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     out(spec.to_yaml())
     out(f"space: {size(space)}")
     for dimension in space.dimensions:
         out(f"  {dimension.path}: {dimension.describe()}")
-    priced = sorted(
-        ((cost(net, info.shape[:2]), net) for net in set(extremes(space))),
-        key=lambda pair: (pair[0].params, pair[0].macs),
-    )
-    for word, (price, net) in (("smallest", priced[0]), ("largest", priced[-1])):
+    for word, (price, net) in zip(
+        ("smallest", "largest"), preflight.smallest_and_largest(space, info.shape[:2]), strict=True
+    ):
         words = (
             f"depth {net.depth}, unit {net.unit}, version {net.version}, shortcut {net.shortcut}, width {net.width:g}"
         )
         out(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image ({words})")
+    if spec.limits != LimitSpec():
+        out(f"within the limits: {feasible(spec, space, info)}")
+    for place, start in enumerate(proposer.starts, start=1):
+        searched = ", ".join(f"{d.path} {start[d.path]}" for d in space.dimensions if d.path in start)
+        out(f"start {place}: {searched}")
     out("example trial:")
-    for path, value in example(spec, space).flat().items():
+    for path, value in example(space, proposer).flat().items():
         out(f"  {path}: {value}")
 
 
@@ -47,20 +49,15 @@ def size(space: Space) -> str:
     return f"{counted}, times the continuous {' and '.join(ranges)}" if ranges else counted
 
 
-def example(spec: StudySpec, space: Space) -> TrialSpec:
+def feasible(spec: StudySpec, space: Space, info: DataInfo) -> str:
+    """How many of the space's networks are within the limits, in words."""
+    counted = preflight.within(spec, space, info.shape[:2])
+    return f"{counted.able} of {counted.all} networks" if counted else "not counted, for there are too many networks"
+
+
+def example(space: Space, proposer: Proposer) -> TrialSpec:
     """The first trial that the study would propose."""
-    study = optuna.create_study(sampler=make_sampler(spec.search.sampler, spec.search.seed, 0))
-    return space.suggest(study.ask())
-
-
-def extremes(space: Space) -> Iterator[NetSpec]:
-    """Networks among which the smallest and the largest are."""
-    nets = Space(tuple(d for d in space.dimensions if d.path.startswith("net.")), space.fixed)
-    for chosen in nets.combinations(values=False):
-        if all(chosen[d.path] in _ends(d.extremes) for d in space.dimensions if d.path in GROWING and d.path in chosen):
-            yield TrialSpec.from_flat(chosen).net
-
-
-def _ends(values: tuple[object, ...]) -> tuple[object, object]:
-    numbers = [v for v in values if isinstance(v, int | float)]
-    return min(numbers), max(numbers)
+    chosen = proposer.propose(0, Evidence((), (), ()), set())
+    if chosen is None:
+        raise InputError("space holds no configuration; give it choices")
+    return space.specify(chosen)

@@ -1,6 +1,6 @@
 """How far a study is: a live table on a terminal, plain lines everywhere else."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from time import monotonic
 from types import TracebackType
 
@@ -30,7 +30,10 @@ class Progress:
         """`total` is the number of trials asked for, `epochs` the epochs of a complete trial."""
         self._console, self._name, self._total, self._epochs = console, name, total, epochs
         self._trials: Sequence[TrialRecord] = ()
+        self._waiting: Collection[int] = ()
+        self._refused = 0
         self._told: set[int] | None = None
+        self._told_waiting: dict[int, int] = {}  # number -> epochs
         self._start = monotonic()
         self._live = (
             Live(
@@ -56,9 +59,13 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, trials: Sequence[TrialRecord]) -> None:
-        """Shows this snapshot: every trial of the study so far, the running ones included."""
-        self._trials = tuple(trials)
+    def update(self, records: Sequence[TrialRecord], waiting: Collection[int] = ()) -> None:
+        """Shows this snapshot: every trial so far, those that run and, by number, those `waiting` to be promoted.
+
+        Proposals that were beyond the limits may be among the records: they are no trials, and only counted.
+        """
+        self._trials, refused = facts.without_refused(records)
+        self._waiting, self._refused = waiting, len(refused)
         if self._live is None:
             self._tell()
 
@@ -67,24 +74,31 @@ class Progress:
         if self._told is None:
             self._told = {trial.number for trial in ended}
             if ended:
-                self._line(f"{self._name}: {len(ended)} of {self._total} trials are done{self._best_so_far()}")
+                self._line(f"{self._name}: {facts.own(ended)} of {self._total} trials are done{self._best_so_far()}")
             return
         known = [trial for trial in ended if trial.number in self._told]
         for trial in ended:
             if trial.number not in self._told:
                 known.append(trial)
                 self._told.add(trial.number)
-                self._line(self._ended(trial, len(known), new_best=facts.best(known) is trial))
+                self._line(self._ended(trial, facts.own(known), new_best=facts.best(known) is trial))
+        for trial in self._trials:
+            if trial.number in self._waiting and self._told_waiting.get(trial.number) != trial.epochs:
+                self._told_waiting[trial.number] = trial.epochs
+                self._line(f"trial {trial.number} waits {self._reached(trial)}")
 
     def _ended(self, trial: TrialRecord, done: int, new_best: bool) -> str:
-        error = facts.measured(trial)
-        result = "" if error is None else f", {words.percent(error)}"
         reason = f" ({trial.reason})" if trial.reason else ""
         return (
-            f"[{done}/{self._total}] trial {trial.number} {trial.state.value} after"
-            f" {words.plural(trial.epochs, 'epoch')}{result}: {words.configuration(trial.params, self._paths())}"
+            f"[{done}/{self._total}] trial {trial.number} {trial.state.value} {self._reached(trial)}"
             f"{reason}{' - new best' if new_best else ''}"
         )
+
+    def _reached(self, trial: TrialRecord) -> str:
+        error = facts.measured(trial)
+        result = "" if error is None else f", {words.percent(error)}"
+        configuration = words.configuration(trial.params, self._paths())
+        return f"after {words.plural(trial.epochs, 'epoch')}{result}: {configuration}"
 
     def _line(self, text: str) -> None:
         self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
@@ -105,35 +119,48 @@ class Progress:
         return [path for path, values in seen.items() if len(values) > 1]
 
     def _screen(self) -> RenderableType:
-        return screen(self._name, self._total, self._epochs, self._trials, monotonic() - self._start, self._paths())
+        since = monotonic() - self._start
+        shown = (self._trials, since, self._paths(), self._waiting, self._refused)
+        return screen(self._name, self._total, self._epochs, *shown)
 
 
-def remaining(trials: Sequence[TrialRecord], total: int) -> float | None:
+def remaining(trials: Sequence[TrialRecord], total: int, waiting: Collection[int] = ()) -> float | None:
     """Seconds until `total` trials have ended; None before the first one has.
 
     The mean time of the ended trials (stopped ones included, as more will be) for each trial to come, the rest of it
-    for each that runs, shared by as many as run now.
+    for each that runs, shared by as many as run now. How many of the `waiting` go on is not known: they count nothing.
     """
     times = [trial.seconds for trial in trials if trial.state is not TrialState.RUNNING and trial.seconds is not None]
     if not times:
         return None
     mean = sum(times) / len(times)
-    running = [trial for trial in trials if trial.state is TrialState.RUNNING]
-    to_come = max(0, total - len(trials))
+    running = [trial for trial in trials if trial.running and trial.number not in waiting]
+    to_come = max(0, total - facts.own(trials))
     left = to_come * mean + sum(max(0.0, mean - (trial.seconds or 0.0)) for trial in running)
     return left / max(1, len(running))
 
 
 def screen(
-    name: str, total: int, epochs: int, trials: Sequence[TrialRecord], elapsed: float, paths: Sequence[str]
+    name: str,
+    total: int,
+    epochs: int,
+    trials: Sequence[TrialRecord],
+    elapsed: float,
+    paths: Sequence[str],
+    waiting: Collection[int] = (),
+    refused: int = 0,
 ) -> RenderableType:
     """The live display for one snapshot; `elapsed` in seconds, `paths` the parameters named beside a trial."""
     found = facts.counts(trials)
-    running = [trial for trial in trials if trial.state is TrialState.RUNNING]
-    done = len(trials) - len(running)
-    parts = [f"{done} of {total} trials", f"{len(running)} running", f"{found['pruned']} stopped early"]
+    open_ = [trial for trial in trials if trial.running]
+    running = [trial for trial in open_ if trial.number not in waiting]
+    done = facts.own(trials) - len(open_)
+    parts = [f"{done} of {total} trials", f"{len(running)} running"]
+    parts += [f"{len(open_) - len(running)} waiting"] if len(open_) > len(running) else []
+    parts += [f"{found['pruned']} stopped early"]
     parts += [f"{found[state]} {state}" for state in ("failed", "infeasible", "diverged") if found[state]]
-    left = remaining(trials, total)
+    parts += [f"{refused} beyond the limits"] if refused else []
+    left = remaining(trials, total, waiting)
     time = f"{words.duration(elapsed)} elapsed" + ("" if left is None else f", about {words.duration(left)} left")
     head = Table.grid(expand=True)
     head.add_column(no_wrap=True)

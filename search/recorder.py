@@ -9,8 +9,8 @@ from typing import Any
 from search import checkpoint
 from search.ledger import Asked, Ledger
 from search.records import TrialState
-from search.rungs import Halving, NoHalving
 from search.spec import TrialSpec
+from search.strategy import Strategy
 from search.tracking import Tracker
 
 
@@ -23,10 +23,14 @@ class Recorder:
     """
 
     study: str  # its name
-    ledger: Ledger
+    strategy: Strategy
     tracker: Tracker
-    halving: Halving | NoHalving
     trials: Path  # folder of the trials' checkpoints
+
+    @property
+    def ledger(self) -> Ledger:
+        """The study's records."""
+        return self.strategy.ledger
 
     def folder(self, number: int) -> Path:
         """Where trial `number` keeps its checkpoints."""
@@ -43,7 +47,7 @@ class Recorder:
         )
 
     def result(self, result: Mapping[str, Any]) -> bool:
-        """Notes one report of a worker, flattened by Tune (`metrics/val/error`); True when the trial is over."""
+        """Notes one report of a worker, flattened by Tune (`metrics/val/error`); True when it should not go on."""
         number = int(result["number"])
         if "failure" in result:
             self._end(number, TrialState(result["failure"]), result["reason"], result.get("traceback"))
@@ -54,21 +58,29 @@ class Recorder:
             metrics = {k.removeprefix("metrics/"): float(v) for k, v in result.items() if k.startswith("metrics/")}
             self.tracker.epoch(number, epoch, metrics, int(result["time_ms"]))
             error = math.nan if diverged else metrics["val/error"]
-            self.ledger.report(number, epoch, error, metrics["cost/seconds"])
+            self.ledger.report(number, epoch, error, metrics["cost/seconds"], metrics["cost/images_per_s"])
         if diverged:
             self._end(number, TrialState.DIVERGED, f"loss became infinite or NaN in epoch {epoch}")
         elif result["last"]:
             self._end(number, TrialState.COMPLETE)
         else:
-            self.judge(number)
-        return self.ledger.record(number).state is not TrialState.RUNNING
+            return self.held(number)
+        return True
 
-    def judge(self, number: int) -> bool:
-        """Stops the trial if it lost at a rung; True when it is over."""
-        reason = self.halving.stop(number, self.ledger.records)
-        if reason:
-            self._end(number, TrialState.PRUNED, reason)
-        return reason is not None
+    def held(self, number: int) -> bool:
+        """Whether the scheduler holds the trial where it is; if for good, it ends here."""
+        held = self.strategy.judge(number)
+        if held and held.final:
+            self._end(number, TrialState.PRUNED, held.reason)
+        elif held:
+            self.strategy.wait(number)
+        return held is not None
+
+    def close(self) -> None:
+        """No trial will be started or promoted any more: those that wait end where they are."""
+        for number in sorted(self.strategy.waiting):
+            held = self.strategy.judge(number)
+            self._end(number, TrialState.PRUNED, held.reason if held else "the search ended before its turn came")
 
     def lost(self, number: int, reason: str) -> None:
         """The trial's worker died more often than it is started again."""
@@ -77,12 +89,12 @@ class Recorder:
     def out_of_time(self, reason: str) -> None:
         """The study ends: what still runs is stopped where it is."""
         for record in self.ledger.records:
-            if record.state is TrialState.RUNNING:
+            if record.running:
                 self._end(record.number, TrialState.PRUNED, reason)
 
     def _end(self, number: int, state: TrialState, reason: str | None = None, traceback: str | None = None) -> None:
         record = self.ledger.record(number)
-        if record.state is not TrialState.RUNNING:
+        if not record.running:
             return
         metrics = {"cost/params": float(record.params_count or 0), "cost/macs": float(record.macs or 0)}
         if record.curve:

@@ -1,11 +1,16 @@
 """What a finished (or running) study is made of, free of Ray, Optuna and MLflow: the input of the report."""
 
+import itertools
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
+
+from search.study_sections import Objective
 
 # Told by a worker that has a share of a GPU: no way to end, for the trial is tried again with a whole one.
 OUT_OF_SHARE = "out_of_share"
+WORST = 100.0  # percent: what a diverged trial is worth as evidence
 
 
 class TrialState(StrEnum):
@@ -32,12 +37,39 @@ class TrialRecord:
     params_count: int | None = None
     macs: int | None = None  # multiply-accumulates of one image
     seconds: float | None = None  # training and validation, without waiting
+    images_per_s: float | None = None  # of training, mean over its seconds
+    violation: float | None = None  # how far it is beyond the study's limits; above 0: it cannot be trained
+    exceeded: tuple[str, ...] = ()  # the limits that it is beyond
+    out_of_memory: bool = False  # it was started, and needed more memory than there is
+    origin: int | None = None  # its number in the study from which it was taken over
     mlflow_run_id: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is not over, at work or waiting to be promoted."""
+        return self.state is TrialState.RUNNING
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was beyond the study's limits and never started."""
+        return self.state is TrialState.INFEASIBLE and bool(self.violation) and not (self.out_of_memory or self.curve)
+
+    def error_at(self, epoch: int) -> float | None:
+        """Validation error at an epoch, `WORST` for a trial that diverged before it; None when it was not reached."""
+        if self.state is TrialState.DIVERGED and epoch > self.epochs:
+            return WORST
+        return self.curve.get(epoch)
 
     @property
     def val_error(self) -> float | None:
         """Validation error at the last epoch trained; None when no epoch ended."""
         return self.curve[max(self.curve)] if self.curve else None
+
+    @cached_property
+    def averages(self) -> dict[int, float]:
+        """Epoch -> mean of the validation errors up to it, as far as every epoch has one."""
+        errors = (self.curve[epoch] for epoch in itertools.takewhile(self.curve.__contains__, itertools.count(1)))
+        return {epoch: total / epoch for epoch, total in enumerate(itertools.accumulate(errors), 1)}
 
 
 @dataclass(frozen=True)
@@ -57,4 +89,6 @@ class StudySummary:
     elapsed_seconds: float  # wall time over all starts of the study
     hardware: str
     versions: dict[str, str]
+    objectives: tuple[Objective, ...] = (Objective.VAL_ERROR,)  # what was sought
+    limits: dict[str, int | bool] = field(default_factory=dict)  # only those that were set
     stopped: str | None = None  # why the study ended before `trials`: "time budget of 30m spent"

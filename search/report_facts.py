@@ -1,4 +1,4 @@
-"""What follows from the records of a study: the best trial, its uncertainty, its rivals, the Pareto front."""
+"""What follows from the records of a study: the best trial, its uncertainty, its rivals."""
 
 from collections.abc import Sequence
 from math import inf, isfinite, sqrt
@@ -16,6 +16,12 @@ def counts(trials: Sequence[TrialRecord]) -> dict[str, int]:
     found = {state: sum(trial.state is state for trial in trials) for state in TrialState}
     shown = (*ENDED, *([TrialState.RUNNING] if found[TrialState.RUNNING] else []))
     return {state.value: found[state] for state in shown}
+
+
+def own(trials: Sequence[TrialRecord]) -> int:
+    """How many trials the study itself began: those of the study before it that it took over are no part of what was
+    asked for."""
+    return sum(trial.origin is None for trial in trials)
 
 
 def measured(trial: TrialRecord) -> float | None:
@@ -80,14 +86,10 @@ def rivals(trials: Sequence[TrialRecord], images: int) -> list[TrialRecord]:
     return [trial for trial in rest if trial.state is first.state and (measured(trial) or 0.0) <= limit]
 
 
-def pareto(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Complete trials that no other complete trial beats in both MACs and error, by rising MACs."""
-    costed = [trial for trial in ranked(trials) if trial.state is TrialState.COMPLETE and trial.macs is not None]
-    front: list[TrialRecord] = []
-    for trial in sorted(costed, key=lambda t: (t.macs, measured(t), t.number)):
-        if not front or (measured(trial) or 0.0) < (measured(front[-1]) or 0.0):
-            front.append(trial)
-    return front
+def without_refused(trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:
+    """The trials, and the proposals beyond the study's limits, which never were one; both by number."""
+    by_number = sorted(trials, key=lambda trial: trial.number)
+    return [t for t in by_number if not t.refused], [t for t in by_number if t.refused]
 
 
 def at_epoch(trials: Sequence[TrialRecord], epoch: int) -> list[tuple[TrialRecord, float]]:

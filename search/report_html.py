@@ -8,18 +8,26 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
+from search import report_cost
+from search import report_ended as ended
 from search import report_facts as facts
 from search import report_plots as plots
 from search import report_text as text
 from search import report_words as words
 from search.records import StudySummary, TrialRecord, TrialState
+from search.report_front import unbeaten
 from search.report_parallel import parallel
 
 ASSETS = Path(__file__).parent / "assets"
 
 
-def page(summary: StudySummary, trials: Sequence[TrialRecord], importance: dict[str, float]) -> str:
-    """The whole page; every string of the study is escaped."""
+def page(
+    summary: StudySummary,
+    trials: Sequence[TrialRecord],
+    importance: dict[str, float],
+    refused: Sequence[TrialRecord] = (),
+) -> str:
+    """The whole page; every string of the study is escaped. `refused` are the proposals beyond the limits."""
     figures = _figures(summary, trials, importance)
     return Template(_asset("report.html")).substitute(
         title=escape(summary.name),
@@ -28,7 +36,7 @@ def page(summary: StudySummary, trials: Sequence[TrialRecord], importance: dict[
         answer=_answer(summary, trials),
         table=_trials(summary, trials),
         plots=_plots(summary, trials, figures),
-        ended=_ended(summary, trials),
+        ended=_ended(summary, trials, refused),
         space=_pairs(summary.space.items()),
         study=_pairs(text.facts_of_study(summary, trials)),
         plotly=get_plotlyjs(),
@@ -51,7 +59,7 @@ def _figures(
         "parallel": parallel(summary, trials),
         **{f"effect-{path}": plots.effect(summary, trials, path) for path in paths},
         "importance": plots.importances(importance),
-        "cost": plots.cost(summary, trials),
+        **{f"cost-{one}": report_cost.cost(summary, trials, one) for one in report_cost.objectives(summary)},
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 
@@ -70,7 +78,7 @@ def _tiles(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[s
     chosen = facts.best(trials)
     tiles: list[tuple[str, str]] = []
     if chosen is not None:
-        error = words.percent(facts.measured(chosen), text.validation_images(summary))
+        error = words.percent(facts.measured(chosen), words.validation_images(summary))
         tiles = [("validation error", error), ("parameters", words.magnitude(chosen.params_count))]
         tiles.append(("MACs of one image", words.magnitude(chosen.macs)))
     found = facts.counts(trials)
@@ -88,22 +96,36 @@ def _trials(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     rank = {trial.number: place for place, trial in enumerate(order, start=1)}
     rest = sorted((trial for trial in trials if trial.number not in rank), key=lambda trial: trial.number)
     paths = words.columns(summary, trials)
-    head = ["rank", "trial", "val error", "epochs", "state", *words.headings(paths).values(), "params", "MACs", "time"]
+    found = unbeaten(summary, trials)
+    head = ["rank", "trial", "val error", "epochs", "state", *(["front"] if found else [])]
+    head += [*words.headings(paths).values(), "params", "MACs", "time"]
     worst = max((facts.measured(trial) or 0.0 for trial in trials), default=0.0)
-    rows = "".join(_row(summary, trial, rank.get(trial.number), paths, worst) for trial in (*order, *rest))
+    marks = {trial.number: [_cell("yes" if trial in found else "", int(trial in found))] for trial in trials if found}
+    rows = "".join(
+        _row(summary, trial, rank.get(trial.number), paths, worst, marks.get(trial.number, []))
+        for trial in (*order, *rest)
+    )
     titles = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in head)
     return f'<table class="sortable"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def _row(summary: StudySummary, trial: TrialRecord, rank: int | None, paths: Sequence[str], worst: float) -> str:
+def _row(
+    summary: StudySummary,
+    trial: TrialRecord,
+    rank: int | None,
+    paths: Sequence[str],
+    worst: float,
+    marks: Sequence[str],
+) -> str:
     error = facts.measured(trial)
     bar = "" if error is None or not worst else f' style="--part:{100 * error / worst:.1f}%"'
     cells = [
         _cell("" if rank is None else str(rank), rank),
         _cell(str(trial.number), trial.number),
-        _cell(words.percent(error, text.validation_images(summary)), error, f' class="bar"{bar}'),
+        _cell(words.percent(error, words.validation_images(summary)), error, f' class="bar"{bar}'),
         _cell(f"{trial.epochs} / {summary.epochs}", trial.epochs),
         f'<td><span class="state {trial.state.value}">{_state(trial.state)}</span></td>',
+        *marks,
         *(_cell(words.shown(trial.params.get(path)), trial.params.get(path)) for path in paths),
         _cell(words.magnitude(trial.params_count), trial.params_count),
         _cell(words.magnitude(trial.macs), trial.macs),
@@ -130,7 +152,9 @@ def _state(state: TrialState) -> str:
 
 def _plots(summary: StudySummary, trials: Sequence[TrialRecord], figures: dict[str, plots.Figure]) -> str:
     """Sections in the order of the questions: how did it learn, what goes together, what mattered, at what cost."""
-    effects = "".join(_plot(name) for name in figures if name.startswith("effect-"))
+    effects, costs = (
+        "".join(_plot(name) for name in figures if name.startswith(kind)) for kind in ("effect-", "cost-")
+    )
     sections = [
         ("curves", "Learning curves", "Every trial that ended an epoch. Point at a line to see it everywhere."),
         (
@@ -146,9 +170,10 @@ def _plots(summary: StudySummary, trials: Sequence[TrialRecord], figures: dict[s
             " The other parameters differ too.",
         ),
         ("importance", "What mattered", text.importance_basis(summary, trials)),
-        ("cost", "Cost against error", "The line joins the complete trials that no other beats in both."),
+        ("cost", "Cost against error", report_cost.note(summary)),
     ]
-    made = {name: _plot(name) for name in figures} | {"effects": effects and f'<div class="effects">{effects}</div>'}
+    made = {name: _plot(name) for name in figures} | {"cost": costs}
+    made |= {"effects": effects and f'<div class="effects">{effects}</div>'}
     return "".join(
         f"<section><h2>{title}</h2><p>{escape(note)}</p>{made[name]}</section>"
         for name, title, note in sections
@@ -160,16 +185,16 @@ def _plot(name: str) -> str:
     return f'<div class="scroll"><div class="plot" id="{escape(name)}"></div></div>'
 
 
-def _ended(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
-    groups = text.not_finished(trials)
+def _ended(summary: StudySummary, trials: Sequence[TrialRecord], refused: Sequence[TrialRecord]) -> str:
+    groups, never = ended.not_finished(trials), ended.beyond_limits(summary, refused)
+    parts = [f"<p>{escape(never)}</p>"] if never else []
     if not groups:
-        return "<p>Every trial ran to its last epoch.</p>"
-    parts: list[str] = []
+        return "".join([*parts, "<p>Every trial ran to its last epoch.</p>"])
     for state, found in groups.items():
-        reasons = "".join(f"<li>{escape(reason)} ({number})</li>" for reason, number in text.reasons(found))
+        reasons = "".join(f"<li>{escape(reason)} ({number})</li>" for reason, number in ended.reasons(found))
         numbers = ", ".join(str(trial.number) for trial in found)
         parts.append(
-            f'<h3><span class="state {state.value}">{len(found)}</span> {text.HEADLINES[state]}</h3>'
+            f'<h3><span class="state {state.value}">{len(found)}</span> {ended.HEADLINES[state]}</h3>'
             f"<ul>{reasons}</ul><p class='minor'>{'Trial' if len(found) == 1 else 'Trials'} {numbers}</p>"
         )
     return "".join(parts)

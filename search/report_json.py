@@ -7,11 +7,17 @@ from typing import Any
 
 from search import report_facts as facts
 from search.records import StudySummary, TrialRecord
+from search.report_front import unbeaten
 
 SCHEMA_VERSION = 1
 
 
-def document(summary: StudySummary, trials: Sequence[TrialRecord], importance: dict[str, float]) -> dict[str, Any]:
+def document(
+    summary: StudySummary,
+    trials: Sequence[TrialRecord],
+    importance: dict[str, float],
+    refused: Sequence[TrialRecord] = (),
+) -> dict[str, Any]:
     """The content of report.json; trials by number, NaN and infinite values as None."""
     chosen = facts.best(trials)
     content = {
@@ -21,23 +27,35 @@ def document(summary: StudySummary, trials: Sequence[TrialRecord], importance: d
         "counts": facts.counts(trials),
         "best": None if chosen is None else _trial(chosen),
         "trials": [_trial(trial) for trial in sorted(trials, key=lambda trial: trial.number)],
+        "infeasible": [
+            {"number": trial.number, "params": trial.params, "reason": trial.reason, "limits": list(trial.exceeded)}
+            for trial in refused
+        ],
+        "pareto": [trial.number for trial in unbeaten(summary, trials)],
         "importance": importance,
         "data": summary.data,
         "space": summary.space,
-        "settings": {
-            "epochs": summary.epochs,
-            "first_rung": summary.first_rung,
-            "trials": summary.trials,
-            "sampler": summary.sampler,
-            "scheduler": summary.scheduler,
-            "seed": summary.seed,
-        },
+        "settings": settings(summary),
         "elapsed_seconds": summary.elapsed_seconds,
         "stopped": summary.stopped,
         "hardware": summary.hardware,
         "versions": summary.versions,
     }
     return {key: _finite(value) for key, value in content.items()}
+
+
+def settings(summary: StudySummary) -> dict[str, Any]:
+    """How the study searches."""
+    return {
+        "epochs": summary.epochs,
+        "first_rung": summary.first_rung,
+        "trials": summary.trials,
+        "sampler": summary.sampler,
+        "scheduler": summary.scheduler,
+        "seed": summary.seed,
+        "objectives": [objective.value for objective in summary.objectives],
+        "limits": summary.limits,
+    }
 
 
 def text(content: dict[str, Any]) -> str:
@@ -60,6 +78,7 @@ def _trial(trial: TrialRecord) -> dict[str, Any]:
         "params_count": trial.params_count,
         "macs": trial.macs,
         "seconds": trial.seconds,
+        "images_per_s": trial.images_per_s,
         "reason": trial.reason,
         "mlflow_run_id": trial.mlflow_run_id,
         "curve": [[epoch, trial.curve[epoch]] for epoch in sorted(trial.curve)],

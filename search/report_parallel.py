@@ -14,7 +14,7 @@ from search import report_facts as facts
 from search import report_words as words
 from search.records import StudySummary, TrialRecord
 from search.report_plots import MAX_CATEGORIES, Figure, focus, joined, label, line_trace, scale
-from search.report_text import validation_images
+from search.report_words import validation_images
 
 ERROR = "validation error"
 SHADES = 6  # steps of the page's colour scale, @shade0 the best

@@ -7,7 +7,7 @@ from typing import Any
 from search import report_facts as facts
 from search import report_words as words
 from search.records import StudySummary, TrialRecord, TrialState
-from search.report_text import validation_images
+from search.report_words import validation_images
 
 Figure = dict[str, Any]
 DECADE = 10  # positive values that span more than this factor are drawn on a logarithmic axis
@@ -173,43 +173,3 @@ def importances(importance: dict[str, float]) -> Figure | None:
     x_axis = {"tickformat": ".0%", "rangemode": "tozero", "range": [0, 1.15 * rising[-1][1]]}
     layout = {"xaxis": x_axis, "yaxis": {"automargin": True, "showgrid": False}, "height": 90 + 30 * len(rising)}
     return {"data": [bar], "layout": layout}
-
-
-def cost(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure | None:
-    """Error against multiply-accumulates; the line joins the trials that nothing beats in both."""
-    costed = [trial for trial in facts.ranked(trials) if trial.macs is not None]
-    if not costed:
-        return None
-    traces: list[dict[str, Any]] = []
-    looks = ((TrialState.PRUNED, "stopped early", "circle-open", "@faint"),)
-    looks += ((TrialState.COMPLETE, "complete", "circle", "@line"),)
-    for state, name, symbol, colour in looks:
-        members = [trial for trial in costed if trial.state is state]
-        if members:
-            dots = scatter(summary, members)
-            marker = {"color": colour, "symbol": symbol, "size": 9}
-            traces.append({**dots, "mode": "markers", "name": name, "marker": marker})
-    front = facts.pareto(trials)
-    if front:
-        line = {"color": "@accent", "width": 2, "shape": "hv"}
-        marker = {"color": "@accent", "size": 10}
-        dots = scatter(summary, front)
-        traces.append({**dots, "mode": "lines+markers", "name": "Pareto front", "line": line, "marker": marker})
-    errors = [error for trial in costed if (error := facts.measured(trial)) is not None]
-    x_axis = {"title": {"text": "multiply-accumulates of one image"}, "type": scale([t.macs or 0 for t in costed])}
-    return {
-        "data": traces,
-        "layout": {"xaxis": x_axis, "yaxis": error_axis(errors, "validation error"), "height": 420},
-    }
-
-
-def scatter(summary: StudySummary, trials: Sequence[TrialRecord]) -> dict[str, Any]:
-    """MACs and error of trials as the points of one trace."""
-    return {
-        "type": "scatter",
-        "x": [trial.macs for trial in trials],
-        "y": [facts.measured(trial) for trial in trials],
-        "text": [f"{label(summary, t)}<br>{words.magnitude(t.macs)} MACs" for t in trials],
-        "customdata": [trial.number for trial in trials],
-        "hovertemplate": "%{text}<extra></extra>",
-    }

@@ -1,31 +1,26 @@
-"""The answer in one sentence, what may be said against it, and report.md."""
+"""The answer in one sentence, what may be said against it, and its table."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from search import report_facts as facts
 from search import report_words as words
 from search.records import StudySummary, TrialRecord, TrialState
+from search.report_front import alone_on_the_front, front_sentence, unbeaten
+from search.study_sections import Objective
 
 TOP = 5  # rows of the answer's table
 
 
-def validation_images(summary: StudySummary) -> int:
-    """Number of images on which every validation error was counted."""
-    return int(summary.data["validation"])
-
-
 def sentence(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
-    """The answer: which network to use and what it reached, or why none can be named."""
+    """The answer: which network to use and what it reached, those of the Pareto front, or why none can be named."""
     chosen = facts.best(trials)
     error = None if chosen is None else facts.measured(chosen)
     if chosen is None or error is None:
-        found = facts.counts(trials)
-        ends = ", ".join(f"{number} {state}" for state, number in found.items() if number)
-        return f"No network can be recommended: none of {words.plural(len(trials), 'trial')} has a result" + (
-            f" ({ends})." if ends else "."
-        )
-    images = validation_images(summary)
+        return _no_network(summary, trials)
+    several = front_sentence(summary, trials)
+    if several:
+        return several
+    images = words.validation_images(summary)
     unit = chosen.params.get("net.unit")
     cost = [] if unit is None else [f"{str(unit).replace('single', 'single-layer')} units"]
     if chosen.params_count is not None:
@@ -37,7 +32,17 @@ def sentence(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     early = "" if chosen.state is TrialState.COMPLETE else ", where it was stopped early: no trial is complete"
     return (
         f"Use {words.network_sentence(chosen.params)}{inner}: {words.percent(error, images)} validation error"
-        f" ({wrong} of {images} images) after {words.plural(chosen.epochs, 'epoch')}{early}."
+        f" ({wrong} of {images} images) after {words.plural(chosen.epochs, 'epoch')}{early}"
+        f"{alone_on_the_front(summary, chosen, trials)}."
+    )
+
+
+def _no_network(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
+    if not trials and summary.stopped:
+        return f"No network can be recommended: no trial was started ({summary.stopped})."
+    ends = ", ".join(f"{number} {state}" for state, number in facts.counts(trials).items() if number)
+    return f"No network can be recommended: none of {words.plural(len(trials), 'trial')} has a result" + (
+        f" ({ends})." if ends else "."
     )
 
 
@@ -49,7 +54,8 @@ def settings(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     paths = [path for path in summary.space if path in chosen.params and path not in words.ASKED]
     names = words.headings(paths)
     values = ", ".join(f"{names[path]} {words.shown(chosen.params[path])}" for path in paths)
-    return f"Found by trial {chosen.number} with {values}." if values else f"Found by trial {chosen.number}."
+    found = "The lowest error was found" if unbeaten(summary, trials) else "Found"
+    return f"{found} by trial {chosen.number} with {values}." if values else f"{found} by trial {chosen.number}."
 
 
 def caveats(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
@@ -58,14 +64,15 @@ def caveats(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
     error = None if chosen is None else facts.measured(chosen)
     if chosen is None or error is None:
         return []
-    images = validation_images(summary)
+    images = words.validation_images(summary)
     peers = [trial for trial in facts.ranked(trials) if trial.state is chosen.state]
     others = facts.rivals(trials, images)
     kind = "complete" if chosen.state is TrialState.COMPLETE else "stopped"
+    subject = "The lowest error" if unbeaten(summary, trials) else "It"
     lines = [
         "This is validation error, not test error: no trial has seen the test images.",
-        f"It is the best of {words.plural(len(peers), kind + ' trial')}, picked on the images that score it, and so"
-        " optimistic; each configuration was trained once, with one seed.",
+        f"{subject} is the best of {words.plural(len(peers), kind + ' trial')}, picked on the images that score it, and"
+        " so optimistic; each configuration was trained once, with one seed.",
         _uncertainty(error, images),
     ]
     if others:
@@ -75,10 +82,15 @@ def caveats(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
         lines.append(f"{lie} within that and cannot be told from it: {names}{more}.")
     elif len(peers) > 1:
         lines.append("No other configuration lies within that.")
-    if summary.stopped:
-        ended = len(trials) - facts.counts(trials).get(TrialState.RUNNING, 0)
-        lines.append(f"The study ended after {ended} of {summary.trials} trials: {summary.stopped}.")
-    return lines
+    if unbeaten(summary, trials) and facts.counts(trials)["pruned"]:
+        lines.append("Trials were stopped early by their error alone: cheaper networks among them were not compared.")
+    return [*lines, *_stopped(summary, trials)]
+
+
+def _stopped(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
+    """Why there are fewer trials than were asked for, in one sentence; empty where there are not."""
+    ended = facts.own(trials) - facts.counts(trials).get(TrialState.RUNNING, 0)
+    return [f"The study ended after {ended} of {summary.trials} trials: {summary.stopped}."] if summary.stopped else []
 
 
 def _uncertainty(error: float, images: int) -> str:
@@ -92,8 +104,12 @@ def _uncertainty(error: float, images: int) -> str:
 
 
 def answer(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
-    """Markdown: the sentence, the settings, and the five best trials; what a terminal and an MLflow note show."""
-    parts = [sentence(summary, trials), settings(summary, trials), *trial_table(summary, trials, TOP)]
+    """Markdown: the sentence, the settings, and the best trials; what a terminal and an MLflow note show.
+
+    These are the five of the lowest error, or where there are several objectives all that no other beats.
+    """
+    parts = [sentence(summary, trials), settings(summary, trials), *(_stopped(summary, trials) if trials else [])]
+    parts += trial_table(summary, trials, unbeaten(summary, trials) or facts.ranked(trials)[:TOP])
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -112,14 +128,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[
     return "\n".join([line(head), line(rule), *(line(row) for row in rows)])
 
 
-def trial_table(summary: StudySummary, trials: Sequence[TrialRecord], limit: int | None = None) -> list[str]:
-    """The ranked trials as one Markdown table in a list; an empty list where no trial has a result."""
+def trial_table(
+    summary: StudySummary, trials: Sequence[TrialRecord], of: Sequence[TrialRecord] | None = None
+) -> list[str]:
+    """The ranked trials, or `of` them, as one Markdown table in a list; an empty list where no trial has a result."""
     order = facts.ranked(trials)
     if not order:
         return []
-    images = validation_images(summary)
+    shown = {trial.number for trial in (order if of is None else of)}
+    speed = Objective.IMAGES_PER_S in summary.objectives
+    images = words.validation_images(summary)
     paths = words.columns(summary, trials)
-    costs = ("epochs", "val error", "params", "MACs", "time")
+    costs = ("epochs", "val error", "params", "MACs", "time", *(["images/s"] if speed else []))
     rows = [
         (
             str(rank),
@@ -130,33 +150,13 @@ def trial_table(summary: StudySummary, trials: Sequence[TrialRecord], limit: int
             words.magnitude(trial.params_count),
             words.magnitude(trial.macs),
             words.duration(trial.seconds),
+            *([f"{trial.images_per_s or 0:,.0f}"] if speed else []),
         )
-        for rank, trial in enumerate(order[:limit], start=1)
+        for rank, trial in enumerate(order, start=1)
+        if trial.number in shown
     ]
     head = ("rank", "trial", *words.headings(paths).values(), *costs)
     return [table(head, rows, numeric=("rank", "trial", *costs))]
-
-
-def not_finished(trials: Sequence[TrialRecord]) -> dict[TrialState, list[TrialRecord]]:
-    """Trials that ended before their last epoch, by state and number; states without one are left out."""
-    by_state = {
-        state: sorted((trial for trial in trials if trial.state is state), key=lambda trial: trial.number)
-        for state in facts.ENDED[1:]
-    }
-    return {state: found for state, found in by_state.items() if found}
-
-
-def reasons(trials: Sequence[TrialRecord]) -> list[tuple[str, int]]:
-    """Reasons why trials ended early and how many each has, the most frequent first."""
-    return Counter(trial.reason or "no reason recorded" for trial in trials).most_common()
-
-
-HEADLINES = {
-    TrialState.PRUNED: "stopped early",
-    TrialState.FAILED: "failed",
-    TrialState.INFEASIBLE: "infeasible here",
-    TrialState.DIVERGED: "diverged",
-}
 
 
 def importance_basis(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
@@ -168,51 +168,16 @@ def importance_basis(summary: StudySummary, trials: Sequence[TrialRecord]) -> st
     )
 
 
-def markdown(summary: StudySummary, trials: Sequence[TrialRecord], importance: dict[str, float]) -> str:
-    """The whole of report.md."""
-    parts = [f"# Study {summary.name}", summary.description, f"**{sentence(summary, trials)}**"]
-    parts += [settings(summary, trials), "\n".join(f"- {line}" for line in caveats(summary, trials))]
-    parts += ["## Trials by validation error", *trial_table(summary, trials)]
-    parts += _ended_early(summary, trials)
-    if importance:
-        rows = sorted(importance.items(), key=lambda item: -item[1])
-        parts += ["## What mattered", importance_basis(summary, trials)]
-        parts.append(table(("parameter", "importance"), [(k, f"{v:.2f}") for k, v in rows], numeric=("importance",)))
-    parts += ["## The space", table(("parameter", "searched over"), summary.space.items())]
-    parts += ["## The study", table(("what", "value"), facts_of_study(summary, trials))]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _ended_early(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
-    groups = not_finished(trials)
-    if not groups:
-        return []
-    images = validation_images(summary)
-    parts = ["## What did not run to the end, and why"]
-    for state, found in groups.items():
-        summed = "; ".join(f"{number} x {literal(reason)}" for reason, number in reasons(found))
-        parts.append(f"{words.plural(len(found), 'trial')} {HEADLINES[state]}: {summed}.")
-        rows = [
-            (
-                str(trial.number),
-                words.network(trial.params),
-                str(trial.epochs),
-                words.percent(facts.measured(trial), images),
-                trial.reason or "",
-            )
-            for trial in found
-        ]
-        head = ("trial", "network", "epochs", "val error", "reason")
-        parts.append(table(head, rows, numeric=("trial", "epochs", "val error")))
-    return parts
-
-
 def facts_of_study(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str]]:
     """Settings and environment as pairs of name and value."""
     found = ", ".join(f"{number} {state}" for state, number in facts.counts(trials).items() if number)
+    begun = facts.own(trials)
+    before = f", and {len(trials) - begun} taken over from before the study was changed" if begun < len(trials) else ""
     return [
-        ("trials", f"{len(trials)} of {summary.trials}: {found}" if found else f"0 of {summary.trials}"),
+        ("trials", f"{begun} of {summary.trials}{before}{': ' if found else ''}{found}"),
         ("epochs", f"{summary.epochs}, at least {summary.first_rung} before a trial may be stopped"),
+        ("objectives", words.listed([words.OBJECTIVES[objective] for objective in summary.objectives])),
+        *((f"limit: {name}", f"{value:,}") for name, value in summary.limits.items()),
         ("sampler, scheduler, seed", f"{summary.sampler}, {summary.scheduler}, {summary.seed}"),
         ("wall time", words.duration(summary.elapsed_seconds)),
         ("training time", words.duration(sum(trial.seconds or 0.0 for trial in trials))),

@@ -3,10 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.pareto import objective_value
 from search.records import StudySummary, TrialRecord
+from search.study_sections import Objective
 
 ABSENT = "n/a"  # a parameter without effect in this trial, or a value never measured
 ASKED = ("net.depth", "net.version", "net.shortcut")  # the question of the study: shown even where they are fixed
+
+
+def validation_images(summary: StudySummary) -> int:
+    """Number of images on which every validation error was counted."""
+    return int(summary.data["validation"])
 
 
 def percent(error: float | None, images: int = 0) -> str:
@@ -44,6 +51,40 @@ def duration(seconds: float | None) -> str:
 def plural(number: int, noun: str) -> str:
     """`1 epoch`, `12 epochs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+OBJECTIVES = {
+    Objective.VAL_ERROR: "validation error",
+    Objective.MACS: "MACs",
+    Objective.PARAMS: "parameters",
+    Objective.IMAGES_PER_S: "images/s",
+    Objective.SECONDS: "training time",
+}
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def together(objectives: Sequence[Objective]) -> str:
+    """`both validation error and MACs`, `all of validation error, MACs and parameters`."""
+    names = listed([OBJECTIVES[objective] for objective in objectives])
+    return f"{'both' if len(objectives) == 2 else 'all of'} {names}"
+
+
+def objective(trial: TrialRecord, which: Objective, images: int) -> str:
+    """What a trial reached in one objective, with its unit: `1.4 %`, `2.5M MACs`, `42 s of training`."""
+    value = objective_value(trial, which)
+    match which:
+        case Objective.VAL_ERROR:
+            return percent(value, images)
+        case Objective.MACS | Objective.PARAMS:
+            return f"{magnitude(None if value is None else round(value))} {OBJECTIVES[which]}"
+        case Objective.IMAGES_PER_S:
+            return ABSENT if value is None else f"{value:,.0f} images/s"
+        case Objective.SECONDS:
+            return f"{duration(value)} of training"
 
 
 def shown(value: Any) -> str:

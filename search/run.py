@@ -17,6 +17,7 @@ from search.errors import InputError
 from search.interrupt import Interrupt
 from search.space import Space
 from search.study_folder import StudyFolder
+from search.study_sections import Sampler, Scheduler
 from search.study_spec import StudySpec, find, load, shipped
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -32,6 +33,7 @@ FLAGS = {  # flag -> where it stands in a study
     "seed": "search.seed",
     "sampler": "search.sampler",
     "scheduler": "search.scheduler",
+    "storage": "search.storage",
     "tracking_uri": "tracking.uri",
 }
 ENVIRONMENT = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
@@ -84,8 +86,9 @@ def parser() -> argparse.ArgumentParser:
     add("--gpus-per-trial", metavar="N", help="1, a fraction such as 0.25, or auto; default: auto")
     add("--max-concurrent", metavar="N", help="trials at once; default: as many as fit")
     add("--seed", metavar="N", help="of the search")
-    add("--sampler", metavar="NAME", help="tpe | random")
-    add("--scheduler", metavar="NAME", help="asha | none")
+    add("--sampler", metavar="NAME", help=" | ".join(Sampler))
+    add("--scheduler", metavar="NAME", help=" | ".join(Scheduler))
+    add("--storage", metavar="URL", help="Optuna storage; default: a journal file in the study's folder")
     add("--tracking-uri", metavar="URI", help="MLflow; default: a database below --output")
     add("--dry-run", action="store_true", help="print what would be searched, and train nothing")
     add("--list", action="store_true", help="name the shipped studies")
@@ -119,17 +122,19 @@ def _value(where: str, text: str) -> Any:
 
 
 def _run(given: argparse.Namespace, console: Console) -> int:
-    from search import host, preview  # these import torch; bad flags are told before
+    from search import host, preflight, preview  # these import torch; bad flags are told before
 
     spec = load(find(given.study), changes(given, dict(os.environ)))
     info = data.check(spec.data)
     space = spec.make_space(info.shape, len(info.classes))
     space.check(info.shape[:2])
+    proposer = preflight.check(spec, space, info.shape[:2])
     if host.address() is None:
         host.share(spec.resources, spec.search)
     if given.dry_run:
-        preview.show(console, spec, space, info)
+        preview.show(console, spec, space, info, proposer)
         return DONE
+    preflight.open_elsewhere(spec)
     folder = StudyFolder.enter(given.output, spec.name)
     try:
         return _study(given, spec, space, folder, console)
@@ -174,10 +179,12 @@ def _compare(output: Path, name: str) -> str:
 
 def _announce(console: Console, study: Any, path: Path) -> None:
     name, wanted = study.spec.name, study.spec.search.trials
+    done = study.finished
     if study.complete:
-        text = f"{name}: complete, {study.finished} trials in {path}; for more of them: --trials {2 * study.finished}"
-    elif study.finished:
-        text = f"{name}: continued after {study.finished} of {wanted} trials in {path}"
+        more = study.ledger.exhausted or f"for more of them: --trials {2 * done}"
+        text = f"{name}: complete, {done} trials in {path}; {more}"
+    elif done:
+        text = f"{name}: continued after {done} of {wanted} trials in {path}"
     else:
         text = f"{name}: {wanted} trials of up to {study.spec.epochs} epochs, in {path}"
     console.print(text, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from search.ledger import Asked
 from search.recorder import Recorder
-from search.records import OUT_OF_SHARE
+from search.records import OUT_OF_SHARE, WORST
 
 
 class Faults:
@@ -56,7 +56,7 @@ class Closing(_Stateless, Stopper):
 
 
 class LedgerSearcher(_Stateless, Searcher):
-    """Proposes the trials that an earlier process left unfinished, then new ones until the study has enough.
+    """Proposes the trials that an earlier process left unfinished, then what the strategy says.
 
     A trial that runs out of memory in its share of a GPU stays open, and is the next to be proposed, alone on a whole
     GPU: once, for there it is infeasible. A process that dies in between leaves it unfinished, to be tried at its share
@@ -65,7 +65,6 @@ class LedgerSearcher(_Stateless, Searcher):
     Args:
         recorder: where everything is written down.
         config: what a worker is told to run a trial; the second argument is True for a trial that is tried alone.
-        trials: how many trials the study has in all.
         concurrent: how many run at once.
         closed: True when no trial shall be started any more.
         faults: where exceptions of ours are kept.
@@ -75,15 +74,14 @@ class LedgerSearcher(_Stateless, Searcher):
         self,
         recorder: Recorder,
         config: Callable[[Asked, bool], dict[str, Any]],
-        trials: int,
         concurrent: int,
         closed: Callable[[], bool],
         faults: Faults,
     ) -> None:
         super().__init__()
-        self._recorder, self._config, self._trials = recorder, config, trials
-        self._concurrent, self._closed, self._faults = concurrent, closed, faults
-        self._left = recorder.ledger.adopt()
+        self._recorder, self._config, self._faults = recorder, config, faults
+        self._concurrent, self._closed = concurrent, closed
+        self._left = recorder.strategy.unfinished
         self._running: dict[str, Asked] = {}
         self._alone: set[int] = set()  # numbers of the trials to which their share was too small
 
@@ -120,12 +118,13 @@ class LedgerSearcher(_Stateless, Searcher):
         while self._left:
             asked = self._left.pop(0)
             self._recorder.started(asked)  # it may have died before its run was announced
-            if not self._recorder.judge(asked.number):
+            # One that diverged is not compared: its worker knows, and says so again.
+            diverged = self._recorder.ledger.record(asked.number).val_error == WORST
+            if diverged or not self._recorder.held(asked.number):
                 return asked
-        if len(self._recorder.ledger.records) >= self._trials:
-            return None
-        asked = self._recorder.ledger.ask()
-        self._recorder.started(asked)
+        asked = self._recorder.strategy.next()
+        if asked is not None:
+            self._recorder.started(asked)
         return asked
 
 

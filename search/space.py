@@ -3,7 +3,7 @@
 import itertools
 import math
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +34,19 @@ class Dimension:
             if (chosen[path] if path in chosen else TrialSpec.default(path, chosen)) not in values:
                 return False
         return True
+
+    def holds(self, value: Value) -> bool:
+        """Whether it may be chosen."""
+        match self.distribution:
+            case CategoricalDistribution() as categorical:
+                # A choice of 0 for a field that is a float is 0.0 in a trial; but True is not 1.
+                kind = isinstance(value, bool)
+                return any(value == choice and kind is isinstance(choice, bool) for choice in categorical.choices)
+            case FloatDistribution(step=None) as span:
+                return isinstance(value, int | float) and span.low <= value <= span.high
+            case _:
+                numbers = (v for v in self.values or () if isinstance(v, int | float))
+                return isinstance(value, int | float) and any(math.isclose(value, v) for v in numbers)
 
     @property
     def extremes(self) -> tuple[Value, ...]:
@@ -88,13 +101,33 @@ class Space:
         """The paths that are searched, with an effect or without."""
         return frozenset(d.path for d in self.dimensions)
 
-    def suggest(self, trial: optuna.Trial) -> TrialSpec:
-        """Asks the trial for every active dimension. Repeated calls for one trial give the same specification."""
+    def draw(self, ask: Callable[[Dimension], Value]) -> dict[str, Value]:
+        """Asks for every active dimension; what was answered, with the fixed values."""
         chosen: dict[str, Value] = dict(self.fixed)
         for dimension in self.dimensions:
             if dimension.active(chosen, self.searched):
-                chosen[dimension.path] = _ask(trial, dimension)
+                chosen[dimension.path] = ask(dimension)
+        return chosen
+
+    def specify(self, chosen: Mapping[str, Value]) -> TrialSpec:
+        """The trial of an assignment."""
         return TrialSpec.from_flat(chosen)
+
+    def key(self, chosen: Mapping[str, Value]) -> str:
+        """Names a configuration: assignments that make the same trial have the same key."""
+        return self.specify(chosen).digest
+
+    def parameters(self, chosen: Mapping[str, Value]) -> dict[str, Value] | None:
+        """The searched part of an assignment, or of a trial's flat view; None where it is outside of the space."""
+        found: dict[str, Value] = {}
+        for dimension in self.dimensions:
+            if not dimension.active(chosen, self.searched):
+                continue
+            value = chosen.get(dimension.path)
+            if value is None or not dimension.holds(value):
+                return None
+            found[dimension.path] = value
+        return found
 
     def combinations(self, *, values: bool) -> Iterator[dict[str, Value]]:
         """Assignments over all values of finite dimensions (`values`), or over choices and ends of ranges."""
@@ -154,7 +187,8 @@ def sentence(error: ValidationError) -> str:
     return f"{path} = {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def _ask(trial: optuna.Trial, dimension: Dimension) -> Value:
+def suggested(trial: optuna.Trial, dimension: Dimension) -> Value:
+    """What the trial's sampler says of one dimension."""
     match dimension.distribution:
         case CategoricalDistribution() as d:
             return trial.suggest_categorical(dimension.path, d.choices)  # pyright: ignore[reportReturnType]

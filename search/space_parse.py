@@ -6,12 +6,13 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from resnet.names import OF_DATA
 from resnet.spec import needs
 from search.errors import InputError, hint
 from search.space import Dimension, Space
 from search.spec import TrialSpec, Value
 
-FROM_DATA = {"net.in_channels", "net.num_classes", "net.image_size"}
+FROM_DATA = {f"net.{name}" for name in OF_DATA}
 
 
 def make(section: Mapping[str, Any], fixed: Mapping[str, Value]) -> Space:
@@ -58,7 +59,7 @@ def _effects(path: str) -> dict[str, tuple[Value, ...]]:
     if need is None:
         return {}
     other, kinds = need
-    return {f"net.{other}": tuple(kind.value for kind in kinds)}
+    return {f"net.{other}": tuple(sorted(kind.value for kind in kinds))}  # a set has another order in each process
 
 
 def _distribution(name: str, path: str, body: dict[str, Any]) -> BaseDistribution:

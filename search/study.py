@@ -10,16 +10,21 @@ from search import host, report
 from search.data import Prepared
 from search.importance import importance
 from search.interrupt import Interrupt
-from search.ledger import Asked, Ledger
+from search.ledger import Asked
+from search.limits import appraise
+from search.lineage import identity, open_ledger
 from search.outbox import Dataset, Outbox
 from search.packing import pack
 from search.progress import Progress
 from search.recorder import Recorder
-from search.records import StudySummary, TrialState
-from search.rungs import Halving, NoHalving
+from search.records import StudySummary
+from search.samplers import Proposer
+from search.schedulers import first_rung, make_scheduler
 from search.space import Space
+from search.starts import starts
+from search.storage import open_storage
+from search.strategy import Strategy
 from search.study_folder import StudyFolder
-from search.study_sections import Scheduler
 from search.study_spec import StudySpec, flatten
 from search.tracking import Tracker, TrackingError
 from search.tuning import tune_until_done
@@ -59,21 +64,23 @@ class Study:
     artifact_root: str | None
 
     def __post_init__(self) -> None:
-        info = self.data.info
-        self.ledger = Ledger(
-            self.folder.journal,
-            self.spec.name,
+        spec, image = self.spec, self.data.info.shape[:2]
+        self._opened = open_ledger(
+            open_storage(self.folder.journal, spec.search.storage),
+            spec.name,
+            str(self.folder.path),
+            identity(self.space, self.data.info.digest, spec.limits.model_dump()),
             self.space,
-            self.spec.search.sampler,
-            self.spec.search.seed,
-            info.shape[:2],
+            lambda trial: appraise(trial, image, spec.limits),
         )
+        self.ledger = self._opened.ledger
+        self._scheduler = make_scheduler(spec.search, spec.epochs)
         self._began = time.monotonic()
 
     @property
     def finished(self) -> int:
         """Trials that are over."""
-        return sum(r.state is not TrialState.RUNNING for r in self.ledger.records)
+        return sum(not r.running and not r.refused and r.origin is None for r in self.ledger.records)
 
     @property
     def elapsed(self) -> float:
@@ -89,14 +96,15 @@ class Study:
     @property
     def complete(self) -> bool:
         """True when nothing is left to run."""
-        running = any(r.state is TrialState.RUNNING for r in self.ledger.records)
-        return not running and (self.finished >= self.spec.search.trials or self.spent)
+        running = any(r.running for r in self.ledger.records)
+        enough = self.finished >= self.spec.search.trials or self.ledger.exhausted is not None
+        return not running and (enough or self.spent)
 
     def concluded(self) -> Outcome | None:
         """The outcome of a study of which nothing is left to do, not even to send; None where something is."""
-        if not (self.complete and self.folder.report.exists()):
+        if not (self.complete and report.is_of(self.folder.path, self.summary())):
             return None
-        outbox = Outbox(self.folder.outbox)
+        outbox = Outbox(self.folder.outbox(self._opened.generation))
         unsent = outbox.unsent
         outbox.close()
         if unsent:
@@ -108,13 +116,13 @@ class Study:
         """Runs what is left, writes the report and hands it to MLflow."""
         tracker = self._track()
         try:
-            recorder = Recorder(self.spec.name, self.ledger, tracker, self._halving(), self.folder.trials)
+            recorder = Recorder(self.spec.name, self._strategy(), tracker, self.folder.trials(self._opened.generation))
             if not self.complete:
+                if self._opened.generation > 1:
+                    console.print(str(self._opened), markup=False, highlight=False, soft_wrap=True)
                 self._search(recorder, console, interrupt)
                 self.ledger.add_elapsed(time.monotonic() - self._began)
                 self._began = time.monotonic()
-            if self.spent and not interrupt.requested:
-                recorder.out_of_time(f"time budget of {self.spec.search.time_budget:g} s spent")
             return self._conclude(tracker, interrupt.requested)
         finally:
             tracker.close()
@@ -131,14 +139,14 @@ class Study:
             "shape": list(info.shape),
             "digest": info.digest,
         }
-        stopped = f"time budget of {spec.search.time_budget:g} s spent" if self.spent else None
+        stopped = f"time budget of {spec.search.time_budget:g} s spent" if self.spent else self.ledger.exhausted
         return StudySummary(
             name=spec.name,
             description=spec.description,
             data=data,
             space={d.path: d.describe() for d in self.space.dimensions},
             epochs=spec.epochs,
-            first_rung=self._halving().first(spec.epochs),
+            first_rung=first_rung(self._scheduler, spec.epochs),
             trials=spec.search.trials,
             sampler=spec.search.sampler.value,
             scheduler=spec.search.scheduler.value,
@@ -146,20 +154,20 @@ class Study:
             elapsed_seconds=self.elapsed,
             hardware=hardware(),
             versions=versions(),
+            objectives=spec.search.objectives,
+            limits=spec.limits.model_dump(exclude_none=True, exclude_defaults=True),
             stopped=stopped if self.finished < spec.search.trials else None,
         )
 
-    def _halving(self) -> Halving | NoHalving:
+    def _strategy(self) -> Strategy:
         search = self.spec.search
-        match search.scheduler:
-            case Scheduler.ASHA:
-                return Halving(search.first_rung, search.reduction, self.spec.epochs)
-            case Scheduler.NONE:
-                return NoHalving()
+        begin = (*starts(self.spec.start, self.space), *self._opened.starts)
+        proposer = Proposer(self.space, search.sampler, search.seed, search.objectives, begin)
+        return Strategy(self.ledger, proposer, self._scheduler, search.trials, self.spec.epochs)
 
     def _track(self) -> Tracker:
         spec, info = self.spec, self.data.info
-        outbox = Outbox(self.folder.outbox)
+        outbox = Outbox(self.folder.outbox(self._opened.generation))
         tracker = Tracker(outbox, self.tracking_uri, spec.tracking.experiment, self.ledger.key, self.artifact_root)
         shape = " x ".join(map(str, info.shape))
         profile = {"train": info.n_train, "validation": info.n_validation, "test": info.n_test, "shape": shape}
@@ -198,19 +206,28 @@ class Study:
                 "compile": self.spec.resources.compile.value,
             }
 
+        def show() -> None:
+            progress.update(self.ledger.records, recorder.strategy.waiting)
+
         with Progress(console, self.spec.name, self.spec.search.trials, self.spec.epochs) as progress:
-            tune_until_done(recorder, config, self.spec, share, closed, lambda: progress.update(self.ledger.records))
+            tune_until_done(recorder, config, self.spec, share, closed, show)
+            if not interrupt.requested:
+                recorder.close()
+                if self.spent:
+                    recorder.out_of_time(f"time budget of {self.spec.search.time_budget:g} s spent")
+                show()
 
     def _conclude(self, tracker: Tracker, interrupted: bool) -> Outcome:
         patience = 5.0 if interrupted else DRAIN_SECONDS
         first = _send(tracker, patience)
         records = self.ledger.with_run_ids(tracker.run_ids())
-        importances = importance(self.ledger.study, self._halving().first(self.spec.epochs), self.spec.search.seed)
+        compared = first_rung(self._scheduler, self.spec.epochs)
+        importances = importance(self.ledger.study, compared, self.spec.search.seed)
         written = report.write(self.folder.path, self.summary(), records, importances)
         worked = any(r.curve for r in records)
         state = "interrupted" if interrupted else "complete" if worked else "failed"
         files = (written.json, written.markdown, written.html, self.folder.study_file)
-        tracker.study_ended(written.answer, state, artifacts=files)
+        tracker.study_ended(written.answer, state, artifacts=files, front=written.front)
         unsent = first or _send(tracker, patience)
         return Outcome(written.answer, interrupted, worked, unsent)
 

@@ -12,15 +12,8 @@ from filelock import FileLock, Timeout
 from search.errors import InputError
 from search.study_spec import StudySpec, flatten
 
-MAY_CHANGE = (
-    "description",
-    "data.dir",
-    "search.trials",
-    "search.max_concurrent",
-    "search.time_budget",
-    "resources",
-    "tracking",
-)
+STAYS = ("data", "search.seed")  # what makes a study another one; whatever else is changed, it can go on with
+MAY_CHANGE = ("data.dir",)
 
 
 @dataclass(frozen=True)
@@ -66,17 +59,13 @@ class StudyFolder:
     def journal(self) -> Path:
         return self.path / "optuna.journal"
 
-    @property
-    def outbox(self) -> Path:
-        return self.path / "outbox.jsonl"
+    def outbox(self, generation: int) -> Path:
+        """Events for MLflow; `generation` counts the studies in this folder, as what it searches was changed."""
+        return self.path / f"outbox{_suffix(generation)}.jsonl"
 
-    @property
-    def report(self) -> Path:
-        return self.path / "report.json"
-
-    @property
-    def trials(self) -> Path:
-        return self.path / "trials"
+    def trials(self, generation: int) -> Path:
+        """Checkpoints."""
+        return self.path / f"trials{_suffix(generation)}"
 
     def _settled(self) -> dict[str, Any]:
         try:
@@ -88,16 +77,16 @@ class StudyFolder:
         return before
 
     def settle(self, spec: StudySpec) -> None:
-        """Writes the resolved study; where one is, checks that it is the same but for what may change.
+        """Writes the resolved study; where one is, checks that it has the same data and seed.
 
         Raises:
-            InputError: the folder holds a study that searched something else.
+            InputError: the folder holds a study of other data, or with another seed.
         """
         if self.study_file.exists():
             before = flatten(self._settled())
             now = flatten(yaml.safe_load(spec.to_yaml()))
             for path in sorted(before.keys() | now.keys()):
-                if path.startswith(MAY_CHANGE) or before.get(path) == now.get(path):
+                if not path.startswith(STAYS) or path in MAY_CHANGE or before.get(path) == now.get(path):
                     continue
                 raise InputError(
                     f"{path} = {now.get(path)!r}, but the study in {self.path} was made with {before.get(path)!r}; "
@@ -106,3 +95,7 @@ class StudyFolder:
         partial = self.study_file.with_suffix(".part")
         partial.write_text(spec.to_yaml())
         partial.replace(self.study_file)
+
+
+def _suffix(generation: int) -> str:
+    return "" if generation == 1 else f"-{generation}"

@@ -9,21 +9,62 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from search.spec import Compile
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
+_PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Sampler(StrEnum):
     """Who proposes the next trial."""
 
-    TPE = "tpe"
+    TPE = "tpe"  # a model of the trials at equal budget
     RANDOM = "random"
+    GRID = "grid"  # every configuration of a finite space once
+    GP = "gp"  # a Gaussian process, for small spaces and few trials
 
 
 class Scheduler(StrEnum):
     """Who stops trials early."""
 
-    ASHA = "asha"
+    ASHA = "asha"  # asynchronous successive halving
+    HYPERBAND = "hyperband"  # several of them, with later first rungs
+    MEDIAN = "median"  # ends what is worse than the median
     NONE = "none"
+    ONE_EPOCH_TOP_K = "one-epoch-topk"  # all for one epoch, the best few to the end
+
+
+class Objective(StrEnum):
+    """What is made small (images_per_s: large)."""
+
+    VAL_ERROR = "val_error"
+    MACS = "macs"
+    PARAMS = "params"
+    IMAGES_PER_S = "images_per_s"
+    SECONDS = "seconds"
+
+
+class LimitSpec(BaseModel):
+    """Limits of every network of a study; none by default."""
+
+    model_config = FROZEN
+
+    params: int | None = Field(default=None, ge=1, description="trainable parameters, such as 500k or 1.7M")
+    macs: int | None = Field(default=None, ge=1, description="multiply-accumulates of one image, such as 200M")
+    activation_memory: int | None = Field(
+        default=None, ge=1, description="bytes kept for the backward pass of a batch in float32, such as 8G or 8Gi"
+    )
+    signal: bool = Field(default=False, description="refuse networks whose gradient cannot reach the first unit")
+
+    @field_validator("params", "macs", "activation_memory", mode="before")
+    @classmethod
+    def _quantity(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE]\d+)?) ?(k|Ki|[MGT]i?)?B?", str(value).strip())
+        if not match:
+            raise ValueError(
+                f"limits.{info.field_name} = {value!r} is no quantity; write a number, or 500k, 1.7M, 8G, 8Gi"
+            )
+        return round(float(match[1]) * _PREFIXES[match[2] or ""])
 
 
 class SearchSpec(BaseModel):
@@ -31,16 +72,38 @@ class SearchSpec(BaseModel):
 
     model_config = FROZEN
 
-    trials: int = Field(default=24, ge=1, description="trials in all, however they end")
+    trials: int = Field(default=24, ge=1, description="trials in all, however they end, but for those beyond limits")
     sampler: Sampler = Sampler.TPE
     scheduler: Scheduler = Scheduler.ASHA
-    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; asha only")
-    reduction: int = Field(default=3, ge=2, description="one in so many trials goes on at each rung; asha only")
+    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; not one-epoch-topk")
+    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha and hyperband")
+    top_k: int = Field(default=3, ge=1, description="trials that train to the end; one-epoch-topk only")
+    objectives: tuple[Objective, ...] = Field(
+        default=(Objective.VAL_ERROR,), description="what is sought; the first stops trials early, so it is val_error"
+    )
+    storage: str | None = Field(default=None, description="URL of an Optuna storage; default: a journal in the folder")
     seed: int = Field(default=0, ge=0, lt=2**31)
     max_concurrent: int | None = Field(default=None, ge=1, description="trials at once; default: as many as fit")
     time_budget: float | None = Field(
         default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no new epoch after it"
     )
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _one_alone(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("objectives")
+    @classmethod
+    def _error_first(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        names = ", ".join(value)
+        if not value or value[0] is not Objective.VAL_ERROR:
+            raise ValueError(
+                f"search.objectives = [{names}] must begin with val_error, by which trials are stopped early"
+            )
+        if len(set(value)) < len(value):
+            raise ValueError(f"search.objectives = [{names}] names one twice; remove the repetition")
+        return value
 
     @field_validator("time_budget", mode="before")
     @classmethod

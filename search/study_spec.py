@@ -15,7 +15,7 @@ from search.space import Space, sentence
 from search.space_parse import FROM_DATA, make
 from search.spec import TrainSpec, TrialSpec
 from search.study_change import SECTIONS, change, dotted
-from search.study_sections import FROZEN, ResourceSpec, SearchSpec, TrackingSpec
+from search.study_sections import FROZEN, LimitSpec, ResourceSpec, SearchSpec, TrackingSpec
 
 SHIPPED = Path(__file__).parent / "studies"
 
@@ -31,6 +31,10 @@ class StudySpec(BaseModel):
     net: dict[str, Any] = {}
     train: dict[str, Any] = {}
     space: dict[str, Any] = {}
+    start: tuple[str | dict[str, Any], ...] = Field(
+        default=(), description="what is tried first: names of published networks, or values by dotted path"
+    )
+    limits: LimitSpec = LimitSpec()
     search: SearchSpec = SearchSpec()
     resources: ResourceSpec = ResourceSpec()
     tracking: TrackingSpec = TrackingSpec()

@@ -110,13 +110,15 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         metrics: Mapping[str, float] | None = None,
         artifacts: tuple[Path, ...] = (),
+        front: tuple[int, ...] = (),
         time_ms: int | None = None,
     ) -> None:
-        """The end of this start of the study, with the answer in Markdown."""
+        """The end of this start of the study, with the answer in Markdown and the trials on the Pareto front."""
         event = StudyEnded(
             time_ms=_now(time_ms),
             state=state,
             note=without_credentials(note),
+            front=list(front),
             tags=_clean(tags),
             metrics=dict(metrics or {}),
             artifacts=[str(path) for path in artifacts],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STUDY = "study"  # the parent run's name among the keys of a study's runs; a trial's is its number
+PARETO = "search.pareto"  # the tag of trials that no other beats in every objective
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000  # characters; MLflow refuses or cuts longer values
 # In one log_batch call MLflow takes 100 params, 100 tags, 1000 of all, and a million characters: hence half of each.
 PAIRS_PER_CALL, METRICS_PER_CALL = 50, 500
@@ -127,7 +128,20 @@ class RunWriter:
     def _end_study(self, event: StudyEnded) -> None:
         tags = event.tags | {"search.state": event.state, "mlflow.note.content": _cut_lines(event.note, TAG_LENGTH)}
         self._delete_doubles()
+        self._mark_front(event.front)
         self._finish(self.runs[STUDY], event, tags, STUDY_STATUS[event.state])
+
+    def _mark_front(self, numbers: Sequence[int]) -> None:
+        """Tag the runs on the Pareto front, and those that no longer are on it."""
+        front = {self.runs[str(number)] for number in numbers if str(number) in self.runs}  # else: not of this study
+        of_study = f"tags.`search.key` LIKE '{self.study_key}/%'"
+        marked: list[Run] = self._attempt(lambda: self._search(f"{of_study} AND tags.`{PARETO}` = 'true'"))
+        # In LIKE, _ stands for any letter.
+        before = {r.info.run_id for r in marked if r.data.tags["search.key"].startswith(f"{self.study_key}/")}
+        for run_id in sorted(before - front):
+            self._log(run_id, tags={PARETO: "false"})
+        for run_id in sorted(front - before):
+            self._log(run_id, tags={PARETO: "true"})
 
     def _finish(self, run_id: str, event: TrialEnded | StudyEnded, tags: dict[str, str], status: str) -> None:
         self._log(run_id, metrics=_metrics(event.metrics, event.time_ms, 0), tags=tags)

@@ -38,7 +38,7 @@ def tune_until_done(
     # All workers start together. One whose trial waits for a whole GPU must come before trials that take parts of it.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if 0 < share.gpus < 1 else str(share.concurrent)
     faults = Faults()
-    searcher = LedgerSearcher(recorder, config, spec.search.trials, share.concurrent, closed, faults)
+    searcher = LedgerSearcher(recorder, config, share.concurrent, closed, faults)
     scratch = host.scratch()
     tuner = tune.Tuner(
         tune.with_resources(TrialWorker, lambda config: _held(share, config)),

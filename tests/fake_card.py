@@ -18,11 +18,15 @@ from search import device, host
 from search.batches import Resident
 from search.data import DataSpec, prepare
 from search.ledger import Asked, Ledger
+from search.limits import appraise
 from search.outbox import Outbox
 from search.recorder import Recorder
-from search.rungs import NoHalving
+from search.samplers import Proposer
 from search.space_parse import make
-from search.study_sections import ResourceSpec, SearchSpec
+from search.stopping import NoStopping
+from search.storage import open_storage
+from search.strategy import Strategy
+from search.study_sections import LimitSpec, ResourceSpec, Sampler, SearchSpec
 from search.study_spec import StudySpec
 from search.tracking import Tracker
 from search.trial import TrialWorker
@@ -64,9 +68,11 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     data = DataSpec(name="digits", limit=100)
     prepared = prepare(data)
     space = make({"train.lr": {"low": 0.01, "high": 0.1}}, FIXED)
-    ledger = Ledger(folder / "optuna.journal", "card", space, "random", 0, (8, 8))
+    storage = open_storage(folder / "optuna.journal")
+    ledger = Ledger(storage, "card", space, lambda trial: appraise(trial, (8, 8), LimitSpec()))
+    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), trials, epochs=2)
     tracker = Tracker(Outbox(folder / "outbox.jsonl"), f"sqlite:///{folder}/mlflow.db", "tests", ledger.key)
-    recorder = Recorder("card", ledger, tracker, NoHalving(), folder / "trials")
+    recorder = Recorder("card", strategy, tracker, folder / "trials")
     spec = StudySpec(
         name="card", data=data, resources=ResourceSpec(gpus_per_trial=0.5), search=SearchSpec(trials=trials)
     )

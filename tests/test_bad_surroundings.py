@@ -79,9 +79,9 @@ def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:
     folder = StudyFolder.enter(Path("results"), "digits")
     folder.settle(load(find("digits")))
     folder.leave()
-    sentence = refusal(["--set", "train.batch_size=64"], capsys)
-    assert "train.batch_size = 64" in sentence
-    assert "made with 32" in sentence
+    sentence = refusal(["--set", "data.validation=0.3"], capsys)
+    assert "data.validation = 0.3" in sentence
+    assert "made with" in sentence
     assert "--name" in sentence
     assert "search.seed = 5" in refusal(["--seed", "5"], capsys)
 

@@ -91,6 +91,22 @@ def test_dry_run_with_long_lines_and_brackets(capsys: pytest.CaptureFixture[str]
     assert study["tracking"]["uri"] == f"sqlite:////{'x' * 150}.db"
 
 
+def test_dry_run_shows_limits_and_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the published networks 20, 32, 44, 56 and 110 layers deep, three have fewer parameters than 0.8M."""
+    Path("mine.yaml").write_text(FILE)
+    below = {depth: published(depth)[0] < 800_000 for depth in (20, 32, 44, 56, 110)}
+    assert list(below.values()) == [True, True, True, False, False]
+    limits = ["--set", "space.net.depth=[20,32,44,56,110]", "--set", "limits.params=0.8M"]
+    starts = ["--set", "start=[resnet44,{net.depth: 32}]"]
+    _, text = dry(capsys, "mine.yaml", *limits, *starts)
+    assert "\nwithin the limits: 3 of 5 networks\n" in text
+    assert "\nstart 1: net.depth 44\nstart 2: net.depth 32\n" in text
+    assert "\n  net.depth: 44\n" in text.partition("example trial:")[2]
+    _, text = dry(capsys, "mine.yaml")
+    assert "within the limits" not in text
+    assert "start 1" not in text
+
+
 def test_example_is_the_first_proposal_of_the_seed(capsys: pytest.CaptureFixture[str]) -> None:
     def example(seed: str) -> str:
         return dry(capsys, "--seed", seed)[1].partition("example trial:")[2]
@@ -110,7 +126,8 @@ def test_flags_reach_the_study(capsys: pytest.CaptureFixture[str]) -> None:
         "--max-concurrent": ("search.max_concurrent", 1),
         "--seed": ("search.seed", 3),
         "--sampler": ("search.sampler", "random"),
-        "--scheduler": ("search.scheduler", "none"),
+        "--scheduler": ("search.scheduler", "one-epoch-topk"),
+        "--storage": ("search.storage", "sqlite:///trials.db"),
     }
     study, _ = dry(capsys, *(word for flag, (_, value) in flags.items() for word in (flag, str(value))))
     for path, value in flags.values():

@@ -14,9 +14,12 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from search.ledger import Ledger
+from search.ledger import Asked, Ledger
+from search.limits import appraise
 from search.records import TrialState
 from search.space_parse import make
+from search.storage import open_storage
+from search.study_sections import LimitSpec
 
 ROOT = Path(__file__).parents[1]
 FIXED: dict[str, Any] = {"net.in_channels": 1, "net.num_classes": 10, "net.depth": 8}
@@ -29,8 +32,18 @@ SPACE: dict[str, Any] = {
 }
 
 
-def opened(folder: Path, sampler: str = "random", seed: int = 7) -> Ledger:
-    return Ledger(folder / "optuna.journal", "study", make(SPACE, FIXED), sampler, seed, (8, 8))
+def opened(folder: Path) -> Ledger:
+    limits = LimitSpec()
+    storage = open_storage(folder / "optuna.journal")
+    return Ledger(storage, "study", make(SPACE, FIXED), lambda trial: appraise(trial, (8, 8), limits))
+
+
+def asked(ledger: Ledger, **chosen: Any) -> Asked:
+    """A new trial; `net.shortcut` is identity where nothing else is said."""
+    given = {"net.version": "v1", "net.shortcut": "identity", "train.lr": 0.1, "train.batch_size": 32} | chosen
+    trial = ledger.add(FIXED | given)
+    assert trial is not None
+    return trial
 
 
 def stored(folder: Path) -> optuna.Study:
@@ -52,26 +65,16 @@ def in_a_process(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
 KILL = "os.kill(os.getpid(), signal.SIGKILL)\n"
 
 
-def run_trial(ledger: Ledger) -> dict[str, Any]:
-    """One trial with an error that follows from its parameters; returns what was proposed."""
-    asked = ledger.ask()
-    flat = asked.spec.flat()
-    for epoch in (1, 2, 3):
-        ledger.report(asked.number, epoch, 10 * abs(math.log(flat["train.lr"] / 0.1)) + 3 / epoch, 0.5)
-    ledger.finish(asked.number, TrialState.COMPLETE)
-    return flat
-
-
 def test_optuna_reads_what_happened(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
-    for _ in range(5):
-        ledger.ask()
-    ledger.report(0, 1, 40.0, 1.0)
-    ledger.report(0, 2, 20.5, 1.5)
+    for version in ("v1", "v2", "v1", "v2", "v1"):
+        asked(ledger, **{"net.version": version})
+    ledger.report(0, 1, 40.0, 1.0, 80.0)
+    ledger.report(0, 2, 20.5, 1.5, 60.0)
     ledger.finish(0, TrialState.COMPLETE)
-    ledger.report(1, 1, 55.0, 1.0)
+    ledger.report(1, 1, 55.0, 1.0, 80.0)
     ledger.finish(1, TrialState.PRUNED, "rank 2 of 2")
-    ledger.report(2, 1, math.nan, 1.0)
+    ledger.report(2, 1, math.nan, 1.0, 80.0)
     ledger.finish(2, TrialState.DIVERGED, "loss became NaN")
     ledger.finish(3, TrialState.FAILED, "it broke")
     ledger.finish(4, TrialState.INFEASIBLE, "out of memory")
@@ -82,25 +85,31 @@ def test_optuna_reads_what_happened(tmp_path: Path) -> None:
     assert trials[1].intermediate_values == {1: 55.0}
     assert trials[2].intermediate_values == {1: 100.0}, "a diverged trial is the worst evidence, not none"
     assert stored(tmp_path).best_trial.number == 0
+    assert trials[4].constraints == {"memory": 1.0}, "what does not fit into memory violates a limit"
+    assert not any(t.constraints for t in trials[:4])
     # basic net of depth 8 on one channel: 9*16 + 2*9*16*16 + 9*16*32 + 9*32*32 + 9*32*64 + 9*64*64 weights of
     # convolutions, 2*(3*16 + 2*32 + 2*64) of normalisations (v1), 64*10 + 10 of the classifier
     v1 = [t for t in trials if t.params["net.version"] == "v1"]
+    assert len(v1) == 3
     assert {t.user_attrs["cost"]["params"] for t in v1} == {144 + 4608 + 4608 + 9216 + 18432 + 36864 + 480 + 650}
 
 
 def test_reopened_is_the_same(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
-    run_trial(ledger)
-    ledger.ask()
-    ledger.report(1, 1, 33.0, 0.25)
-    ledger.ask()
-    ledger.report(2, 1, math.inf, 0.25)
+    for _ in range(3):
+        asked(ledger)
+    ledger.report(0, 1, 40.0, 1.0, 90.0)
+    ledger.report(0, 2, 30.0, 0.5, 60.0)
+    ledger.finish(0, TrialState.COMPLETE)
+    ledger.report(1, 1, 33.0, 0.25, 80.0)
+    ledger.report(2, 1, math.inf, 0.25, 80.0)
     ledger.finish(2, TrialState.DIVERGED, "loss became infinite")
     ledger.add_elapsed(12.5)
     again = opened(tmp_path)
     assert again.records == ledger.records
     assert [r.state.value for r in again.records] == ["complete", "running", "diverged"]
     assert again.records[0].seconds == 1.5
+    assert again.records[0].images_per_s == 80.0, "90 images in the first second, 30 in half of the next"
     assert again.records[2].reason == "loss became infinite"
     assert again.key == ledger.key
     assert again.elapsed == 12.5
@@ -108,27 +117,41 @@ def test_reopened_is_the_same(tmp_path: Path) -> None:
     assert opened(tmp_path).elapsed == 13.5
 
 
-def test_running_trials_are_adopted_as_they_were(tmp_path: Path) -> None:
+def test_running_trials_go_on_as_they_were(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
-    asked = [ledger.ask() for _ in range(3)]
-    ledger.report(0, 1, 50.0, 1.0)
-    ledger.report(1, 1, 30.0, 1.0)
-    ledger.finish(1, TrialState.PRUNED)
+    with_rate = {"net.shortcut": "dropout", "net.dropout": 0.25}
+    trials = [asked(ledger, **with_rate), asked(ledger, **{"train.lr": 0.0123456789012345})]
+    ledger.report(0, 1, 50.0, 1.0, 80.0)
     again = opened(tmp_path)
-    assert again.adopt() == [asked[0], asked[2]]
-    again.report(0, 1, 99.0, 1.0)  # told twice: the first stays
-    again.report(0, 2, 40.0, 1.0)
+    assert [again.asked(0), again.asked(1)] == trials
+    again.report(0, 1, 99.0, 1.0, 80.0)  # told twice: the first stays
+    again.report(0, 2, 40.0, 1.0, 80.0)
     again.finish(0, TrialState.COMPLETE)
     assert again.record(0).curve == {1: 50.0, 2: 40.0}
     assert stored(tmp_path).trials[0].intermediate_values == {1: 50.0, 2: 40.0}
-    assert again.ask().number == 3
-    assert [t.number for t in opened(tmp_path).adopt()] == [2, 3]
+    assert asked(again).number == 2
+    assert [r.number for r in opened(tmp_path).records if r.running] == [1, 2]
+
+
+def test_what_waits_is_remembered_until_its_next_epoch(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    for number in range(3):
+        asked(ledger)
+        ledger.report(number, 1, 50.0 + number, 1.0, 80.0)
+    ledger.hold(1)
+    ledger.hold(2)
+    assert opened(tmp_path).waiting == ledger.waiting == {1, 2}
+    ledger.report(1, 2, 40.0, 1.0, 80.0)
+    ledger.finish(2, TrialState.PRUNED, "held")
+    assert opened(tmp_path).waiting == ledger.waiting == set()
+    ledger.hold(1)
+    assert opened(tmp_path).waiting == {1}
 
 
 def test_first_ending_stays(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
-    ledger.ask()
-    ledger.report(0, 1, 50.0, 1.0)
+    asked(ledger)
+    ledger.report(0, 1, 50.0, 1.0, 80.0)
     ledger.finish(0, TrialState.PRUNED, "first")
     ledger.finish(0, TrialState.COMPLETE, "second")
     assert (ledger.record(0).state, ledger.record(0).reason) == (TrialState.PRUNED, "first")
@@ -136,39 +159,49 @@ def test_first_ending_stays(tmp_path: Path) -> None:
     assert stored(tmp_path).trials[0].state.name == "PRUNED"
 
 
-@pytest.mark.parametrize("asks", ["ledger.study.ask()", "ledger._space.suggest(ledger.study.ask())"])
-def test_killed_between_the_question_and_its_record(asks: str, tmp_path: Path) -> None:
-    """The process dies when Optuna knows the trial (without or with parameters) and its specification is not noted."""
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    killed.mkdir()
-    whole.mkdir()
-    # as `ask` does, up to the moment
-    body = "from search.ledger import make_sampler\nledger.study.sampler = make_sampler('random', 7, 0)\n"
-    assert in_a_process(killed, body + asks + "\n" + KILL).returncode == -signal.SIGKILL
-    assert len(stored(killed).trials) == 1
-    again = opened(killed)
-    (adopted,) = again.adopt()
-    assert adopted == opened(whole).ask()
-    assert again.record(0).params_count == opened(whole).record(0).params_count
-    assert opened(killed).record(0) == again.record(0)
-    assert again.ask().number == 1
+def test_out_of_memory_is_a_trial_and_beyond_the_limits_is_none(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    asked(ledger)
+    ledger.finish(0, TrialState.INFEASIBLE, "out of memory")
+    for record in (ledger.record(0), opened(tmp_path).record(0)):
+        assert (record.refused, record.out_of_memory, record.violation) == (False, True, 1.0)
+    # a network of 75,000 parameters, see above
+    few = LimitSpec(params=50_000)
+    strict = Ledger(
+        open_storage(tmp_path / "optuna.journal"),
+        "study",
+        make(SPACE, FIXED),
+        lambda trial: appraise(trial, (8, 8), few),
+    )
+    chosen = FIXED | {"net.version": "v1", "net.shortcut": "identity", "train.lr": 0.1, "train.batch_size": 32}
+    assert strict.add(chosen) is None
+    for record in (strict.record(1), opened(tmp_path).record(1)):
+        assert (record.state, record.refused, record.out_of_memory) == (TrialState.INFEASIBLE, True, False)
+        assert record.violation == pytest.approx(math.log(75_002 / 50_000))
+        assert record.reason == "params 75,002 above the limit of 50,000"
+    refused = stored(tmp_path).trials[1]
+    assert (refused.state.name, refused.constraints["params"]) == ("FAIL", record.violation)
 
 
 def test_killed_between_the_two_writes_of_an_ending(tmp_path: Path) -> None:
-    body = "ledger.ask(); ledger.report(0, 1, 12.5, 1.0)\nledger._tell = lambda *a: os.kill(os.getpid(), 9)\n"
-    killed = in_a_process(tmp_path, body + "ledger.finish(0, t.TrialState.COMPLETE)\n")
+    body = "t.asked(ledger); t.asked(ledger); ledger.report(0, 1, 12.5, 1.0, 80.0)\n"
+    body += "ledger._tell = lambda *a: None\n"
+    body += "ledger.finish(1, t.TrialState.INFEASIBLE, 'out of memory')\n"  # as if it died here, and below again
+    killed = in_a_process(tmp_path, body + f"ledger.finish(0, t.TrialState.COMPLETE)\n{KILL}")
     assert killed.returncode == -signal.SIGKILL
-    assert stored(tmp_path).trials[0].state.name == "RUNNING"
+    assert [t.state.name for t in stored(tmp_path).trials] == ["RUNNING", "RUNNING"]
     again = opened(tmp_path)
-    assert again.record(0).state is TrialState.COMPLETE
-    assert again.adopt() == []
+    assert [r.state for r in again.records] == [TrialState.COMPLETE, TrialState.INFEASIBLE]
+    assert again.records[1].out_of_memory
     assert stored(tmp_path).trials[0].value == 12.5
+    assert stored(tmp_path).trials[1].constraints == {"memory": 1.0}
+    assert again.records == opened(tmp_path).records
 
 
 def test_killed_while_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal is left locked, at a relative path as by default, and its last line is half there."""
-    body = f"os.fsync = lambda fd: {KILL.strip()}\nledger.ask()\n"
-    assert in_a_process(tmp_path, "ledger.ask()\n" + body).returncode == -signal.SIGKILL
+    body = f"os.fsync = lambda fd: {KILL.strip()}\nt.asked(ledger)\n"
+    assert in_a_process(tmp_path, "t.asked(ledger)\n" + body).returncode == -signal.SIGKILL
     journal = tmp_path / "optuna.journal"
     assert (tmp_path / "optuna.journal.lock").is_symlink()
     (tmp_path / "optuna.journal.lock").unlink()
@@ -177,41 +210,10 @@ def test_killed_while_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     again = opened(Path())
     assert len(again.records) == 1
-    again.ask()
+    asked(again)
     assert all(json.loads(line) for line in journal.read_text().splitlines())
     assert len(stored(tmp_path).trials) == 2
     assert not (tmp_path / "optuna.journal.lock").is_symlink()
-
-
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_same_seed_same_proposals_whatever_interrupts(sampler: str, tmp_path: Path) -> None:
-    """14 trials, so that TPE's model is in use (from the 11th on): at once, reopened each time, in another process."""
-    folders = [tmp_path / name for name in ("at_once", "reopened", "elsewhere", "other_seed")]
-    for folder in folders:
-        folder.mkdir()
-    ledger = opened(folders[0], sampler)
-    at_once = [run_trial(ledger) for _ in range(14)]
-    reopened = [run_trial(opened(folders[1], sampler)) for _ in range(14)]
-    body = f"import json; ledger = t.opened(folder, {sampler!r})\n"
-    body += "print(json.dumps([t.run_trial(ledger) for _ in range(14)]))"
-    elsewhere = in_a_process(folders[2], body)
-    assert elsewhere.returncode == 0, elsewhere.stderr
-    assert at_once == reopened == json.loads(elsewhere.stdout)
-    rates = [flat["train.lr"] for flat in at_once]
-    assert len(set(rates)) == 14
-    other = opened(folders[3], sampler, seed=8)
-    assert run_trial(other)["train.lr"] not in rates
-
-
-def test_proposals_keep_to_the_space(tmp_path: Path) -> None:
-    ledger = opened(tmp_path)
-    proposals = [ledger.ask().spec.flat() for _ in range(30)]
-    assert {p["net.shortcut"] for p in proposals} == {"identity", "dropout"}
-    for proposal in proposals:
-        assert ("net.dropout" in proposal) == (proposal["net.shortcut"] == "dropout")
-        assert 0.01 <= proposal["train.lr"] <= 0.5
-        assert proposal["train.batch_size"] in (16, 32, 48, 64)
-        assert 0.1 <= proposal.get("net.dropout", 0.1) <= 0.5
 
 
 def test_study_has_a_key_of_its_own(tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ def snapshot(done: int, width: int = 2) -> list[TrialRecord]:
     return [*trials[:done], *(running(trial, 4, 1.0) for trial in trials[done : done + width])]
 
 
-def rendered(trials: list[TrialRecord], width: int = 80) -> str:
+def rendered(trials: list[TrialRecord], width: int = 80, waiting: tuple[int, ...] = ()) -> str:
     console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
     with console.capture() as capture:
-        console.print(screen("digits", 24, 12, trials, 61.0, PATHS))
+        console.print(screen("digits", 24, 12, trials, 61.0, PATHS, waiting))
     return capture.get()
 
 
@@ -105,6 +105,64 @@ def test_trials_done_before_are_summed_up_in_one_line() -> None:
     first, second = file.getvalue().splitlines()
     assert first.startswith("digits: 12 of 24 trials are done, best so far 1.0 %: 20-layer v2 identity")
     assert second.startswith("[13/24] trial 12 pruned")
+
+
+def test_proposals_beyond_the_limits_are_no_trials() -> None:
+    refused = replace(
+        sample.trials()[0], number=24, state=TrialState.INFEASIBLE, epochs=0, curve={}, violation=0.5, seconds=None
+    )
+    file = StringIO()
+    with Progress(Console(file=file, width=80), "digits", 24, 12) as progress:
+        progress.update([refused])
+        progress.update([refused, *snapshot(1)])
+    assert file.getvalue().startswith("[1/24] trial 0 complete")
+    assert file.getvalue().count("\n") == 1
+    console = Console(file=StringIO(), width=80, force_terminal=True, force_interactive=True, _environ={})
+    with Progress(console, "digits", 24, 12) as progress:
+        progress.update([refused, *snapshot(3)])
+        progress.update([refused, *snapshot(4)])
+    assert isinstance(console.file, StringIO)
+    assert "4 of 24 trials · 2 running · 2 stopped early · 1 beyond the limits" in console.file.getvalue()
+
+
+def test_trials_that_wait_do_not_run() -> None:
+    trials = snapshot(15, width=3)  # 15, 16 and 17 run
+    text = rendered(trials, waiting=(16, 17))
+    assert "15 of 24 trials · 1 running · 2 waiting · 7 stopped early" in text
+    assert re.findall(r"^ +(\d+)  \d+-layer", text, re.MULTILINE) == ["15"]
+    ended = [replace(trial, seconds=10.0) for trial in sample.trials()[:2]]
+    # two to come of 10 s each, and 6 s of one that runs: what waits may never go on, and nobody works on it
+    open_ = [running(trial, 4, 4.0) for trial in sample.trials()[2:4]]
+    assert remaining([*ended, *open_], 6, waiting=[3]) == pytest.approx(26.0)
+
+
+def test_a_file_gets_a_line_for_each_wait() -> None:
+    file = StringIO()
+    with Progress(Console(file=file, width=80), "digits", 24, 12) as progress:
+        progress.update([])
+        for waiting in ([0], [0], [], [0]):
+            progress.update([running(sample.trials()[0], 3, 1.0)], waiting)
+        progress.update([running(sample.trials()[0], 9, 1.0)], [0])
+        progress.update([sample.trials()[0]])
+    lines = file.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "trial 0 waits after 3 epochs", "trial 0 waits after 9 epochs", "[1/24] trial 0 complete after 12 epochs"
+    ]  # fmt: skip
+
+
+def test_trials_taken_over_are_not_those_asked_for() -> None:
+    before, *rest = snapshot(4)
+    trials = [replace(before, origin=7), *rest]
+    assert "3 of 24 trials · 2 running · 2 stopped early" in rendered(trials)
+    ended = [replace(trial, seconds=10.0) for trial in (replace(before, origin=7), sample.trials()[1])]
+    assert remaining(ended, 3) == pytest.approx(20.0)
+    file = StringIO()
+    with Progress(Console(file=file), "digits", 24, 12) as progress:
+        progress.update(trials)
+        progress.update([replace(before, origin=7), *snapshot(5)[1:]])
+    first, second = file.getvalue().splitlines()
+    assert first.startswith("digits: 3 of 24 trials are done, best so far")
+    assert second.startswith("[4/24] trial 4 complete")
 
 
 def test_a_dumb_terminal_gets_plain_lines() -> None:

@@ -82,17 +82,19 @@ def test_no_result_at_all_is_said_in_one_sentence(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["best"] is None
 
 
+def test_trials_taken_over_are_counted_beside_those_asked_for() -> None:
+    trials = [replace(trial(0, 3.0), origin=4), trial(1, 5.0)]
+    summary = sample.summary(stopped="time budget of 30m spent")
+    assert dict(report_text.facts_of_study(summary, trials))["trials"] == (
+        "1 of 24, and 1 taken over from before the study was changed: 2 complete"
+    )
+    assert "ended after 1 of 24 trials" in report.answer(summary, trials)
+
+
 def test_rivals_lie_within_one_standard_error() -> None:
     trials = [trial(0, 10.0), trial(1, 12.0), trial(2, 13.0), trial(3, 14.0), trial(4, 11.0, TrialState.PRUNED)]
     assert [t.number for t in facts.rivals(trials, images=100)] == [1, 2]  # 10 + 3 points
     assert facts.rivals([], images=100) == []
-
-
-def test_pareto_front() -> None:
-    points = [(100, 5.0), (100, 4.0), (200, 4.0), (300, 2.0), (400, 3.0), (50, 9.0), (500, 2.0)]
-    trials = [trial(number, error, macs=macs) for number, (macs, error) in enumerate(points)]
-    trials += [trial(7, 0.1, TrialState.PRUNED, macs=1), trial(8, 0.2)]
-    assert [t.number for t in facts.pareto(trials)] == [5, 1, 3]
 
 
 def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
@@ -195,8 +197,10 @@ def test_json_is_strict_and_whole(tmp_path: Path) -> None:
     assert content["trials"][13]["reason"] == trials[13].reason
     assert content["data"]["shape"] == [8, 8, 1]
     assert content["settings"] == {
-        "epochs": 12, "first_rung": 3, "trials": 24, "sampler": "tpe", "scheduler": "asha", "seed": 0
+        "epochs": 12, "first_rung": 3, "trials": 24, "sampler": "tpe", "scheduler": "asha", "seed": 0,
+        "objectives": ["val_error"], "limits": {},
     }  # fmt: skip
+    assert content["pareto"] == content["infeasible"] == []
 
 
 def test_json_documents_every_key(tmp_path: Path) -> None:

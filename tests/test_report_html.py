@@ -13,8 +13,9 @@ import pytest
 import sample_study as sample
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from search import report, report_parallel, report_plots
+from search import report, report_cost, report_parallel, report_plots
 from search.records import TrialRecord, TrialState
+from search.study_sections import Objective
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -40,7 +41,7 @@ def all_figures(trials: list[TrialRecord]) -> list[dict[str, Any]]:
     summary = sample.summary()
     made = [report_plots.curves(summary, trials), report_parallel.parallel(summary, trials)]
     made += [report_plots.effect(summary, trials, path) for path in report_plots.effect_paths(summary, trials)]
-    made += [report_plots.importances(SHARES), report_plots.cost(summary, trials)]
+    made += [report_plots.importances(SHARES), report_cost.cost(summary, trials, Objective.MACS)]
     return [figure for figure in made if figure is not None]
 
 
@@ -128,7 +129,7 @@ def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_every_run_is_drawn(page: Page) -> None:
     drawn = page.evaluate("[...document.querySelectorAll('.plot')].filter(p => p.querySelector('svg')).map(p => p.id)")
     effects = ["effect-net.depth", "effect-net.version", "effect-net.shortcut"]
-    assert drawn == ["curves", "parallel", *effects, "importance", "cost"]
+    assert drawn == ["curves", "parallel", *effects, "importance", "cost-macs"]
     assert page.evaluate(SEGMENTS, "parallel") == 24
     assert page.evaluate(SEGMENTS, "curves") == 22  # one trial failed and one was infeasible before the first epoch
     assert page.locator("table.sortable tbody tr").count() == 24
@@ -174,7 +175,7 @@ def test_pointing_at_a_line_shows_its_trial(page: Page) -> None:
 
 @pytest.mark.browser
 def test_figures_follow_the_page_into_the_dark(page: Page) -> None:
-    colours = "[getComputedStyle(document.body).color, document.getElementById('cost')._fullLayout.font.color]"
+    colours = "[getComputedStyle(document.body).color, document.getElementById('cost-macs')._fullLayout.font.color]"
     assert page.evaluate(colours) == ["rgb(27, 35, 48)", "#1b2330"]
     page.emulate_media(color_scheme="dark")
     page.wait_for_selector("body[data-drawn=dark]")

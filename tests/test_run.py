@@ -17,9 +17,9 @@ from sklearn.datasets import load_digits
 from resnet import build
 from search.data import DataSpec, prepare
 from search.spec import TrialSpec
-from tests.study_process import command, listening, run, start, wait_until
+from tests.study_process import STUDY, command, listening, run, start, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]
+pytestmark = pytest.mark.slow
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -38,7 +38,8 @@ def tags(folder: Path, key: str) -> dict[str, str]:
 
 def journal(folder: Path) -> list[optuna.trial.FrozenTrial]:
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "results" / "tiny" / "optuna.journal"))
-    return optuna.load_study(study_name="tiny", storage=optuna.storages.JournalStorage(backend)).trials
+    (study,) = optuna.get_all_study_summaries(optuna.storages.JournalStorage(backend))
+    return optuna.load_study(study_name=study.study_name, storage=optuna.storages.JournalStorage(backend)).trials
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,45 @@ def test_two_trials_more_leave_the_others_alone(finished: tuple[Path, str, set[s
     assert read(folder)["trials"][:6] == before
     assert len(read(folder)["trials"]) == 8
     assert len(tags(folder, "search.kind")) == 9
+
+
+def test_other_objectives_make_a_new_report_and_train_nothing(finished: tuple[Path, str, set[str]]) -> None:
+    folder, _, _ = finished
+    before, known = read(folder)["trials"], journal(folder)
+    shown = run(folder, command(folder, "--trials", "8", "--set", "search.objectives=[val_error,params]"))
+    assert shown.returncode == 0, shown.stderr
+    report = read(folder)
+    assert report["trials"] == before
+    assert [t.datetime_complete for t in journal(folder)] == [t.datetime_complete for t in known]
+    assert report["settings"]["objectives"] == ["val_error", "params"]
+    complete = [t for t in before if t["state"] == "complete"]
+    lowest = {size: min(t["val_error"] for t in complete if t["params_count"] <= size) for size in sizes(complete)}
+    best = {t["number"] for t in complete if t["val_error"] == lowest[t["params_count"]]}
+    first = {t["number"] for t in complete if t["params_count"] == min(sizes(complete))}
+    assert set(report["pareto"]) <= best
+    assert report["pareto"][0] in first & best
+    assert set(tags(folder, "search.pareto")) == {t["mlflow_run_id"] for t in before if t["number"] in report["pareto"]}
+
+
+def sizes(trials: list[dict[str, Any]]) -> set[int]:
+    return {trial["params_count"] for trial in trials}
+
+
+def test_longer_training_begins_with_the_best(finished: tuple[Path, str, set[str]]) -> None:
+    """Errors of another schedule are not taken over; of the finished trials the three best are trained anew."""
+    folder, _, _ = finished
+    before = [t for t in read(folder)["trials"] if t["state"] == "complete"]
+    before.sort(key=lambda t: (t["val_error"], t["number"]))
+    longer = run(folder, command(folder, "--trials", "3", train=STUDY["train"] | {"epochs": 4}))
+    assert longer.returncode == 0, longer.stderr
+    assert "The study was changed: no trial of before can count; the best 3 are tried first." in longer.stdout
+    again = read(folder)["trials"]
+    searched = ("net.version", "net.shortcut", "train.lr")
+    assert [[t["params"][p] for p in searched] for t in again] == [
+        [t["params"][p] for p in searched] for t in before[:3]
+    ]
+    assert max(t["epochs"] for t in again) == 4
+    assert sorted(tags(folder, "search.kind").values()) == ["study"] * 2 + ["trial"] * 11
 
 
 @pytest.mark.timeout(600)  # four starts of the whole service

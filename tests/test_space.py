@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search.errors import InputError
-from search.space import CHECKED_COMBINATIONS, Space
+from search.space import CHECKED_COMBINATIONS, Space, suggested
 from search.space_parse import make
 
 DATA = {"net.in_channels": 1, "net.num_classes": 10}
@@ -143,8 +143,8 @@ def test_suggestions_are_repeatable_and_keep_to_the_conditions() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(20):
         trial = study.ask()
-        spec = made.suggest(trial)
-        assert made.suggest(trial) == spec
+        chosen = made.draw(lambda dimension: suggested(trial, dimension))  # noqa: B023 (called here and now)
+        spec = made.specify(chosen)
         asked = {"net.shortcut", "train.lr", "train.batch_size"}
         asked |= {"net.dropout"} if trial.params["net.shortcut"] == "dropout" else set()
         assert set(trial.params) == asked
@@ -156,7 +156,8 @@ def test_suggestions_are_repeatable_and_keep_to_the_conditions() -> None:
 
 def test_fixed_trial_gives_the_specification() -> None:
     made = space({"net.depth": [8, 14], "net.version": ["v1", "v2"]}, train__epochs=5)
-    spec = made.suggest(optuna.trial.FixedTrial({"net.depth": 14, "net.version": "v2"}))
+    trial = optuna.trial.FixedTrial({"net.depth": 14, "net.version": "v2"})
+    spec = made.specify(made.draw(lambda dimension: suggested(trial, dimension)))
     assert (spec.net.depth, spec.net.version.value, spec.train.epochs) == (14, "v2", 5)
 
 
@@ -224,3 +225,23 @@ def test_description(entry: Any, words: str) -> None:
 def test_description_of_a_log_range() -> None:
     (dimension,) = space({"train.lr": {"low": 0.02, "high": 0.5, "log": True}}).dimensions
     assert dimension.describe() == "0.02 ... 0.5 (log)"
+
+
+def test_a_trial_is_found_again_in_its_space() -> None:
+    """A choice of -6 is -6.0 in the trial's flat view, for the bias is a float; True is no 1."""
+    made = space({"net.shortcut": ["none", "exclusive_gate"], "net.gate_bias": [-6, 0], "train.flip": [True, False]})
+    for chosen in made.combinations(values=True):
+        searched = {path: value for path, value in chosen.items() if path in made.searched}
+        assert made.parameters(made.specify(chosen).flat()) == searched
+    assert made.parameters({"net.shortcut": "none", "train.flip": 1}) is None
+    assert made.parameters({"net.shortcut": "exclusive_gate", "net.gate_bias": -5.0, "train.flip": True}) is None
+
+
+def test_conditions_are_sorted() -> None:
+    """Whatever the order of sets is in this process, for another must find the same space."""
+    made = space(
+        {"net.shortcut": ["exclusive_gate", "constant_scaling"], "net.gate_bias": [0], "net.downsample": ["conv"]}
+    )
+    several = [values for d in made.dimensions for values in d.when.values() if len(values) > 1]
+    assert len(several) >= 2
+    assert all(list(values) == sorted(values, key=str) for values in several)

@@ -1,0 +1,138 @@
+"""What can be told of a study before anything is trained: that it cannot work, and what its networks cost."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnet import cost
+from resnet.cost import Cost
+from resnet.spec import NetSpec
+from search.errors import InputError
+from search.limits import Appraisal, appraise
+from search.samplers import Proposer
+from search.space import Space
+from search.spec import TrainSpec, TrialSpec
+from search.starts import starts
+from search.storage import open_storage
+from search.study_sections import LimitSpec, Sampler
+from search.study_spec import StudySpec
+
+GROWING = ("net.depth", "net.width")  # more of these is more parameters and more work, so only the ends are built
+COUNTED = 300  # networks that are counted one by one: a second or two
+BUILT = 500  # of the smallest and largest networks: where none of so many is within the limits, the search finds out
+
+
+@dataclass(frozen=True)
+class Within:
+    """How many of a space's networks are within the limits."""
+
+    able: int
+    all: int
+
+
+def check(spec: StudySpec, space: Space, image: tuple[int, int]) -> Proposer:
+    """Refuses what could only fail later; returns who proposes the study's trials on images of `image` pixels.
+
+    Raises:
+        InputError: the sampler is not for this space, the space does not hold a start, a start is beyond the limits, or
+            all networks are.
+    """
+    search = spec.search
+    first = starts(spec.start, space)
+    proposer = Proposer(space, search.sampler, search.seed, search.objectives, first)
+    if search.sampler is Sampler.GP:
+        _check_gp(space)
+    if spec.limits != LimitSpec():
+        _check_limits(spec, space, image)
+        for given, start in zip(spec.start, first, strict=True):
+            reason = appraise(space.specify(start), image, spec.limits).reason
+            if reason:
+                raise InputError(f"start: {given} is beyond the limits ({reason}); raise them, or leave the start out")
+    return proposer
+
+
+def open_elsewhere(spec: StudySpec) -> None:
+    """Opens a storage that is not in the study's folder, so that one that does not open is told first.
+
+    Raises:
+        InputError: it does not open.
+    """
+    if spec.search.storage:
+        open_storage(Path(), spec.search.storage)
+
+
+def smallest_and_largest(space: Space, image: tuple[int, int]) -> list[tuple[Cost, NetSpec]]:
+    """The networks of the fewest and of the most parameters, with their costs."""
+    priced = sorted(
+        ((cost(net, image), net) for net in set(extremes(space))), key=lambda pair: (pair[0].params, pair[0].macs)
+    )
+    return [priced[0], priced[-1]]
+
+
+def within(spec: StudySpec, space: Space, image: tuple[int, int]) -> Within | None:
+    """How many networks of the space are within the limits at the smallest batch; None where they are too many."""
+    nets = Space(tuple(d for d in space.dimensions if d.path.startswith("net.")), space.fixed)
+    if any(d.values is None for d in nets.dimensions) or nets.size(COUNTED + 1) > COUNTED:
+        return None
+    every = {TrialSpec.from_flat(chosen).net for chosen in nets.combinations(values=True)}
+    able = sum(appraised.reason is None for appraised in _appraised(spec, space, every, image))
+    return Within(able, len(every))
+
+
+def extremes(space: Space) -> Iterator[NetSpec]:
+    """Networks among which the smallest and the largest are."""
+    nets = Space(tuple(d for d in space.dimensions if d.path.startswith("net.")), space.fixed)
+    for chosen in nets.combinations(values=False):
+        if all(chosen[d.path] in _ends(d.extremes) for d in space.dimensions if d.path in GROWING and d.path in chosen):
+            yield TrialSpec.from_flat(chosen).net
+
+
+def _ends(values: tuple[object, ...]) -> tuple[object, object]:
+    numbers = [v for v in values if isinstance(v, int | float)]
+    return min(numbers), max(numbers)
+
+
+def _appraised(spec: StudySpec, space: Space, nets: Iterable[NetSpec], image: tuple[int, int]) -> Iterator[Appraisal]:
+    """Of each network, trained in the smallest batches of the space."""
+    batches = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
+    batch = min(batches, default=int(space.fixed.get("train.batch_size", TrainSpec().batch_size)))
+    for net in nets:
+        yield appraise(TrialSpec(net=net, train=TrainSpec(batch_size=batch)), image, spec.limits)
+
+
+def _check_limits(spec: StudySpec, space: Space, image: tuple[int, int]) -> None:
+    """All costs grow with depth and width, and a signal only gets weaker: what fails for the smallest fails for all."""
+    found: list[Appraisal] = []
+    for appraisal in _appraised(spec, space, itertools.islice(extremes(space), BUILT + 1), image):
+        if appraisal.reason is None or len(found) == BUILT:
+            return
+        found.append(appraisal)
+    least = {
+        "params": min(a.params for a in found),
+        "macs": min(a.macs for a in found),
+        "activation_memory": min(a.activation_bytes for a in found),
+    }
+    for name, value in least.items():
+        limit: int | None = getattr(spec.limits, name)
+        if limit is not None and value > limit:
+            raise InputError(
+                f"limits.{name} = {limit:,} is below the smallest network of the space ({value:,}); raise it, or allow "
+                "smaller networks"
+            )
+    raise InputError(
+        f"limits = {spec.limits.model_dump(exclude_none=True, exclude_defaults=True)} leave no network of the space "
+        f"(of one: {found[0].reason}); raise a limit, or allow other networks"
+    )
+
+
+def _check_gp(space: Space) -> None:
+    """A Gaussian process models what every trial has; what only some have would be drawn at random."""
+    for dimension in space.dimensions:
+        for path, values in dimension.when.items():
+            source = next((d for d in space.dimensions if d.path == path), None)
+            if source is not None and not set(source.extremes) <= set(values):
+                raise InputError(
+                    f"search.sampler = gp does not model space.{dimension.path}, which has no effect unless {path} is "
+                    f"{' or '.join(map(str, values))}; remove it, or use tpe"
+                )

@@ -1,0 +1,69 @@
+"""report.md: the answer, every trial, what did not run to the end, and what was searched."""
+
+from collections.abc import Sequence
+
+from search import report_facts as facts
+from search import report_words as words
+from search.records import StudySummary, TrialRecord
+from search.report_ended import HEADLINES, beyond_limits, not_finished, reasons
+from search.report_front import unbeaten
+from search.report_text import (
+    caveats,
+    facts_of_study,
+    importance_basis,
+    literal,
+    sentence,
+    settings,
+    table,
+    trial_table,
+)
+
+
+def markdown(
+    summary: StudySummary,
+    trials: Sequence[TrialRecord],
+    importance: dict[str, float],
+    refused: Sequence[TrialRecord] = (),
+) -> str:
+    """The whole of report.md; `refused` are the proposals beyond the limits, which `trials` does not hold."""
+    found = unbeaten(summary, trials)
+    parts = [f"# Study {summary.name}", summary.description, f"**{sentence(summary, trials)}**"]
+    parts += [settings(summary, trials), "\n".join(f"- {line}" for line in caveats(summary, trials))]
+    if found:
+        parts += [f"## Not beaten in {words.together(summary.objectives)}", *trial_table(summary, trials, found)]
+    parts += ["## Trials by validation error", *trial_table(summary, trials)]
+    parts += _ended_early(summary, trials, refused)
+    if importance:
+        rows = sorted(importance.items(), key=lambda item: -item[1])
+        parts += ["## What mattered", importance_basis(summary, trials)]
+        parts.append(table(("parameter", "importance"), [(k, f"{v:.2f}") for k, v in rows], numeric=("importance",)))
+    parts += ["## The space", table(("parameter", "searched over"), summary.space.items())]
+    parts += ["## The study", table(("what", "value"), facts_of_study(summary, trials))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _ended_early(summary: StudySummary, trials: Sequence[TrialRecord], refused: Sequence[TrialRecord]) -> list[str]:
+    groups, never = not_finished(trials), beyond_limits(summary, refused)
+    if not groups and not never:
+        return []
+    images = words.validation_images(summary)
+    parts = ["## What did not run to the end, and why", never or ""]
+    for state, found in groups.items():
+        counted = reasons(found)
+        # Reasons that no two trials share are in the table alone.
+        summed = "; ".join(f"{number} x {literal(reason)}" for reason, number in counted)
+        why = f": {summed}" if len(counted) < len(found) or len(found) == 1 else ""
+        parts.append(f"{words.plural(len(found), 'trial')} {HEADLINES[state]}{why}.")
+        rows = [
+            (
+                str(trial.number),
+                words.network(trial.params),
+                str(trial.epochs),
+                words.percent(facts.measured(trial), images),
+                trial.reason or "",
+            )
+            for trial in found
+        ]
+        head = ("trial", "network", "epochs", "val error", "reason")
+        parts.append(table(head, rows, numeric=("trial", "epochs", "val error")))
+    return parts

@@ -1,0 +1,39 @@
+"""Where a study's trials are kept: a journal in the study's folder, or any storage that Optuna knows by its URL."""
+
+import os
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from search.errors import InputError
+from search.redact import without_credentials
+
+LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
+
+
+def open_storage(journal: Path, url: str | None = None) -> BaseStorage:
+    """The storage at `url`, or the journal.
+
+    Raises:
+        InputError: nothing answers at the URL, or Optuna does not know it.
+    """
+    if url is None:
+        _mend(journal)
+        return JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        return optuna.storages.get_storage(url)
+    except Exception as error:  # whatever a database's driver raises, or that it is not installed
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        told = without_credentials(f"search.storage = {url!r} cannot be opened ({cause})")
+        raise InputError(f"{told}; correct the URL, or leave it out for a journal file") from None
+
+
+def _mend(journal: Path) -> None:
+    """Removes what a process that was killed while it wrote left: Optuna's lock, and a line cut off in the middle."""
+    # Optuna would wait 30 s for the lock, and without end where the path of the journal is relative.
+    journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
+    if journal.exists():
+        data = journal.read_bytes()
+        os.truncate(journal, data.rfind(b"\n") + 1)  # the next line would be glued to it, and both unreadable

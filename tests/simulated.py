@@ -1,0 +1,185 @@
+"""A search in simulated time: the product's own searcher, scheduler, strategy and storage; only training is made up.
+
+Nothing of Ray runs and nothing is tracked. A worker takes one second an epoch, more for larger batches, and continues a
+trial as a real one does: what its checkpoint knows and the study does not is told, not trained again.
+"""
+
+import heapq
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from search.ledger import Asked, Ledger
+from search.limits import Appraisal
+from search.recorder import Recorder
+from search.records import TrialRecord
+from search.samplers import Proposer
+from search.schedulers import make_scheduler
+from search.searcher import Faults, LedgerScheduler, LedgerSearcher
+from search.space import Space
+from search.space_parse import make
+from search.spec import TrialSpec, Value
+from search.storage import open_storage
+from search.strategy import Strategy
+from search.study_sections import Sampler, Scheduler, SearchSpec
+from search.tracking import Tracker
+
+FIXED: dict[str, Any] = {"net.in_channels": 1, "net.num_classes": 10, "net.depth": 8, "train.nesterov": False}
+# Four levels: version decides whether there is a choice of shortcuts, that whether dropout has a rate, that of mixup.
+SPACE: dict[str, Any] = {
+    "net.version": ["v1", "v2"],
+    "net.shortcut": {"choices": ["identity", "dropout"], "when": {"net.version": "v2"}},
+    "net.dropout": [0.2, 0.5],
+    "train.mixup": {"choices": [0.1, 0.3], "when": {"net.dropout": 0.5}},
+    "train.lr": [0.01, 0.03, 0.1, 0.3],
+    "train.batch_size": [16, 32, 64],
+}
+SIZE = (1 + (1 + (1 + 2))) * 4 * 3  # v1; v2: identity, or dropout of 0.2, or of 0.5 with two alphas
+EPOCHS = 4  # of a short study: rungs after 1 and 2
+Fate = float | tuple[str, str]  # of an epoch: its error in percent, or how the trial ends instead and why
+
+
+def curve(flat: Mapping[str, Value], epoch: int) -> Fate:
+    """Errors that fall at different rates and cross; one corner diverges, one fails, one does not fit into memory."""
+    lr, batch, mixup = float(flat["train.lr"]), int(flat["train.batch_size"]), float(flat["train.mixup"])
+    if lr > 0.2 and batch == 16 and epoch > 1:
+        return math.nan
+    if lr < 0.02 and batch == 64 and flat["net.version"] == "v2":
+        return "failed", "it broke"
+    if mixup > 0.2 and batch == 64:
+        return "infeasible", "out of memory"
+    lowest = 3 * abs(math.log(lr / 0.1)) + 2 * (flat["net.version"] == "v1") + batch / 32 + 4 * mixup
+    return lowest + 40 * (0.4 + 0.4 * (lr / 0.3) ** 0.2 * math.exp(-mixup)) ** epoch
+
+
+def free(spec: TrialSpec) -> Appraisal:
+    """No limit; costs by arithmetic, for the real ones take milliseconds."""
+    return Appraisal(spec.net.depth * 1000, spec.net.depth * 10_000, 1, {}, None)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a study says, and what becomes of its trials."""
+
+    search: SearchSpec
+    epochs: int = 9
+    section: Mapping[str, Any] = field(default_factory=lambda: SPACE)
+    starts: tuple[Mapping[str, Value], ...] = ()
+    appraise: Callable[[TrialSpec], Appraisal] = free
+    fate: Callable[[Mapping[str, Value], int], Fate] = curve
+
+    @property
+    def space(self) -> Space:
+        """What is searched."""
+        return make(self.section, FIXED | {"train.epochs": self.epochs})
+
+
+class Untracked:
+    """Takes the place of MLflow."""
+
+    def ignore(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing is sent."""
+
+    epoch = trial_started = trial_ended = ignore
+
+
+def opened(setting: Setting, where: Path | BaseStorage) -> Recorder:
+    """The study in this folder or storage, as a process finds it when it starts."""
+    search = setting.search
+    storage = open_storage(where / "optuna.journal") if isinstance(where, Path) else where
+    ledger = Ledger(storage, "study", setting.space, setting.appraise)
+    proposer = Proposer(ledger._space, search.sampler, search.seed, search.objectives, setting.starts)
+    strategy = Strategy(ledger, proposer, make_scheduler(search, setting.epochs), search.trials, setting.epochs)
+    return Recorder("study", strategy, cast(Tracker, Untracked()), Path("/nonexistent"))
+
+
+class Process:
+    """A process that runs the study with so many workers."""
+
+    def __init__(self, setting: Setting, where: Path | BaseStorage, workers: int) -> None:
+        self.setting, self.recorder = setting, opened(setting, where)
+        faults = Faults()
+        self._searcher = LedgerSearcher(self.recorder, _config, workers, lambda: False, faults)
+        self._scheduler = LedgerScheduler(self.recorder, faults)
+        self._events: list[tuple[float, int, dict[str, Any]]] = []  # when a result is told, of which start
+        self._flat: dict[int, Mapping[str, Value]] = {}  # start -> what is trained
+        self._now = 0.0
+
+    def step(self) -> bool:
+        """Trials are handed out, and the next result of a worker is told; False when there is none."""
+        while isinstance(config := self._searcher.suggest(str(len(self._flat))), dict):
+            start, epoch = len(self._flat), self.recorder.ledger.record(config["number"]).epochs
+            self._flat[start] = config["flat"]
+            known = self._told(start, config["number"], epoch) if epoch else None
+            if known and known["last"]:  # it died before the ending was on record
+                heapq.heappush(self._events, (self._now, start, known))
+            else:
+                self._train(start, config["number"], epoch + 1)
+        if not self._events:
+            return False
+        self._now, start, told = heapq.heappop(self._events)
+        over = bool(told.get("last", True))
+        if not over:
+            decision = self._scheduler.on_trial_result(None, cast(Trial, None), told)
+            over = decision == TrialScheduler.STOP
+        if over:
+            self._searcher.on_trial_complete(str(start), told)
+        else:
+            self._train(start, told["number"], told["epoch"] + 1)
+        return True
+
+    def _train(self, start: int, number: int, epoch: int) -> None:
+        seconds = 1 + int(self._flat[start]["train.batch_size"]) / 100
+        heapq.heappush(self._events, (self._now + seconds, start, self._told(start, number, epoch)))
+
+    def _told(self, start: int, number: int, epoch: int) -> dict[str, Any]:
+        fate = self.setting.fate(self._flat[start], epoch)
+        if isinstance(fate, tuple):
+            return {"number": number, "failure": fate[0], "reason": fate[1]}
+        return {
+            "number": number,
+            "epoch": epoch,
+            "diverged": math.isnan(fate),
+            "last": math.isnan(fate) or epoch == self.setting.epochs,
+            "time_ms": 0,
+            "metrics/val/error": fate,
+            "metrics/cost/seconds": 0.5,
+            "metrics/cost/images_per_s": 100.0,
+        }
+
+
+def _config(asked: Asked, alone: bool) -> dict[str, Any]:
+    return {"number": asked.number, "flat": asked.spec.flat()}
+
+
+def play(setting: Setting, where: Path | BaseStorage, workers: int = 1, anew: bool = False) -> list[TrialRecord]:
+    """The study from where it is to its end; `anew`: by a new process after every result."""
+    process = Process(setting, where, workers)
+    while process.step():
+        if anew:
+            process = Process(setting, where, workers)
+    process.recorder.close()
+    return process.recorder.ledger.records
+
+
+def short(sampler: Sampler, scheduler: Scheduler, **changes: Any) -> Setting:
+    """Enough trials that a model has its say (from the 16th on), with rungs after 1 and 2 of 4 epochs."""
+    trials = 17 if sampler is Sampler.GP else 20
+    given: dict[str, Any] = {"trials": trials, "first_rung": 1, "reduction": 2, "seed": 3}
+    search = SearchSpec(sampler=sampler, scheduler=scheduler, **{**given, **changes})
+    return Setting(search, EPOCHS)
+
+
+def stored(where: Path | BaseStorage) -> optuna.Study:
+    """The study as Optuna alone reads it."""
+    if isinstance(where, Path):
+        where = JournalStorage(JournalFileBackend(str(where / "optuna.journal")))
+    return optuna.load_study(study_name="study", storage=where)

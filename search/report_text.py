@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from search import report_facts as facts
 from search import report_words as words
+from search.importance import MOST_TRIALS
 from search.records import StudySummary, TrialRecord, TrialState
 from search.report_front import alone_on_the_front, front_sentence, unbeaten
 from search.study_sections import Objective
@@ -161,10 +162,11 @@ def trial_table(
 
 def importance_basis(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     """On what the importances rest: how many trials, compared at which epoch."""
-    compared = len(facts.at_epoch(trials, summary.first_rung))
+    reached = len(facts.at_epoch(trials, summary.first_rung))
+    drawn = f"{MOST_TRIALS} of the " if reached > MOST_TRIALS else "the "
     return (
-        f"Share of the variance of the error at epoch {summary.first_rung} that each parameter explains, over the"
-        f" {words.plural(compared, 'trial')} that reached it: an equal budget for all, and early."
+        f"Share of the variance of the error at epoch {summary.first_rung} that each parameter explains, over {drawn}"
+        f"{words.plural(reached, 'trial')} that reached it: an equal budget for all, and early."
     )
 
 

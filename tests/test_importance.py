@@ -54,6 +54,15 @@ def test_the_same_seed_gives_the_same_shares() -> None:
     assert importance(made, 3, seed=1) == importance(made, 3, seed=1)
 
 
+def test_of_very_many_trials_some_are_drawn_and_the_answer_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = study(EFFECTS, trials=300)
+    drawn = importance(many, 3, seed=0)
+    monkeypatch.setattr("search.importance.MOST_TRIALS", 300)
+    of_all = importance(many, 3, seed=0)
+    assert drawn != of_all
+    assert drawn == pytest.approx(of_all, abs=0.02)
+
+
 def test_too_little_says_nothing() -> None:
     assert importance(study(EFFECTS, trials=7), first_rung=3, seed=0) == {}
     assert importance(study(EFFECTS, trials=8), first_rung=9, seed=0) == {}  # nobody reached epoch 9

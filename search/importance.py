@@ -11,7 +11,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
 
 ENOUGH_TRIALS = 8  # fewer say nothing of more than one parameter
-MOST_TRIALS = 200  # ten seconds; 2,000 take three minutes and give the same order
+MOST_TRIALS = 200  # ten seconds on two cores; 2,000 take three minutes
 FEW_VALUES = 8  # up to so many distinct values a parameter is taken as categories
 
 

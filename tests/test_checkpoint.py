@@ -2,6 +2,8 @@
 
 import logging
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +84,12 @@ DAMAGES = [
     ("momentum.safetensors", Path.unlink),
     ("state.json", truncated),
     ("state.json", zeros),
+    ("state.json", one_bit),
     ("state.json", Path.unlink),
+    ("SHA256SUMS", truncated),
+    ("SHA256SUMS", one_bit),
+    ("SHA256SUMS", zeros),
+    ("SHA256SUMS", Path.unlink),
 ]
 
 
@@ -143,7 +150,7 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert process.returncode == 0, process.stderr
     moments = int(process.stdout)
-    assert moments > 8  # a folder, three files, a name, and the removal of the first checkpoint with its files
+    assert moments > 9  # a folder, four files, a name, and the removal of the first checkpoint with its files
     found = []
     for moment in range(1, moments + 1):
         folder = tmp_path / str(moment)
@@ -156,18 +163,58 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
     assert set(found) == {2, 3}
 
 
-def test_disk_that_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def limit(size: int) -> None:
+    """No file of this process may grow beyond `size` bytes; the signal that would end it is not sent."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def test_disk_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     checkpoint.write(tmp_path, made(1))
-    (tmp_path / ".epoch-000002.part").write_text("a file where the folder should be")
-    with pytest.raises(OSError, match="exists"):
-        checkpoint.write(tmp_path, made(2))
+    limit(100)
+    try:
+        with pytest.raises(OSError, match="too large"):
+            checkpoint.write(tmp_path, made(2))
+    finally:
+        limit(resource.RLIM_INFINITY)
+    assert [p.name for p in tmp_path.iterdir()] == ["epoch-000001"]
     assert same(read(tmp_path), made(1))
+
+
+def test_an_epoch_that_another_worker_has_written_stays(tmp_path: Path) -> None:
+    path = checkpoint.write(tmp_path, made(2))
+    before = (path / "state.json").stat().st_ino
+    assert checkpoint.write(tmp_path, made(2)) == path
+    assert (path / "state.json").stat().st_ino == before
+    assert [p.name for p in tmp_path.iterdir()] == ["epoch-000002"]
+
+
+def test_what_a_killed_worker_had_begun_is_removed(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, made(1))
+    begun = tmp_path / ".epoch-000002-0a1b.part"
+    begun.mkdir()
+    (begun / "model.safetensors").write_bytes(b"half")
+    assert same(read(tmp_path), made(1))
+    assert [p.name for p in tmp_path.iterdir()] == ["epoch-000001"]
+
+
+def test_the_checksums_are_those_of_coreutils(tmp_path: Path) -> None:
+    """Every file but the list itself is in it, and `sha256sum` agrees."""
+    path = checkpoint.write(tmp_path, made(1))
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=path, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout.splitlines() == [
+        f"{name}: OK" for name in ("model.safetensors", "momentum.safetensors", "state.json")
+    ]
 
 
 def test_no_pickle_in_files(tmp_path: Path) -> None:
     """A safetensors file begins with the length of its header and the header, JSON; a pickle or a zip does not."""
     path = checkpoint.write(tmp_path, made(1))
-    assert sorted(p.name for p in path.iterdir()) == ["model.safetensors", "momentum.safetensors", "state.json"]
+    names = ["SHA256SUMS", "model.safetensors", "momentum.safetensors", "state.json"]
+    assert sorted(p.name for p in path.iterdir()) == names
     for file in path.glob("*.safetensors"):
         data = file.read_bytes()
         assert data[8:9] == b"{"

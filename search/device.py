@@ -13,6 +13,7 @@ _EXHAUSTED = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
+_BROKEN = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS_", "CUDNN_STATUS_", "cuDNN error", "NCCL error")
 
 
 def of_worker(gpus: float) -> torch.device:
@@ -38,6 +39,13 @@ def of_worker(gpus: float) -> torch.device:
 def memory_fraction(share: float, card_bytes: int) -> float:
     """The part of a card's memory that torch's allocator may take in a process that has `share` of the card."""
     return max(0.0, share - CONTEXT / card_bytes)
+
+
+def broken(error: BaseException) -> bool:
+    """Whether the device has failed this process, so that nothing more can be computed in it."""
+    if isinstance(error, torch.AcceleratorError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _BROKEN)
 
 
 def out_of_memory(error: BaseException) -> bool:

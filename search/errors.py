@@ -1,8 +1,30 @@
-"""The one exception for input that a user can mend."""
+"""What a user can mend: bad input, told before anything runs, and surroundings that fail while it does."""
+
+import errno
+
+_CANNOT_WRITE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "make room",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+    errno.EIO: "see to the disk",
+}
 
 
 class InputError(ValueError):
     """Bad input, told in one sentence that names the field, its value and the remedy."""
+
+
+class Halted(Exception):  # noqa: N818 - the study has no error, and goes on when it can
+    """The study cannot go on until something outside of it is mended; a clause that says what, and how."""
+
+
+def halt(error: OSError, where: object) -> Halted | None:
+    """The clause for a place that cannot be written, such as a full disk; None for any other error."""
+    remedy = _CANNOT_WRITE.get(error.errno or 0)
+    return Halted(f"{error.filename or where} cannot be written ({error.strerror}); {remedy}") if remedy else None
 
 
 def hint(value: object, known: "list[str] | tuple[str, ...]") -> str:

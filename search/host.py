@@ -23,6 +23,8 @@ _ALWAYS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own state is never read: the study's records are
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # What Ray prints of lost workers and machines: we say what becomes of their trials.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died|Raylet is terminated|node with node id|actor .* died",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a banner at every verbosity
 }
 _HERE = {

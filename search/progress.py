@@ -69,23 +69,27 @@ class Progress:
         if self._live is None:
             self._tell()
 
+    def say(self, text: str) -> None:
+        """Prints one line, above the table where there is one."""
+        self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
+
     def _tell(self) -> None:
         ended = [trial for trial in self._trials if trial.state is not TrialState.RUNNING]
         if self._told is None:
             self._told = {trial.number for trial in ended}
             if ended:
-                self._line(f"{self._name}: {facts.own(ended)} of {self._total} trials are done{self._best_so_far()}")
+                self.say(f"{self._name}: {facts.own(ended)} of {self._total} trials are done{self._best_so_far()}")
             return
         known = [trial for trial in ended if trial.number in self._told]
         for trial in ended:
             if trial.number not in self._told:
                 known.append(trial)
                 self._told.add(trial.number)
-                self._line(self._ended(trial, facts.own(known), new_best=facts.best(known) is trial))
+                self.say(self._ended(trial, facts.own(known), new_best=facts.best(known) is trial))
         for trial in self._trials:
             if trial.number in self._waiting and self._told_waiting.get(trial.number) != trial.epochs:
                 self._told_waiting[trial.number] = trial.epochs
-                self._line(f"trial {trial.number} waits {self._reached(trial)}")
+                self.say(f"trial {trial.number} waits {self._reached(trial)}")
 
     def _ended(self, trial: TrialRecord, done: int, new_best: bool) -> str:
         reason = f" ({trial.reason})" if trial.reason else ""
@@ -99,9 +103,6 @@ class Progress:
         result = "" if error is None else f", {words.percent(error)}"
         configuration = words.configuration(trial.params, self._paths())
         return f"after {words.plural(trial.epochs, 'epoch')}{result}: {configuration}"
-
-    def _line(self, text: str) -> None:
-        self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
 
     def _best_so_far(self) -> str:
         chosen = facts.best(self._trials)

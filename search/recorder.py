@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search import checkpoint
+from search.errors import Halted
 from search.ledger import Asked, Ledger
 from search.records import TrialState
 from search.spec import TrialSpec
@@ -47,7 +48,13 @@ class Recorder:
         )
 
     def result(self, result: Mapping[str, Any]) -> bool:
-        """Notes one report of a worker, flattened by Tune (`metrics/val/error`); True when it should not go on."""
+        """Notes one report of a worker, flattened by Tune (`metrics/val/error`); True when it should not go on.
+
+        Raises:
+            Halted: the worker cannot write its checkpoints; the trial stays open.
+        """
+        if "halt" in result:
+            raise Halted(result["halt"])
         number = int(result["number"])
         if "failure" in result:
             self._end(number, TrialState(result["failure"]), result["reason"], result.get("traceback"))
@@ -82,9 +89,9 @@ class Recorder:
             held = self.strategy.judge(number)
             self._end(number, TrialState.PRUNED, held.reason if held else "the search ended before its turn came")
 
-    def lost(self, number: int, reason: str) -> None:
+    def lost(self, number: int, reason: str, detail: str) -> None:
         """The trial's worker died more often than it is started again."""
-        self._end(number, TrialState.FAILED, reason)
+        self._end(number, TrialState.FAILED, reason, detail)
 
     def out_of_time(self, reason: str) -> None:
         """The study ends: what still runs is stopped where it is."""

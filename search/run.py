@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from search import data, tracking_uri
-from search.errors import InputError
+from search.errors import Halted, InputError, halt
 from search.interrupt import Interrupt
 from search.space import Space
 from search.study_folder import StudyFolder
@@ -45,7 +45,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status: 0 done, 1 no trial worked, 2 bad input, 130 interrupted."""
+    """Runs the command line.
+
+    Returns the exit status: 0 done; 1 no trial worked, or halted; 2 bad input; 130 interrupted.
+    """
     console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         given = parser().parse_args(arguments)
@@ -57,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         errors.print(f"error: {error}", markup=False)
         return BAD_INPUT
+    except Halted as cause:
+        errors.print(f"error: {cause}, and run the same command again: it continues", markup=False)
+        return FAILED
     except KeyboardInterrupt:
         errors.print("interrupted at once; run the same command again to continue")
         return INTERRUPTED
@@ -138,6 +144,11 @@ def _run(given: argparse.Namespace, console: Console) -> int:
     folder = StudyFolder.enter(given.output, spec.name)
     try:
         return _study(given, spec, space, folder, console)
+    except OSError as error:
+        halted = halt(error, folder.path)
+        if halted is None:
+            raise
+        raise halted from None
     finally:
         folder.leave()
 

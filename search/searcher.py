@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 from search.ledger import Asked
 from search.recorder import Recorder
 from search.records import OUT_OF_SHARE, WORST
+from search.restarts import RESTARTS, Loss, Restarts, loss
 
 
 class Faults:
@@ -58,6 +59,8 @@ class Closing(_Stateless, Stopper):
 class LedgerSearcher(_Stateless, Searcher):
     """Proposes the trials that an earlier process left unfinished, then what the strategy says.
 
+    A trial whose worker is lost stays open too, and is the next to be proposed, until it has lost too many.
+
     A trial that runs out of memory in its share of a GPU stays open, and is the next to be proposed, alone on a whole
     GPU: once, for there it is infeasible. A process that dies in between leaves it unfinished, to be tried at its share
     again.
@@ -68,6 +71,8 @@ class LedgerSearcher(_Stateless, Searcher):
         concurrent: how many run at once.
         closed: True when no trial shall be started any more.
         faults: where exceptions of ours are kept.
+        restarts: whether a trial whose worker was lost goes on.
+        say: shows the user a line.
     """
 
     def __init__(
@@ -77,10 +82,12 @@ class LedgerSearcher(_Stateless, Searcher):
         concurrent: int,
         closed: Callable[[], bool],
         faults: Faults,
+        restarts: Restarts,
+        say: Callable[[str], None],
     ) -> None:
         super().__init__()
         self._recorder, self._config, self._faults = recorder, config, faults
-        self._concurrent, self._closed = concurrent, closed
+        self._concurrent, self._closed, self._restarts, self._say = concurrent, closed, restarts, say
         self._left = recorder.strategy.unfinished
         self._running: dict[str, Asked] = {}
         self._alone: set[int] = set()  # numbers of the trials to which their share was too small
@@ -98,8 +105,10 @@ class LedgerSearcher(_Stateless, Searcher):
         return self._config(asked, asked.number in self._alone)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if error:
+            return  # `lost` is told why
         asked = self._running.pop(trial_id, None)
-        if not result or error:
+        if not result:
             return
         if asked and result.get("failure") == OUT_OF_SHARE:
             self._alone.add(asked.number)
@@ -107,6 +116,16 @@ class LedgerSearcher(_Stateless, Searcher):
             return
         with self._faults.watched():
             self._recorder.result(result)
+
+    def lost(self, trial_id: str, loss: Loss) -> None:
+        """The worker of a trial died, or could not go on."""
+        asked = self._running.pop(trial_id)
+        if self._restarts.again(asked.number, loss):
+            self._left.insert(0, asked)
+            self._say(f"trial {asked.number}: {loss.cause}; it goes on from its last checkpoint in another")
+        else:
+            times = "" if loss.final else f", {RESTARTS + 1} times"
+            self._recorder.lost(asked.number, loss.cause + times, loss.detail)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see `_Stateless`."""
@@ -141,16 +160,15 @@ class LedgerScheduler(_Stateless, FIFOScheduler):
 
 
 class Watcher(_Stateless, Callback):
-    """Shows progress at every turn of Tune's loop, and notes trials whose worker was lost for good."""
+    """Shows progress at every turn of Tune's loop, and tells the searcher of trials whose worker was lost."""
 
-    def __init__(self, recorder: Recorder, show: Callable[[], None], faults: Faults) -> None:
-        self._recorder, self._show, self._faults = recorder, show, faults
+    def __init__(self, searcher: LedgerSearcher, show: Callable[[], None], faults: Faults) -> None:
+        self._searcher, self._show, self._faults = searcher, show, faults
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._faults.watched():
             self._show()
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        cause = str(trial.get_error() or "its worker died").strip().splitlines()[-1]
         with self._faults.watched():
-            self._recorder.lost(int(trial.config["number"]), cause)
+            self._searcher.lost(trial.trial_id, loss(trial))

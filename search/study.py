@@ -210,7 +210,7 @@ class Study:
             progress.update(self.ledger.records, recorder.strategy.waiting)
 
         with Progress(console, self.spec.name, self.spec.search.trials, self.spec.epochs) as progress:
-            tune_until_done(recorder, config, self.spec, share, closed, show)
+            tune_until_done(recorder, config, self.spec, share, closed, show, progress.say)
             if not interrupt.requested:
                 recorder.close()
                 if self.spent:

@@ -15,6 +15,7 @@ from search.batches import Resident
 from search.checkpoint import Checkpoint
 from search.compiled import Compiler
 from search.data import DataSpec, open_prepared
+from search.errors import halt
 from search.records import OUT_OF_SHARE, TrialState
 from search.spec import Compile, TrialSpec
 from search.train import train
@@ -46,7 +47,12 @@ class TrialWorker(tune.Trainable):
             if self._reports is None:
                 self._reports = self._run()
             return {"number": self.config["number"], **next(self._reports)}
+        except OSError as error:
+            halted = halt(error, self.config["folder"])
+            failure = {"number": self.config["number"], "halt": str(halted)} if halted else self._failure(error)
         except Exception as error:
+            if device.broken(error) and not device.out_of_memory(error):
+                raise  # ends this process: the trial goes on in another
             failure = self._failure(error)
         # Out here: as long as there is the exception, there are the tensors of the frames that it came through. The
         # rest is in circles (an optimiser's hooks), which Python's own collector may leave for long.

@@ -14,8 +14,6 @@ from search.study_spec import StudySpec
 if TYPE_CHECKING:
     from ray.tune import PlacementGroupFactory
 
-RESTARTS = 3  # of a trial whose worker dies; an exception inside it is told as data and never tried again
-
 
 def tune_until_done(
     recorder: Recorder,
@@ -24,11 +22,13 @@ def tune_until_done(
     share: host.Share,
     closed: Callable[[], bool],
     show: Callable[[], None],
+    say: Callable[[str], None],
 ) -> None:
     """Ray Tune spreads the trials over the cluster until the study has enough or is `closed`."""
     import ray
     from ray import tune
 
+    from search.restarts import Restarts, living
     from search.searcher import Closing, Faults, LedgerScheduler, LedgerSearcher, Watcher
     from search.trial import TrialWorker
 
@@ -38,7 +38,7 @@ def tune_until_done(
     # All workers start together. One whose trial waits for a whole GPU must come before trials that take parts of it.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if 0 < share.gpus < 1 else str(share.concurrent)
     faults = Faults()
-    searcher = LedgerSearcher(recorder, config, share.concurrent, closed, faults)
+    searcher = LedgerSearcher(recorder, config, share.concurrent, closed, faults, Restarts(living), say)
     scratch = host.scratch()
     tuner = tune.Tuner(
         tune.with_resources(TrialWorker, lambda config: _held(share, config)),
@@ -54,12 +54,12 @@ def tune_until_done(
             name=spec.name,
             storage_path=scratch,
             verbose=0,
-            callbacks=[Watcher(recorder, show, faults)],
+            callbacks=[Watcher(searcher, show, faults)],
             stop=Closing(closed, faults),
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False
             ),  # a worker writes its own after each epoch
-            failure_config=tune.FailureConfig(max_failures=RESTARTS),
+            failure_config=tune.FailureConfig(max_failures=0),  # a trial goes on as another of Tune's
         ),
     )
     try:

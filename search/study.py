@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from search import host, report
+from search import report_facts as facts
 from search.data import Prepared
 from search.importance import importance
 from search.interrupt import Interrupt
@@ -110,7 +111,7 @@ class Study:
         if unsent:
             return None
         records = self.ledger.records
-        return Outcome(report.answer(self.summary(), records), False, any(r.curve for r in records), None)
+        return Outcome(report.answer(self.summary(), records), False, facts.best(records) is not None, None)
 
     def run(self, console: Console, interrupt: Interrupt) -> Outcome:
         """Runs what is left, writes the report and hands it to MLflow."""
@@ -224,7 +225,7 @@ class Study:
         compared = first_rung(self._scheduler, self.spec.epochs)
         importances = importance(self.ledger.study, compared, self.spec.search.seed)
         written = report.write(self.folder.path, self.summary(), records, importances)
-        worked = any(r.curve for r in records)
+        worked = facts.best(records) is not None
         state = "interrupted" if interrupted else "complete" if worked else "failed"
         files = (written.json, written.markdown, written.html, self.folder.study_file)
         tracker.study_ended(written.answer, state, artifacts=files, front=written.front)

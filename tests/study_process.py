@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -33,18 +33,22 @@ def command(folder: Path, *flags: str, **changes: object) -> list[str]:
     return [sys.executable, "-m", "search.run", file.name, "--output", "results", *flags]
 
 
-def run(folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """To its end, with `folder` as the working directory."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+def run(
+    folder: Path, arguments: Sequence[str], shell: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """To its end, with `folder` as the working directory; `shell`: environment, if not that of this process."""
+    environment = {**(shell or os.environ), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
 
 
-def start(folder: Path, arguments: Sequence[str]) -> tuple[subprocess.Popen[bytes], Path]:
+def start(
+    folder: Path, arguments: Sequence[str], shell: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], Path]:
     """In the background; with the file in which it prints."""
     log = folder / "log"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = {**(shell or os.environ), "PYTHONPATH": str(ROOT)}
     with log.open("wb") as file:
         process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
     return process, log

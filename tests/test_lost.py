@@ -1,0 +1,84 @@
+"""Workers and machines that die while a study runs: what was trained is kept, and the study is whole in the end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from search.restarts import RESTARTS, Loss, Restarts
+from tests.cluster import cluster, switch_off, workers
+from tests.study_process import command, start, wait_until
+from tests.whole import assert_whole, report_of
+
+SLOW = {"epochs": 12, "batch_size": 2, "flip": False}  # a third of a second an epoch
+
+
+def epochs_of(folder: Path, number: int) -> int:
+    """Epochs of a trial that are on record."""
+    outbox = folder / "results" / "tiny" / "outbox.jsonl"
+    events = map(json.loads, outbox.read_text().splitlines()) if outbox.exists() else ()
+    return sum(event["kind"] == "epoch" and event["number"] == number for event in events)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_trial_may_lose_its_worker_three_times(tmp_path: Path) -> None:
+    """One trial loses it so often and is whole; the next loses one more and has failed, with what Ray says of it."""
+    one_at_a_time = ("--trials", "2", "--max-concurrent", "1", "--scheduler", "none")
+    process, log = start(tmp_path, command(tmp_path, *one_at_a_time, train=SLOW))
+    for number, deaths in ((0, RESTARTS), (1, RESTARTS + 1)):
+        for _ in range(deaths):
+            known = epochs_of(tmp_path, number)
+            wait_until(lambda n=number, k=known: epochs_of(tmp_path, n) > k, process, log)
+            (worker,) = workers(process.pid)
+            worker.kill()
+    assert process.wait(120) == 0, log.read_text()
+    first, second = report_of(tmp_path)["trials"]
+    assert (first["state"], first["epochs"]) == ("complete", 12)
+    assert (second["state"], second["reason"]) == ("failed", "its worker died, 4 times")
+    assert 4 <= second["epochs"] < 12
+    assert log.read_text().count("it goes on from its last checkpoint in another") == 2 * RESTARTS
+    assert "(raylet)" not in log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_machine_that_dies_costs_its_trials_no_restart(tmp_path: Path) -> None:
+    """Trials run on a machine that is switched off in mid-epoch, one time more than a worker may die."""
+    with cluster(tmp_path, head_cores=0) as joined:
+        machine = joined.add(1)
+        arguments = command(tmp_path, "--trials", "1", "--scheduler", "none", train=SLOW)
+        process, log = start(tmp_path, arguments, joined.shell)
+        for _ in range(RESTARTS + 1):
+            known = epochs_of(tmp_path, 0)
+            wait_until(lambda k=known: epochs_of(tmp_path, 0) > k, process, log)
+            assert workers(machine)
+            switch_off(machine)
+            machine = joined.add(1)
+        assert process.wait(120) == 0, log.read_text()
+    assert_whole(tmp_path, 1)
+
+
+def test_what_a_trial_may_lose() -> None:
+    """Three workers on machines that live; any number with their machines; none where no worker can start."""
+    alive = {"a", "b", "c"}
+    restarts = Restarts(lambda: alive)
+    died = Loss("its worker died", "")
+    assert [restarts.again(0, died) for _ in range(4)] == [True, True, True, False]
+    on = [Loss("its worker died", "", machine) for machine in "abc"]
+    assert all(restarts.again(1, loss) for loss in on)
+    alive -= {"b"}
+    assert restarts.again(1, on[0])
+    assert not restarts.again(1, on[0])
+    assert restarts.again(2, Loss("", "", preempted=True))
+    assert not restarts.again(3, Loss("its worker did not start: x", "", final=True))
+
+
+def test_a_worker_out_of_reach_counts_only_once_its_machine_had_time_to_be_found_dead() -> None:
+    alive = {"a", "b"}
+    restarts = Restarts(lambda: alive)
+    assert all(restarts.again(0, Loss("", "", "a")) for _ in range(3))
+    assert restarts.again(0, Loss("", "", "b", unsure=True))
+    assert not restarts.again(0, Loss("", "", "b", unsure=True))
+    alive -= {"b"}
+    assert restarts.again(0, Loss("", "", "b", unsure=True))

@@ -1,0 +1,100 @@
+"""Whether a study is whole: every trial over, once, and bit for bit what training it alone gives."""
+
+import json
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from search.batches import Resident
+from search.data import DataSpec, open_prepared, prepare
+from search.spec import TrialSpec
+from search.train import train
+from tests.study_process import STUDY
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """The study's report.json."""
+    return json.loads((folder / "results" / "tiny" / "report.json").read_text())
+
+
+@dataclass(frozen=True)
+class Runs:
+    """MLflow's own database, read without MLflow; runs that were deleted do not count."""
+
+    database: Path
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.database) as opened:
+            return opened.execute(sql).fetchall()
+
+    def active(self) -> list[str]:
+        return [run for (run,) in self.query("select run_uuid from runs where lifecycle_stage = 'active'")]
+
+    def tag(self, key: str) -> dict[str, str]:
+        """Run -> value."""
+        found = dict(self.query(f"select run_uuid, value from tags where key = '{key}'"))
+        return {run: found[run] for run in self.active() if run in found}
+
+    def points(self, run: str) -> Counter[tuple[str, int, float]]:
+        """(metric, step, value) -> how often it is there."""
+        return Counter(self.query(f"select key, step, value from metrics where run_uuid = '{run}'"))
+
+
+def assert_whole(folder: Path, trials: int) -> dict[str, Any]:
+    """The finished study in `folder` has `trials` trials, one MLflow run each and each epoch once. Returns its report.
+
+    Every trial's errors, losses and weights equal, bit for bit, those of its specification trained here, alone.
+    """
+    report = report_of(folder)
+    assert [t["number"] for t in report["trials"]] == list(range(trials))
+    assert {t["state"] for t in report["trials"]} <= {"complete", "pruned", "diverged"}, report["counts"]
+    runs = Runs(folder / "results" / "mlflow.db")
+    numbers = runs.tag("search.trial")
+    assert sorted(int(n) for n in numbers.values()) == list(range(trials)), "one run a trial"
+    assert sorted(runs.tag("search.kind").values()) == ["study"] + ["trial"] * trials
+    status = dict(runs.query("select run_uuid, status from runs"))
+    assert {status[run] for run in runs.active()} == {"FINISHED"}
+    run_of = {int(number): run for run, number in numbers.items()}
+    for told in report["trials"]:
+        assert_as_alone(folder, told, run_of[told["number"]], runs)
+    return report
+
+
+def assert_as_alone(folder: Path, told: dict[str, Any], run: str, runs: Runs) -> None:
+    """One trial of a report, and its run, against its specification trained here."""
+    (artifacts,) = (folder / "results" / "mlartifacts").rglob(f"{run}/artifacts")
+    spec = TrialSpec.model_validate_json((artifacts / "trial.json").read_text())
+    expected: Counter[tuple[str, int, float]] = Counter()
+    model = None
+    for epoch in alone(spec):
+        if epoch.number > told["epochs"]:
+            break
+        names = ("train/loss", "train/error", "val/loss", "val/error")
+        expected.update((name, epoch.number, epoch.metrics[name]) for name in names)
+        model = epoch.state().weights if epoch.number == told["epochs"] else None
+    points = runs.points(run)
+    measured = Counter({p: n for p, n in points.items() if p[0].startswith(("train/", "val/"))})
+    assert measured == expected, f"trial {told['number']}"
+    assert max(points.values()) == 1, "nothing is doubled"
+    assert Counter(name for name, _, _ in points)["cost/seconds"] == told["epochs"]
+    assert dict(told["curve"]) == {e: v for name, e, v in expected if name == "val/error"}
+    weights = load_file(artifacts / "model.safetensors")
+    assert model is not None
+    assert weights.keys() == model.keys()
+    assert all(torch.equal(weights[name], model[name]) for name in weights)
+
+
+def alone(spec: TrialSpec) -> Any:
+    """The epochs of a specification, trained in this process on one thread as a worker has."""
+    torch.set_num_threads(1)
+    data = DataSpec.model_validate(STUDY["data"])
+    prepared = open_prepared(prepare(data).folder, data)
+    scale = prepared.info.mean, prepared.info.std
+    return train(
+        spec, *(Resident.load(s, *scale, torch.device("cpu")) for s in (prepared.train(), prepared.validation()))
+    )

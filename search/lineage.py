@@ -86,6 +86,25 @@ def open_ledger(
     return Opened(ledger, notes["generation"], tuple(notes["starts"]))
 
 
+def keys(storage: BaseStorage, name: str) -> dict[int, str]:
+    """Generation -> key, of all studies of this name."""
+    return {s.user_attrs["generation"]: s.user_attrs["key"] for s in _family(storage, name).values()}
+
+
+def finished(storage: BaseStorage, name: str, owner: str) -> int:
+    """How many trials of the studies of this name and owner are over, those taken over counted once."""
+    own = (s for s in _family(storage, name).values() if s.user_attrs["owner"] == owner)
+    records = (read(frozen) for study in own for frozen in study.get_trials(deepcopy=False))
+    return sum(not r.running and not r.refused and r.origin is None for r in records)
+
+
+def delete(storage: BaseStorage, name: str, owner: str) -> None:
+    """Deletes the studies of this name and owner."""
+    for study_name, study in _family(storage, name).items():
+        if study.user_attrs["owner"] == owner:
+            optuna.delete_study(study_name=study_name, storage=storage)
+
+
 def _family(storage: BaseStorage, name: str) -> dict[str, optuna.Study]:
     names = (n for n in optuna.get_all_study_names(storage) if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{8}}", n))
     studies = (optuna.load_study(study_name=n, storage=storage) for n in names)

@@ -183,10 +183,15 @@ class Outbox:
         return whole
 
     def _read_cursor(self) -> Cursor:
-        if not self._cursor_path.exists():
-            return Cursor()
-        try:
-            cursor = Cursor(**json.loads(self._cursor_path.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, TypeError):
-            return Cursor()  # torn by a power cut: sending everything again changes nothing
+        cursor = read_cursor(self._cursor_path)
         return cursor if cursor.offset <= self._size else Cursor()
+
+
+def read_cursor(path: Path) -> Cursor:
+    """The cursor in a file; that of a log of which nothing has been sent where there is none."""
+    if not path.exists():
+        return Cursor()
+    try:
+        return Cursor(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError):
+        return Cursor()  # torn by a power cut: sending everything again changes nothing

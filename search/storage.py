@@ -1,13 +1,17 @@
 """Where a study's trials are kept: a journal in the study's folder, or any storage that Optuna knows by its URL."""
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from search.errors import InputError
+from search.errors import Halted, InputError
 from search.redact import without_credentials
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
@@ -17,7 +21,7 @@ def open_storage(journal: Path, url: str | None = None) -> BaseStorage:
     """The storage at `url`, or the journal.
 
     Raises:
-        InputError: nothing answers at the URL, or Optuna does not know it.
+        InputError: nothing answers at the URL, or Optuna does not know it; a journal that is damaged before its end.
     """
     if url is None:
         _mend(journal)
@@ -30,10 +34,33 @@ def open_storage(journal: Path, url: str | None = None) -> BaseStorage:
         raise InputError(f"{told}; correct the URL, or leave it out for a journal file") from None
 
 
+@contextmanager
+def answering(url: str | None) -> Iterator[None]:
+    """While it is entered, a database that goes away halts the study.
+
+    Raises:
+        Halted: it went away.
+    """
+    try:
+        yield
+    except StorageInternalError as error:
+        cause = (str(error.__cause__ or error).strip().splitlines() or ["no answer"])[0]
+        told = without_credentials(f"search.storage = {url!r} does not answer any more ({cause})")
+        raise Halted(f"{told}; start it again") from None
+
+
 def _mend(journal: Path) -> None:
     """Removes what a process that was killed while it wrote left: Optuna's lock, and a line cut off in the middle."""
     # Optuna would wait 30 s for the lock, and without end where the path of the journal is relative.
     journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
     if journal.exists():
         data = journal.read_bytes()
-        os.truncate(journal, data.rfind(b"\n") + 1)  # the next line would be glued to it, and both unreadable
+        whole = data.rfind(b"\n") + 1
+        os.truncate(journal, whole)  # the next line would be glued to it, and both unreadable
+        for number, line in enumerate(data[:whole].splitlines(), 1):
+            try:
+                json.loads(line)
+            except ValueError:
+                raise InputError(
+                    f"{journal} is damaged in line {number}; restore it from a copy, or begin again with --fresh --yes"
+                ) from None

@@ -1,12 +1,12 @@
 """A study from its specification to its answer: opened or continued, run, reported. The folder is the study."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
 
-from search import host, report
+from search import host, lineage, report
 from search import report_facts as facts
 from search.data import Prepared
 from search.importance import importance
@@ -14,7 +14,6 @@ from search.interrupt import Interrupt
 from search.ledger import Asked
 from search.limits import appraise
 from search.lineage import identity, open_ledger
-from search.outbox import Dataset, Outbox
 from search.packing import pack
 from search.progress import Progress
 from search.recorder import Recorder
@@ -23,15 +22,15 @@ from search.samplers import Proposer
 from search.schedulers import first_rung, make_scheduler
 from search.space import Space
 from search.starts import starts
-from search.storage import open_storage
+from search.storage import answering, open_storage
 from search.strategy import Strategy
 from search.study_folder import StudyFolder
-from search.study_spec import StudySpec, flatten
-from search.tracking import Tracker, TrackingError
+from search.study_spec import StudySpec
+from search.tracking import Tracker
 from search.tuning import tune_until_done
 from search.versions import hardware, versions
 
-DRAIN_SECONDS = 60.0  # how long the end of a study waits for the tracking server
+NOTED_SECONDS = 10.0  # how often the time spent is noted
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,9 @@ class Study:
 
     def __post_init__(self) -> None:
         spec, image = self.spec, self.data.info.shape[:2]
+        storage = open_storage(self.folder.journal, spec.search.storage)
         self._opened = open_ledger(
-            open_storage(self.folder.journal, spec.search.storage),
+            storage,
             spec.name,
             str(self.folder.path),
             identity(self.space, self.data.info.digest, spec.limits.model_dump()),
@@ -75,6 +75,11 @@ class Study:
             lambda trial: appraise(trial, image, spec.limits),
         )
         self.ledger = self._opened.ledger
+        self.folder.bind(self._opened.generation, self.ledger.key)
+        keys = lineage.keys(storage, spec.name)
+        self._mail = Mail(
+            spec, self.data.info, self.folder, self._opened.generation, keys, self.tracking_uri, self.artifact_root
+        )
         self._scheduler = make_scheduler(spec.search, spec.epochs)
         self._began = time.monotonic()
 
@@ -103,28 +108,48 @@ class Study:
 
     def concluded(self) -> Outcome | None:
         """The outcome of a study of which nothing is left to do, not even to send; None where something is."""
-        if not (self.complete and report.is_of(self.folder.path, self.summary())):
-            return None
-        outbox = Outbox(self.folder.outbox(self._opened.generation))
-        unsent = outbox.unsent
-        outbox.close()
-        if unsent:
+        if not (self.complete and report.is_of(self.folder.path, self.summary())) or self.unsent:
             return None
         records = self.ledger.records
         return Outcome(report.answer(self.summary(), records), False, facts.best(records) is not None, None)
 
     def run(self, console: Console, interrupt: Interrupt) -> Outcome:
-        """Runs what is left, writes the report and hands it to MLflow."""
-        tracker = self._track()
+        """Runs what is left, writes the report and hands it to MLflow.
+
+        Raises:
+            Halted: the disk is full or cannot be written, or the storage went away.
+        """
+        with answering(self.spec.search.storage):
+            return self._run(console, interrupt)
+
+    @property
+    def unsent(self) -> int:
+        """Events that MLflow has not taken, also of the studies before this one was changed."""
+        return self._mail.unsent
+
+    def sync(self) -> str | None:
+        """Sends what MLflow lacks, also of the studies before this one was changed; why it has not taken everything."""
+        earlier = self._mail.send_earlier()
+        tracker = self._mail.tracker()
         try:
+            return self._conclude(tracker, interrupted=not self.complete).unsent or earlier
+        finally:
+            tracker.close()
+
+    def _run(self, console: Console, interrupt: Interrupt) -> Outcome:
+        earlier = self._mail.send_earlier()
+        tracker = self._mail.tracker()
+        try:
+            if not self.complete:
+                self._mail.announce(tracker)
             recorder = Recorder(self.spec.name, self._strategy(), tracker, self.folder.trials(self._opened.generation))
             if not self.complete:
                 if self._opened.generation > 1:
                     console.print(str(self._opened), markup=False, highlight=False, soft_wrap=True)
                 self._search(recorder, console, interrupt)
-                self.ledger.add_elapsed(time.monotonic() - self._began)
-                self._began = time.monotonic()
-            return self._conclude(tracker, interrupt.requested)
+                self._note_time()
+            outcome = self._conclude(tracker, interrupt.requested, patient=not interrupt.requested)
+            return replace(outcome, unsent=outcome.unsent or earlier)
         finally:
             tracker.close()
 
@@ -166,19 +191,10 @@ class Study:
         proposer = Proposer(self.space, search.sampler, search.seed, search.objectives, begin)
         return Strategy(self.ledger, proposer, self._scheduler, search.trials, self.spec.epochs)
 
-    def _track(self) -> Tracker:
-        spec, info = self.spec, self.data.info
-        outbox = Outbox(self.folder.outbox(self._opened.generation))
-        tracker = Tracker(outbox, self.tracking_uri, spec.tracking.experiment, self.ledger.key, self.artifact_root)
-        shape = " x ".join(map(str, info.shape))
-        profile = {"train": info.n_train, "validation": info.n_validation, "test": info.n_test, "shape": shape}
-        dataset = Dataset(
-            name=info.name.rpartition(":")[0] or info.name, digest=info.digest[:32], source=info.name, profile=profile
-        )
-        if not self.complete:
-            params = {path: str(value) for path, value in flatten(spec.model_dump(mode="json")).items()}
-            tracker.study_started(spec.name, params, dataset=dataset)
-        return tracker
+    def _note_time(self) -> None:
+        now = time.monotonic()
+        self.ledger.add_elapsed(now - self._began)
+        self._began = now
 
     def _search(self, recorder: Recorder, console: Console, interrupt: Interrupt) -> None:
         share = host.connect(self.spec.resources, self.spec.search)
@@ -208,6 +224,8 @@ class Study:
             }
 
         def show() -> None:
+            if time.monotonic() - self._began >= NOTED_SECONDS:  # a process that is killed says no more
+                self._note_time()
             progress.update(self.ledger.records, recorder.strategy.waiting)
 
         with Progress(console, self.spec.name, self.spec.search.trials, self.spec.epochs) as progress:
@@ -218,9 +236,8 @@ class Study:
                     recorder.out_of_time(f"time budget of {self.spec.search.time_budget:g} s spent")
                 show()
 
-    def _conclude(self, tracker: Tracker, interrupted: bool) -> Outcome:
-        patience = 5.0 if interrupted else DRAIN_SECONDS
-        first = _send(tracker, patience)
+    def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Outcome:
+        first = send(tracker, patient)
         records = self.ledger.with_run_ids(tracker.run_ids())
         compared = first_rung(self._scheduler, self.spec.epochs)
         importances = importance(self.ledger.study, compared, self.spec.search.seed)
@@ -229,14 +246,5 @@ class Study:
         state = "interrupted" if interrupted else "complete" if worked else "failed"
         files = (written.json, written.markdown, written.html, self.folder.study_file)
         tracker.study_ended(written.answer, state, artifacts=files, front=written.front)
-        unsent = first or _send(tracker, patience)
+        unsent = first or send(tracker, patient)
         return Outcome(written.answer, interrupted, worked, unsent)
-
-
-def _send(tracker: Tracker, seconds: float) -> str | None:
-    """Waits for the tracking server; what is wrong when it has not taken everything. The answer never waits for it."""
-    try:
-        left = tracker.drain(seconds)
-    except TrackingError as refused:
-        return str(refused)
-    return f"MLflow has not taken {left} events ({tracker.trouble() or 'it is slow'})" if left else None

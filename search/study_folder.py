@@ -1,6 +1,8 @@
 """A study on disk: one folder, one process at a time, one specification."""
 
 import os
+import re
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,12 @@ import yaml
 from filelock import FileLock, Timeout
 
 from search.errors import InputError
+from search.outbox import read_cursor
 from search.study_spec import StudySpec, flatten
 
 STAYS = ("data", "search.seed")  # what makes a study another one; whatever else is changed, it can go on with
 MAY_CHANGE = ("data.dir",)
+STUDY_FILE = "study.yaml"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class StudyFolder:
         Raises:
             InputError: not writable, or another process works on this study.
         """
+        if "://" in str(output) or re.match(r"[a-z0-9]+:/", str(output)):
+            raise InputError(
+                f"output = {str(output)!r} is a URL; name a folder, such as one where its store is mounted"
+            )
         path = output.absolute() / name  # workers have other working directories
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -53,7 +61,7 @@ class StudyFolder:
 
     @property
     def study_file(self) -> Path:
-        return self.path / "study.yaml"
+        return self.path / STUDY_FILE
 
     @property
     def journal(self) -> Path:
@@ -66,6 +74,45 @@ class StudyFolder:
     def trials(self, generation: int) -> Path:
         """Checkpoints."""
         return self.path / f"trials{_suffix(generation)}"
+
+    def tracked_at(self, store: str) -> bool:
+        """Whether a study in this folder has been tracked in `store`, as `tracking_uri.store` names it."""
+        return any(read_cursor(path).store == store for path in self.path.glob("outbox*.cursor.json"))
+
+    def bind(self, generation: int, key: str) -> None:
+        """Notes that what is kept here of this generation belongs to the study with this key in the storage.
+
+        Raises:
+            InputError: it belongs to another, for the one in the storage was made anew.
+        """
+        file = self.path / f"key{_suffix(generation)}"
+        kept = self.outbox(generation).exists() or self.trials(generation).exists()
+        known = file.read_text() if file.exists() else None
+        if known == key:
+            return
+        if kept:
+            raise InputError(
+                f"{self.path} holds trials of a study that its storage has lost; restore {self.journal.name} (or "
+                "search.storage), or begin again with --fresh"
+            )
+        _write(file, key)
+
+    def clear(self) -> None:
+        """Deletes the study, but for the file that says which it was: that is for `forget`, once nothing refers to it.
+
+        Checkpoints go first and the records of the trials last, so that what is left, should this be cut short, is
+        never taken for the state of another trial.
+        """
+        for path in (*self.path.glob("trials*"), *self.path.glob("outbox*"), *self.path.glob("key*"), *self._others()):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _others(self) -> list[Path]:
+        keep = {STUDY_FILE, ".lock", ".holder"}
+        return sorted((p for p in self.path.iterdir() if p.name not in keep), key=lambda p: p == self.journal)
+
+    def forget(self) -> None:
+        """Deletes the file that says which study it was."""
+        self.study_file.unlink(missing_ok=True)
 
     def _settled(self) -> dict[str, Any]:
         try:
@@ -92,9 +139,17 @@ class StudyFolder:
                     f"{path} = {now.get(path)!r}, but the study in {self.path} was made with {before.get(path)!r}; "
                     "use another --name for another study"
                 )
-        partial = self.study_file.with_suffix(".part")
-        partial.write_text(spec.to_yaml())
-        partial.replace(self.study_file)
+        _write(self.study_file, spec.to_yaml())
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole, or not at all."""
+    partial = file.with_suffix(".part")
+    with partial.open("w") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    partial.replace(file)
 
 
 def _suffix(generation: int) -> str:

@@ -141,12 +141,13 @@ class Tracker:
         """Why nothing can be sent at the moment, in one line; None when all is well."""
         return self._sender.trouble
 
-    def drain(self, timeout: float) -> int:
-        """Wait at most `timeout` seconds until everything is sent; the number of events that are not.
+    def drain(self, timeout: float, patient: bool = False) -> int:
+        """Wait until the store is reached and everything is sent; the number of events that are not.
 
-        Raises TrackingError when sending has stopped for good.
+        At most `timeout` seconds; if `patient`, as long as the store has not been idle for `timeout` seconds. Raises
+        TrackingError when sending has stopped for good.
         """
-        return self._sender.drain(timeout)
+        return self._sender.drain(timeout, patient)
 
     def close(self, timeout: float = 5.0) -> None:
         """Stop sending, after the call that is under way or `timeout` seconds. What is unsent stays in the outbox."""

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from search import tracking_uri
 from search.outbox import Cursor, Outbox
 from search.redact import without_credentials
 from search.tracking_client import import_quietly, is_remote, is_transient
@@ -46,8 +47,8 @@ class Sender:
         self.runs = dict(outbox.cursor.runs)  # "study" or trial number -> run id
         self._study_key = study_key
         self._artifact_root = artifact_root
-        self._changed = threading.Condition()  # guards the four below; notified of every change
-        self._news = self._hurry = self._closing = False
+        self._changed = threading.Condition()  # guards the five below; notified of every change
+        self._connected = self._news = self._hurry = self._closing = False
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._thread.start()
@@ -58,15 +59,15 @@ class Sender:
             self._news = True
             self._changed.notify_all()
 
-    def drain(self, timeout: float) -> int:
-        """Wait at most `timeout` seconds until everything is sent; the number of events that are not.
+    def drain(self, timeout: float, patient: bool = False) -> int:
+        """Wait until the store is reached, and has everything; the number of events that it lacks.
 
-        Raises TrackingError when sending has stopped for good.
+        At most `timeout` seconds; if `patient`, as long as it has not been idle for `timeout` seconds. Raises TrackingError when sending has stopped for good.
         """
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._fault or not self.outbox.unsent, timeout)
+            self._await_sent(timeout, patient)
             self._hurry = False
         if self._fault:
             reason = without_credentials(f"{type(self._fault).__name__}: {self._fault}")
@@ -74,6 +75,18 @@ class Sender:
             error.add_note(without_credentials("".join(traceback.format_exception(self._fault))))
             raise error
         return self.outbox.unsent
+
+    def _await_sent(self, timeout: float, patient: bool) -> None:
+        def over() -> bool:
+            return bool(self._fault) or (self._connected and not self.outbox.unsent)
+
+        def reached() -> tuple[bool, int]:
+            return self._connected, self.outbox.cursor.offset
+
+        before = None
+        while not over() and reached() != before:
+            before = reached()
+            self._changed.wait_for(lambda now=before: over() or (patient and reached() != now), timeout)
 
     def close(self, timeout: float) -> None:
         """Stop after the call that is under way, or after `timeout` seconds. What is unsent stays in the outbox."""
@@ -85,6 +98,9 @@ class Sender:
     def _run(self) -> None:
         try:
             writer = self._connect()
+            with self._changed:
+                self._connected = True
+                self._changed.notify_all()
             while not self._closing:
                 self._send_pending(writer)
                 with self._changed:
@@ -103,7 +119,7 @@ class Sender:
         client = self._attempt(lambda: client_type(self.uri))
         experiment_id = self._attempt(lambda: self._find_or_create_experiment(client))
         self.experiment_id = experiment_id
-        store = f"{without_credentials(self.uri)} {self.experiment}"
+        store = tracking_uri.store(self.uri, self.experiment)
         if self.outbox.cursor.store != store:
             self._start_over(store)
         writer = RunWriter(client, experiment_id, self._study_key, self.runs, self._attempt)

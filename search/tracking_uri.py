@@ -16,6 +16,12 @@ from search.tracking_client import import_quietly, is_remote
 
 ANSWER_SECONDS = 4  # how long a store may take to answer the first question
 _SQLITE = "sqlite:///"
+
+
+class NoAnswer(InputError):
+    """A tracking server that is away, or was given by a wrong address."""
+
+
 _DATABASES = ("postgresql", "mysql", "mssql")
 _CONNECTION_FAULTS = {
     "timed out": (f"did not answer within {ANSWER_SECONDS} seconds",),
@@ -42,10 +48,16 @@ def artifact_root(uri: str, output: Path) -> str | None:
     return None if is_remote(uri) else str(output.absolute() / "mlartifacts")
 
 
+def store(uri: str, experiment: str) -> str:
+    """Names the place where a study is tracked, without credentials."""
+    return f"{without_credentials(uri)} {experiment}"
+
+
 def check_reachable(uri: str, experiment: str) -> None:
     """Ask the store at `uri` for `experiment`, which need not exist.
 
-    Raises InputError, after about five seconds at most, when the store does not answer, is none, or refuses us.
+    Raises InputError, after about five seconds at most, when the store is none, or refuses us; NoAnswer, which is one
+    too, when a server does not answer.
     """
     scheme = urlsplit(uri).scheme
     if scheme == "sqlite":
@@ -89,8 +101,8 @@ def _page(base: str, path: str, query: dict[str, str]) -> str:
     return f"{without_credentials(base).rstrip('/')}/#/{path}?{urlencode(query | view, quote_via=quote)}"
 
 
-def _refusal(uri: str, fault: str, remedy: str = _REMEDY) -> InputError:
-    return InputError(f"tracking URI {without_credentials(uri)!r} {without_credentials(fault)}; {remedy}.")
+def _refusal(uri: str, fault: str, remedy: str = _REMEDY, kind: type[InputError] = InputError) -> InputError:
+    return kind(f"tracking URI {without_credentials(uri)!r} {without_credentials(fault)}; {remedy}.")
 
 
 def _check_sqlite(uri: str) -> None:
@@ -115,7 +127,8 @@ def _check_server(uri: str, experiment: str) -> None:
         try:
             found = client_type(uri).get_experiment_by_name(experiment)
         except MlflowException as error:
-            raise _refusal(uri, *_server_fault(error)) from error
+            away = isinstance(error.__context__, OSError)  # of the connection, which MLflow reports by text alone
+            raise _refusal(uri, *_server_fault(error, away), kind=NoAnswer if away else InputError) from error
     if found is not None and found.name != experiment:
         raise _refusal(uri, "answers, but not as an MLflow server")
     if found is not None and found.lifecycle_stage == "deleted":
@@ -125,10 +138,10 @@ def _check_server(uri: str, experiment: str) -> None:
         )
 
 
-def _server_fault(error: Exception) -> tuple[str, ...]:
+def _server_fault(error: Exception, away: bool) -> tuple[str, ...]:
     """What is wrong with a server that answered with `error`, and the remedy where it is a special one."""
     text = " ".join(str(error).split())
-    if isinstance(error.__context__, OSError):  # of the connection, which MLflow reports by text alone
+    if away:
         return next((fault for sign, fault in _CONNECTION_FAULTS.items() if sign in text), ("cannot be reached",))
     code = getattr(error, "error_code", "")
     if code in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}:

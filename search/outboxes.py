@@ -1,0 +1,72 @@
+"""What a study has for MLflow: its own events, and what is left of the studies before it was changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from search.data_spec import PreparedInfo
+from search.outbox import Dataset, Outbox
+from search.study_folder import StudyFolder
+from search.study_spec import StudySpec, flatten
+from search.tracking import Tracker, TrackingError
+
+IDLE_SECONDS, HURRIED_SECONDS = 60.0, 5.0  # how long is waited for a server that takes nothing
+
+
+@dataclass(frozen=True)
+class Outboxes:
+    """The outboxes in a study's folder, and where they are sent."""
+
+    spec: StudySpec
+    info: PreparedInfo
+    folder: StudyFolder
+    generation: int  # of the study as it is now
+    keys: Mapping[int, str]  # generation -> key of the study
+    uri: str
+    artifact_root: str | None  # of a new experiment; None leaves it to the server
+
+    @property
+    def unsent(self) -> int:
+        """Events that MLflow has not taken, of all generations."""
+        return sum(self._unsent(generation) for generation in range(1, self.generation + 1))
+
+    def tracker(self, generation: int | None = None) -> Tracker:
+        """Begins to send; default: of the study as it is now."""
+        which = generation or self.generation
+        outbox, experiment = Outbox(self.folder.outbox(which)), self.spec.tracking.experiment
+        return Tracker(outbox, self.uri, experiment, self.keys[which], self.artifact_root)
+
+    def announce(self, tracker: Tracker) -> None:
+        """The study starts, or goes on."""
+        info = self.info
+        shape = " x ".join(map(str, info.shape))
+        profile = {"train": info.n_train, "validation": info.n_validation, "test": info.n_test, "shape": shape}
+        name = info.name.rpartition(":")[0] or info.name
+        dataset = Dataset(name=name, digest=info.digest[:32], source=info.name, profile=profile)
+        params = {path: str(value) for path, value in flatten(self.spec.model_dump(mode="json")).items()}
+        tracker.study_started(self.spec.name, params, dataset=dataset)
+
+    def send_earlier(self) -> str | None:
+        """Sends what is left of the studies before this one; why it could not be sent, or None."""
+        trouble = None
+        for generation in range(1, self.generation):
+            if self._unsent(generation):
+                tracker = self.tracker(generation)
+                trouble = send(tracker, patient=True) or trouble
+                tracker.close()
+        return trouble
+
+    def _unsent(self, generation: int) -> int:
+        outbox = Outbox(self.folder.outbox(generation))
+        try:
+            return outbox.unsent
+        finally:
+            outbox.close()
+
+
+def send(tracker: Tracker, patient: bool) -> str | None:
+    """Waits until MLflow has everything; why it has not. If not `patient`, for seconds at most."""
+    try:
+        left = tracker.drain(IDLE_SECONDS if patient else HURRIED_SECONDS, patient)
+    except TrackingError as refused:
+        return str(refused)
+    return f"MLflow has not taken {left} events ({tracker.trouble() or 'it is slow'})" if left else None

@@ -19,8 +19,8 @@ def begin_again(folder: StudyFolder, spec: StudySpec, yes: bool) -> None:
         trials = finished(storage, spec.name, owner) if storage else 0
         if trials or folder.study_file.exists():
             raise InputError(
-                f"--fresh would delete study {spec.name!r} in {folder.path} with {trials} finished trials; add --yes to "
-                "delete it, or use --name for another study"
+                f"--fresh would delete study {spec.name!r} in {folder.path} with {trials} finished trials; add "
+                "--yes to delete it, or use --name for another study"
             )
         return
     folder.clear()

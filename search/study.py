@@ -14,6 +14,7 @@ from search.interrupt import Interrupt
 from search.ledger import Asked
 from search.limits import appraise
 from search.lineage import identity, open_ledger
+from search.outboxes import Outboxes, send
 from search.packing import pack
 from search.progress import Progress
 from search.recorder import Recorder
@@ -77,7 +78,7 @@ class Study:
         self.ledger = self._opened.ledger
         self.folder.bind(self._opened.generation, self.ledger.key)
         keys = lineage.keys(storage, spec.name)
-        self._mail = Mail(
+        self._outboxes = Outboxes(
             spec, self.data.info, self.folder, self._opened.generation, keys, self.tracking_uri, self.artifact_root
         )
         self._scheduler = make_scheduler(spec.search, spec.epochs)
@@ -125,23 +126,22 @@ class Study:
     @property
     def unsent(self) -> int:
         """Events that MLflow has not taken, also of the studies before this one was changed."""
-        return self._mail.unsent
+        return self._outboxes.unsent
 
     def sync(self) -> str | None:
         """Sends what MLflow lacks, also of the studies before this one was changed; why it has not taken everything."""
-        earlier = self._mail.send_earlier()
-        tracker = self._mail.tracker()
+        earlier = self._outboxes.send_earlier()
+        tracker = self._outboxes.tracker()
         try:
             return self._conclude(tracker, interrupted=not self.complete).unsent or earlier
         finally:
             tracker.close()
 
     def _run(self, console: Console, interrupt: Interrupt) -> Outcome:
-        earlier = self._mail.send_earlier()
-        tracker = self._mail.tracker()
+        tracker = self._outboxes.tracker()
         try:
             if not self.complete:
-                self._mail.announce(tracker)
+                self._outboxes.announce(tracker)
             recorder = Recorder(self.spec.name, self._strategy(), tracker, self.folder.trials(self._opened.generation))
             if not self.complete:
                 if self._opened.generation > 1:
@@ -149,6 +149,7 @@ class Study:
                 self._search(recorder, console, interrupt)
                 self._note_time()
             outcome = self._conclude(tracker, interrupt.requested, patient=not interrupt.requested)
+            earlier = None if interrupt.requested else self._outboxes.send_earlier()
             return replace(outcome, unsent=outcome.unsent or earlier)
         finally:
             tracker.close()

@@ -62,7 +62,8 @@ class Sender:
     def drain(self, timeout: float, patient: bool = False) -> int:
         """Wait until the store is reached, and has everything; the number of events that it lacks.
 
-        At most `timeout` seconds; if `patient`, as long as it has not been idle for `timeout` seconds. Raises TrackingError when sending has stopped for good.
+        At most `timeout` seconds; if `patient`, as long as it has not been idle for `timeout` seconds. Raises
+        TrackingError when sending has stopped for good.
         """
         with self._changed:
             self._hurry = True

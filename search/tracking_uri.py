@@ -18,7 +18,7 @@ ANSWER_SECONDS = 4  # how long a store may take to answer the first question
 _SQLITE = "sqlite:///"
 
 
-class NoAnswer(InputError):
+class NoAnswer(InputError):  # noqa: N818 - as HTTP clients call it
     """A tracking server that is away, or was given by a wrong address."""
 
 

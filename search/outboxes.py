@@ -9,7 +9,7 @@ from search.study_folder import StudyFolder
 from search.study_spec import StudySpec, flatten
 from search.tracking import Tracker, TrackingError
 
-IDLE_SECONDS, HURRIED_SECONDS = 60.0, 5.0  # how long is waited for a server that takes nothing
+IDLE_SECONDS, HURRIED_SECONDS = 30.0, 5.0  # how long is waited for a server that takes nothing
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ def _mend(journal: Path) -> None:
     if journal.exists():
         data = journal.read_bytes()
         whole = data.rfind(b"\n") + 1
-        os.truncate(journal, whole)  # the next line would be glued to it, and both unreadable
+        if whole < len(data):  # the next line would be glued to it, and both unreadable
+            os.truncate(journal, whole)
         for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
                 json.loads(line)

@@ -23,6 +23,17 @@ os.environ.update(
 install_import_hook(["resnet.net", "resnet.residual", "resnet.shortcut", "resnet.article"], "beartype.beartype")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The long form of tests/test_kills.py: `make kills`."""
+    parser.addoption("--kills", type=int, default=2, help="how often each study's driver is killed")
+    parser.addoption("--kill-seeds", type=int, default=1, help="studies whose driver is killed")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kill_seed" in metafunc.fixturenames:
+        metafunc.parametrize("kill_seed", range(metafunc.config.getoption("--kill-seeds")))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: one of them that is begun last is waited for by all other processes."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

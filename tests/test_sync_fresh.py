@@ -1,0 +1,143 @@
+"""`--sync` and `--fresh`: what a tracking server missed, and a study that is begun again."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mlflow_server import Server, history, runs_of
+from tests.study_process import STUDY, command, run, start, wait_until
+from tests.whole import report_of
+
+pytest_plugins = ["tests.fixtures_mlflow"]
+pytestmark = pytest.mark.slow
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "results" / "tiny" / "outbox.jsonl").read_text().splitlines()]
+
+
+def assert_all_sent(folder: Path, server: Server, experiment: str = "resnet-search") -> None:
+    """Every metric of every epoch in the outbox is on the server, once, and nothing else."""
+    runs = {run["tags"].get("search.trial"): run for run in runs_of(server.url, experiment)}
+    numbers = {str(event["number"]) for event in events(folder) if event["kind"] == "trial_started"}
+    assert runs.keys() == numbers | {None}
+    assert len(runs_of(server.url, experiment)) == len(runs)
+    told: Counter[tuple[str, str, int, float]] = Counter()
+    for event in events(folder):
+        if event["kind"] == "epoch":
+            number, step = str(event["number"]), event["epoch"]
+            told.update((number, key, step, float(value)) for key, value in event["metrics"].items())
+    there: Counter[tuple[str, str, int, float]] = Counter()
+    for number, key in {(number, key) for number, key, _, _ in told}:
+        points = history(server.url, runs[number]["info"]["run_id"], key)
+        there.update((number, key, step, value) for step, value, _ in points)
+    assert there == told
+    assert all(run["info"]["status"] == "FINISHED" for run in runs.values())
+
+
+@pytest.mark.timeout(600)
+def test_a_server_that_is_gone_until_after_the_end(tmp_path: Path) -> None:
+    """It dies with the first trial; the study ends, says what is unsent; --sync sends it once the server is back."""
+    server = Server(tmp_path)
+    server.start()
+    arguments = command(tmp_path, "--trials", "3", "--tracking-uri", server.url)
+    try:
+        process, log = start(tmp_path, arguments)
+        wait_until(lambda: "[1/3]" in log.read_text(), process, log)
+    finally:
+        server.kill()
+    process.kill()  # and the study with it: it goes on without the server
+    process.wait()
+    process, log = start(tmp_path, arguments)
+    assert process.wait(240) == 0, log.read_text()
+    assert "does not answer: no server listens there; the study goes on" in log.read_text()
+    assert "-m search.run tiny --sync" in log.read_text()
+    assert len(report_of(tmp_path)["trials"]) == 3
+
+    sync = [*arguments[:3], "tiny", "--sync"]
+    away = run(tmp_path, sync)
+    assert away.returncode == 2, away.stdout
+    assert "does not answer" in away.stderr
+    server.start()
+    try:
+        sent = run(tmp_path, sync)
+        assert sent.returncode == 0, sent.stdout + sent.stderr
+        assert "events were left to send" in sent.stdout
+        assert_all_sent(tmp_path, server)
+        assert all(trial["mlflow_run_id"] for trial in report_of(tmp_path)["trials"])
+        again = run(tmp_path, sync)
+        assert again.returncode == 0
+        assert "no events were left to send" in again.stdout
+        assert_all_sent(tmp_path, server)
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    ended = run(folder, command(folder, "--trials", "2"))
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+def test_what_is_unknown_is_not_synced(finished: Path) -> None:
+    refused = run(finished, [*command(finished)[:3], "other", "--sync"])
+    assert refused.returncode == 2
+    assert "study 'other' is unknown" in refused.stderr
+
+
+def test_a_study_is_found_by_the_name_of_its_folder(finished: Path) -> None:
+    shown = run(finished, [*command(finished)[:3], "tiny"])
+    assert shown.returncode == 0, shown.stderr
+    assert "complete, 2 trials" in shown.stdout
+
+
+def test_fresh_deletes_nothing_unless_told(finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (finished / "results" / "tiny").rglob("*") if p.name != ".holder"}
+    refused = run(finished, command(finished, "--fresh"))
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("error: --fresh would delete study 'tiny' in ")
+    assert "with 2 finished trials; add --yes" in line
+    after = {p: p.stat().st_mtime_ns for p in (finished / "results" / "tiny").rglob("*") if p.name != ".holder"}
+    assert after == before
+    assert "--yes confirms --fresh" in run(finished, command(finished, "--yes")).stderr
+
+
+def test_records_that_are_gone_are_not_taken_for_a_new_study(finished: Path, tmp_path: Path) -> None:
+    """Without its journal the folder holds checkpoints and events of trials that nobody knows."""
+    shutil.copytree(finished / "results", tmp_path / "results")
+    (tmp_path / "results" / "tiny" / "optuna.journal").unlink()
+    refused = run(tmp_path, command(tmp_path, "--trials", "2"))
+    assert refused.returncode == 2, refused.stdout
+    assert "holds trials of a study that its storage has lost" in refused.stderr
+    assert "--fresh" in refused.stderr
+
+
+def test_a_damaged_journal_is_told_in_a_sentence(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results", tmp_path / "results")
+    journal = tmp_path / "results" / "tiny" / "optuna.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:4], b"\0" * len(lines[4][:-1]) + b"\n", *lines[5:]]))
+    refused = run(tmp_path, command(tmp_path, "--trials", "2"))
+    assert refused.returncode == 2, refused.stdout
+    assert "optuna.journal is damaged in line 5" in refused.stderr
+
+
+@pytest.mark.timeout(400)
+def test_a_study_begun_again(finished: Path) -> None:
+    """Other data, which the folder would refuse; what MLflow has of the first one stays."""
+    data = STUDY["data"] | {"limit": 200}
+    other = command(finished, "--trials", "1", data=data)
+    assert run(finished, other).returncode == 2
+    ended = run(finished, [*other, "--fresh", "--yes"])
+    assert ended.returncode == 0, ended.stderr
+    report = report_of(finished)
+    assert len(report["trials"]) == 1
+    assert {event["number"] for event in events(finished) if event["kind"] == "epoch"} == {0}
+    assert [p.name for p in (finished / "results" / "tiny" / "trials").iterdir()] == ["0000"]

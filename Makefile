@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help run test check ui bench clean
+.PHONY: help run test kills check ui bench clean
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
@@ -14,6 +14,9 @@ run: $(VENV)/.run ## search the default study and print the answer; another: mak
 
 test: $(VENV)/.dev ## run all tests
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+kills: $(VENV)/.dev ## kill the driver of three studies 20 times each, at random, and compare what they become: half an hour
+	@$(BIN)/python -m pytest tests/test_kills.py -n 0 --kills 20 --kill-seeds 3 -rA $(ARGS)
 
 check: $(VENV)/.dev ## ruff, pyright and the rules of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports

@@ -3,6 +3,7 @@
 `make test` kills a few times; `make kills` 20 times each of three studies.
 """
 
+import logging
 import random
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from tests.study_process import command, run, start
 from tests.whole import assert_whole
 
 pytestmark = pytest.mark.slow
+log = logging.getLogger(__name__)
 START, WORK = 12.0, 10.0  # seconds: a start takes about so long here, and what is killed after it so much longer
 
 
@@ -32,18 +34,18 @@ def kill_until_done(folder: Path, line: list[str], instants: random.Random, kill
     """The same command, killed `kills` times, each at any time of its start or work; then to its end.
 
     It is given again at once, while workers that the one before had started may still be at work.
-    Returns how many kills hit a driver that was still at work, and how many of these before it had started.
+    Returns how many kills hit a driver that was still at work, and how many of these before a trial had ended.
     """
     hit = early = 0
     for _ in range(kills):
         instant = instants.uniform(0, START + WORK)
-        process, log = start(folder, line)
+        process, printed = start(folder, line)
         try:
             process.wait(instant)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
-            hit, early = hit + 1, early + ("trial" not in log.read_text())
-        assert process.wait() in (-signal.SIGKILL, 0), log.read_text()
+            hit, early = hit + 1, early + ("] trial" not in printed.read_text())
+        assert process.wait() in (-signal.SIGKILL, 0), printed.read_text()
     ended = run(folder, line)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return hit, early
@@ -55,7 +57,7 @@ def test_a_driver_killed_at_random_instants(kill_seed: int, tmp_path: Path, requ
     kills = request.config.getoption("--kills")
     hit, early = kill_until_done(tmp_path, arguments(tmp_path, kill_seed), random.Random(kill_seed), kills)
     assert_whole(tmp_path, 12)
-    request.node.user_properties.append(("kills", f"seed {kill_seed}: {hit} of {kills} hit, {early} before any trial"))
+    log.warning("seed %d: %d of %d kills hit, %d of them before a trial had ended", kill_seed, hit, kills, early)
 
 
 @pytest.mark.timeout(3000)
@@ -72,4 +74,4 @@ def test_one_trial_at_a_time_the_whole_study_is_the_same(
     hit, early = kill_until_done(tmp_path / "killed", same, random.Random(100 + kill_seed), kills)
     killed, alone = (assert_whole(tmp_path / name, 12) for name in ("killed", "alone"))
     assert results(killed) == results(alone)
-    request.node.user_properties.append(("kills", f"seed {kill_seed}: {hit} of {kills} hit, {early} before any trial"))
+    log.warning("seed %d: %d of %d kills hit, %d of them before a trial had ended", kill_seed, hit, kills, early)

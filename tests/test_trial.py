@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,39 @@ def test_running_out_of_memory_is_recognised_by_what_torch_raises() -> None:
         torch.zeros(2) + torch.zeros(3)
     assert not device.out_of_memory(other.value)
     assert not device.out_of_memory(ValueError("CUDA error: out of memory"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_a_device_that_failed_ends_the_process(error: Exception, tmp_path: Path) -> None:
+    """The texts are those of torch's own messages; what is raised goes to Ray, which starts the trial in another."""
+    from search.trial import TrialWorker
+
+    def failing() -> Iterator[dict[str, Any]]:
+        raise error
+        yield {}
+
+    worker = TrialWorker.__new__(TrialWorker)
+    worker.config, worker._reports = config(tmp_path), failing()
+    with pytest.raises(RuntimeError):
+        worker.step()
+
+
+def test_a_programming_error_is_told_and_the_worker_lives(tmp_path: Path) -> None:
+    from search.trial import TrialWorker
+
+    worker = TrialWorker.__new__(TrialWorker)
+    worker.config, worker._reports = config(tmp_path), map(int, ["x"])
+    report = worker.step()
+    assert (report["failure"], report["done"]) == ("failed", True)
+    assert report["reason"] == "ValueError: invalid literal for int() with base 10: 'x'"
+    assert "Traceback" in report["traceback"]
 
 
 def test_a_share_of_the_card_leaves_room_for_the_context() -> None:

@@ -22,6 +22,7 @@ from benchmarks.learning_curves import EPOCHS, SPACE, Training
 from search.ledger import Asked, Ledger
 from search.limits import Appraisal
 from search.recorder import Recorder
+from search.restarts import Restarts
 from search.samplers import Proposer
 from search.schedulers import make_scheduler
 from search.searcher import Faults, LedgerScheduler, LedgerSearcher
@@ -87,7 +88,7 @@ class Ours:
         strategy = Strategy(ledger, proposer, make_scheduler(search, EPOCHS), search.trials, EPOCHS)
         self._recorder = _Recorder("simulated", strategy, cast(Tracker, Untracked()), Path("/nonexistent"))
         faults = Faults()
-        self._searcher = LedgerSearcher(self._recorder, _config, workers, lambda: False, faults)
+        self._searcher = LedgerSearcher(self._recorder, _config, workers, lambda: False, faults, Restarts(set), str)
         self._scheduler = LedgerScheduler(self._recorder, faults)
         self._numbers: dict[str, int] = {}
 

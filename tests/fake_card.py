@@ -92,7 +92,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
 
     search.trial.TrialWorker = Worker
     share = host.divide(spec.resources, spec.search, 2.0, 1.0, "the card")
-    tune_until_done(recorder, config, spec, share, lambda: False, lambda: None)
+    tune_until_done(recorder, config, spec, share, lambda: False, lambda: None, print)
     tracker.close()
 
 

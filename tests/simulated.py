@@ -21,6 +21,7 @@ from search.ledger import Asked, Ledger
 from search.limits import Appraisal
 from search.recorder import Recorder
 from search.records import TrialRecord
+from search.restarts import Restarts
 from search.samplers import Proposer
 from search.schedulers import make_scheduler
 from search.searcher import Faults, LedgerScheduler, LedgerSearcher
@@ -107,7 +108,7 @@ class Process:
     def __init__(self, setting: Setting, where: Path | BaseStorage, workers: int) -> None:
         self.setting, self.recorder = setting, opened(setting, where)
         faults = Faults()
-        self._searcher = LedgerSearcher(self.recorder, _config, workers, lambda: False, faults)
+        self._searcher = LedgerSearcher(self.recorder, _config, workers, lambda: False, faults, Restarts(set), str)
         self._scheduler = LedgerScheduler(self.recorder, faults)
         self._events: list[tuple[float, int, dict[str, Any]]] = []  # when a result is told, of which start
         self._flat: dict[int, Mapping[str, Value]] = {}  # start -> what is trained

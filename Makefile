@@ -13,7 +13,7 @@ run: $(VENV)/.run ## search the default study and print the answer; another: mak
 	@$(BIN)/python -m search.run $(ARGS)
 
 test: $(VENV)/.dev ## run all tests
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 kills: $(VENV)/.dev ## kill the driver of three studies 20 times each, at random, and compare what they become: half an hour
 	@$(BIN)/python -m pytest tests/test_kills.py -n 0 --kills 20 --kill-seeds 3 -rA $(ARGS)

@@ -151,7 +151,8 @@ def _use_token() -> None:
 
 
 def _start(ray: "ModuleType", **options: object) -> None:
-    local = {} if "address" in options else {"include_dashboard": False}
+    # Without an address Ray would join whatever cluster runs on this machine.
+    local = {} if "address" in options else {"address": "local", "include_dashboard": False}
     ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, **local, **options)
 
 

@@ -60,7 +60,7 @@ def _mend(journal: Path) -> None:
             os.truncate(journal, whole)
         for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
-                json.loads(line)
+                json.loads(line or b"null")
             except ValueError:
                 raise InputError(
                     f"{journal} is damaged in line {number}; restore it from a copy, or begin again with --fresh --yes"

@@ -77,10 +77,8 @@ class Study:
         )
         self.ledger = self._opened.ledger
         self.folder.bind(self._opened.generation, self.ledger.key)
-        keys = lineage.keys(storage, spec.name)
-        self._outboxes = Outboxes(
-            spec, self.data.info, self.folder, self._opened.generation, keys, self.tracking_uri, self.artifact_root
-        )
+        mine = spec, self.data.info, self.folder, self._opened.generation
+        self._outboxes = Outboxes(*mine, lineage.keys(storage, spec.name), self.tracking_uri, self.artifact_root)
         self._scheduler = make_scheduler(spec.search, spec.epochs)
         self._began = time.monotonic()
 

@@ -107,6 +107,8 @@ from pathlib import Path
 from search import packing
 from search.spec import TrialSpec
 torch.set_num_threads(1)
+import search.precision
+search.precision.has_bf16 = lambda device: False  # float32, whatever the processor has
 def peak():
     # of this process alone: getrusage would start at what the parent has held
     lines = Path("/proc/self/status").read_text().splitlines()

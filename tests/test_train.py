@@ -23,7 +23,8 @@ SMALL = {"epochs": 4, "batch_size": 32, "crop_padding": 1, "flip": True, "lr": 0
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Any:
+def _one_thread_in_float32(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("search.precision.has_bf16", lambda device: False)  # what is compared with is in float32
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

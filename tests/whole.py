@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from search.batches import Resident
 from search.data import DataSpec, open_prepared, prepare
 from search.spec import TrialSpec
-from search.train import train
+from search.train import Epoch, train
 from tests.study_process import STUDY
 
 
@@ -89,12 +90,15 @@ def assert_as_alone(folder: Path, told: dict[str, Any], run: str, runs: Runs) ->
     assert all(torch.equal(weights[name], model[name]) for name in weights)
 
 
-def alone(spec: TrialSpec) -> Any:
+def alone(spec: TrialSpec) -> Iterator[Epoch]:
     """The epochs of a specification, trained in this process on one thread as a worker has."""
-    torch.set_num_threads(1)
     data = DataSpec.model_validate(STUDY["data"])
     prepared = open_prepared(prepare(data).folder, data)
     scale = prepared.info.mean, prepared.info.std
-    return train(
-        spec, *(Resident.load(s, *scale, torch.device("cpu")) for s in (prepared.train(), prepared.validation()))
-    )
+    splits = [Resident.load(s, *scale, torch.device("cpu")) for s in (prepared.train(), prepared.validation())]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from train(spec, splits[0], splits[1])
+    finally:
+        torch.set_num_threads(before)

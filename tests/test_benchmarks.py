@@ -184,7 +184,12 @@ def test_trials_are_read_from_the_record() -> None:
 def test_cpu_seconds_are_the_systems() -> None:
     spent = os.times()
     # a session of its own, so that its group is not its parent
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as child:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["cat"], stdin=pipe, stdout=pipe, start_new_session=True) as child:
+        assert child.stdin and child.stdout
+        child.stdin.write(b"it is cat that runs now, no longer a copy of this process\n")
+        child.stdin.flush()
+        child.stdout.readline()
         found = cpu_seconds.processes()
     assert found[os.getpid()].seconds == pytest.approx(spent.user + spent.system, abs=0.5)
     assert (found[child.pid].parent, found[child.pid].command) == (os.getpid(), "cat ")

@@ -167,17 +167,17 @@ def sizes(trials: list[dict[str, Any]]) -> set[int]:
 
 
 def test_longer_training_begins_with_the_best(finished: tuple[Path, str, set[str]]) -> None:
-    """Errors of another schedule are not taken over; of the finished trials the three best are trained anew."""
+    """Errors of another schedule are not taken over; of the finished trials the best are trained anew."""
     folder, _, _ = finished
     before = [t for t in read(folder)["trials"] if t["state"] == "complete"]
-    before.sort(key=lambda t: (t["val_error"], t["number"]))
+    best = sorted(before, key=lambda t: (t["val_error"], t["number"]))[:3]  # fewer, where more were stopped early
     longer = run(folder, command(folder, "--trials", "3", train=STUDY["train"] | {"epochs": 4}))
     assert longer.returncode == 0, longer.stderr
-    assert "The study was changed: no trial of before can count; the best 3 are tried first." in longer.stdout
+    assert f"no trial of before can count; the best {len(best)} are tried first." in longer.stdout
     again = read(folder)["trials"]
     searched = ("net.version", "net.shortcut", "train.lr")
-    assert [[t["params"][p] for p in searched] for t in again] == [
-        [t["params"][p] for p in searched] for t in before[:3]
+    assert [[t["params"][p] for p in searched] for t in again[: len(best)]] == [
+        [t["params"][p] for p in searched] for t in best
     ]
     assert max(t["epochs"] for t in again) == 4
     assert sorted(tags(folder, "search.kind").values()) == ["study"] * 2 + ["trial"] * 11

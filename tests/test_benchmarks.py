@@ -186,7 +186,8 @@ def test_cpu_seconds_are_the_systems() -> None:
     # a session of its own, so that its group is not its parent
     pipe = subprocess.PIPE
     with subprocess.Popen(["cat"], stdin=pipe, stdout=pipe, start_new_session=True) as child:
-        assert child.stdin and child.stdout
+        assert child.stdin is not None
+        assert child.stdout is not None
         child.stdin.write(b"it is cat that runs now, no longer a copy of this process\n")
         child.stdin.flush()
         child.stdout.readline()

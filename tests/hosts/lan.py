@@ -1,0 +1,106 @@
+"""Several hosts on one machine, and a switch between them: namespaces of Linux, nothing else.
+
+The switch has a namespace of its own too, so nothing is added to the machine's network and no packet leaves it. A host's
+devices vanish with its processes, and all processes with the one that made them.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+from tests.hosts import host_files
+from tests.hosts.host import Host, namespaces_of
+from tests.hosts.waiting import wait_for
+from tests.study_process import ROOT
+
+NETWORK = "10.77.0"
+LAPTOP, HEAD = "laptop", "head"
+
+
+class Lan:
+    """A laptop, and as the cluster a head and workers, which are on while it is entered.
+
+    Args:
+        root: folder of all that the hosts write, left as it is in the end.
+        workers: how many; None: only the laptop.
+        shell: lines more for every shell of the hosts.
+    """
+
+    def __init__(self, root: Path, workers: int | None, shell: str = "") -> None:
+        self.root, self.shared, self._shell = root.resolve(), root.resolve() / "shared", shell
+        self.key = self.root / "cluster_key"
+        self.hosts: dict[str, Host] = {}
+        self.namespaces: frozenset[str] = frozenset()
+        self._keep = [os.path.realpath(folder) for folder in (sys.base_prefix, sys.prefix, ROOT)]
+        self._names = {LAPTOP: f"{NETWORK}.2"}
+        if workers is not None:
+            self._names |= {HEAD: f"{NETWORK}.10"}
+            self._names |= {f"worker{i}": f"{NETWORK}.{10 + i}" for i in range(1, workers + 1)}
+
+    @property
+    def laptop(self) -> Host:
+        return self.hosts[LAPTOP]
+
+    @property
+    def head(self) -> Host:
+        return self.hosts[HEAD]
+
+    @property
+    def workers(self) -> list[Host]:
+        return [host for name, host in self.hosts.items() if name.startswith("worker")]
+
+    def __enter__(self) -> Self:
+        self.shared.mkdir(parents=True)
+        self.shared.chmod(0o777)
+        public_key = host_files.make_key(self.key)
+        self._switch = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"])
+        try:
+            wait_for(self._apart, 5, "the switch")
+            self._in_switch("ip", "link", "add", "br0", "type", "bridge", "forward_delay", "0")
+            self._in_switch("ip", "link", "set", "br0", "up")
+            for name, address in self._names.items():
+                self.add(name, [address], public_key)
+            host_files.give_key(self.key, self.laptop.state)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for host in self.hosts.values():
+            host.power_off()
+        self._switch.kill()
+        self._switch.wait()
+
+    def add(self, name: str, addresses: list[str], public_key: str) -> Host:
+        """Switches on one host more; who holds the other half of the key may log in as ubuntu and as root."""
+        device = f"{_prefix()}{len(self.hosts)}"
+        host = Host(name, addresses, self.root / name, device, self._in_switch)
+        host_files.write(host.state, public_key, self._names | {name: addresses[0]}, self._shell)
+        self.hosts[name] = host
+        host.boot(self._keep, self.shared, self._switch.pid)
+        self.namespaces |= host.namespaces()
+        return host
+
+    def remains(self) -> list[str]:
+        """What is left of the hosts once they are off: processes, mounts, devices."""
+        left = [f"process {pid}" for pid in _pids() if namespaces_of(pid) & self.namespaces]
+        left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.root) in line]
+        return left + [device for device in os.listdir("/sys/class/net") if device.startswith(_prefix())]
+
+    def _in_switch(self, *command: str) -> str:
+        inside = ["nsenter", "-t", str(self._switch.pid), "--net"]
+        return subprocess.run([*inside, *command], check=True, text=True, capture_output=True).stdout
+
+    def _apart(self) -> bool:
+        return os.readlink(f"/proc/{self._switch.pid}/ns/net") != os.readlink("/proc/self/ns/net")
+
+
+def _prefix() -> str:
+    return f"rs{os.getpid() % 10_000}-"  # of device names, which have at most 15 characters
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]

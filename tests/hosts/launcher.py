@@ -1,0 +1,67 @@
+"""What a user does on the laptop: `ray up`, the tunnel, a study sent to the cluster, `ray down`."""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.hosts.host_files import USER
+from tests.hosts.lan import Lan
+from tests.hosts.waiting import wait_for
+from tests.study_process import ROOT
+
+PLAIN = "--log-style pretty --log-color false"
+JOBS = "http://localhost:8265"
+# How a study is sent: the one line to change when there is another way.
+SUBMIT = f"RAY_AUTH_MODE=token ray job submit --address {JOBS} --working-dir . -- python -m search.run"
+
+
+@dataclass
+class Launcher:
+    """The cluster of a file on the laptop."""
+
+    lan: Lan
+    file: str
+
+    def up(self) -> None:
+        """As the documentation says: a token, then `ray up`."""
+        self.lan.laptop.run("umask 077; ray get-auth-token --generate")
+        self._ray("up -y --no-config-cache")
+
+    def down(self) -> None:
+        self._ray("down -y")
+
+    @contextmanager
+    def tunnel(self) -> Iterator[None]:
+        """While it is entered, the dashboard of the head answers on the laptop."""
+        process = self.lan.laptop.start(
+            f"env -C {ROOT} ray dashboard {self.file}", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_for(self._answers, 60, "the tunnel")
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+    def send(self, arguments: str, log: Path) -> "subprocess.Popen[str]":
+        """A study, followed to its end; what it prints goes to `log`."""
+        with log.open("w") as file:
+            command = shlex.quote(f"cd {ROOT} && {SUBMIT} {arguments}")
+            return self.lan.laptop.start(f"bash -c {command}", stdout=file, stderr=subprocess.STDOUT)
+
+    def nodes(self, head: str, count: int, seconds: float) -> list[dict[str, Any]]:
+        """Machines of the cluster that live, once they are so many; as the head sees them."""
+        program = f"cd {ROOT} && python -m tests.hosts.nodes {count} {seconds}"
+        shown = self.lan.hosts[head].run(f"su - {USER} -c {shlex.quote(f'bash -ic {shlex.quote(program)}')}").stdout
+        return json.loads(shown.strip().splitlines()[-1])
+
+    def _answers(self) -> bool:
+        return self.lan.laptop.run("ss -ltn | grep -q 127.0.0.1:8265", check=False).returncode == 0
+
+    def _ray(self, command: str) -> None:
+        self.lan.laptop.run(f"cd {ROOT}; ray {command} {PLAIN} {self.file}", timeout=300)

@@ -1,0 +1,131 @@
+"""The shipped cluster files: Ray accepts them, and they keep the rules of their own."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from tests.study_process import ROOT
+
+CLUSTERS = ROOT / "search" / "clusters"
+AWS, ONPREM, RAYJOB = ROOT / "cluster.yaml", CLUSTERS / "onprem.yaml", CLUSTERS / "rayjob.yaml"
+LAUNCHED = pytest.mark.parametrize("file", [AWS, ONPREM], ids=lambda file: file.name)
+ANY = pytest.mark.parametrize("file", [AWS, ONPREM, RAYJOB], ids=lambda file: file.name)
+
+
+def read(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text())
+
+
+@LAUNCHED
+def test_ray_accepts_it(file: Path) -> None:
+    validate_config(prepare_config(read(file)))
+
+
+@pytest.mark.parametrize(
+    "mistake", [{"idle_timeout_minuts": 1}, {"max_workers": "many"}, {"head_node_type": "nobody"}], ids=str
+)
+def test_ray_would_refuse_a_mistake(mistake: dict[str, Any]) -> None:
+    with pytest.raises((jsonschema.ValidationError, ValueError)):
+        validate_config(prepare_config(read(AWS) | copy.deepcopy(mistake)))
+
+
+@LAUNCHED
+def test_rules_of_both(file: Path) -> None:
+    cluster = read(file)
+    commands = [line for key, lines in cluster.items() if key.endswith("_commands") for line in lines]
+    (head,) = [line for line in cluster["head_start_ray_commands"] if "ray start" in line]
+    (worker,) = [line for line in cluster["worker_start_ray_commands"] if "ray start" in line]
+    for start in (head, worker):
+        assert start.startswith("unset OMP_NUM_THREADS;")
+        assert "RAY_AUTH_MODE=token" in start
+    for word in ("--dashboard-host=127.0.0.1", "--num-cpus=0", "--num-gpus=0", "--autoscaling-config="):
+        assert word in head
+    assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    mounted = [Path(source) for source in cluster["file_mounts"].values() if not source.startswith("~")]
+    assert all((ROOT / source).exists() for source in mounted), "ray up is called from the top of the project"
+    installs = [line for line in commands if "pip install" in line]
+    assert len(installs) == 1
+    assert installs[0].endswith("-r ~/project/requirements.lock")
+    for line in commands:
+        assert "0.0.0.0" not in line
+        assert "index" not in line
+
+
+@ANY
+def test_what_a_user_changes_is_marked_and_listed(file: Path) -> None:
+    text = file.read_text()
+    header = text[: text.index("\n", text.rindex("# Once before") if "# Once before" in text else 0)]
+    listed = " ".join(re.findall(r"^#   (\S.*?)  ", text, re.MULTILINE))
+    marked = [line for line in text.splitlines() if line.endswith("# CHANGE")]
+    assert marked
+    for line in marked:
+        assert any(word.strip(",") in line for word in listed.split()), f"not listed at the top: {line.strip()}"
+    for word in listed.replace(",", "").split():
+        assert any(word in line for line in marked), f"listed, but not marked: {word}"
+    assert not re.search(r"(?i)(secret|password|AKIA|BEGIN .*KEY)\S*\s*[:=]\s*\S", header + text)
+
+
+def test_rules_of_aws() -> None:
+    cluster = read(AWS)
+    kinds = cluster["available_node_types"]
+    head = kinds.pop(cluster["head_node_type"])
+    assert head["resources"] == {"CPU": 0, "GPU": 0}
+    assert len({json.dumps(kind["resources"]) for kind in kinds.values()}) == 1, "the scorer alone decides"
+    assert all(kind["min_workers"] == 0 for kind in kinds.values())
+    spot = {name: "InstanceMarketOptions" in kind["node_config"] for name, kind in kinds.items()}
+    assert {name: "spot" in name for name in kinds} == spot
+    assert len({kind["node_config"]["InstanceType"] for name, kind in kinds.items() if spot[name]}) == 2
+    assert not all(spot.values())
+    for kind in (head, *kinds.values()):
+        config = kind["node_config"]
+        assert config["MetadataOptions"]["HttpTokens"] == "required"
+        assert config["IamInstanceProfile"]["Name"].startswith("resnet-search-")
+        assert all(disk["Ebs"]["Encrypted"] and disk["Ebs"]["DeleteOnTermination"] for disk in config["BlockDeviceMappings"])
+    assert cluster["provider"]["cache_stopped_nodes"] is False
+    assert cluster["provider"]["security_group"] == {"GroupName": "resnet-search"}
+
+
+def test_every_shell_of_a_machine_knows_of_the_token() -> None:
+    for file in (AWS, ONPREM):
+        assert any("clusters/env.sh >> ~/.bashrc" in line.replace("'", "") for line in read(file)["setup_commands"])
+    shown = subprocess.run(
+        ["sh", "-c", f". {CLUSTERS}/env.sh; env"], env={"HOME": "/home/x", "PATH": os.environ["PATH"]},
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert {"RAY_AUTH_MODE=token", "PYTHONPATH=/home/x/project", "RAY_enable_autoscaler_v2=0"} <= set(shown)
+    assert "MLFLOW_TRACKING_URI=http://127.0.0.1:5000" in shown
+
+
+def test_the_manifest_is_what_kuberay_takes() -> None:
+    schema = json.loads((ROOT / "tests" / "data" / "rayjob.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    manifest = read(RAYJOB)
+    jsonschema.validate(manifest, schema)
+    manifest["spec"]["rayClusterSpec"]["autoscalerOptions"]["idleTimeout"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="idleTimeout"):
+        jsonschema.validate(manifest, schema)
+
+
+def test_rules_of_the_manifest() -> None:
+    spec = read(RAYJOB)["spec"]
+    cluster = spec["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0", "num-gpus": "0"}
+    assert workers["minReplicas"] == workers["replicas"] == 0
+    assert spec["shutdownAfterJobFinishes"]
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    told = json.loads(next(entry["value"] for entry in head["env"] if entry["name"] == "SEARCH_CLUSTER"))
+    limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert told == {
+        "machines": workers["maxReplicas"], "CPU": int(limits["cpu"]), "GPU": int(limits["nvidia.com/gpu"])
+    }  # fmt: skip

@@ -216,7 +216,7 @@ class Study:
                 "folder": str(recorder.folder(asked.number)),
                 "epochs_known": self.ledger.record(asked.number).epochs,
                 "data": self.spec.data.model_dump(mode="json"),
-                "prepared": str(self.data.folder),
+                "prepared": [str(self.data.folder), self.data.info.digest],
                 "threads": share.threads,
                 "gpus": 1.0 if alone else share.gpus,
                 "compile": self.spec.resources.compile.value,

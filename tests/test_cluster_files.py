@@ -109,8 +109,8 @@ def test_the_manifest_is_what_kuberay_takes() -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     manifest = read(RAYJOB)
     jsonschema.validate(manifest, schema)
-    manifest["spec"]["rayClusterSpec"]["autoscalerOptions"]["idleTimeout"] = 1
-    with pytest.raises(jsonschema.ValidationError, match="idleTimeout"):
+    manifest["spec"]["rayClusterSpec"]["headgroupSpec"] = {}
+    with pytest.raises(jsonschema.ValidationError, match="headgroupSpec"):
         jsonschema.validate(manifest, schema)
 
 
@@ -141,11 +141,7 @@ def test_rules_of_the_manifest() -> None:
     (workers,) = cluster["workerGroupSpecs"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0", "num-gpus": "0"}
-    assert workers["minReplicas"] == workers["replicas"] == 0
+    assert workers["minReplicas"] == workers["replicas"] == workers["maxReplicas"]
     assert spec["shutdownAfterJobFinishes"]
-    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
-    told = json.loads(next(entry["value"] for entry in head["env"] if entry["name"] == "SEARCH_CLUSTER"))
-    limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert told == {
-        "machines": workers["maxReplicas"], "CPU": int(limits["cpu"]), "GPU": int(limits["nvidia.com/gpu"])
-    }  # fmt: skip
+    resources = workers["template"]["spec"]["containers"][0]["resources"]
+    assert resources["limits"] == resources["requests"]

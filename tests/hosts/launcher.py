@@ -3,8 +3,6 @@
 import json
 import shlex
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,7 @@ from tests.study_process import ROOT
 
 PLAIN = "--log-style pretty --log-color false"
 JOBS = "http://localhost:8265"
-# How a study is sent: the one line to change when there is another way.
-SUBMIT = f"RAY_AUTH_MODE=token ray job submit --address {JOBS} --working-dir . -- python -m search.run"
+SEND = f"RAY_ADDRESS={JOBS} python -m search.run"  # how a study is sent
 
 
 @dataclass
@@ -35,23 +32,16 @@ class Launcher:
     def down(self) -> None:
         self._ray("down -y")
 
-    @contextmanager
-    def tunnel(self) -> Iterator[None]:
-        """While it is entered, the dashboard of the head answers on the laptop."""
-        process = self.lan.laptop.start(
-            f"env -C {ROOT} ray dashboard {self.file}", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            wait_for(self._answers, 60, "the tunnel")
-            yield
-        finally:
-            process.terminate()
-            process.wait()
+    def open_tunnel(self) -> None:
+        """From now on the dashboard of the head answers on the laptop."""
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.lan.laptop.start(f"env -C {ROOT} ray dashboard {self.file}", **silent)
+        wait_for(self._answers, 60, "the tunnel", every=0.5)
 
     def send(self, arguments: str, log: Path) -> "subprocess.Popen[str]":
         """A study, followed to its end; what it prints goes to `log`."""
         with log.open("w") as file:
-            command = shlex.quote(f"cd {ROOT} && {SUBMIT} {arguments}")
+            command = shlex.quote(f"cd {ROOT} && {SEND} {arguments}")
             return self.lan.laptop.start(f"bash -c {command}", stdout=file, stderr=subprocess.STDOUT)
 
     def nodes(self, head: str, count: int, seconds: float) -> list[dict[str, Any]]:

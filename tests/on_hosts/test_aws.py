@@ -53,6 +53,7 @@ def test_ssh_is_open_to_one_range(launcher: Aws) -> None:
     assert RANGE in prepare(launcher, RANGE), "again, with another range"
     with step("ray up: the head, with MLflow"):
         launcher.up()
+        launcher.open_tunnel()
     groups = launcher.lan.call("ec2", "describe_security_groups")["SecurityGroups"]
     (group,) = [group for group in groups if "resnet" in group["GroupName"] or "ray" in group["GroupName"]]
     outside = [(r["CidrIp"], p.get("FromPort")) for p in group["IpPermissions"] for r in p["IpRanges"]]
@@ -76,7 +77,7 @@ def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> No
     study = Watched(cloud.shared / "results" / "digits", cloud.root / "study.log")
     assert cloud.kinds() == []
     flags = f"digits --trials {trials} --epochs {epochs} --max-concurrent 2 --output {OUTPUT} {ALONE}"
-    with launcher.tunnel(), step("the study, from the laptop"):
+    with step("the study, from the laptop"):
         began = time.time()
         sent = launcher.send(flags, study.log)
         wait_for(lambda: len(cloud.kinds()) >= 2, 120, "two workers")
@@ -102,7 +103,7 @@ def test_on_demand_where_there_is_no_spot(launcher: Aws) -> None:
     cloud = launcher.lan
     study = Watched(cloud.shared / "results" / "dry", cloud.root / "dry.log")
     cloud.spot(False)
-    with launcher.tunnel(), step("a study without spot"):
+    with step("a study without spot"):
         began = time.time()
         sent = launcher.send(f"digits --name dry --trials 1 --epochs 2 --output {OUTPUT} {ALONE}", study.log)
         wait_for(cloud.kinds, 120, "a worker")

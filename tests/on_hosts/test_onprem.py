@@ -38,6 +38,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 def test_it_comes_up(launcher: Launcher) -> None:
     with step("ray up: the head, with MLflow"):
         launcher.up()
+        launcher.open_tunnel()
     with step(f"all {WORKERS} workers joined"):
         nodes = launcher.nodes(HEAD, WORKERS + 1, 120)
     assert sorted(node["host"] for node in nodes) == ["head", "worker1", "worker2", "worker3"]
@@ -52,8 +53,7 @@ def test_it_comes_up(launcher: Launcher) -> None:
 def test_a_job_needs_the_token(launcher: Launcher, header: str, status: int) -> None:
     job = """-X POST -H 'Content-Type: application/json' -d '{"entrypoint": "true"}'"""
     asked = f"""curl -s -o /dev/null -w '%{{http_code}}' -H "{header}" {job} {JOBS}/api/jobs/"""
-    with launcher.tunnel():
-        assert launcher.lan.laptop.run(asked).stdout == str(status)
+    assert launcher.lan.laptop.run(asked).stdout == str(status)
 
 
 def test_dashboard_and_mlflow_are_out_of_reach(launcher: Launcher) -> None:
@@ -98,7 +98,7 @@ def test_a_study_outlives_a_dead_and_a_cut_worker(launcher: Launcher) -> None:
     study = Watched(lan.shared / "results" / "digits", lan.root / "study.log")
     flags = f"digits --trials {TRIALS} --epochs {EPOCHS} --scheduler none --output {OUTPUT}"
     share = f"--cpus-per-trial {one_each()} --max-concurrent {WORKERS - 1} --set 'space.net.depth=[14]'"
-    with launcher.tunnel(), step("the study, from the laptop"):
+    with step("the study, from the laptop"):
         began = time.time()
         sent = launcher.send(f"{flags} {share}", study.log)
         seen = wait_for(lambda: len(study.epochs()) >= 6 and busy(lan.workers), 120, "trials")

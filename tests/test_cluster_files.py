@@ -45,8 +45,7 @@ def test_rules_of_both(file: Path) -> None:
     (head,) = [line for line in cluster["head_start_ray_commands"] if "ray start" in line]
     (worker,) = [line for line in cluster["worker_start_ray_commands"] if "ray start" in line]
     for start in (head, worker):
-        assert start.startswith("unset OMP_NUM_THREADS;")
-        assert "RAY_AUTH_MODE=token" in start
+        assert ". ~/project/search/clusters/env.sh; RAY_AUTH_MODE=token ray start" in start
     for word in ("--dashboard-host=127.0.0.1", "--num-cpus=0", "--num-gpus=0", "--autoscaling-config="):
         assert word in head
     assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
@@ -88,7 +87,9 @@ def test_rules_of_aws() -> None:
         config = kind["node_config"]
         assert config["MetadataOptions"]["HttpTokens"] == "required"
         assert config["IamInstanceProfile"]["Name"].startswith("resnet-search-")
-        assert all(disk["Ebs"]["Encrypted"] and disk["Ebs"]["DeleteOnTermination"] for disk in config["BlockDeviceMappings"])
+        assert all(
+            disk["Ebs"]["Encrypted"] and disk["Ebs"]["DeleteOnTermination"] for disk in config["BlockDeviceMappings"]
+        )
     assert cluster["provider"]["cache_stopped_nodes"] is False
     assert cluster["provider"]["security_group"] == {"GroupName": "resnet-search"}
 
@@ -97,11 +98,12 @@ def test_every_shell_of_a_machine_knows_of_the_token() -> None:
     for file in (AWS, ONPREM):
         assert any("clusters/env.sh >> ~/.bashrc" in line.replace("'", "") for line in read(file)["setup_commands"])
     shown = subprocess.run(
-        ["sh", "-c", f". {CLUSTERS}/env.sh; env"], env={"HOME": "/home/x", "PATH": os.environ["PATH"]},
+        ["sh", "-c", f". {CLUSTERS}/env.sh; env"], env={"HOME": "/home/x", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "RAY_enable_autoscaler_v2": "1"},
         capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
     assert {"RAY_AUTH_MODE=token", "PYTHONPATH=/home/x/project", "RAY_enable_autoscaler_v2=0"} <= set(shown)
     assert "MLFLOW_TRACKING_URI=http://127.0.0.1:5000" in shown
+    assert not any(line.startswith("OMP_NUM_THREADS") for line in shown)
 
 
 def test_the_manifest_is_what_kuberay_takes() -> None:

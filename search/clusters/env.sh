@@ -10,7 +10,8 @@ export RAY_health_check_period_ms=2000 RAY_health_check_timeout_ms=5000 RAY_heal
 # So long a machine waits for a head that is gone before it ends, with its trials.
 export RAY_gcs_rpc_server_reconnect_timeout_s=20
 
-# The launcher's default, version 2, leaves out the last machine of a fixed list, and has no hook that goes from spot to
+unset OMP_NUM_THREADS # which the launcher sets to 1: each trial shall have the threads of its own cores
+# The launcher's choice, version 2, leaves out the last machine of a fixed list, and has no hook that goes from spot to
 # on-demand (Ray 2.60).
 export RAY_enable_autoscaler_v2=0
 export RAY_AUTOSCALER_UTILIZATION_SCORER=search.scorer.score

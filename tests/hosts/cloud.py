@@ -57,7 +57,9 @@ class Cloud(Lan):
     def call(self, service: str, method: str, **arguments: Any) -> dict[str, Any]:
         """What the service answers."""
         text = shlex.quote(json.dumps(arguments))
-        return json.loads(self._aws.run(f"cd {ROOT} && python -m tests.hosts.cloud_call {service} {method} {text}").stdout)
+        return json.loads(
+            self._aws.run(f"cd {ROOT} && python -m tests.hosts.cloud_call {service} {method} {text}").stdout
+        )
 
     def running(self, word: str = "") -> list[Host]:
         """Hosts of instances that run, of kinds with this in their name."""

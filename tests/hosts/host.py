@@ -66,7 +66,12 @@ class Host:
     def run(self, command: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Runs a shell command as root to its end."""
         ended = subprocess.run(
-            self.entered(command), text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+            self.entered(command),
+            text=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
         assert not check or ended.returncode == 0, (
             f"{self.name}: {command}\nended with {ended.returncode}\n{ended.stdout[-6000:]}\n{ended.stderr[-6000:]}"

@@ -44,7 +44,9 @@ def write(state: Path, public_key: str, names: dict[str, str], shell: str) -> No
         (ssh / "authorized_keys").write_text(public_key)
         (state / home / ".bashrc").write_text(BASHRC + shell)
     for file, line in ACCOUNT.items():
-        others = [x for x in Path("/etc", file).read_text().splitlines() if ":1000:" not in x and x.split(":")[0] != USER]
+        others = [
+            x for x in Path("/etc", file).read_text().splitlines() if ":1000:" not in x and x.split(":")[0] != USER
+        ]
         (state / f"etc_{file}").write_text("\n".join([*others, line, ""]))
     known = "".join(f"{address} {name}\n" for name, address in names.items())
     (state / "etc_hosts").write_text(f"127.0.0.1 localhost\n{known}")

@@ -90,9 +90,13 @@ def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> No
         (number, *_) = wait_for(study.lost, 90, "the loss of its trial")
         noticed = time.time()
         wait_for(
-            lambda: any(e["number"] == number and e["time_ms"] > 1000 * noticed for e in study.epochs()), 120, "its epoch"
+            lambda: any(e["number"] == number and e["time_ms"] > 1000 * noticed for e in study.epochs()),
+            120,
+            "its epoch",
         )
-        tell(f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to the next epoch")
+        tell(
+            f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to the next epoch"
+        )
         assert sent.wait(timeout=300) == 0, study.log.read_text()[-6000:]
     study.assert_whole(trials, epochs)
     with step("back to no workers, of which 18 s are the idle time"):

@@ -102,7 +102,9 @@ def test_a_study_outlives_a_dead_and_a_cut_worker(launcher: Launcher) -> None:
         began = time.time()
         sent = launcher.send(f"{flags} {share}", study.log)
         seen = wait_for(lambda: len(study.epochs()) >= 6 and busy(lan.workers), 120, "trials")
-        tell(f"{time.time() - began:6.1f} s  from the laptop to the sixth epoch; trials on {[host.name for host in seen]}")
+        tell(
+            f"{time.time() - began:6.1f} s  from the laptop to the sixth epoch; trials on {[host.name for host in seen]}"
+        )
         assert len(seen) == WORKERS - 1
 
         dead, cut = seen
@@ -117,7 +119,9 @@ def test_a_study_outlives_a_dead_and_a_cut_worker(launcher: Launcher) -> None:
         cut.plug()
         assert sent.wait(timeout=300) == 0, study.log.read_text()[-6000:]
     study.assert_whole(TRIALS, EPOCHS)
-    tracked = lan.head.run("curl -s http://127.0.0.1:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=resnet-search")
+    tracked = lan.head.run(
+        "curl -s http://127.0.0.1:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=resnet-search"
+    )
     assert json.loads(tracked.stdout)["experiment"]["artifact_location"].startswith("mlflow-artifacts:")
 
 
@@ -127,4 +131,6 @@ def test_it_goes_down(launcher: Launcher) -> None:
     left = "pgrep -a 'raylet|gcs_server|mlflow' || pgrep -fa '^ray::'"
     with step("nothing of it runs on any host"):
         machines = [launcher.lan.head, *launcher.lan.workers]
-        wait_for(lambda: not any(host.run(left, check=False).stdout for host in machines), 60, "the end of all processes")
+        wait_for(
+            lambda: not any(host.run(left, check=False).stdout for host in machines), 60, "the end of all processes"
+        )

@@ -97,10 +97,9 @@ def test_rules_of_aws() -> None:
 def test_every_shell_of_a_machine_knows_of_the_token() -> None:
     for file in (AWS, ONPREM):
         assert any("clusters/env.sh >> ~/.bashrc" in line.replace("'", "") for line in read(file)["setup_commands"])
-    shown = subprocess.run(
-        ["sh", "-c", f". {CLUSTERS}/env.sh; env"], env={"HOME": "/home/x", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "RAY_enable_autoscaler_v2": "1"},
-        capture_output=True, text=True, check=True,
-    ).stdout.splitlines()  # fmt: skip
+    launched = {"HOME": "/home/x", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "RAY_enable_autoscaler_v2": "1"}
+    shell = ["sh", "-c", f". {CLUSTERS}/env.sh; env"]
+    shown = subprocess.run(shell, env=launched, capture_output=True, text=True, check=True).stdout.splitlines()
     assert {"RAY_AUTH_MODE=token", "PYTHONPATH=/home/x/project", "RAY_enable_autoscaler_v2=0"} <= set(shown)
     assert "MLFLOW_TRACKING_URI=http://127.0.0.1:5000" in shown
     assert not any(line.startswith("OMP_NUM_THREADS") for line in shown)

@@ -1,4 +1,4 @@
-"""Makes, once, what cluster.yaml refers to on AWS: `python -m search.clusters.aws --region R --ssh-from RANGE --bucket B`.
+"""Makes, once, what cluster.yaml refers to on AWS: `python -m search.clusters.aws`.
 
 A security group that only ssh from one range passes, a private bucket, and a role for the head and for the workers. Run
 again it changes what differs, such as the range. Nothing that it makes costs anything by itself.

@@ -1,7 +1,7 @@
 """A network with a fake AWS in it, whose instances become hosts.
 
-`ray up` with provider aws then runs whole, spot requests, autoscaler and all: an instance that is started is switched on
-with the addresses that EC2 gave it, and lets the key pair in that Ray made; one that is terminated loses its power.
+`ray up` with provider aws then runs whole, spot requests, autoscaler and all: an instance that is started is switched
+on with the addresses that EC2 gave it, and lets the key pair in that Ray made; one that is terminated loses its power.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""One call to the fake cloud: `python -m tests.hosts.cloud_call SERVICE METHOD '{"Argument": ...}'` prints the answer."""
+"""Prints what the fake cloud answers: `python -m tests.hosts.cloud_call SERVICE METHOD '{"Argument": ...}'`."""
 
 import json
 import sys

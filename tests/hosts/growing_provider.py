@@ -1,5 +1,7 @@
-"""A cloud for Ray's autoscaler without machines: each node is one more raylet on the host. No package of its own, for Ray
-imports it by its plain name."""
+"""A cloud for Ray's autoscaler without machines: each node is one more raylet on the host.
+
+In no package, for Ray imports it by its plain name.
+"""
 
 from pathlib import Path
 from typing import Any

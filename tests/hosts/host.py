@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,9 @@ class Host:
         subprocess.run([*inside, "route", "add", "default", "dev", "eth0"], check=True)
 
 
-def namespaces_of(pid: int) -> frozenset[str]:
-    """Those of a process that are a host's own; empty when it has ended."""
+def namespaces_of(pid: int, kinds: Sequence[str] = ("net", "mnt", "pid", "uts", "ipc")) -> frozenset[str]:
+    """Those of a process, as the kernel names them; empty when it has ended."""
     try:
-        return frozenset(os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt", "pid", "uts", "ipc"))
+        return frozenset(str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in kinds)
     except OSError:
         return frozenset()

@@ -1,6 +1,5 @@
 """The files that a simulated host boots with: accounts, names, keys, and what sshd and bash read."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -65,4 +64,4 @@ def give_key(key: Path, state: Path) -> None:
     """Puts a private key where the root of a host finds it."""
     target = state / "home/.ssh" / key.name
     shutil.copy(key, target)
-    os.chmod(target, 0o600)
+    target.chmod(0o600)

@@ -1,7 +1,7 @@
 """Several hosts on one machine, and a switch between them: namespaces of Linux, nothing else.
 
-The switch has a namespace of its own too, so nothing is added to the machine's network and no packet leaves it. A host's
-devices vanish with its processes, and all processes with the one that made them.
+The switch has a namespace of its own too, so nothing is added to the machine's network and no packet leaves it. A
+host's devices vanish with its processes, and all processes with the one that made them.
 """
 
 import os
@@ -88,14 +88,14 @@ class Lan:
         """What is left of the hosts once they are off: processes, mounts, devices."""
         left = [f"process {pid}" for pid in _pids() if namespaces_of(pid) & self.namespaces]
         left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.root) in line]
-        return left + [device for device in os.listdir("/sys/class/net") if device.startswith(_prefix())]
+        return left + [each.name for each in Path("/sys/class/net").iterdir() if each.name.startswith(_prefix())]
 
     def _in_switch(self, *command: str) -> str:
         inside = ["nsenter", "-t", str(self._switch.pid), "--net"]
         return subprocess.run([*inside, *command], check=True, text=True, capture_output=True).stdout
 
     def _apart(self) -> bool:
-        return os.readlink(f"/proc/{self._switch.pid}/ns/net") != os.readlink("/proc/self/ns/net")
+        return not namespaces_of(self._switch.pid, ["net"]) & namespaces_of(os.getpid(), ["net"])
 
 
 def _prefix() -> str:
@@ -103,4 +103,4 @@ def _prefix() -> str:
 
 
 def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]

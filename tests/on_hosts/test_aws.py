@@ -1,4 +1,4 @@
-"""cluster.yaml with a fake EC2 whose instances are hosts: from no workers to spot ones and back, through an interruption.
+"""cluster.yaml with a fake EC2 whose instances are hosts: from no workers to spot and back, through an interruption.
 
 The tests are one story, in the order in which they stand.
 """
@@ -94,9 +94,7 @@ def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> No
             120,
             "its epoch",
         )
-        tell(
-            f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to the next epoch"
-        )
+        tell(f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to an epoch")
         assert sent.wait(timeout=300) == 0, study.log.read_text()[-6000:]
     study.assert_whole(trials, epochs)
     with step("back to no workers, of which 18 s are the idle time"):

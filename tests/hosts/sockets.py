@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from tests.hosts.host import Host
 
-# Processes of Ray that the machines of a cluster reach on each other, and ssh. All of Ray's ask for the token, but for
-# pages with metrics.
-INTERNAL = {"sshd", "gcs_server", "raylet", "ray::", "ray-dashboard", "ray_dashboard", "runtime_env"}
+# ssh, and the processes of Ray that the machines of a cluster reach on each other. All of Ray's ask for the token, but
+# for pages with metrics; the dashboard and the autoscaler have one of those, too.
+INTERNAL = ("sshd", "gcs_server", "raylet", "ray::", "ray/dashboard", "ray/autoscaler", "ray.util.client")
 
 
 @dataclass(frozen=True, order=True)

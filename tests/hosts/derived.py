@@ -1,7 +1,7 @@
 """The shipped cluster files, changed as little as a simulated cluster needs.
 
-What is installed comes from this machine's environment, addresses are those of the hosts, and idle machines go sooner.
-All else is run as it is shipped.
+What is installed comes from this machine's environment, addresses are those of the hosts, idle machines go sooner, and
+machines of the cloud have fewer cores. All else is run as it is shipped.
 """
 
 import sys
@@ -25,8 +25,12 @@ def onprem(lan: Lan) -> dict[str, Any]:
 
 
 def aws() -> dict[str, Any]:
-    """cluster.yaml with machines that go after some 20 seconds of idleness."""
-    return _offline(ROOT / "cluster.yaml") | {"idle_timeout_minutes": 0.3}
+    """cluster.yaml with machines that have one core each, and go after some 20 seconds of idleness."""
+    cluster = _offline(ROOT / "cluster.yaml") | {"idle_timeout_minutes": 0.3}
+    for name, kind in cluster["available_node_types"].items():
+        if name != cluster["head_node_type"]:
+            kind["resources"] = kind["resources"] | {"CPU": 1}
+    return cluster
 
 
 def place(cluster: dict[str, Any], lan: Lan) -> str:

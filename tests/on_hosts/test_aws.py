@@ -23,8 +23,8 @@ pytestmark = [
 OUTPUT = "/mnt/shared/results"  # the one place where studies are kept here
 RANGE = "203.0.113.7/32"
 BUCKET = "my-resnet-search"  # as in cluster.yaml
-# The machines have 4 cores and one GPU each, as their kinds say; the GPU is told only, so trials are not for it.
-ALONE = "--gpus-per-trial 0 --cpus-per-trial 2.5 --set 'space.net.depth=[14]' --scheduler none"
+# The GPU of each machine is told only, so trials are not for it.
+ALONE = "--gpus-per-trial 0 --set 'space.net.depth=[14]' --scheduler none"
 
 
 class Aws(Launcher):

@@ -125,9 +125,16 @@ def test_a_study_outlives_a_dead_and_a_cut_worker(launcher: Launcher) -> None:
 def test_it_goes_down(launcher: Launcher) -> None:
     with step("ray down"):
         launcher.down()
-    left = "pgrep -a 'raylet|gcs_server|mlflow' || pgrep -fa '^ray::'"
+    machines = [launcher.lan.head, *launcher.lan.workers]
+
+    def left() -> list[str]:
+        found = "pgrep -a 'raylet|gcs_server|mlflow'; pgrep -fa '^ray::'"
+        return [
+            f"{host.name}: {line}" for host in machines for line in host.run(found, check=False).stdout.splitlines()
+        ]
+
     with step("nothing of it runs on any host"):
-        machines = [launcher.lan.head, *launcher.lan.workers]
-        wait_for(
-            lambda: not any(host.run(left, check=False).stdout for host in machines), 60, "the end of all processes"
-        )
+        end = time.monotonic() + 60
+        while left() and time.monotonic() < end:
+            time.sleep(0.5)
+        assert left() == []

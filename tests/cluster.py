@@ -31,10 +31,10 @@ class RayCluster:
         self.address = self._told()
         self.shell["RAY_ADDRESS"] = self.address
 
-    def add(self, cores: int, cache: Path | None = None) -> int:
-        """A machine more, if given with a cache folder of its own; the pid of its raylet."""
+    def add(self, cores: int) -> int:
+        """A machine more; the pid of its raylet."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{cores} {cache or ''}\n")
+        self.process.stdin.write(f"{cores}\n")
         self.process.stdin.flush()
         return int(self._told())
 

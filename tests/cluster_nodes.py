@@ -1,8 +1,7 @@
 """A Ray cluster on loopback in a process of its own: `python -m tests.cluster_nodes CORES`, and one line a request.
 
 Ray's own `Cluster` starts several nodes on one machine, which `ray start` refuses on loopback. Tells its address once,
-and for each line `CORES [CACHE]` that is read the pid of a new node's raylet; CACHE is its user's cache folder. Ends
-when its input does.
+and for each line `CORES` that is read the pid of a new node's raylet. Ends when its input does.
 """
 
 import sys
@@ -20,9 +19,7 @@ def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args=local | {"num_cpus": int(sys.argv[1])})
     tell(cluster.address)
     for line in sys.stdin:
-        cores, _, cache = line.strip().partition(" ")
-        own = {"env_vars": {"XDG_CACHE_HOME": cache}} if cache else {}
-        node = cluster.add_node(num_cpus=int(cores), **local, **own)
+        node = cluster.add_node(num_cpus=int(line), **local)
         (raylet,) = node.all_processes["raylet"]
         tell(raylet.process.pid)
     cluster.shutdown()

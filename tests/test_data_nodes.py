@@ -11,9 +11,7 @@ from sample_data import write_npz
 from search.data import DataSpec, on_this_machine, prepare
 from search.data_cache import prepared_root
 from search.errors import InputError
-from tests.cluster import cluster
-from tests.study_process import ROOT, command, run
-from tests.whole import report_of
+from tests.study_process import ROOT
 
 
 @pytest.fixture
@@ -87,15 +85,3 @@ def test_urls_that_do_not_give_the_data(tmp_path: Path, another: Path) -> None:
     assert "data.dir = 'nothing://x'" in refused("nothing://x")
     assert "hidden" not in refused("nothing://ann:hidden@x")
     assert not list(prepared_root().glob("cifar10-*/meta.json"))
-
-
-@pytest.mark.slow
-def test_a_study_whose_trials_run_on_a_machine_with_a_cache_of_its_own(tmp_path: Path) -> None:
-    with cluster(tmp_path, head_cores=0) as joined:
-        joined.add(1, tmp_path / "node")
-        shell = joined.shell | {"XDG_CACHE_HOME": str(tmp_path / "driver")}
-        ended = run(tmp_path, command(tmp_path, "--trials", "1", "--data-dir", str(tmp_path)), shell)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert [trial["state"] for trial in report_of(tmp_path)["trials"]] == ["complete"]
-    # The driver's folder is on this disk, too, so that the node finds it: nothing is prepared a second time.
-    assert len(list(tmp_path.glob("*/resnet-search/data/*/meta.json"))) == 1

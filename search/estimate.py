@@ -46,7 +46,7 @@ class Estimate:
 
     def __str__(self) -> str:
         low, high = self.hours
-        text = f"estimate: {_range(low, high)} {self.unit}-hours for {self.epochs:,} epochs, if no trial is stopped early"
+        text = f"estimate: {_range(low, high)} {self.unit}-hours for {self.epochs:,} epochs, if no trial is stopped"
         if self.fewer is not None and self.fewer < self.epochs:
             part = self.fewer / self.epochs
             text += f"; {_range(low * part, high * part)} where {self.scheduler} stops all that it can"
@@ -56,8 +56,8 @@ class Estimate:
         scaled = sorted({t.scaled_from for t in self.timed if t.scaled_from})
         how = f" (by MACs, from images of {scaled[0]} pixels)" if scaled else ""
         return (
-            f"{text} (measured now on {self.device}: the smallest network trains at {small.images_per_s:,.0f} images/s, "
-            f"the largest at {large.images_per_s:,.0f}{how}; another device has another speed)"
+            f"{text} (measured now on {self.device}: the smallest network trains at {small.images_per_s:,.0f} "
+            f"images/s, the largest at {large.images_per_s:,.0f}{how}; another device has another speed)"
         )
 
 
@@ -108,7 +108,7 @@ def fewest_epochs(spec: StudySpec) -> float | None:
 
 
 def timed(net: NetSpec, shape: tuple[int, int, int], batch: int, where: torch.device) -> Timed:
-    """Speed of training on noise, by the code of a trial; on cores in batches, and if need be on images, that are small."""
+    """Speed of training on noise, by the code of a trial; on cores in small batches, if need be on small images."""
     height, width, channels = shape
     whole, steps = cost(net, (height, width)).macs, STEPS[where.type]
     if where.type == "cpu":

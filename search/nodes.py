@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -90,8 +89,8 @@ def mismatches(mine: dict[str, Any], nodes: Sequence[Node], output: str | None, 
         if node.facts["torch_gpus"] < node.gpus:
             seen = node.facts["torch_gpus"]
             yield (
-                f"{node.address} has {node.gpus:g} GPUs for Ray and {seen} for torch {theirs['torch']}; install a torch "
-                "for this GPU and its driver"
+                f"{node.address} has {node.gpus:g} GPUs for Ray and {seen} for torch {theirs['torch']}; install a "
+                "torch for this GPU and its driver"
             )
         if output is not None and node.facts["output"]:
             yield f"{node.address} {node.facts['output']}: {without_credentials(output)}; mount it on all nodes"
@@ -124,7 +123,9 @@ def _node(ray: Any, node: dict[str, Any], ref: Any) -> Node:
     has = node["Resources"]
     kinds = [name.partition(":")[2] for name in has if name.startswith("accelerator_type:")]
     head = "node:__internal_head__" in has
-    return Node(node["NodeManagerAddress"], has.get("CPU", 0.0), has.get("GPU", 0.0), " ".join(kinds), head, facts, silent)
+    return Node(
+        node["NodeManagerAddress"], has.get("CPU", 0.0), has.get("GPU", 0.0), " ".join(kinds), head, facts, silent
+    )
 
 
 def _leave(output: str, marker: str) -> bool:

@@ -100,10 +100,10 @@ def images_per_s(spec: TrialSpec, training: Resident) -> float:
     return max(rates[1:] or rates)
 
 
-def noise(spec: TrialSpec, shape: tuple[int, int, int], where: torch.device, steps: int = STEPS) -> Resident:
-    """Random images of `shape` (height, width, channels): `steps` batches of them, or as many as DATA holds."""
+def noise(spec: TrialSpec, shape: tuple[int, int, int], where: torch.device, steps: int = 0) -> Resident:
+    """Random images of `shape` (height, width, channels): STEPS (or `steps`) batches of them, or as many as DATA holds."""
     size = spec.train.batch_size
-    count = size * max(1, min(steps, DATA // (size * shape[0] * shape[1] * shape[2])))
+    count = size * max(1, min(steps or STEPS, DATA // (size * shape[0] * shape[1] * shape[2])))
     images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, device=where)
     labels = torch.randint(0, spec.net.num_classes, (count,), device=where)
     scale = torch.full((shape[2],), 0.5, device=where)

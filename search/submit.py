@@ -16,6 +16,7 @@ from search.preflight import planned
 from search.study_spec import StudySpec, find, shipped
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+REASON = 500  # characters of what Ray says of a job that has failed
 OWN = (0, 1, 2, 130)  # what `python -m search.run` exits with
 
 
@@ -90,7 +91,8 @@ def _attach(given: argparse.Namespace, job: Job, out: "partial[None]") -> None:
 
 def _follow(server: JobServer, job: str, console: Console, typed: str) -> int:
     def write(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True, end="")
+        console.file.write(text)
+        console.file.flush()
 
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     try:
@@ -108,7 +110,7 @@ def _follow(server: JobServer, job: str, console: Console, typed: str) -> int:
         return INTERRUPTED
     if ended.exit_code in OWN:
         return int(ended.exit_code)
-    out(f"job {job} has failed: {' '.join(ended.message.split()) or 'for no reason that Ray knows'}")
+    out(f"job {job} has failed: {' '.join(ended.message.split())[:REASON] or 'for no reason that Ray knows'}")
     return FAILED
 
 

@@ -1,4 +1,4 @@
-"""A cluster with a job server, as `ray start --head` makes it: on loopback, with a token, and nothing shared with others."""
+"""A cluster with a job server, as `ray start --head` makes it: on loopback, with a token, and ports of its own."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 START_SECONDS = 60.0
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # so that Ray takes 127.0.0.1 for the node's address everywhere
 PORTS = (
     "port",
     "dashboard-port",
@@ -49,7 +50,7 @@ class Head:
         self._log = log.open("wb")
         self.process = subprocess.Popen(
             ["ray", "start", *node, *given, *(f"--{name}={port}" for name, port in ports.items())],
-            env=here | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "PYTHONPATH": ""},
+            env=here | LOOPBACK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token},
             cwd=folder, stdout=self._log, stderr=self._log, start_new_session=True,
         )  # fmt: skip
         self._await(log)

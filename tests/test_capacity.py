@@ -25,7 +25,9 @@ def plan(file: Path, max_workers: int) -> Path:
         "on-demand": {"resources": {"CPU": 16, "GPU": 1}, "max_workers": 2},
         "unknown": {"max_workers": 9},
     }
-    file.write_text(yaml.safe_dump({"max_workers": max_workers, "head_node_type": "head", "available_node_types": types}))
+    file.write_text(
+        yaml.safe_dump({"max_workers": max_workers, "head_node_type": "head", "available_node_types": types})
+    )
     return file
 
 

@@ -51,7 +51,7 @@ def test_other_data_on_another_machine_are_refused(tmp_path: Path, another: Path
     spec = DataSpec(name=write_npz(tmp_path / "d.npz"))
     _, digest = prepared_elsewhere(tmp_path / "driver", spec)
     write_npz(tmp_path / "d.npz", x_train=np.zeros((20, 4, 5, 3), np.uint8))
-    with pytest.raises(InputError, match="is not what the study began with .*--data-dir that they share"):
+    with pytest.raises(InputError, match=r"is not what the study began with .*--data-dir that they share"):
         on_this_machine(tmp_path / "not-here", spec, digest)
 
 

@@ -101,7 +101,7 @@ def images_per_s(spec: TrialSpec, training: Resident) -> float:
 
 
 def noise(spec: TrialSpec, shape: tuple[int, int, int], where: torch.device, steps: int = 0) -> Resident:
-    """Random images of `shape` (height, width, channels): STEPS (or `steps`) batches of them, or as many as DATA holds."""
+    """Random images of `shape` (height, width, channels): `steps` batches (0: STEPS), or as many as DATA holds."""
     size = spec.train.batch_size
     count = size * max(1, min(steps or STEPS, DATA // (size * shape[0] * shape[1] * shape[2])))
     images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, device=where)

@@ -29,8 +29,8 @@ def submit(given: argparse.Namespace, address: str, console: Console) -> int:
         InputError: bad input, as far as it can be known here; or the server does not take the job.
     """
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    command, variables = shipment.command(given), shipment.variables(os.environ)
     if given.check_cluster:
-        command = shipment.command(given)
         server = JobServer(address)
         with shipment.packed(None) as folder:
             job = server.start("check-cluster", command, folder, {}, {})
@@ -52,7 +52,11 @@ def submit(given: argparse.Namespace, address: str, console: Console) -> int:
     else:
         if spec is None and not jobs:
             find(given.study)  # says that there is none
-        job = _start(server, given, name, spec)
+        shipment.check(given, spec)
+        about = {"study": name, "output": str(given.output), "user": _user()}
+        with shipment.packed(shipment.study_file(given)) as folder:
+            started = server.start(identifier(name, about["output"]), command, folder, variables, about)
+        job = server.job(started)
         out(f"{name}: submitted as job {job.id} to {server.address}")
     return _follow(server, job.id, console, _typed(name, job.output, server.address))
 
@@ -68,15 +72,6 @@ def _checked(given: argparse.Namespace) -> StudySpec | None:
         here = spec.data.model_copy(update={"dir": None})
         planned(spec.model_copy(update={"data": here}))
     return spec
-
-
-def _start(server: JobServer, given: argparse.Namespace, name: str, spec: StudySpec | None) -> Job:
-    shipment.check(given, spec)
-    output = str(given.output)
-    command, variables = shipment.command(given), shipment.variables(os.environ)
-    about = {"study": name, "output": output, "user": _user()}
-    with shipment.packed(shipment.study_file(given)) as folder:
-        return server.job(server.start(identifier(name, output), command, folder, variables, about))
 
 
 def _attach(given: argparse.Namespace, job: Job, out: "partial[None]") -> None:

@@ -90,6 +90,11 @@ def test_bad_input_is_told_before_a_job_server_is_asked(
     assert "did you mean 'net.depth'" in refusal(["--set", "space.net.dept=[8]"], capsys)
     assert "net depth 57" in refusal(["--set", "space.net.depth=[57]"], capsys)
     assert "there is no such file" in refusal(["mine.yaml"], capsys)
+    secret = refusal(["--tracking-uri", "http://ann:hidden@mlflow:5000"], capsys)
+    assert "its password would be seen by everybody on the cluster" in secret
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:hidden@mlflow:5000")
+    assert "MLFLOW_TRACKING_URI" in refusal([], capsys)
+    assert "hidden" not in secret + refusal([], capsys)
 
 
 def test_flags_for_a_cluster_without_one(capsys: pytest.CaptureFixture[str]) -> None:

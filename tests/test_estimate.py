@@ -1,5 +1,6 @@
 """What a study will cost: the arithmetic by hand, the speeds from networks that are really timed."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,14 @@ from search.estimate import Estimate, Timed, fewest_epochs, reckoned, timed
 from search.study_spec import find, load
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_epochs_that_a_scheduler_leaves_at_the_fewest() -> None:

@@ -87,6 +87,7 @@ def rows(done: dict[str, list[Done]]) -> list[list[str]]:
                 f"{len(every)}",
                 spread(every, 3),
                 *beside,
+                spread([1000 * seconds for one in rounds for seconds in one.beyond], 0) if name != BARE else "",
                 f"{slowest / max(max(one.trials) for one in done[WELL]):.3f}",
                 spread([one.command for one in rounds], 1) if name != BARE else "",
             ]
@@ -127,13 +128,15 @@ def main() -> None:
         for name in list(forms)[:: 1 if turn % 2 == 0 else -1]:
             done[name].append(forms[name]())
             print(f"round {turn + 1}, {name}: {done[name][-1].median:.3f} s an epoch", file=sys.stderr, flush=True)
-    head = ["", "n", "seconds an epoch", f"ratio to {BARE}", f"ratio to {WELL}", "slowest trial, ratio", "command, s"]
+    head = ["", "n", "seconds an epoch", f"ratio to {BARE}", f"ratio to {WELL}", "beyond training, ms an epoch"]
+    head += ["slowest trial, ratio", "command, s"]
     checkpoints, artifacts, records = done[LOCAL][-1].disk
     note = (
         f"{args.rounds} rounds of studies of {args.trials} trials: ResNet-{service_overhead.DEPTH}, {epochs} epochs of "
         f"{images:,} images of {args.data}, batches of {BATCH}. Times with quartiles over all epochs but each trial's "
-        "first; ratios of the rounds' medians, with quartiles over rounds; the slowest trial beside the slowest of "
-        f"the studies whose server was well. Server, proxy and study share the machine. On disk a trial leaves "
+        "first; ratios of the rounds' medians, with quartiles over rounds; beyond training: from epoch to epoch, what "
+        "was neither training nor validation; the slowest trial beside the slowest of the studies whose server was "
+        "well. Server, proxy and study share the machine. On disk a trial leaves "
         f"{checkpoints:,} bytes of checkpoints, {artifacts:,} of artifacts and {records:,} of records."
     )
     what = ["", "runs", "points in the outbox", "missing on the server", "doubled or foreign"]

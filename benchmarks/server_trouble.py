@@ -61,6 +61,7 @@ class Done:
     """One study, or the bare training of its trials."""
 
     periods: list[list[float]]  # of each trial: seconds from the end of an epoch to the end of the next
+    beyond: tuple[float, ...] = ()  # of each of these: seconds of it that were neither training nor validation
     command: float = 0  # seconds from the command to its end
     sent: Sent | None = None
     disk: tuple[int, int, int] = (0, 0, 0)  # bytes a trial: checkpoints, MLflow's artifacts, records
@@ -75,14 +76,17 @@ class Done:
         return [sum(own) for own in self.periods]
 
 
-def periods(outbox: Path) -> list[list[float]]:
-    """Of each trial that a record tells of: seconds from the end of one epoch to the end of the next."""
-    ends: dict[int, list[float]] = {}
+def timed(outbox: Path) -> tuple[list[list[float]], tuple[float, ...]]:
+    """`periods` and `beyond` of the trials that a record tells of."""
+    epochs: dict[int, list[tuple[float, float]]] = {}  # of each trial: end, and seconds of training and validation
     for line in outbox.read_text().splitlines():
         event = json.loads(line)
         if event["kind"] == "epoch":
-            ends.setdefault(event["number"], []).append(event["time_ms"] / 1000)
-    return [[after - before for before, after in itertools.pairwise(sorted(own))] for own in ends.values()]
+            own = epochs.setdefault(event["number"], [])
+            own.append((event["time_ms"] / 1000, event["metrics"]["cost/seconds"]))
+    pairs = [list(itertools.pairwise(sorted(own))) for own in epochs.values()]
+    periods = [[after[0] - before[0] for before, after in own] for own in pairs]
+    return periods, tuple(after[0] - before[0] - after[1] for own in pairs for before, after in own)
 
 
 def size_of(folder: Path) -> int:
@@ -137,8 +141,8 @@ def _run(
         records = sum(path.stat().st_size for path in kept.iterdir() if path.is_file())
         disk = (size_of(kept / "trials"), size_of(folder / "results" / "mlartifacts"), records)
         checkpoints, artifacts, records = (part // trials for part in disk)
-        return Done(periods(kept / "outbox.jsonl"), seconds, None, (checkpoints, artifacts, records))
+        return Done(*timed(kept / "outbox.jsonl"), seconds, None, (checkpoints, artifacts, records))
     if trouble:
         trouble.end(server, proxy)
     subprocess.run([*command, described["name"], *results, "--sync"], env=environment, check=True, capture_output=True)
-    return Done(periods(kept / "outbox.jsonl"), seconds, compare(kept / "outbox.jsonl", server.url))
+    return Done(*timed(kept / "outbox.jsonl"), seconds, compare(kept / "outbox.jsonl", server.url))

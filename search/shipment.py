@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import resnet
 import search
 from search import arguments as flags
-from search.data_remote import is_url
 from search.errors import InputError
 from search.redact import without_credentials
+from search.remote import is_url
 from search.study_spec import StudySpec
 
 OF_THIS_MACHINE = ("address", "stop")  # flags that the job does not get

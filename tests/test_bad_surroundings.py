@@ -13,6 +13,7 @@ import psutil
 import pytest
 from fixtures import alone, refusal  # noqa: F401
 
+from search.output import Output
 from search.study_folder import StudyFolder
 from search.study_spec import find, load
 
@@ -104,7 +105,7 @@ def test_flags_for_a_cluster_without_one(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = StudyFolder.enter(Path("results"), "digits")
+    folder = StudyFolder.enter(Output("results"), "digits")
     folder.settle(load(find("digits")))
     folder.leave()
     sentence = refusal(["--set", "data.validation=0.3"], capsys)
@@ -115,7 +116,7 @@ def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_may_change_in_a_folder_and_what_says_the_same(tmp_path: Path) -> None:
-    folder = StudyFolder.enter(tmp_path, "digits")
+    folder = StudyFolder.enter(Output(str(tmp_path)), "digits")
     folder.settle(load(find("digits")))
     folder.settle(load(find("digits"), [("search.trials", "48"), ("search.max_concurrent", 1), ("tracking.uri", "x")]))
     assert load(folder.study_file).search.trials == 48
@@ -131,8 +132,8 @@ def test_damaged_study_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    holds = "import sys; from pathlib import Path; from search.study_folder import StudyFolder; "
-    holds += "folder = StudyFolder.enter(Path(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
+    holds = "import sys; from search.output import Output; from search.study_folder import StudyFolder; "
+    holds += "folder = StudyFolder.enter(Output(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", holds, str(tmp_path / "results")],
         stdin=subprocess.PIPE,
@@ -147,7 +148,7 @@ def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert "'digits'" in sentence
         assert "--name" in sentence
         holder.communicate("")
-    StudyFolder.enter(Path("results"), "digits").leave()  # free again when the process is gone
+    StudyFolder.enter(Output("results"), "digits").leave()  # free again when the process is gone
 
 
 def test_as_a_process_of_its_own(tmp_path: Path) -> None:

@@ -38,4 +38,4 @@ def test_check_cluster_asks_every_node(tmp_path: Path) -> None:
         assert last == "2 nodes, all match"
         blind = run(tmp_path, [*arguments[:-1], "/proc/nowhere"], joined.shell)
         assert blind.returncode == 1
-        assert "does not match: the driver cannot write to /proc/nowhere" in blind.stdout
+        assert "does not match: the driver cannot write to its output: /proc/nowhere" in blind.stdout

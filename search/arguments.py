@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import yaml
 
 from search.errors import InputError
-from search.study_folder import STUDY_FILE
+from search.output import STUDY_FILE, Output
 from search.study_sections import Sampler, Scheduler
 from search.study_spec import StudySpec, find, load, shipped
 
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         help="a shipped study (--list), a YAML file, or the name of a study in --output; default: digits",
     )
     add("--name", help="of the study and its folder; a name that exists is continued")
-    add("--output", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    add("--output", type=Output, default=Output("results"), metavar="DIR", help="a folder or a URL; default: results")
     add("--trials", metavar="N", help="trials in all")
     add("--epochs", metavar="N", help="epochs of a complete trial")
     add("--time-budget", metavar="TIME", help="90s, 30m, 2h: the study ends then, with what it has")
@@ -113,13 +113,13 @@ def study(given: argparse.Namespace, environment: dict[str, str]) -> StudySpec:
         InputError: no such study, or one that is not valid.
     """
     asked = changes(given, environment)
-    kept = given.output / (given.name or given.study) / STUDY_FILE  # named by its folder
-    named = given.study not in shipped() and Path(given.study).suffix not in (".yaml", ".yml") and kept.is_file()
-    spec = load(kept if named else find(given.study), asked)
+    by_name = given.study not in shipped() and Path(given.study).suffix not in (".yaml", ".yml")
+    named = given.output.file(given.name or given.study, STUDY_FILE) if by_name else None
+    spec = load(named or find(given.study), asked)
     if not given.sync:
         return spec
-    kept = given.output / spec.name / STUDY_FILE
-    if not kept.is_file():
+    kept = given.output.file(spec.name, STUDY_FILE)
+    if kept is None:
         raise InputError(
             f"--sync: there is no study {spec.name!r} in {str(given.output)!r}; correct the name or --output"
         )

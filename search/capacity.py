@@ -46,9 +46,9 @@ def _planned(file: Path) -> Amount:
 def _filled(workers: Sequence[dict[str, Any]], limit: int, kind: str) -> float:
     """All types share one limit: those with most of a kind count first."""
     total = 0.0
-    for each, most_of_it in sorted(((_resource(w, kind), int(w.get("max_workers", limit))) for w in workers), reverse=True):
-        count = min(limit, most_of_it)
-        total += count * each
+    for worker in sorted(workers, key=lambda worker: -_resource(worker, kind)):
+        count = min(limit, int(worker.get("max_workers", limit)))
+        total += count * _resource(worker, kind)
         limit -= count
     return total
 

@@ -1,6 +1,7 @@
 """Data sets as uint8 arrays on disk: prepared once per machine, split, and memory-mapped by every process that trains.
 
-`check` refuses bad input fast, `prepare` downloads and prepares (the driver), `on_this_machine` opens (the workers).
+`check` refuses bad input fast, `prepare` downloads and prepares (the driver), `open_prepared` opens; `on_this_machine`
+does what is needed (the workers).
 """
 
 import socket
@@ -19,7 +20,17 @@ from search.data_spec import DataInfo, DataSpec, PreparedInfo
 from search.data_standard import STANDARD, digits_source, standard_source
 from search.errors import InputError, hint
 
-__all__ = ["DataInfo", "DataSpec", "Prepared", "PreparedInfo", "Split", "check", "on_this_machine", "open_prepared", "prepare"]
+__all__ = [
+    "DataInfo",
+    "DataSpec",
+    "Prepared",
+    "PreparedInfo",
+    "Split",
+    "check",
+    "on_this_machine",
+    "open_prepared",
+    "prepare",
+]
 
 NAMES = ["digits", *STANDARD, "imagefolder:PATH", "npz:PATH"]
 

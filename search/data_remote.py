@@ -12,11 +12,6 @@ from search.errors import InputError
 from search.redact import without_credentials
 
 
-def is_url(folder: str) -> bool:
-    """Whether a folder is named by a URL, such as s3://bucket/datasets."""
-    return "://" in folder
-
-
 def copy_of(url: str) -> Path:
     """Where this machine keeps what it has copied from `url`."""
     return user_cache() / "datasets" / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
@@ -38,7 +33,7 @@ def fetch(url: str, choices: Sequence[tuple[str, ...]], root: Path) -> None:
                 return
     except ImportError as error:
         raise InputError(f"data.dir = {shown!r}: {error}") from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever the store's client raises
         cause = " ".join(str(error).split())
         raise InputError(
             f"data.dir = {shown!r} cannot be read ({without_credentials(cause)}); correct it, or the access to it"

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from search.data_cache import user_cache
 from search.data_npz import npz_source
-from search.data_remote import copy_of, fetch, is_url
+from search.data_remote import copy_of, fetch
 from search.data_source import Counts, Images, Shipped, Source
 from search.data_spec import DataSpec
 from search.errors import InputError
+from search.remote import is_url
 
 _DIGITS = tuple("0123456789")
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

@@ -13,13 +13,13 @@ def begin_again(folder: StudyFolder, spec: StudySpec, yes: bool) -> None:
     Raises:
         InputError: there is one, and not `yes`.
     """
-    url, owner = spec.search.storage, str(folder.path)
+    url, owner = spec.search.storage, folder.place
     if not yes:
         storage = open_storage(folder.journal, url) if url or folder.journal.exists() else None
         trials = finished(storage, spec.name, owner) if storage else 0
         if trials or folder.study_file.exists():
             raise InputError(
-                f"--fresh would delete study {spec.name!r} in {folder.path} with {trials} finished trials; add "
+                f"--fresh would delete study {spec.name!r} in {folder.place} with {trials} finished trials; add "
                 "--yes to delete it, or use --name for another study"
             )
         return

@@ -3,18 +3,18 @@
 import argparse
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from search import host, node_look
-from search.data_remote import is_url
-from search.errors import InputError
+from search.errors import Halted, InputError
 from search.node_look import look
 from search.redact import without_credentials
+from search.remote import Remote, is_url
 from search.shipment import travels
 
 LOOK_SECONDS = 180.0  # a node may have to fetch the code and start a worker first
@@ -51,30 +51,43 @@ def check(given: argparse.Namespace, console: Console) -> int:
     if where is None:
         raise InputError("--check-cluster: no cluster is named; give --address, or set RAY_ADDRESS")
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    ray = host.join(where)
-    output = str(given.output) if travels(str(given.output)) else None
     data = None if given.data_dir is None or is_url(given.data_dir) else given.data_dir
-    marker = f".check-{secrets.token_hex(8)}"
+    ray = host.join(where)
     try:
-        with_output = output is not None and _leave(output, marker)
-        mine = look(output if with_output else None, marker, data)
-        nodes = _asked(ray, [n for n in ray.nodes() if n["Alive"]], (output if with_output else None, marker, data))
-        for node in nodes:
-            out(str(node))
-        if not with_output:
-            out("output not looked at: --output is " + ("a relative path" if output is None else "not writable here"))
-        wrong = list(mismatches(mine, nodes, output if with_output else None, data))
-        if output is not None and not with_output:
-            wrong.append(f"the driver cannot write to {without_credentials(output)}")
+        with _marked(str(given.output)) as (output, marker, fault):
+            mine = look(output, marker, data)
+            nodes = _asked(ray, [n for n in ray.nodes() if n["Alive"]], (output, marker, data))
     finally:
         ray.shutdown()
-        if output is not None:
-            _clear(output, marker)
+    for node in nodes:
+        out(str(node))
+    wrong = [*([fault] if fault else []), *mismatches(mine, nodes, output, data)]
+    if output is None and not fault:
+        out("output not looked at: --output is a relative path")
     for text in wrong:
         out(f"does not match: {text}")
     if not wrong:
         out(f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}, all match")
     return 1 if wrong else 0
+
+
+@contextmanager
+def _marked(output: str) -> Iterator[tuple[str | None, str, str]]:
+    """The output with a marker in it for the nodes to find; None where it cannot be looked at, and the fault if any."""
+    marker = f".check-{secrets.token_hex(8)}"
+    if not travels(output):
+        yield None, marker, ""
+        return
+    try:
+        place = Remote(output, patience=0)
+        place.put(marker, b"")
+    except (InputError, Halted) as error:
+        yield None, marker, f"the driver cannot write to its output: {error}"
+        return
+    try:
+        yield output, marker, ""
+    finally:
+        place.remove([marker])
 
 
 def mismatches(mine: dict[str, Any], nodes: Sequence[Node], output: str | None, data: str | None) -> Iterator[str]:
@@ -90,8 +103,8 @@ def mismatches(mine: dict[str, Any], nodes: Sequence[Node], output: str | None, 
         if node.facts["torch_gpus"] < node.gpus:
             seen = node.facts["torch_gpus"]
             yield (
-                f"{node.address} has {node.gpus:g} GPUs for Ray and {seen} for torch {theirs['torch']}; install a torch "
-                "for this GPU and its driver"
+                f"{node.address} has {node.gpus:g} GPUs for Ray and {seen} for torch {theirs['torch']}; install a "
+                "torch for this GPU and its driver"
             )
         if output is not None and node.facts["output"]:
             yield f"{node.address} {node.facts['output']}: {without_credentials(output)}; mount it on all nodes"
@@ -124,26 +137,6 @@ def _node(ray: Any, node: dict[str, Any], ref: Any) -> Node:
     has = node["Resources"]
     kinds = [name.partition(":")[2] for name in has if name.startswith("accelerator_type:")]
     head = "node:__internal_head__" in has
-    return Node(node["NodeManagerAddress"], has.get("CPU", 0.0), has.get("GPU", 0.0), " ".join(kinds), head, facts, silent)
-
-
-def _leave(output: str, marker: str) -> bool:
-    """Writes the marker for the nodes to find; whether that was possible."""
-    import fsspec
-
-    try:
-        store, path = fsspec.core.url_to_fs(output)
-        store.makedirs(path, exist_ok=True)
-        with store.open(f"{path}/{marker}", "wb") as file:
-            file.write(marker.encode())
-    except (ImportError, OSError, ValueError):
-        return False
-    return True
-
-
-def _clear(output: str, marker: str) -> None:
-    import fsspec
-
-    store, path = fsspec.core.url_to_fs(output)
-    if store.exists(f"{path}/{marker}"):
-        store.rm(f"{path}/{marker}")
+    return Node(
+        node["NodeManagerAddress"], has.get("CPU", 0.0), has.get("GPU", 0.0), " ".join(kinds), head, facts, silent
+    )

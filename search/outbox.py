@@ -8,7 +8,7 @@ calls before it sends: a power cut loses at most the epochs of the last second, 
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -69,7 +69,7 @@ class TrialEnded(_Record):
     reason: str | None = None
     tags: dict[str, str] = {}
     metrics: dict[str, float] = {}
-    artifacts: list[str] = []  # paths of files on the driver's machine
+    artifacts: list[str] = []  # files: paths on the driver's machine, or URLs
 
 
 class StudyEnded(_Record):
@@ -99,11 +99,13 @@ class Outbox:
     """The log at `path` (`.../outbox.jsonl`) and, beside it, the cursor of what has been sent.
 
     A last line torn by a crash is cut away on opening. Raises ValueError, naming the line, when any other line is not
-    an event; OSError when the disk does not take an event, in which case the log is left as it was.
+    an event; OSError when the disk does not take an event, in which case the log is left as it was. `forced` is told
+    the log's path, or the cursor's, whenever it has been written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, forced: Callable[[Path], None] = lambda path: None) -> None:
         self.path = path
+        self._forced = forced
         self._cursor_path = path.with_suffix(".cursor.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -131,6 +133,7 @@ class Outbox:
     def sync(self) -> None:
         """Force everything appended so far to the disk."""
         os.fdatasync(self._file)
+        self._forced(self.path)
 
     def events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:
         """Each event from byte `offset` on, with the offset of its end."""
@@ -145,6 +148,7 @@ class Outbox:
         partial = self._cursor_path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(cursor), indent=1), encoding="utf-8")
         partial.replace(self._cursor_path)  # not forced to the disk: an older cursor only means sending again
+        self._forced(self._cursor_path)
         with self._lock:
             self.cursor = cursor
             self._unsent -= events

@@ -32,7 +32,7 @@ class Outboxes:
     def tracker(self, generation: int | None = None) -> Tracker:
         """Begins to send; default: of the study as it is now."""
         which = generation or self.generation
-        outbox, experiment = Outbox(self.folder.outbox(which)), self.spec.tracking.experiment
+        outbox, experiment = Outbox(self.folder.outbox(which), self.folder.forced), self.spec.tracking.experiment
         return Tracker(outbox, self.uri, experiment, self.keys[which], self.artifact_root)
 
     def announce(self, tracker: Tracker) -> None:

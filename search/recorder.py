@@ -26,16 +26,20 @@ class Recorder:
     study: str  # its name
     strategy: Strategy
     tracker: Tracker
-    trials: Path  # folder of the trials' checkpoints
+    trials: Path | str  # path or URL of the folder of the trials' checkpoints
 
     @property
     def ledger(self) -> Ledger:
         """The study's records."""
         return self.strategy.ledger
 
-    def folder(self, number: int) -> Path:
-        """Where trial `number` keeps its checkpoints."""
-        return self.trials / f"{number:04d}"
+    def folder(self, number: int) -> str:
+        """Path or URL of the folder in which trial `number` keeps its checkpoints."""
+        return f"{self.trials}/{number:04d}"
+
+    def known_epochs(self, number: int) -> int:
+        """Epochs of a trial, from the first, that both records have; a power cut may have cost MLflow's the last."""
+        return min(self.ledger.record(number).epochs, self.tracker.known_epochs(number))
 
     def started(self, asked: Asked) -> None:
         """A trial was proposed; its run in MLflow begins."""
@@ -60,12 +64,10 @@ class Recorder:
             self._end(number, TrialState(result["failure"]), result["reason"], result.get("traceback"))
             return True
         epoch, diverged = int(result["epoch"]), bool(result["diverged"])
-        record = self.ledger.record(number)
-        if epoch not in record.curve:
-            metrics = {k.removeprefix("metrics/"): float(v) for k, v in result.items() if k.startswith("metrics/")}
-            self.tracker.epoch(number, epoch, metrics, int(result["time_ms"]))
-            error = math.nan if diverged else metrics["val/error"]
-            self.ledger.report(number, epoch, error, metrics["cost/seconds"], metrics["cost/images_per_s"])
+        metrics = {k.removeprefix("metrics/"): float(v) for k, v in result.items() if k.startswith("metrics/")}
+        self.tracker.epoch(number, epoch, metrics, int(result["time_ms"]))
+        error = math.nan if diverged else metrics["val/error"]
+        self.ledger.report(number, epoch, error, metrics["cost/seconds"], metrics["cost/images_per_s"])
         if diverged:
             self._end(number, TrialState.DIVERGED, f"loss became infinite or NaN in epoch {epoch}")
         elif result["last"]:
@@ -106,13 +108,14 @@ class Recorder:
         metrics = {"cost/params": float(record.params_count or 0), "cost/macs": float(record.macs or 0)}
         if record.curve:
             metrics["best/val_error"] = min(record.curve.values())
+        weights = checkpoint.validated(self.folder(number))
         self.tracker.trial_ended(
             number,
             state,
             reason=reason,
             tags={"search.traceback": traceback} if traceback else {},
             metrics=metrics,
-            artifacts=tuple(checkpoint.validated(path) for path in checkpoint.paths(self.folder(number))[-1:]),
+            artifacts=() if weights is None else (weights,),
         )
         self.ledger.finish(number, state, reason)
 

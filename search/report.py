@@ -1,7 +1,6 @@
 """The answer of a study, written as report.json, report.md and report.html."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from search import report_facts, report_html, report_json, report_markdown, report_text
 from search.records import StudySummary, TrialRecord
 from search.report_front import unbeaten
+from search.whole_file import replace
 
 __all__ = ["Report", "answer", "is_of", "write"]
 
@@ -61,17 +61,7 @@ def write(folder: Path, summary: StudySummary, records: Sequence[TrialRecord], i
         report_text.answer(summary, trials),
         tuple(trial.number for trial in unbeaten(summary, trials)),
     )
-    _replace(report.json, report_json.text(report_json.document(summary, trials, importance, refused)))
-    _replace(report.markdown, report_markdown.markdown(summary, trials, importance, refused))
-    _replace(report.html, report_html.page(summary, trials, importance, refused))
+    replace(report.json, report_json.text(report_json.document(summary, trials, importance, refused)).encode())
+    replace(report.markdown, report_markdown.markdown(summary, trials, importance, refused).encode())
+    replace(report.html, report_html.page(summary, trials, importance, refused).encode())
     return report
-
-
-def _replace(path: Path, text: str) -> None:
-    """A reader, or a kill at any instant, finds the old file or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

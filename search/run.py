@@ -15,6 +15,7 @@ from search import arguments as flags
 from search import cluster, data, tracking_uri
 from search.errors import Halted, InputError, halt
 from search.interrupt import Interrupt
+from search.output import Output
 from search.space import Space
 from search.study_folder import StudyFolder
 from search.study_spec import StudySpec, load, shipped
@@ -67,13 +68,14 @@ def _run(given: argparse.Namespace, console: Console) -> int:
         return DONE
     cluster.check_shared(given, spec)
     preflight.open_elsewhere(spec)
+    uri = tracking_uri.chosen(spec.tracking.uri, given.output)
     folder = StudyFolder.enter(given.output, spec.name)
     try:
         if given.fresh:
             fresh.begin_again(folder, spec, given.yes)
-        return _study(given, spec, space, folder, console)
+        return _study(given, spec, space, folder, uri, console)
     except OSError as error:
-        halted = halt(error, folder.path)
+        halted = halt(error, folder.place)
         if halted is None:
             raise
         raise halted from None
@@ -81,10 +83,11 @@ def _run(given: argparse.Namespace, console: Console) -> int:
         folder.leave()
 
 
-def _study(given: argparse.Namespace, spec: StudySpec, space: Space, folder: StudyFolder, console: Console) -> int:
+def _study(
+    given: argparse.Namespace, spec: StudySpec, space: Space, folder: StudyFolder, uri: str, console: Console
+) -> int:
     from search.study import Study
 
-    uri = spec.tracking.uri or tracking_uri.default_uri(given.output)
     try:
         tracking_uri.check_reachable(uri, spec.tracking.experiment)
     except tracking_uri.NoAnswer as away:
@@ -95,9 +98,9 @@ def _study(given: argparse.Namespace, spec: StudySpec, space: Space, folder: Stu
     prepared = data.prepare(spec.data)
     if not given.sync:
         folder.settle(spec)
-    root = tracking_uri.artifact_root(uri, given.output)
+    root = tracking_uri.artifact_root(uri, given.output.path)
     study = Study(spec, space, prepared, folder, uri, root)
-    shown = given.output / spec.name
+    shown = folder.place if given.output.url else given.output.path / spec.name
     if given.sync:
         return _sync(study, tracking_uri.store(uri, spec.tracking.experiment), console)
     _announce(console, study, shown)
@@ -114,7 +117,8 @@ def _study(given: argparse.Namespace, spec: StudySpec, space: Space, folder: Stu
     if outcome.unsent:
         send = _command("search.run", given.output, spec.name, "--sync")
         console.print(f"{outcome.unsent}; to send them: {send}", highlight=False, soft_wrap=True)
-    console.print(f"Report:            {shown / 'report.html'}", highlight=False, soft_wrap=True)
+    copy = f", and here in {folder.path}" if given.output.url else ""
+    console.print(f"Report:            {shown}/report.html{copy}", highlight=False, soft_wrap=True)
     console.print(
         f"Compare in MLflow: {_command('search.ui', given.output, spec.name)}", highlight=False, soft_wrap=True
     )
@@ -131,15 +135,15 @@ def _sync(study: Any, store: str, console: Console) -> int:
     return FAILED if unsent else DONE
 
 
-def _command(module: str, output: Path, name: str, *flags: str) -> str:
+def _command(module: str, output: Output, name: str, *flags: str) -> str:
     """What to type in a shell, here."""
     python = Path(sys.executable)
     shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    elsewhere = [] if output == Path("results") else ["--output", str(output)]
+    elsewhere = [] if output == Output("results") else ["--output", str(output)]
     return shlex.join([str(shown), "-m", module, name, *elsewhere, *flags])
 
 
-def _announce(console: Console, study: Any, path: Path) -> None:
+def _announce(console: Console, study: Any, path: Path | str) -> None:
     name, wanted = study.spec.name, study.spec.search.trials
     done = study.finished
     if study.complete:

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import resnet
 import search
 from search import arguments as flags
-from search.data_remote import is_url
 from search.errors import InputError
 from search.redact import without_credentials
+from search.remote import is_url
 from search.study_spec import StudySpec
 
 OF_THIS_MACHINE = ("address", "stop")  # flags that the job does not get
@@ -75,8 +75,8 @@ def check(given: argparse.Namespace, spec: StudySpec | None) -> None:
     output = str(given.output)
     if not travels(output):
         raise InputError(
-            f"output = {output!r} is a folder of this machine, and the job runs on the cluster; give --output as an "
-            "absolute path that all its nodes share, or as a URL"
+            f"output = {output!r} is a folder of this machine, and the job runs on the cluster; give --output as "
+            "an absolute path that all its nodes share, or as a URL"
         )
     if spec is not None:
         check_data(spec, "the job runs on the cluster")
@@ -92,7 +92,9 @@ def check_data(spec: StudySpec, why: str) -> None:
     for name, value in (("data.name", path), ("data.dir", spec.data.dir or "")):
         if value and not (travels(value) or value.startswith("~")):
             shown = f"{kind}:{value}" if name == "data.name" else value
-            raise InputError(f"{name} = {shown!r} is a relative path, and {why}; give an absolute one that all nodes see")
+            raise InputError(
+                f"{name} = {shown!r} is a relative path, and {why}; give an absolute one that all nodes see"
+            )
     for name, url in (("search.storage", spec.search.storage), ("tracking.uri", spec.tracking.uri)):
         if url and url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
             raise InputError(f"{name} = {url!r} is a relative path, and {why}; give an absolute one, with four slashes")
@@ -106,8 +108,8 @@ def check_joined(output: str, spec: StudySpec) -> None:
     """
     if not travels(output):
         raise InputError(
-            f"output = {output!r} is a folder of this machine alone, and trials run on others, too; give --output as an "
-            "absolute path that all machines of the cluster share, or as a URL"
+            f"output = {output!r} is a folder of this machine alone, and trials run on others, too; give --output as "
+            "an absolute path that all machines of the cluster share, or as a URL"
         )
     check_data(spec, "trials run on several machines")
 

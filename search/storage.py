@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -17,15 +18,27 @@ from search.redact import without_credentials
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
 
 
-def open_storage(journal: Path, url: str | None = None) -> BaseStorage:
-    """The storage at `url`, or the journal.
+class _Journal(JournalFileBackend):
+    """Optuna's journal, of which every addition is told on."""
+
+    def __init__(self, path: Path, grown: Callable[[], None]) -> None:
+        super().__init__(str(path))
+        self._grown = grown
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs(logs)
+        self._grown()
+
+
+def open_storage(journal: Path, url: str | None = None, grown: Callable[[], None] = lambda: None) -> BaseStorage:
+    """The storage at `url`, or the journal, which calls `grown` after each addition.
 
     Raises:
         InputError: nothing answers at the URL, or Optuna does not know it; a journal that is damaged before its end.
     """
     if url is None:
         _mend(journal)
-        return JournalStorage(JournalFileBackend(str(journal)))
+        return JournalStorage(_Journal(journal, grown))
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:  # whatever a database's driver raises, or that it is not installed

@@ -66,11 +66,12 @@ class Study:
 
     def __post_init__(self) -> None:
         spec, image = self.spec, self.data.info.shape[:2]
-        storage = open_storage(self.folder.journal, spec.search.storage)
+        journal = self.folder.journal
+        storage = open_storage(journal, spec.search.storage, lambda: self.folder.forced(journal))
         self._opened = open_ledger(
             storage,
             spec.name,
-            str(self.folder.path),
+            self.folder.place,
             identity(self.space, self.data.info.digest, spec.limits.model_dump()),
             self.space,
             lambda trial: appraise(trial, image, spec.limits),
@@ -213,8 +214,8 @@ class Study:
             return {
                 "number": asked.number,
                 "spec": asked.spec.model_dump(mode="json"),
-                "folder": str(recorder.folder(asked.number)),
-                "epochs_known": self.ledger.record(asked.number).epochs,
+                "folder": recorder.folder(asked.number),
+                "epochs_known": recorder.known_epochs(asked.number),
                 "data": self.spec.data.model_dump(mode="json"),
                 "prepared": [str(self.data.folder), self.data.info.digest],
                 "threads": share.threads,
@@ -244,6 +245,9 @@ class Study:
         worked = facts.best(records) is not None
         state = "interrupted" if interrupted else "complete" if worked else "failed"
         files = (written.json, written.markdown, written.html, self.folder.study_file)
-        tracker.study_ended(written.answer, state, artifacts=files, front=written.front)
+        for file in files:
+            self.folder.forced(file)
+        kept = tuple(self.folder.replica.where(file) for file in files)
+        tracker.study_ended(written.answer, state, artifacts=kept, front=written.front)
         unsent = first or send(tracker, patient)
         return Outcome(written.answer, interrupted, worked, unsent)

@@ -16,6 +16,7 @@ from search.preflight import planned
 from search.study_spec import StudySpec, find, shipped
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+REASON = 500  # characters of what Ray says of a job that has failed
 OWN = (0, 1, 2, 130)  # what `python -m search.run` exits with
 
 
@@ -28,8 +29,8 @@ def submit(given: argparse.Namespace, address: str, console: Console) -> int:
         InputError: bad input, as far as it can be known here; or the server does not take the job.
     """
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    command, variables = shipment.command(given), shipment.variables(os.environ)
     if given.check_cluster:
-        command = shipment.command(given)
         server = JobServer(address)
         with shipment.packed(None) as folder:
             job = server.start("check-cluster", command, folder, {}, {})
@@ -51,7 +52,11 @@ def submit(given: argparse.Namespace, address: str, console: Console) -> int:
     else:
         if spec is None and not jobs:
             find(given.study)  # says that there is none
-        job = _start(server, given, name, spec)
+        shipment.check(given, spec)
+        about = {"study": name, "output": str(given.output), "user": _user()}
+        with shipment.packed(shipment.study_file(given)) as folder:
+            started = server.start(identifier(name, about["output"]), command, folder, variables, about)
+        job = server.job(started)
         out(f"{name}: submitted as job {job.id} to {server.address}")
     return _follow(server, job.id, console, _typed(name, job.output, server.address))
 
@@ -69,15 +74,6 @@ def _checked(given: argparse.Namespace) -> StudySpec | None:
     return spec
 
 
-def _start(server: JobServer, given: argparse.Namespace, name: str, spec: StudySpec | None) -> Job:
-    shipment.check(given, spec)
-    output = str(given.output)
-    command, variables = shipment.command(given), shipment.variables(os.environ)
-    about = {"study": name, "output": output, "user": _user()}
-    with shipment.packed(shipment.study_file(given)) as folder:
-        return server.job(server.start(identifier(name, output), command, folder, variables, about))
-
-
 def _attach(given: argparse.Namespace, job: Job, out: "partial[None]") -> None:
     if given.fresh or given.sync:
         asked = "--fresh" if given.fresh else "--sync"
@@ -90,7 +86,8 @@ def _attach(given: argparse.Namespace, job: Job, out: "partial[None]") -> None:
 
 def _follow(server: JobServer, job: str, console: Console, typed: str) -> int:
     def write(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True, end="")
+        console.file.write(text)
+        console.file.flush()
 
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     try:
@@ -108,7 +105,7 @@ def _follow(server: JobServer, job: str, console: Console, typed: str) -> int:
         return INTERRUPTED
     if ended.exit_code in OWN:
         return int(ended.exit_code)
-    out(f"job {job} has failed: {' '.join(ended.message.split()) or 'for no reason that Ray knows'}")
+    out(f"job {job} has failed: {' '.join(ended.message.split())[:REASON] or 'for no reason that Ray knows'}")
     return FAILED
 
 

@@ -6,6 +6,7 @@ and FAILED for failed and infeasible ones, which were never trained; the tag `se
 study is KILLED.
 """
 
+import itertools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,10 @@ class Tracker:
         if (number, epoch) not in self._epochs:
             self._record(EpochEnded(time_ms=_now(time_ms), number=number, epoch=epoch, metrics=dict(metrics)))
 
+    def known_epochs(self, number: int) -> int:
+        """How many epochs of a trial are recorded, from the first without a gap."""
+        return next(epoch for epoch in itertools.count() if (number, epoch + 1) not in self._epochs)
+
     def trial_ended(
         self,
         number: int,
@@ -88,10 +93,10 @@ class Tracker:
         reason: str | None = None,
         tags: Mapping[str, str] | None = None,
         metrics: Mapping[str, float] | None = None,
-        artifacts: tuple[Path, ...] = (),
+        artifacts: tuple[Path | str, ...] = (),
         time_ms: int | None = None,
     ) -> None:
-        """The end of a trial, with what is measured once. The artifacts' files must exist until they are sent."""
+        """The end of a trial, with what is measured once. Artifacts: files, by path or URL, that exist till sent."""
         event = TrialEnded(
             time_ms=_now(time_ms),
             number=number,
@@ -109,7 +114,7 @@ class Tracker:
         state: Literal["complete", "interrupted", "failed"] = "complete",
         tags: Mapping[str, str] | None = None,
         metrics: Mapping[str, float] | None = None,
-        artifacts: tuple[Path, ...] = (),
+        artifacts: tuple[Path | str, ...] = (),
         front: tuple[int, ...] = (),
         time_ms: int | None = None,
     ) -> None:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from search import tracking_uri
+from search import tracking_database, tracking_uri
 from search.outbox import Cursor, Outbox
 from search.redact import without_credentials
 from search.tracking_client import import_quietly, is_remote, is_transient
@@ -117,6 +117,7 @@ class Sender:
 
     def _connect(self) -> RunWriter:
         client_type = import_quietly()
+        self._attempt(lambda: tracking_database.ready(self.uri, client_type))
         client = self._attempt(lambda: client_type(self.uri))
         experiment_id = self._attempt(lambda: self._find_or_create_experiment(client))
         self.experiment_id = experiment_id

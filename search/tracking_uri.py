@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
 from search.errors import InputError
+from search.output import Output
 from search.redact import without_credentials
 from search.tracking_client import import_quietly, is_remote
 
@@ -41,6 +42,20 @@ _REMEDY = "correct --tracking-uri (or MLFLOW_TRACKING_URI), or leave it out to k
 def default_uri(output: Path) -> str:
     """The SQLite file that holds all studies below `output`."""
     return f"{_SQLITE}{output.absolute() / 'mlflow.db'}"
+
+
+def chosen(uri: str | None, output: Output) -> str:
+    """The store at `uri`, or the default one.
+
+    Raises:
+        InputError: studies are kept at a URL, and no tracking server is named.
+    """
+    if output.url and not is_remote(uri or ""):
+        raise InputError(
+            f"output = {str(output)!r} is a URL, below which no database can be; name an MLflow server with "
+            "--tracking-uri (or MLFLOW_TRACKING_URI)"
+        )
+    return uri or default_uri(output.path)
 
 
 def artifact_root(uri: str, output: Path) -> str | None:

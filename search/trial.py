@@ -15,7 +15,7 @@ from search.batches import Resident
 from search.checkpoint import Checkpoint
 from search.compiled import Compiler
 from search.data import DataSpec, on_this_machine
-from search.errors import halt
+from search.errors import Halted, halt
 from search.records import OUT_OF_SHARE, TrialState
 from search.spec import Compile, TrialSpec
 from search.train import train
@@ -24,7 +24,7 @@ from search.train import train
 class TrialWorker(tune.Trainable):
     """Trains one specification after another in one process; the data set stays loaded in between.
 
-    The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (of its checkpoints),
+    The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (path or URL, of its checkpoints),
     `epochs_known` (epochs on record in the study), `data`, `prepared` (the driver's folder of the prepared data set and
     its digest), `threads`, `gpus` (its share of a GPU, or how many; 0 for the CPU) and `compile`. A worker's last three
     never change.
@@ -48,6 +48,8 @@ class TrialWorker(tune.Trainable):
             if self._reports is None:
                 self._reports = self._run()
             return {"number": self.config["number"], **next(self._reports)}
+        except Halted as halted:
+            failure = {"number": self.config["number"], "halt": str(halted)}
         except OSError as error:
             halted = halt(error, self.config["folder"])
             failure = {"number": self.config["number"], "halt": str(halted)} if halted else self._failure(error)
@@ -69,7 +71,7 @@ class TrialWorker(tune.Trainable):
         config = self.config
         spec = TrialSpec.model_validate(config["spec"])
         training, validation = self._resident()
-        folder = Path(config["folder"])
+        folder = config["folder"]
         found = checkpoint.latest(folder)
         history = list(found.history) if found else []
         over = bool(history) and history[-1]["last"]

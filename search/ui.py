@@ -16,7 +16,8 @@ import yaml
 from rich.console import Console
 
 from search import tracking_uri
-from search.errors import InputError, hint
+from search.errors import Halted, InputError, hint
+from search.output import STUDY_FILE, Output
 
 SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
 START_SECONDS = 120.0  # MLflow's first start on a new machine is slow
@@ -27,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
     made = argparse.ArgumentParser(prog="python -m search.ui", description=__doc__)
     made.add_argument("study", nargs="?", help="name of a study in the output folder; default: the latest")
-    made.add_argument("--output", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    made.add_argument("--output", type=Output, default=Output("results"), metavar="DIR", help="default: results")
     made.add_argument("--port", type=int, default=5000, help="default: 5000")
     made.add_argument("--no-browser", action="store_true", help="print the address only")
     given = made.parse_args(arguments)
     try:
         return _open(given, console)
-    except InputError as error:
+    except (InputError, Halted) as error:
         errors.print(f"error: {error}", markup=False)
         return 2
     except KeyboardInterrupt:
@@ -41,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open(given: argparse.Namespace, console: Console) -> int:
-    folder = _folder(given.output, given.study)
+    output: Path = given.output.path
+    folder = _fetched(given.output, given.study) if given.output.url else _folder(output, given.study)
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     settings = yaml.safe_load((folder / "study.yaml").read_text())
-    uri = settings["tracking"]["uri"] or tracking_uri.default_uri(given.output)
-    root = tracking_uri.artifact_root(uri, given.output)
+    uri = settings["tracking"]["uri"] or tracking_uri.default_uri(output)
+    root = tracking_uri.artifact_root(uri, output)
     if root is None:
         _show(console, uri, report, browser=not given.no_browser)
         return 0
@@ -60,6 +62,15 @@ def _open(given: argparse.Namespace, console: Console) -> int:
     finally:
         server.terminate()
         server.wait()
+
+
+def _fetched(output: Output, study: str | None) -> Path:
+    if study is None:
+        raise InputError(f"output = {str(output)!r} is a URL; name the study that is kept there")
+    found = [output.file(study, name) for name in ("report.json", STUDY_FILE)]
+    if found[0] is None:
+        raise InputError(f"study {study!r} has no report in {output}; correct the name, or --output")
+    return found[0].parent
 
 
 def _folder(output: Path, study: str | None) -> Path:

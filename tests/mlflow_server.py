@@ -109,7 +109,11 @@ class Proxy:
         if fate == "hold":
             self.held.append(request.path)
             self.release.wait(60)
-        status, answer = (500, b"broken") if fate == "refuse" else self.forward(request, body)
+        try:
+            status, answer = (500, b"broken") if fate == "refuse" else self.forward(request, body)
+        except (OSError, http.client.HTTPException):  # the server is dead: so is the connection
+            request.close_connection = True
+            return
         if fate == "hold":
             self.forwarded_late.append(request.path)
         if fate == "lose":

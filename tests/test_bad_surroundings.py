@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import psutil
 import pytest
 from fixtures import alone, refusal  # noqa: F401
 
+from search.output import Output
 from search.study_folder import StudyFolder
 from search.study_spec import find, load
 
@@ -68,15 +70,42 @@ def test_tracking_server_that_does_not_answer(
     assert refusal([], capsys) == by_flag
 
 
-def test_ray_address_of_a_job_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    sentence = refusal([], capsys)
-    assert "RAY_ADDRESS = http://127.0.0.1:8265" in sentence
-    assert "HOST:PORT" in sentence
+def test_job_server_that_does_not_answer(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{closed_port}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    began = time.monotonic()
+    sentence = refusal(["--output", "/shared"], capsys)
+    assert time.monotonic() - began < 10, "seconds"
+    assert f"RAY_ADDRESS = {address} does not answer" in sentence
+    assert "ssh -L" in sentence
+    assert refusal(["--stop"], capsys) == sentence
+    assert refusal(["--check-cluster"], capsys) == sentence
+
+
+def test_bad_input_is_told_before_a_job_server_is_asked(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{closed_port}")
+    assert "did you mean 'net.depth'" in refusal(["--set", "space.net.dept=[8]"], capsys)
+    assert "net depth 57" in refusal(["--set", "space.net.depth=[57]"], capsys)
+    assert "there is no such file" in refusal(["mine.yaml"], capsys)
+    secret = refusal(["--tracking-uri", "http://ann:hidden@mlflow:5000"], capsys)
+    assert "its password would be seen by everybody on the cluster" in secret
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:hidden@mlflow:5000")
+    assert "MLFLOW_TRACKING_URI" in refusal([], capsys)
+    assert "hidden" not in secret + refusal([], capsys)
+
+
+def test_flags_for_a_cluster_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--address" in refusal(["--stop"], capsys)
+    assert "--address" in refusal(["--check-cluster"], capsys)
+    assert "leave out" in refusal(["--stop", "--fresh"], capsys)
 
 
 def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = StudyFolder.enter(Path("results"), "digits")
+    folder = StudyFolder.enter(Output("results"), "digits")
     folder.settle(load(find("digits")))
     folder.leave()
     sentence = refusal(["--set", "data.validation=0.3"], capsys)
@@ -87,7 +116,7 @@ def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_may_change_in_a_folder_and_what_says_the_same(tmp_path: Path) -> None:
-    folder = StudyFolder.enter(tmp_path, "digits")
+    folder = StudyFolder.enter(Output(str(tmp_path)), "digits")
     folder.settle(load(find("digits")))
     folder.settle(load(find("digits"), [("search.trials", "48"), ("search.max_concurrent", 1), ("tracking.uri", "x")]))
     assert load(folder.study_file).search.trials == 48
@@ -103,8 +132,8 @@ def test_damaged_study_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    holds = "import sys; from pathlib import Path; from search.study_folder import StudyFolder; "
-    holds += "folder = StudyFolder.enter(Path(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
+    holds = "import sys; from search.output import Output; from search.study_folder import StudyFolder; "
+    holds += "folder = StudyFolder.enter(Output(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", holds, str(tmp_path / "results")],
         stdin=subprocess.PIPE,
@@ -119,7 +148,7 @@ def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert "'digits'" in sentence
         assert "--name" in sentence
         holder.communicate("")
-    StudyFolder.enter(Path("results"), "digits").leave()  # free again when the process is gone
+    StudyFolder.enter(Output("results"), "digits").leave()  # free again when the process is gone
 
 
 def test_as_a_process_of_its_own(tmp_path: Path) -> None:

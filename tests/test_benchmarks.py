@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic, against scipy's and torch's, sums by hand and the system's own figures."""
 
 import itertools
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import ceilings, cpu_seconds, packing, report, same_statistics, service_overhead, trial_speed
 from benchmarks.cpu_seconds import Process, Usage
 from benchmarks.loops import Ours, Reference, Span, span, subset, trial
+from benchmarks.server_trouble import timed
 from benchmarks.service_overhead import Trained
 from benchmarks.side_by_side import Place, Team, Turn, all_cores, common_rate, in_turns, team
 from resnet import NetSpec, build
@@ -43,6 +45,16 @@ def test_an_epoch_ends_before_its_validation() -> None:
     found = span({"cost/seconds": 5.0, "cost/images_per_s": 64.0}, n=300, batch=128)
     assert found.images == 256
     assert found.ended - found.began == pytest.approx(256 / 64)
+
+
+def test_what_an_epoch_took_beside_training(tmp_path: Path) -> None:
+    """Two trials at once; the first epoch of each has none before it."""
+    ends = [(0, 10.0, 3.0), (1, 11.0, 3.0), (0, 13.5, 3.25), (1, 14.0, 2.0), (0, 17.0, 3.5)]
+    events = [{"kind": "epoch", "number": n, "time_ms": t * 1000, "metrics": {"cost/seconds": c}} for n, t, c in ends]
+    (tmp_path / "outbox.jsonl").write_text("\n".join(map(json.dumps, [{"kind": "study_started"}, *events])))
+    periods, beyond = timed(tmp_path / "outbox.jsonl")
+    assert periods == [[3.5, 3.5], [3.0]]
+    assert beyond == (0.25, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ DAMAGES = [
 @pytest.mark.parametrize(("name", "damage"), DAMAGES, ids=[f"{n} {d.__name__}" for n, d in DAMAGES])
 def test_damaged_is_set_aside(name: str, damage: object, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint.write(tmp_path, made(4))
-    damage(checkpoint.write(tmp_path, made(5)) / name)
+    damage(Path(checkpoint.write(tmp_path, made(5))) / name)
     with caplog.at_level(logging.WARNING):
         assert same(read(tmp_path), made(4))
     assert "epoch-000005 is damaged" in caplog.text
@@ -106,7 +106,7 @@ def test_damaged_is_set_aside(name: str, damage: object, tmp_path: Path, caplog:
 
 
 def test_all_damaged_is_none(tmp_path: Path) -> None:
-    truncated(checkpoint.write(tmp_path, made(1)) / "model.safetensors")
+    truncated(Path(checkpoint.write(tmp_path, made(1))) / "model.safetensors")
     assert checkpoint.latest(tmp_path) is None
 
 
@@ -182,9 +182,9 @@ def test_disk_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> No
 
 
 def test_an_epoch_that_another_worker_has_written_stays(tmp_path: Path) -> None:
-    path = checkpoint.write(tmp_path, made(2))
+    path = Path(checkpoint.write(tmp_path, made(2)))
     before = (path / "state.json").stat().st_ino
-    assert checkpoint.write(tmp_path, made(2)) == path
+    assert checkpoint.write(tmp_path, made(2)) == str(path)
     assert (path / "state.json").stat().st_ino == before
     assert [p.name for p in tmp_path.iterdir()] == ["epoch-000002"]
 
@@ -200,7 +200,7 @@ def test_what_a_killed_worker_had_begun_is_removed(tmp_path: Path) -> None:
 
 def test_the_checksums_are_those_of_coreutils(tmp_path: Path) -> None:
     """Every file but the list itself is in it, and `sha256sum` agrees."""
-    path = checkpoint.write(tmp_path, made(1))
+    path = Path(checkpoint.write(tmp_path, made(1)))
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=path, capture_output=True, text=True
     )
@@ -212,7 +212,7 @@ def test_the_checksums_are_those_of_coreutils(tmp_path: Path) -> None:
 
 def test_no_pickle_in_files(tmp_path: Path) -> None:
     """A safetensors file begins with the length of its header and the header, JSON; a pickle or a zip does not."""
-    path = checkpoint.write(tmp_path, made(1))
+    path = Path(checkpoint.write(tmp_path, made(1)))
     names = ["SHA256SUMS", "model.safetensors", "momentum.safetensors", "state.json"]
     assert sorted(p.name for p in path.iterdir()) == names
     for file in path.glob("*.safetensors"):

@@ -47,14 +47,21 @@ class Runs:
 
 
 def assert_whole(folder: Path, trials: int) -> dict[str, Any]:
-    """The finished study in `folder` has `trials` trials, one MLflow run each and each epoch once. Returns its report.
+    """The finished study in `folder` is whole, by its own database. Returns its report."""
+    report = report_of(folder)
+    results = folder / "results"
+    assert_all_there(report, trials, results / "mlflow.db", results / "mlartifacts")
+    return report
+
+
+def assert_all_there(report: dict[str, Any], trials: int, database: Path, artifacts: Path) -> None:
+    """A report has `trials` trials, and MLflow one run for each, with each epoch once.
 
     Every trial's errors, losses and weights equal, bit for bit, those of its specification trained here, alone.
     """
-    report = report_of(folder)
     assert [t["number"] for t in report["trials"]] == list(range(trials))
     assert {t["state"] for t in report["trials"]} <= {"complete", "pruned", "diverged"}, report["counts"]
-    runs = Runs(folder / "results" / "mlflow.db")
+    runs = Runs(database)
     numbers = runs.tag("search.trial")
     assert sorted(int(n) for n in numbers.values()) == list(range(trials)), "one run a trial"
     assert sorted(runs.tag("search.kind").values()) == ["study"] + ["trial"] * trials
@@ -62,13 +69,12 @@ def assert_whole(folder: Path, trials: int) -> dict[str, Any]:
     assert {status[run] for run in runs.active()} == {"FINISHED"}
     run_of = {int(number): run for run, number in numbers.items()}
     for told in report["trials"]:
-        assert_as_alone(folder, told, run_of[told["number"]], runs)
-    return report
+        assert_as_alone(artifacts, told, run_of[told["number"]], runs)
 
 
-def assert_as_alone(folder: Path, told: dict[str, Any], run: str, runs: Runs) -> None:
+def assert_as_alone(root: Path, told: dict[str, Any], run: str, runs: Runs) -> None:
     """One trial of a report, and its run, against its specification trained here."""
-    (artifacts,) = (folder / "results" / "mlartifacts").rglob(f"{run}/artifacts")
+    (artifacts,) = root.rglob(f"{run}/artifacts")
     spec = TrialSpec.model_validate_json((artifacts / "trial.json").read_text())
     expected: Counter[tuple[str, int, float]] = Counter()
     model = None

@@ -1,0 +1,48 @@
+"""Where studies are kept: a folder, or a URL."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.data_cache import user_cache
+from search.remote import Remote, is_url
+from search.whole_file import replace
+
+STUDY_FILE = "study.yaml"
+
+
+@dataclass(frozen=True)
+class Output:
+    """`given` as a user writes it: a path, or a URL of fsspec."""
+
+    given: str
+
+    def __str__(self) -> str:
+        return self.given
+
+    @property
+    def url(self) -> str | None:
+        """The URL without a slash at its end; None for a folder."""
+        return self.given.rstrip("/") if is_url(self.given) and not self.given.startswith("file://") else None
+
+    @property
+    def path(self) -> Path:
+        """The folder; for a URL that of this machine's copies."""
+        if self.url is None:
+            return Path(self.given.removeprefix("file://"))
+        return user_cache() / "resnet-search" / "studies" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
+
+    def file(self, study: str, name: str) -> Path | None:
+        """A file of a study, brought here from a URL; None where there is none.
+
+        Raises:
+            Halted: the URL does not answer.
+        """
+        kept = self.path / study / name
+        if self.url is not None:
+            found = Remote(f"{self.url}/{study}", patience=0).get(name)
+            if found is None:
+                return None
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            replace(kept, found)
+        return kept if kept.is_file() else None

@@ -61,6 +61,11 @@ class Cloud(Lan):
             self._aws.run(f"cd {ROOT} && python -m tests.hosts.cloud_call {service} {method} {text}").stdout
         )
 
+    def fetch(self, url: str, name: str) -> Path:
+        """The records of a study in the bucket, once they have been brought here."""
+        self._aws.run(f"cd {ROOT} && python -m tests.hosts.cloud_fetch {url}/{name} /mnt/shared/fetched/{name}")
+        return self.shared / "fetched" / name
+
     def running(self, word: str = "") -> list[Host]:
         """Hosts of instances that run, of kinds with this in their name."""
         assert not self._fault, self._fault

@@ -5,11 +5,15 @@ The tests are one story, in the order in which they stand.
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from search.data_cache import user_cache
+from search.output import Output
 from tests.hosts import derived, needs
 from tests.hosts.cloud import REGION, Cloud
+from tests.hosts.host_files import USER
 from tests.hosts.launcher import Launcher
 from tests.hosts.studies import Watched, busy
 from tests.hosts.waiting import step, tell, wait_for
@@ -20,9 +24,9 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(needs.missing() is not None, reason=str(needs.missing())),
 ]
-OUTPUT = "/mnt/shared/results"  # the one place where studies are kept here
 RANGE = "203.0.113.7/32"
 BUCKET = "my-resnet-search"  # as in cluster.yaml
+OUTPUT = f"s3://{BUCKET}/studies"
 # The GPU of each machine is told only, so trials are not for it.
 ALONE = "--gpus-per-trial 0 --set 'space.net.depth=[14]' --scheduler none"
 
@@ -32,8 +36,15 @@ class Aws(Launcher):
 
     lan: Cloud
 
-    def head(self) -> str:
-        return self.lan.running("head")[0].name
+    def watched(self, name: str) -> Watched:
+        """A study by the head's copy of its records."""
+        (head,) = self.lan.running("head")
+        cache = head.state / "homes" / USER / ".cache"
+        return Watched(cache / Output(OUTPUT).path.relative_to(user_cache()) / name, self.lan.root / f"{name}.log")
+
+    def assert_whole(self, name: str, trials: int, epochs: int) -> None:
+        """By what is in the bucket."""
+        Watched(self.lan.fetch(OUTPUT, name), Path()).assert_whole(trials, epochs)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +85,7 @@ def test_every_instance_is_as_the_file_says(launcher: Aws) -> None:
 def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> None:
     cloud = launcher.lan
     trials, epochs = 4, 20
-    study = Watched(cloud.shared / "results" / "digits", cloud.root / "study.log")
+    study = launcher.watched("digits")
     assert cloud.kinds() == []
     flags = f"digits --trials {trials} --epochs {epochs} --max-concurrent 2 --output {OUTPUT} {ALONE}"
     with step("the study, from the laptop"):
@@ -96,14 +107,14 @@ def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> No
         )
         tell(f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to an epoch")
         assert sent.wait(timeout=600) == 0, study.log.read_text()[-6000:]
-    study.assert_whole(trials, epochs)
+    launcher.assert_whole("digits", trials, epochs)
     with step("back to no workers, of which 18 s are the idle time"):
         wait_for(lambda: cloud.kinds() == [], 120, "no workers")
 
 
 def test_on_demand_where_there_is_no_spot(launcher: Aws) -> None:
     cloud = launcher.lan
-    study = Watched(cloud.shared / "results" / "dry", cloud.root / "dry.log")
+    study = launcher.watched("dry")
     cloud.spot(False)
     with step("a study without spot"):
         began = time.time()
@@ -113,7 +124,7 @@ def test_on_demand_where_there_is_no_spot(launcher: Aws) -> None:
         assert cloud.kinds() == ["g5-on-demand"]
         assert sent.wait(timeout=400) == 0, study.log.read_text()[-6000:]
     cloud.spot(True)
-    study.assert_whole(1, 2)
+    launcher.assert_whole("dry", 1, 2)
 
 
 def test_artifacts_are_in_the_bucket(launcher: Aws) -> None:

@@ -1,0 +1,12 @@
+"""Brings a study's records from the bucket: `python -m tests.hosts.cloud_fetch URL FOLDER`."""
+
+import sys
+from pathlib import Path
+
+from search.remote import Remote
+from search.replica import Replica
+
+if __name__ == "__main__":
+    url, folder = sys.argv[1], Path(sys.argv[2])
+    folder.mkdir(parents=True)
+    Replica(folder, Remote(url)).fetch()

@@ -108,7 +108,7 @@ def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> No
         tell(f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to an epoch")
         assert sent.wait(timeout=600) == 0, study.log.read_text()[-6000:]
     launcher.assert_whole("digits", trials, epochs)
-    with step("back to no workers, of which 18 s are the idle time"):
+    with step("back to no workers, after 18 idle seconds"):
         wait_for(lambda: cloud.kinds() == [], 120, "no workers")
 
 

@@ -41,6 +41,10 @@ class Watched:
         lines = self.log.read_text().splitlines()
         return [int(line.split()[1].rstrip(":")) for line in lines if line.startswith("trial ") and "goes on" in line]
 
+    def told_of(self, number: int, since: int) -> bool:
+        """Whether an epoch of the trial is among those after the first `since`."""
+        return any(event["number"] == number for event in self.epochs()[since:])
+
     def assert_whole(self, trials: int, epochs: int) -> None:
         """Every trial is complete, and each of its epochs was told once."""
         report = json.loads((self.folder / "report.json").read_text())

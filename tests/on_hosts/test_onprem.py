@@ -82,12 +82,8 @@ def moved(launcher: Launcher, study: Watched, victim: Host, since: float, second
         return study.lost()[before:]
 
     (number, *_) = wait_for(told, seconds, f"the loss of {victim.name}'s trial")
-    noticed = time.time()
-
-    def goes_on() -> bool:
-        return any(e["number"] == number and e["time_ms"] > 1000 * noticed for e in study.epochs())
-
-    wait_for(goes_on, 60, f"an epoch of trial {number} elsewhere")
+    noticed, known = time.time(), len(study.epochs())
+    wait_for(lambda: study.told_of(number, known), 120, f"an epoch of trial {number} elsewhere")
     assert busy([host for host in launcher.lan.workers if host is not victim])
     return f"trial {number}: loss told after {noticed - since:.1f} s, an epoch elsewhere {time.time() - since:.1f} s"
 

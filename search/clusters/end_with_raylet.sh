@@ -5,7 +5,7 @@ set -eu
 raylet=$(pgrep -n -u "$(id -u)" -x raylet)
 setsid nohup sh -c '
   while kill -0 "$1"; do
-    started=$(pgrep -P "$1")
+    now=$(pgrep -P "$1") && started=$now
     sleep 2
   done
   kill $started

@@ -9,7 +9,8 @@ forgets a failure after AUTOSCALER_NODE_AVAILABILITY_MAX_STALENESS_S, half an ho
 from typing import Any
 
 from ray.autoscaler._private.node_provider_availability_tracker import NodeAvailabilitySummary
-from ray.autoscaler._private.resource_demand_scheduler import ResourceDict, _default_utilization_scorer
+from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer
+from ray.autoscaler._private.util import ResourceDict
 
 
 def score(

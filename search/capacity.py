@@ -1,6 +1,7 @@
 """How much a cluster has, and can come to have: its autoscaler starts nodes only once trials wait for them."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import yaml
 
 # Where `ray up` leaves on the head what the autoscaler works with, the resources of each type filled in.
 AUTOSCALING = Path("~/ray_bootstrap_config.yaml")
+
+JOIN_SECONDS = 45.0  # `ray up` has ended when the last machines are still starting Ray
 
 Amount = tuple[float, float]  # CPU cores, GPUs
 
@@ -22,6 +25,20 @@ def most(nodes: Sequence[dict[str, Any]], autoscaling: Path = AUTOSCALING) -> Am
     return max(cores, more_cores), max(gpus, more_gpus)
 
 
+def joined(
+    nodes: Callable[[], list[dict[str, Any]]], autoscaling: Path = AUTOSCALING, seconds: float = JOIN_SECONDS
+) -> list[dict[str, Any]]:
+    """What `nodes` (`ray.nodes`) gives once all machines are there that `ray up` starts whether trials wait or not.
+
+    Those that have not come after `seconds` are not waited for: one of them may be broken.
+    """
+    end = time.monotonic() + seconds
+    expected = _promised(autoscaling.expanduser())
+    while sum(node["Alive"] for node in nodes()) < expected and time.monotonic() < end:
+        time.sleep(0.5)
+    return nodes()
+
+
 def machines(nodes: Sequence[dict[str, Any]], autoscaling: Path = AUTOSCALING) -> int:
     """On how many machines trials may run; nodes of one address are one machine."""
     there = len({node["NodeManagerAddress"] for node in nodes if node["Alive"]})
@@ -31,6 +48,14 @@ def machines(nodes: Sequence[dict[str, Any]], autoscaling: Path = AUTOSCALING) -
 def _now(nodes: Sequence[dict[str, Any]]) -> Amount:
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     return sum(has.get("CPU", 0.0) for has in alive), sum(has.get("GPU", 0.0) for has in alive)
+
+
+def _promised(file: Path) -> int:
+    """The head, and the fewest workers of each type; for a list of machines that is all of them."""
+    if not file.is_file():
+        return 0
+    types: dict[str, Any] = yaml.safe_load(file.read_text()).get("available_node_types") or {}
+    return 1 + sum(int(kind.get("min_workers", 0)) for kind in types.values())
 
 
 def _planned(file: Path) -> Amount:

@@ -72,7 +72,7 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
     where = address()
     if where is not None:
         ray = join(where)
-        return divide(resources, search, *capacity.most(ray.nodes()), f"the cluster at {where}")
+        return divide(resources, search, *capacity.most(capacity.joined(ray.nodes)), f"the cluster at {where}")
     os.environ.update(_ALWAYS | _HERE)
     os.environ.pop("RAY_ADDRESS", None)
     import ray

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.capacity import machines, most
+from search.capacity import joined, machines, most
 from search.errors import InputError
 from search.shipment import check_joined
 from search.study_spec import find, load
@@ -49,6 +49,23 @@ def test_an_autoscaler_s_workers_count_before_they_are_there(tmp_path: Path) -> 
     full = [*head, *(node(f"10.0.1.{n}", CPU=16.0, GPU=1.0) for n in range(3))]
     assert most(full, tmp_path / "plan") == (48.0, 3.0)
     assert machines(full, tmp_path / "plan") == 4
+
+
+def test_machines_that_are_still_starting_are_waited_for(tmp_path: Path) -> None:
+    """A list of two machines and a head, as `ray up` writes it down; they join one after the other, or not at all."""
+    listed = {"local.cluster.node": {"resources": {}, "min_workers": 2, "max_workers": 2}}
+    text = yaml.safe_dump({"max_workers": 2, "head_node_type": "local.cluster.node", "available_node_types": listed})
+    (tmp_path / "plan").write_text(text)
+    there = [node("10.0.0.1")]
+
+    def joining() -> list[dict[str, Any]]:
+        there.append(node(f"10.0.0.{len(there) + 1}", CPU=4.0))
+        return list(there)
+
+    assert len([n for n in joined(joining, tmp_path / "plan") if n["Alive"]]) >= 3
+    alone = [node("10.0.0.1"), node("10.0.0.2", alive=False, CPU=4.0)]
+    assert joined(lambda: alone, tmp_path / "plan", seconds=0.1) == alone
+    assert joined(lambda: alone, NONE) == alone, "nothing is known to come"
 
 
 @pytest.mark.parametrize("output", ["results", "../results", "~/results"])

@@ -9,4 +9,6 @@ setsid nohup sh -c '
     sleep 2
   done
   kill $started
+  sleep 3
+  kill -9 $started # one of them may hang in its own handler of the first signal
 ' end_with_raylet "$raylet" > /dev/null 2>&1 < /dev/null &

@@ -1,7 +1,7 @@
 """The flags of `python -m search.run`, and what each changes in a study."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -71,7 +71,10 @@ def parser() -> argparse.ArgumentParser:
     add("--fresh", action="store_true", help="begin the study again; deletes what there is of it only with --yes")
     add("--yes", action="store_true", help="delete what --fresh has named")
     add("--sync", action="store_true", help="send to MLflow what a study has left unsent, and train nothing")
-    add("--dry-run", action="store_true", help="print what would be searched, and train nothing")
+    add("--dry-run", action="store_true", help="print what would be searched and its cost, and train nothing")
+    add("--address", metavar="URL", help="of a cluster's job server: the study runs there; default: RAY_ADDRESS")
+    add("--stop", action="store_true", help="stop the study's job on the cluster where its trials can be continued")
+    add("--check-cluster", action="store_true", help="compare the cluster's nodes, and train nothing")
     add("--list", action="store_true", help="name the shipped studies")
     return made
 
@@ -87,7 +90,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InputError("--yes confirms --fresh; give both, or neither")
     if given.sync and (given.fresh or given.dry_run):
         raise InputError("--sync only sends; leave out --fresh and --dry-run")
+    if given.stop and (given.fresh or given.sync or given.dry_run or given.check_cluster):
+        raise InputError("--stop only stops; leave out --fresh, --sync, --dry-run and --check-cluster")
     return given
+
+
+def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:
+    """The flags as they can be typed again, but for some; `study` is not among them."""
+    typed: list[str] = []
+    for name, value in vars(given).items():
+        if name == "study" or name in leave_out or value is None or value is False:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        typed += [flag if one is True else f"{flag}={one}" for one in (value if isinstance(value, list) else [value])]
+    return typed
 
 
 def study(given: argparse.Namespace, environment: dict[str, str]) -> StudySpec:

@@ -1,8 +1,10 @@
 """Data sets as uint8 arrays on disk: prepared once per machine, split, and memory-mapped by every process that trains.
 
-`check` refuses bad input fast, `prepare` downloads and prepares (the driver), `open_prepared` opens (the workers).
+`check` refuses bad input fast, `prepare` downloads and prepares (the driver), `open_prepared` opens; `on_this_machine`
+does what is needed (the workers).
 """
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,17 @@ from search.data_spec import DataInfo, DataSpec, PreparedInfo
 from search.data_standard import STANDARD, digits_source, standard_source
 from search.errors import InputError, hint
 
-__all__ = ["DataInfo", "DataSpec", "Prepared", "PreparedInfo", "Split", "check", "open_prepared", "prepare"]
+__all__ = [
+    "DataInfo",
+    "DataSpec",
+    "Prepared",
+    "PreparedInfo",
+    "Split",
+    "check",
+    "on_this_machine",
+    "open_prepared",
+    "prepare",
+]
 
 NAMES = ["digits", *STANDARD, "imagefolder:PATH", "npz:PATH"]
 
@@ -104,6 +116,22 @@ def open_prepared(folder: Path, spec: DataSpec) -> Prepared:
     if meta["spec"] != data_cache.identity(spec):
         raise InputError(f"data: {folder} was prepared for other settings of {meta['info']['name']}; prepare it again")
     return Prepared(PreparedInfo.model_validate(meta["info"]), folder)
+
+
+def on_this_machine(folder: Path, spec: DataSpec, digest: str) -> Prepared:
+    """What the driver prepared in `folder`, or, on a machine that does not have it, prepared here from the raw files.
+
+    Raises:
+        InputError: as `open_prepared` and `prepare` do; also when the data are not those with the driver's `digest`.
+    """
+    prepared = open_prepared(folder, spec) if (folder / "meta.json").exists() else prepare(spec)
+    if prepared.info.digest != digest:
+        raise InputError(
+            f"data: {spec.name} on {socket.gethostname()} is not what the study began with (digest "
+            f"{prepared.info.digest[:12]}, not {digest[:12]}); give every machine the same files, such as by one "
+            "--data-dir that they share"
+        )
+    return prepared
 
 
 def _find(spec: DataSpec) -> Source:

@@ -13,7 +13,7 @@ class DataSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "digits"  # digits | fashion-mnist | cifar10 | cifar100 | svhn | imagefolder:PATH | npz:PATH
-    dir: str | None = None  # raw files are looked for, and downloaded to, here; default: the user's cache, "datasets"
+    dir: str | None = None  # folder or URL of raw files; default: the user's cache, "datasets", and downloaded to there
     validation: float = 0.1  # fraction of the training images, where no validation split is shipped
     test: float = 0.2  # fraction of all images, where no test split is shipped
     seed: int = 0  # draws the validation split and `limit`; the test split is the same for every seed

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from search.data_cache import user_cache
 from search.data_npz import npz_source
+from search.data_remote import copy_of, fetch
 from search.data_source import Counts, Images, Shipped, Source
 from search.data_spec import DataSpec
 from search.errors import InputError
+from search.remote import is_url
 
 _DIGITS = tuple("0123456789")
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -149,17 +151,22 @@ def standard_source(spec: DataSpec) -> Source:
         InputError: when `spec.dir` is no folder, or holds a `cifar10.npz` that is not CIFAR-10.
     """
     standard = STANDARD[spec.name]
-    if spec.dir is not None and not Path(spec.dir).expanduser().is_dir():
+    url = spec.dir if spec.dir and is_url(spec.dir) else None
+    if spec.dir is not None and url is None and not Path(spec.dir).expanduser().is_dir():
         raise InputError(f"data.dir = {spec.dir!r} is no folder; create it, or name the one with the raw files")
-    root = (Path(spec.dir).expanduser() if spec.dir else user_cache() / "datasets").resolve()
+    root = copy_of(url) if url else Path(spec.dir).expanduser() if spec.dir else user_cache() / "datasets"
+    root = root.resolve()
     if spec.name == "cifar10" and (root / "cifar10.npz").exists():
         return _cifar10_npz(root / "cifar10.npz", standard)
-    for folder in (root, _DEBIAN_FASHION) if spec.name == "fashion-mnist" else (root,):
+    for folder in (root, _DEBIAN_FASHION) if spec.name == "fashion-mnist" and not url else (root,):
         for layout in standard.layouts:
             files = tuple(folder / name for name in layout)
             if all(path.is_file() for path in files):
                 return _found(spec.name, standard, folder, files)
     missing = _found(spec.name, standard, root, ())
+    if url:
+        choices = (*standard.layouts, *([("cifar10.npz",)] if spec.name == "cifar10" else []))
+        return replace(missing, download=lambda: fetch(url, choices, root))
     return replace(missing, download=lambda: _download(spec.name, standard, root))
 
 

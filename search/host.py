@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from search import cores
+from search import capacity, cores
 from search.errors import InputError
 from search.study_sections import ResourceSpec, SearchSpec
 
@@ -49,17 +49,8 @@ class Share:
 
 
 def address() -> str | None:
-    """The cluster to join, from RAY_ADDRESS.
-
-    Raises:
-        InputError: it names a job server, which takes jobs and not drivers.
-    """
+    """The cluster, from RAY_ADDRESS: to join, or, where it begins with http, to send jobs to."""
     given = os.environ.get("RAY_ADDRESS") or None
-    if given and given.startswith(("http://", "https://")):
-        raise InputError(
-            f"RAY_ADDRESS = {given} is a job server, which takes jobs; name a cluster as HOST:PORT, "
-            "or send this command to it with `ray job submit`"
-        )
     return None if given == "local" else given
 
 
@@ -79,20 +70,30 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
         InputError: the cluster does not answer, or a trial asks for more than it has.
     """
     where = address()
-    os.environ.update(_ALWAYS)
-    if where is None:
-        os.environ.update(_HERE)
-        os.environ.pop("RAY_ADDRESS", None)
-    else:
-        _use_token()  # Ray reads the mode when it is imported
+    if where is not None:
+        ray = join(where)
+        return divide(resources, search, *capacity.most(capacity.joined(ray.nodes)), f"the cluster at {where}")
+    os.environ.update(_ALWAYS | _HERE)
+    os.environ.pop("RAY_ADDRESS", None)
     import ray
 
-    if where is None:
-        here = share(resources, search)
-        packed = here.gpus and resources.gpus_per_trial == "auto"  # more trials than `here` says may run in the end
-        wanted = cores.usable() if packed else math.ceil(here.cpus * here.concurrent)
-        _start(ray, num_cpus=wanted, object_store_memory=OBJECT_STORE)
-        return here
+    here = share(resources, search)
+    packed = here.gpus and resources.gpus_per_trial == "auto"  # more trials than `here` says may run in the end
+    wanted = cores.usable() if packed else math.ceil(here.cpus * here.concurrent)
+    _start(ray, num_cpus=wanted, object_store_memory=OBJECT_STORE)
+    return here
+
+
+def join(where: str) -> "ModuleType":
+    """Joins the cluster at `where`; returns Ray.
+
+    Raises:
+        InputError: the cluster does not answer.
+    """
+    os.environ.update(_ALWAYS)
+    use_token()  # Ray reads the mode when it is imported
+    import ray
+
     try:
         _probe(where)
         _start(ray, address=where)
@@ -101,8 +102,7 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
         raise InputError(
             f"RAY_ADDRESS = {where}: no cluster answers ({cause}); start it with `ray up`, or unset RAY_ADDRESS"
         ) from None
-    total = ray.cluster_resources()
-    return divide(resources, search, total.get("CPU", 0.0), total.get("GPU", 0.0), f"the cluster at {where}")
+    return ray
 
 
 def divide(resources: ResourceSpec, search: SearchSpec, cpus: float, gpus: float, place: str) -> Share:
@@ -143,8 +143,8 @@ def _probe(where: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def _use_token() -> None:
-    # A cluster's own tools do the same: where a token lies, it is meant to be used.
+def use_token() -> None:
+    """Before Ray is imported: where a token lies, it is meant to be used, as by a cluster's own tools."""
     given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
     if given or (Path.home() / ".ray" / "auth_token").exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -7,11 +7,12 @@ would take the place of that fraction; what is measured and decided here would s
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from resnet import cost
-from search import device, host
+from search import capacity, device, host
 from search.batches import Resident
 from search.data_spec import DataInfo
 from search.preflight import extremes
@@ -99,10 +100,10 @@ def images_per_s(spec: TrialSpec, training: Resident) -> float:
     return max(rates[1:] or rates)
 
 
-def noise(spec: TrialSpec, shape: tuple[int, int, int], where: torch.device) -> Resident:
-    """Random images of `shape` (height, width, channels): STEPS batches of them, or as many as DATA holds."""
+def noise(spec: TrialSpec, shape: tuple[int, int, int], where: torch.device, steps: int = 0) -> Resident:
+    """Random images of `shape` (height, width, channels): `steps` batches (0: STEPS), or as many as DATA holds."""
     size = spec.train.batch_size
-    count = size * max(1, min(STEPS, DATA // (size * shape[0] * shape[1] * shape[2])))
+    count = size * max(1, min(steps or STEPS, DATA // (size * shape[0] * shape[1] * shape[2])))
     images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, device=where)
     labels = torch.randint(0, spec.net.num_classes, (count,), device=where)
     scale = torch.full((shape[2],), 0.5, device=where)
@@ -148,11 +149,9 @@ def pack(
 
     if spec.resources.gpus_per_trial != "auto" or not given.gpus:
         return given, None
-    total = ray.cluster_resources()
-    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
-    cores = cores_per_gpu([n["Resources"] for n in ray.nodes() if n["Alive"]], given.cpus)
+    cpus, gpus = capacity.most(ray.nodes())
     useful = min(trials, spec.search.max_concurrent or trials)
-    if cores <= 1 or useful <= gpus:
+    if cores_per_gpu(ray.nodes(), given.cpus) == 1 or useful <= gpus:
         return given, None
     # A worker that has measured ends, and its CUDA context with it.
     task = ray.remote(num_gpus=1, num_cpus=given.cpus, max_calls=1, max_retries=0)(measure)
@@ -162,7 +161,7 @@ def pack(
             ray.cancel(running, force=True)
             return given, None
     try:
-        packing = decide(ray.get(running), data, cores)
+        packing = decide(ray.get(running), data, cores_per_gpu(ray.nodes(), given.cpus) or 1)
     except RayTaskError as failed:
         raise failed.cause from None
     resources = spec.resources.model_copy(update={"gpus_per_trial": share(packing.trials)})
@@ -179,9 +178,10 @@ def decide(measured: Measured | None, data: DataInfo, cores: int) -> Packing:
     return Packing(trials_per_gpu(measured.card_bytes, taken, *rates, cores), cores, taken, measured)
 
 
-def cores_per_gpu(nodes: list[dict[str, float]], cpus: float) -> int:
-    """Trials of `cpus` cores that a node has for each of its GPUs; of the node that has fewest."""
-    return min(int(node.get("CPU", 0.0) / cpus / node["GPU"]) for node in nodes if node.get("GPU"))
+def cores_per_gpu(nodes: list[dict[str, Any]], cpus: float) -> int | None:
+    """Trials of `cpus` cores for each GPU of the node (of `ray.nodes()`) that has fewest; None: none has a GPU yet."""
+    having = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("GPU")]
+    return min((max(1, int(has.get("CPU", 0.0) / cpus / has["GPU"])) for has in having), default=None)
 
 
 def _at(spec: TrialSpec, times: int, shape: tuple[int, int, int], where: torch.device) -> float | None:

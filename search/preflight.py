@@ -8,6 +8,8 @@ from pathlib import Path
 from resnet import cost
 from resnet.cost import Cost
 from resnet.spec import NetSpec
+from search import data
+from search.data_spec import DataInfo
 from search.errors import InputError
 from search.limits import Appraisal, appraise
 from search.samplers import Proposer
@@ -29,6 +31,18 @@ class Within:
 
     able: int
     all: int
+
+
+def planned(spec: StudySpec) -> tuple[DataInfo, Space, Proposer]:
+    """The data, the space and who proposes, before anything is prepared.
+
+    Raises:
+        InputError: the study cannot work.
+    """
+    info = data.check(spec.data)
+    space = spec.make_space(info.shape, len(info.classes))
+    space.check(info.shape[:2])
+    return info, space, check(spec, space, info.shape[:2])
 
 
 def check(spec: StudySpec, space: Space, image: tuple[int, int]) -> Proposer:

@@ -7,6 +7,7 @@ from rich.console import Console
 from search import preflight
 from search.data_spec import DataInfo
 from search.errors import InputError
+from search.estimate import estimate
 from search.evidence import Evidence
 from search.samplers import Proposer
 from search.space import Space
@@ -33,6 +34,7 @@ def show(console: Console, spec: StudySpec, space: Space, info: DataInfo, propos
         out(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image ({words})")
     if spec.limits != LimitSpec():
         out(f"within the limits: {feasible(spec, space, info)}")
+    out(str(estimate(spec, space, info)))
     for place, start in enumerate(proposer.starts, start=1):
         searched = ", ".join(f"{d.path} {start[d.path]}" for d in space.dimensions if d.path in start)
         out(f"start {place}: {searched}")

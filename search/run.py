@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from search import arguments as flags
-from search import data, tracking_uri
+from search import cluster, data, tracking_uri
 from search.errors import Halted, InputError, halt
 from search.interrupt import Interrupt
 from search.output import Output
@@ -35,6 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, path in shipped().items():
                 console.print(f"{name}: {load(path).description}", highlight=False, soft_wrap=True)
             return DONE
+        server = cluster.job_server(given)
+        if server is not None:
+            from search.submit import submit
+
+            return submit(given, server, console)
+        if given.check_cluster:
+            from search import nodes
+
+            return nodes.check(given, console)
         return _run(given, console)
     except InputError as error:
         errors.print(f"error: {error}", markup=False)
@@ -51,15 +60,13 @@ def _run(given: argparse.Namespace, console: Console) -> int:
     from search import fresh, host, preflight, preview  # these import torch; bad flags are told before
 
     spec = flags.study(given, dict(os.environ))
-    info = data.check(spec.data)
-    space = spec.make_space(info.shape, len(info.classes))
-    space.check(info.shape[:2])
-    proposer = preflight.check(spec, space, info.shape[:2])
+    info, space, proposer = preflight.planned(spec)
     if host.address() is None and not given.sync:
         host.share(spec.resources, spec.search)
     if given.dry_run:
         preview.show(console, spec, space, info, proposer)
         return DONE
+    cluster.check_shared(given, spec)
     preflight.open_elsewhere(spec)
     uri = tracking_uri.chosen(spec.tracking.uri, given.output)
     folder = StudyFolder.enter(given.output, spec.name)

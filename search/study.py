@@ -216,7 +216,7 @@ class Study:
                 "folder": recorder.folder(asked.number),
                 "epochs_known": recorder.known_epochs(asked.number),
                 "data": self.spec.data.model_dump(mode="json"),
-                "prepared": str(self.data.folder),
+                "prepared": [str(self.data.folder), self.data.info.digest],
                 "threads": share.threads,
                 "gpus": 1.0 if alone else share.gpus,
                 "compile": self.spec.resources.compile.value,

@@ -14,7 +14,7 @@ from search import checkpoint, cores, data_cache, device
 from search.batches import Resident
 from search.checkpoint import Checkpoint
 from search.compiled import Compiler
-from search.data import DataSpec, open_prepared
+from search.data import DataSpec, on_this_machine
 from search.errors import Halted, halt
 from search.records import OUT_OF_SHARE, TrialState
 from search.spec import Compile, TrialSpec
@@ -25,8 +25,9 @@ class TrialWorker(tune.Trainable):
     """Trains one specification after another in one process; the data set stays loaded in between.
 
     The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (path or URL, of its checkpoints),
-    `epochs_known` (epochs on record in the study), `data`, `prepared` (folder of the prepared data set), `threads`,
-    `gpus` (its share of a GPU, or how many; 0 for the CPU) and `compile`. A worker's last three never change.
+    `epochs_known` (epochs on record in the study), `data`, `prepared` (the driver's folder of the prepared data set and
+    its digest), `threads`, `gpus` (its share of a GPU, or how many; 0 for the CPU) and `compile`. A worker's last three
+    never change.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -94,9 +95,10 @@ class TrialWorker(tune.Trainable):
             yield {**history[-1], "done": history[-1]["last"]}
 
     def _resident(self) -> tuple[Resident, Resident]:
-        key = (self.config["prepared"], str(self.config["data"]))
+        key = (str(self.config["prepared"]), str(self.config["data"]))
         if self._splits is None or self._splits[0] != key:
-            prepared = open_prepared(Path(self.config["prepared"]), DataSpec.model_validate(self.config["data"]))
+            folder, digest = self.config["prepared"]
+            prepared = on_this_machine(Path(folder), DataSpec.model_validate(self.config["data"]), digest)
             where = device.of_worker(self.config["gpus"])
             scale = prepared.info.mean, prepared.info.std
             training, validation = (Resident.load(s, *scale, where) for s in (prepared.train(), prepared.validation()))

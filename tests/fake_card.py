@@ -84,7 +84,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
             "folder": str(recorder.folder(asked.number)),
             "epochs_known": ledger.record(asked.number).epochs,
             "data": data.model_dump(mode="json"),
-            "prepared": str(prepared.folder),
+            "prepared": [str(prepared.folder), prepared.info.digest],
             "threads": 1,
             "compile": "never",
             "gpus": 1.0 if on_its_own else 0.5,

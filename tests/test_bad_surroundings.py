@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,11 +70,38 @@ def test_tracking_server_that_does_not_answer(
     assert refusal([], capsys) == by_flag
 
 
-def test_ray_address_of_a_job_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    sentence = refusal([], capsys)
-    assert "RAY_ADDRESS = http://127.0.0.1:8265" in sentence
-    assert "HOST:PORT" in sentence
+def test_job_server_that_does_not_answer(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{closed_port}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    began = time.monotonic()
+    sentence = refusal(["--output", "/shared"], capsys)
+    assert time.monotonic() - began < 10, "seconds"
+    assert f"RAY_ADDRESS = {address} does not answer" in sentence
+    assert "ssh -L" in sentence
+    assert refusal(["--stop"], capsys) == sentence
+    assert refusal(["--check-cluster"], capsys) == sentence
+
+
+def test_bad_input_is_told_before_a_job_server_is_asked(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{closed_port}")
+    assert "did you mean 'net.depth'" in refusal(["--set", "space.net.dept=[8]"], capsys)
+    assert "net depth 57" in refusal(["--set", "space.net.depth=[57]"], capsys)
+    assert "there is no such file" in refusal(["mine.yaml"], capsys)
+    secret = refusal(["--tracking-uri", "http://ann:hidden@mlflow:5000"], capsys)
+    assert "its password would be seen by everybody on the cluster" in secret
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:hidden@mlflow:5000")
+    assert "MLFLOW_TRACKING_URI" in refusal([], capsys)
+    assert "hidden" not in secret + refusal([], capsys)
+
+
+def test_flags_for_a_cluster_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--address" in refusal(["--stop"], capsys)
+    assert "--address" in refusal(["--check-cluster"], capsys)
+    assert "leave out" in refusal(["--stop", "--fresh"], capsys)
 
 
 def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:

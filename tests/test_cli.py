@@ -28,7 +28,8 @@ def dry(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, 
     while not rest[:1].isdigit() and follows:  # the study's own key of this name ends its line at once
         more, follows, rest = rest.partition("\nspace: ")
         study += "\nspace: " + more
-    return yaml.safe_load(study), rest
+    before, estimate, after = rest.partition("\nestimate: ")  # has measured speeds: not twice the same
+    return yaml.safe_load(study), f"{before}\n{after.partition(chr(10))[2]}" if estimate else rest
 
 
 def params_and_macs(text: str, word: str) -> tuple[int, int]:
@@ -105,6 +106,13 @@ def test_dry_run_shows_limits_and_starts(capsys: pytest.CaptureFixture[str]) -> 
     _, text = dry(capsys, "mine.yaml")
     assert "within the limits" not in text
     assert "start 1" not in text
+
+
+def test_dry_run_tells_what_the_study_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dry-run", "--scheduler", "none", "--trials", "2", "--epochs", "3"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("estimate: "))
+    assert re.match(r"estimate: [\d.e-]+( to [\d.e-]+)? (core|GPU)-hours for 6 epochs, if no trial is stopped", line)
+    assert "another device has another speed" in line
 
 
 def test_example_is_the_first_proposal_of_the_seed(capsys: pytest.CaptureFixture[str]) -> None:

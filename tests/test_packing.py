@@ -165,6 +165,9 @@ def test_the_decision_is_told_with_its_figures() -> None:
 
 
 def test_the_node_with_fewest_cores_for_a_gpu_counts() -> None:
-    nodes = [{"CPU": 64.0, "GPU": 4.0}, {"CPU": 20.0, "GPU": 2.0}, {"CPU": 8.0}]
+    has = [{"CPU": 64.0, "GPU": 4.0}, {"CPU": 20.0, "GPU": 2.0}, {"CPU": 8.0}]
+    nodes = [{"Alive": True, "Resources": each} for each in has]
+    nodes.append({"Alive": False, "Resources": {"CPU": 1.0, "GPU": 1.0}})
     assert packing.cores_per_gpu(nodes, 1) == 10
     assert packing.cores_per_gpu(nodes, 4) == 2
+    assert packing.cores_per_gpu(nodes[2:], 4) is None

@@ -48,7 +48,7 @@ def config(folder: Path, number: int = 0, gpus: float = 0.0, threads: int = 1, *
         "folder": str(folder / str(number)),
         "epochs_known": 0,
         "data": DATA.model_dump(mode="json"),
-        "prepared": str(prepare(DATA).folder),
+        "prepared": [str(prepare(DATA).folder), prepare(DATA).info.digest],
         "threads": threads,
         "compile": "never",
         "gpus": gpus,

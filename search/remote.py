@@ -28,7 +28,7 @@ def is_url(text: str) -> bool:
 
 
 @contextmanager
-def on_this_machine(file: str) -> Iterator[str]:
+def local_copy(file: str) -> Iterator[str]:
     """The path of a file given by path or URL; one at a URL is here while it is entered.
 
     Raises:

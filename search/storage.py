@@ -21,17 +21,19 @@ LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
 class _Journal(JournalFileBackend):
     """Optuna's journal, of which every addition is told on."""
 
-    def __init__(self, path: Path, grown: Callable[[], None]) -> None:
+    def __init__(self, path: Path, grown: Callable[[Path], None]) -> None:
         super().__init__(str(path))
-        self._grown = grown
+        self._path, self._grown = path, grown
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         super().append_logs(logs)
-        self._grown()
+        self._grown(self._path)
 
 
-def open_storage(journal: Path, url: str | None = None, grown: Callable[[], None] = lambda: None) -> BaseStorage:
-    """The storage at `url`, or the journal, which calls `grown` after each addition.
+def open_storage(
+    journal: Path, url: str | None = None, grown: Callable[[Path], None] = lambda path: None
+) -> BaseStorage:
+    """The storage at `url`, or the journal, of which `grown` is told after each addition.
 
     Raises:
         InputError: nothing answers at the URL, or Optuna does not know it; a journal that is damaged before its end.

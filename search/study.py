@@ -66,8 +66,7 @@ class Study:
 
     def __post_init__(self) -> None:
         spec, image = self.spec, self.data.info.shape[:2]
-        journal = self.folder.journal
-        storage = open_storage(journal, spec.search.storage, lambda: self.folder.forced(journal))
+        storage = open_storage(self.folder.journal, spec.search.storage, self.folder.forced)
         self._opened = open_ledger(
             storage,
             spec.name,
@@ -244,10 +243,7 @@ class Study:
         written = report.write(self.folder.path, self.summary(), records, importances)
         worked = facts.best(records) is not None
         state = "interrupted" if interrupted else "complete" if worked else "failed"
-        files = (written.json, written.markdown, written.html, self.folder.study_file)
-        for file in files:
-            self.folder.forced(file)
-        kept = tuple(self.folder.replica.where(file) for file in files)
+        kept = self.folder.kept(written.json, written.markdown, written.html, self.folder.study_file)
         tracker.study_ended(written.answer, state, artifacts=kept, front=written.front)
         unsent = first or send(tracker, patient)
         return Outcome(written.answer, interrupted, worked, unsent)

@@ -84,6 +84,12 @@ class StudyFolder:
             else:
                 self.replica.file(path)
 
+    def kept(self, *files: Path) -> tuple[str, ...]:
+        """Where files that were written whole are kept: their paths or URLs."""
+        for file in files:
+            self.forced(file)
+        return tuple(self.replica.where(file) for file in files)
+
     @property
     def study_file(self) -> Path:
         return self.path / STUDY_FILE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from search.outbox import Dataset, EpochEnded, Event, StudyEnded, StudyStarted, TrialEnded, TrialStarted
 from search.records import TrialState
-from search.remote import on_this_machine
+from search.remote import local_copy
 from search.tracking_view import view
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class RunWriter:
     def _finish(self, run_id: str, event: TrialEnded | StudyEnded, tags: dict[str, str], status: str) -> None:
         self._log(run_id, metrics=_metrics(event.metrics, event.time_ms, 0), tags=tags)
         for artifact in event.artifacts:
-            with on_this_machine(artifact) as path:
+            with local_copy(artifact) as path:
                 self._attempt(lambda path=path: self.client.log_artifact(run_id, path))
         self._attempt(lambda: self.client.set_terminated(run_id, status, event.time_ms))
 

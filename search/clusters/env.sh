@@ -5,7 +5,7 @@ export RAY_AUTH_MODE=token # a machine or a job without ~/.ray/auth_token is ref
 export MLFLOW_TRACKING_URI=http://127.0.0.1:5000 # answers on the head, where studies are driven
 export RAY_USAGE_STATS_ENABLED=0 DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 
-# A machine whose link is cut is given up after about 15 seconds; with Ray's own settings it takes a minute.
+# A machine whose link is cut is given up after about 20 seconds; with Ray's own settings it takes a minute.
 export RAY_health_check_period_ms=2000 RAY_health_check_timeout_ms=5000 RAY_health_check_failure_threshold=3
 # So long a machine waits for a head that is gone before it ends, with its trials.
 export RAY_gcs_rpc_server_reconnect_timeout_s=20

@@ -124,7 +124,8 @@ def _asked(ray: Any, alive: Sequence[dict[str, Any]], about: tuple[str | None, s
         for node in alive
     ]
     done, _ = ray.wait(asked, num_returns=len(asked), timeout=LOOK_SECONDS)
-    return [_node(ray, node, ref if ref in done else None) for node, ref in zip(alive, asked, strict=True)]
+    told = [_node(ray, node, ref if ref in done else None) for node, ref in zip(alive, asked, strict=True)]
+    return sorted(told, key=lambda node: not node.head)
 
 
 def _node(ray: Any, node: dict[str, Any], ref: Any) -> Node:

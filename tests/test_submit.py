@@ -13,7 +13,7 @@ from tests.ray_head import Head, head
 from tests.study_process import command, run, start, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-LONG = {"epochs": 24, "batch_size": 2, "flip": False}  # a third of a second an epoch
+LONG = {"epochs": 9, "batch_size": 2, "flip": False}  # a third of a second an epoch
 ENDLESS = LONG | {"epochs": 1000}
 OVER = {"SUCCEEDED", "FAILED", "STOPPED"}
 
@@ -44,7 +44,7 @@ def status(cluster: Head, folder: Path) -> str:
 def test_detached_by_ctrl_c_and_followed_again_by_the_same_command(cluster: Head, tmp_path: Path) -> None:
     study = asked(tmp_path, "--trials", "2", train=LONG)
     process, log = start(tmp_path, study, cluster.shell)
-    wait_until(lambda: "2 trials of up to 24 epochs" in log.read_text(), process, log)
+    wait_until(lambda: "2 trials of up to 9 epochs" in log.read_text(), process, log)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     (job,) = jobs_in(cluster, tmp_path)
@@ -55,7 +55,7 @@ def test_detached_by_ctrl_c_and_followed_again_by_the_same_command(cluster: Head
     again = run(tmp_path, study, cluster.shell)
     assert again.returncode == 0, again.stdout + again.stderr
     assert f"job {job['submission_id']} of" in again.stdout
-    assert again.stdout.count("2 trials of up to 24 epochs") == 1, "what it printed before is told, once"
+    assert again.stdout.count("2 trials of up to 9 epochs") == 1, "what it printed before is told, once"
     assert "Report:" in again.stdout
     assert again.stderr == ""
     (job,) = jobs_in(cluster, tmp_path)

@@ -111,6 +111,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=16, help="of each study (16)")
     parser.add_argument("--seconds", type=float, default=10, help="of a trial, about (10)")
     parser.add_argument("--rounds", type=int, default=2, help="of all forms (2)")
+    parser.add_argument("--troubles", nargs="*", choices=TROUBLES, default=list(TROUBLES), help="of the server (all)")
     return parser.parse_args()
 
 
@@ -118,10 +119,11 @@ def main() -> None:
     args = arguments()
     images, epochs = service_overhead.calibrated(args)
     described = service_overhead.study(args, images, epochs)
+    troubles = dict.fromkeys([WELL, *args.troubles])
     forms: dict[str, Callable[[], Done]] = {
         BARE: lambda: bare(described, service_overhead.places()),
         LOCAL: lambda: run(described, None),
-        **{name: lambda trouble=trouble: run(described, trouble) for name, trouble in TROUBLES.items()},
+        **{name: lambda trouble=TROUBLES[name]: run(described, trouble) for name in troubles},
     }
     done: dict[str, list[Done]] = {name: [] for name in forms}
     for turn in range(args.rounds):

@@ -26,7 +26,7 @@ def ready(uri: str, client_type: "type[MlflowClient]") -> None:
     """
     if not uri.startswith(SQLITE):
         return
-    path = Path(uri.removeprefix(SQLITE).partition("?")[0])
+    path = file_of(uri)
     with FileLock(path.with_name(f".{path.name}.lock")):  # of a process that dies, the system takes it
         if _used(path):
             return
@@ -41,6 +41,11 @@ def ready(uri: str, client_type: "type[MlflowClient]") -> None:
             fresh.replace(path)
         else:
             fresh.unlink()
+
+
+def file_of(uri: str) -> Path:
+    """The file that a SQLite URI names."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
 def _used(path: Path) -> bool:

@@ -14,9 +14,9 @@ from search.errors import InputError
 from search.output import Output
 from search.redact import without_credentials
 from search.tracking_client import import_quietly, is_remote
+from search.tracking_database import SQLITE, file_of
 
 ANSWER_SECONDS = 4  # how long a store may take to answer the first question
-_SQLITE = "sqlite:///"
 
 
 class NoAnswer(InputError):  # noqa: N818 - as HTTP clients call it
@@ -41,7 +41,7 @@ _REMEDY = "correct --tracking-uri (or MLFLOW_TRACKING_URI), or leave it out to k
 
 def default_uri(output: Path) -> str:
     """The SQLite file that holds all studies below `output`."""
-    return f"{_SQLITE}{output.absolute() / 'mlflow.db'}"
+    return f"{SQLITE}{output.absolute() / 'mlflow.db'}"
 
 
 def chosen(uri: str | None, output: Output) -> str:
@@ -121,9 +121,9 @@ def _refusal(uri: str, fault: str, remedy: str = _REMEDY, kind: type[InputError]
 
 
 def _check_sqlite(uri: str) -> None:
-    path = Path(uri.removeprefix(_SQLITE).partition("?")[0])
-    if not uri.startswith(_SQLITE) or path.name in {"", ":memory:"}:
-        raise _refusal(uri, "names no file", f"write {_SQLITE} and a path")
+    path = file_of(uri)
+    if not uri.startswith(SQLITE) or path.name in {"", ":memory:"}:
+        raise _refusal(uri, "names no file", f"write {SQLITE} and a path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=ANSWER_SECONDS, isolation_level=None)) as database:

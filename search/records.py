@@ -73,6 +73,60 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
+class SeedRun:
+    """A finalist trained once on train + validation and, after its last epoch, tested once. Errors in percent."""
+
+    number: int  # among the runs of the finals, from 0
+    seed: int
+    state: TrialState  # complete, diverged, failed, infeasible or running; never pruned
+    epochs: int  # epochs trained
+    train_curve: dict[int, float] = field(default_factory=dict)  # epoch (from 1) -> training error
+    test_error: float | None = None  # of the last epoch; None unless complete
+    test_loss: float | None = None  # nats
+    seconds: float | None = None  # training and testing, without waiting
+    reason: str | None = None  # why it did not complete
+    mlflow_run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration of the finals: one of the best trials, or one that the study was given to compare."""
+
+    number: int  # of the trial; its place, from 0, in a study that compares
+    params: dict[str, Any]  # flat view, without train.seed
+    runs: tuple[SeedRun, ...] = ()  # by seed
+    label: str | None = None  # what the study calls it; None for a trial of the search
+    published: tuple[str, ...] = ()  # keys of published figures that the study itself sets beside it
+    params_count: int | None = None
+    macs: int | None = None  # multiply-accumulates of one image
+    mlflow_run_id: str | None = None
+
+    @property
+    def tested(self) -> tuple[float, ...]:
+        """Test errors in percent, by seed."""
+        return tuple(r.test_error for r in self.runs if r.test_error is not None)
+
+
+@dataclass(frozen=True)
+class Finals:
+    """The finals of a study as the report shows them."""
+
+    finalists: tuple[Finalist, ...]
+    epochs: int  # of each training
+    seeds: int  # seeds that every finalist gets
+    most_seeds: int  # seeds at the most of one that cannot be told from the best
+    level: float  # of the intervals, such as 0.95
+    trained_on: int  # images: train and validation together
+    tested_on: int  # images
+    complete: bool  # nothing is left to run
+    compared: bool = False  # the configurations were given: there was no search
+    scale: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # path -> (as published, as run)
+    scale_name: str | None = None  # which of the study's scales
+    champion: int | None = None  # number of the finalist with the lowest mean test error; None while none is tested
+    champion_run: int | None = None  # number of its run whose weights are exported: of median test error (the lower)
+
+
+@dataclass(frozen=True)
 class StudySummary:
     """What the report says of the study as a whole."""
 
@@ -92,3 +146,4 @@ class StudySummary:
     objectives: tuple[Objective, ...] = (Objective.VAL_ERROR,)  # what was sought
     limits: dict[str, int | bool] = field(default_factory=dict)  # only those that were set
     stopped: str | None = None  # why the study ended before `trials`: "time budget of 30m spent"
+    finals: Finals | None = None  # None where there are none, or none yet

@@ -108,12 +108,47 @@ class SearchSpec(BaseModel):
     @field_validator("time_budget", mode="before")
     @classmethod
     def _duration(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
-        if not match:
-            raise ValueError(f"search.time_budget = {value!r} is not a time; write seconds, or 90s, 30m, 2h")
-        return float(match[1]) * _UNITS[match[2]]
+        return seconds("search.time_budget", value)
+
+
+def seconds(path: str, value: Any) -> Any:
+    """`90s`, `30m`, `2h` or `1d` in seconds; what is no string is left as it is."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
+    if not match:
+        raise ValueError(f"{path} = {value!r} is not a time; write seconds, or 90s, 30m, 2h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+class FinalSpec(BaseModel):
+    """The finals: the best configurations, each trained on train + validation with several seeds and tested once."""
+
+    model_config = FROZEN
+
+    top: int = Field(default=3, ge=0, description="best configurations that are retrained and tested; 0: none")
+    seeds: int = Field(default=3, ge=2, le=1000, description="trainings of each, with seeds 0, 1, 2 ...")
+    max_seeds: int = Field(
+        default_factory=lambda data: max(5, data.get("seeds", 0)),
+        le=1000,
+        description="trainings at the most of those that cannot be told from the best; default: 5, or seeds",
+    )
+    time_budget: float | None = Field(
+        default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no further seeds after it"
+    )
+
+    @field_validator("time_budget", mode="before")
+    @classmethod
+    def _duration(cls, value: Any) -> Any:
+        return seconds("finals.time_budget", value)
+
+    @field_validator("max_seeds")
+    @classmethod
+    def _not_fewer(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("seeds", value)
+        if value < least:
+            raise ValueError(f"finals.max_seeds = {value} is below finals.seeds = {least}; give at least as many")
+        return value
 
 
 class ResourceSpec(BaseModel):

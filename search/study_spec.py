@@ -15,7 +15,7 @@ from search.space import Space, sentence
 from search.space_parse import FROM_DATA, make
 from search.spec import TrainSpec, TrialSpec
 from search.study_change import SECTIONS, change, dotted
-from search.study_sections import FROZEN, LimitSpec, ResourceSpec, SearchSpec, TrackingSpec
+from search.study_sections import FROZEN, FinalSpec, LimitSpec, ResourceSpec, SearchSpec, TrackingSpec
 
 SHIPPED = Path(__file__).parent / "studies"
 
@@ -36,6 +36,7 @@ class StudySpec(BaseModel):
     )
     limits: LimitSpec = LimitSpec()
     search: SearchSpec = SearchSpec()
+    finals: FinalSpec = FinalSpec()
     resources: ResourceSpec = ResourceSpec()
     tracking: TrackingSpec = TrackingSpec()
 

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 
-from scipy import stats
+from scipy import special
 
 from search.report_facts import standard_error
 
-ROUNDING = 1e-9  # points: means of the same counts of images may differ by this
+ROUNDING = 1e-9  # points: figures of the same counts of images may differ by this
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> Interval | 
     n, ordered = len(values), sorted(values)
     if n < 2:
         return None
-    levels = {r: 1 - 2 * float(stats.binom.cdf(r - 1, n, 0.5)) for r in range(1, n // 2 + 1)}
+    levels = {r: 1 - 2 * float(special.bdtr(r - 1, n, 0.5)) for r in range(1, n // 2 + 1)}
     r = max((r for r, held in levels.items() if held >= level), default=1)
     return Interval(ordered[r - 1], ordered[-r], levels[r])
 
@@ -91,7 +91,7 @@ def difference(
         return None
     mean, error, freedom = _welch(first, second)
     half = _quantile(level, freedom) * error
-    return Difference(mean, mean - half, mean + half, 2 * float(stats.t.sf(abs(mean) / error, freedom)))
+    return Difference(mean, mean - half, mean + half, 2 * float(special.stdtr(freedom, -abs(mean) / error)))
 
 
 def probability_lower(a: Sequence[float], b: Sequence[float], resolution: float | None = None) -> float | None:
@@ -116,12 +116,13 @@ def power(difference: float, deviations: tuple[float, float], seeds: int, level:
         deviations: the true standard deviations of single trainings, in points.
         seeds: 2 or more.
 
-    Exact where the deviations are equal: t squared is F, and the noncentral F holds where scipy's noncentral t is no
-    number. Unequal ones take Welch's degrees of freedom. Source: Cohen, "Statistical Power Analysis", 1988, ch. 2.
+    Exact where the deviations are equal, by the noncentral F, of which t squared is an example (scipy's noncentral t
+    is no number at the shifts that few values need). Unequal ones take Welch's degrees of freedom. Source: Cohen, "Statistical Power Analysis", 1988, ch. 2.
     """
     first, second = (_Sample(seeds, 0.0, deviation**2) for deviation in deviations)
     _, error, freedom = _welch(first, second)
-    return float(stats.ncf.sf(stats.f.ppf(level, 1, freedom), 1, freedom, (difference / error) ** 2))
+    below = special.ncfdtr(1, freedom, (difference / error) ** 2, special.fdtri(1, freedom, level))
+    return 1 - float(below)
 
 
 def seeds_needed(
@@ -170,7 +171,7 @@ def error_interval(error: float, images: int, level: float = 0.95) -> Interval:
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
-    share, z = error / 100, float(stats.norm.isf((1 - level) / 2))
+    share, z = error / 100, -float(special.ndtri((1 - level) / 2))
     middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)
     return Interval(max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half)), level)
@@ -195,8 +196,9 @@ def paired_error(only_a: int, only_b: int, images: int) -> float:
 def _sample(values: Sequence[float], resolution: float | None) -> _Sample | None:
     if len(values) < 2:
         return None
-    deviation = max(stdev(values), (resolution or 0.0) / 2)
-    return _Sample(len(values), fmean(values), deviation**2) if deviation else None
+    mean = fmean(values)
+    deviation = max(sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)), (resolution or 0.0) / 2)
+    return _Sample(len(values), mean, deviation**2) if deviation > ROUNDING else None
 
 
 def _welch(a: _Sample, b: _Sample) -> tuple[float, float, float]:
@@ -208,4 +210,4 @@ def _welch(a: _Sample, b: _Sample) -> tuple[float, float, float]:
 
 def _quantile(level: float, freedom: float) -> float:
     """How far on either side of 0 Student's t reaches at `level`."""
-    return float(stats.t.isf((1 - level) / 2, freedom))
+    return float(special.stdtrit(freedom, (1 + level) / 2))

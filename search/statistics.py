@@ -15,11 +15,14 @@ from itertools import count
 from math import sqrt
 from statistics import fmean
 
+import numpy as np
 from scipy import special
 
 from search.report_facts import standard_error
 
 ROUNDING = 1e-9  # points: figures of the same counts of images may differ by this
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+QUANTILES, WEIGHTS = (1 + _NODES) / 2, _WEIGHTS / 2  # of the mean over a law given by its quantiles
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,19 @@ def power(difference: float, deviations: tuple[float, float], seeds: int, level:
         deviations: the true standard deviations of single trainings, in points.
         seeds: 2 or more.
 
-    Exact where the deviations are equal, by the noncentral F, of which t squared is an example (scipy's noncentral t
-    is no number at the shifts that few values need). Unequal ones take Welch's degrees of freedom. Source: Cohen, "Statistical Power Analysis", 1988, ch. 2.
+    Exact for normal errors. Given the share u that A has of both observed variances, their sum is still a multiple of
+    chi squared, so t squared is one of the noncentral F, and Welch's critical value depends on u alone: what is left
+    is the mean over u, whose law is that of a beta's odds. Student's test (Cohen, "Statistical Power Analysis", 1988,
+    ch. 2) has more: its critical value supposes equal deviations.
     """
-    first, second = (_Sample(seeds, 0.0, deviation**2) for deviation in deviations)
-    _, error, freedom = _welch(first, second)
-    below = special.ncfdtr(1, freedom, (difference / error) ** 2, special.fdtri(1, freedom, level))
-    return 1 - float(below)
+    of_a, of_b = (deviation**2 for deviation in deviations)
+    freedom = seeds - 1
+    beta = special.betaincinv(freedom / 2, freedom / 2, QUANTILES)
+    u = of_a * beta / (of_a * beta + of_b * (1 - beta))
+    critical = special.fdtri(1, freedom / (u**2 + (1 - u) ** 2), level)
+    scale = (of_a + of_b) / 2 * (u / of_a + (1 - u) / of_b)
+    missed = special.ncfdtr(1, 2 * freedom, seeds * difference**2 / (of_a + of_b), critical / scale)
+    return 1 - float(WEIGHTS @ missed)
 
 
 def seeds_needed(

@@ -1,8 +1,7 @@
 """The records of a study's finals: every training of a finalist, in the storage of the study beside its search."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from optuna.storages import BaseStorage
 
@@ -37,7 +36,7 @@ class FinalLedger(Ledger):
         self._handle(number).set_user_attr("test", test)
         self.standings.put(replace(self.standings[number], test=test))
 
-    def numbered(self, configurations: Mapping[str, Any]) -> dict[str, int]:
+    def numbered(self, configurations: Sequence[str]) -> dict[str, int]:
         """Digest -> number of configurations that are compared; each keeps the number that it was first given."""
         known: dict[str, int] = self.study.user_attrs.get("numbers", {})
         new = [digest for digest in configurations if digest not in known]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from resnet import cost
 from search.data import Prepared
 from search.final_ledger import FinalLedger
 from search.final_progress import FinalProgress
@@ -11,6 +12,7 @@ from search.final_recorder import FinalRecorder
 from search.finals import Candidate, FinalCourse, finalists, with_champion
 from search.records import Finals, TrialState
 from search.session import NOTED_SECONDS, Clock, Session
+from search.spec import TrialSpec
 from search.study_spec import StudySpec
 from search.tracking import Dataset, Tracker
 
@@ -51,6 +53,11 @@ class FinalStage:
         """Wall time of the finals over all starts of the study."""
         return self.ledger.elapsed
 
+    @property
+    def trained(self) -> int:
+        """Trainings that are over."""
+        return sum(not run.running for run in self._course().entered())
+
     def run(self, session: Session, tracker: Tracker, console: Console) -> None:
         """Runs what is left of them."""
         course = self._course()
@@ -59,6 +66,11 @@ class FinalStage:
             if candidate.label is not None:
                 recorder.compared(candidate)
         self.clock.restart()
+        if self._spec.compare:  # else the search has packed its own
+            network = max((c.spec for c in course.candidates), key=self._memory)
+            packing = session.pack(network, course.trainings, lambda: session.interrupt.requested)
+            if packing is not None:
+                console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
 
         def closed() -> bool:
             return session.interrupt.requested or self._spent
@@ -94,7 +106,9 @@ class FinalStage:
                 trained_on=info.n_train + info.n_validation,
                 tested_on=info.n_test,
                 complete=self.complete,
-                compared=any(c.label is not None for c in course.candidates),
+                compared=bool(self._spec.compare),
+                scale=self._spec.scale.changed if self._spec.scale else {},
+                scale_name=self._spec.scale.name if self._spec.scale else None,
             )
         )
 
@@ -109,6 +123,9 @@ class FinalStage:
     def _spent(self) -> bool:
         budget = self._spec.finals.time_budget
         return budget is not None and self.clock.elapsed >= budget
+
+    def _memory(self, trial: TrialSpec) -> int:
+        return cost(trial.net, self._data.info.shape[:2]).activation_bytes * trial.train.batch_size
 
     def _course(self) -> FinalCourse:
         return FinalCourse(self.ledger, self._candidates(), self._spec.finals, LEVEL, 100 / self._data.info.n_test)

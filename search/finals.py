@@ -6,6 +6,7 @@ from itertools import count, takewhile
 from statistics import fmean
 
 from search import report_facts as facts
+from search.compare import Configuration
 from search.final_ledger import FinalLedger
 from search.ledger import Asked
 from search.pareto import front
@@ -44,6 +45,12 @@ def best_trials(records: Sequence[TrialRecord], objectives: Sequence[Objective],
 def without_seed(params: Mapping[str, object]) -> dict[str, object]:
     """A flat view without the seed."""
     return {path: value for path, value in params.items() if path != SEED}
+
+
+def compared(rows: Sequence[Configuration], ledger: FinalLedger) -> list[Candidate]:
+    """The rows of a study that compares, with the numbers that they have kept since each was first compared."""
+    numbers = ledger.numbered([row.trial.digest for row in rows])
+    return [Candidate(numbers[row.trial.digest], row.trial, row.label, row.published) for row in rows]
 
 
 @dataclass

@@ -45,7 +45,9 @@ class SearchStage:
 
     @property
     def complete(self) -> bool:
-        """True when nothing is left to run."""
+        """True when nothing is left to run, as in a study that compares given configurations."""
+        if self._spec.compare:
+            return True
         running = any(r.running for r in self.ledger.records)
         enough = self.finished >= self._spec.search.trials or self.ledger.exhausted is not None
         return not running and (enough or self.spent)
@@ -53,7 +55,7 @@ class SearchStage:
     @property
     def stopped(self) -> str | None:
         """Why there are fewer trials than were asked for."""
-        if self.finished >= self._spec.search.trials:
+        if self._spec.compare or self.finished >= self._spec.search.trials:
             return None
         return f"time budget of {self._spec.search.time_budget:g} s spent" if self.spent else self.ledger.exhausted
 

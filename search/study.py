@@ -10,7 +10,7 @@ from search import report_facts as facts
 from search.data import Prepared
 from search.final_ledger import FinalLedger
 from search.final_stage import FinalStage
-from search.finals import Candidate, best_trials
+from search.finals import Candidate, best_trials, compared
 from search.importance import importance
 from search.interrupt import Interrupt
 from search.ledger import Ledger
@@ -147,7 +147,9 @@ class Study:
             tracker.close()
 
     def _candidates(self) -> Sequence[Candidate]:
-        spec = self.spec
+        spec, info = self.spec, self.data.info
+        if spec.compare:
+            return compared(spec.rows(info.shape, len(info.classes)), self.finals.ledger)
         return best_trials(self.ledger.records, spec.search.objectives, spec.finals.top)
 
     def _found(self, tracker: Tracker | None = None) -> Finals | None:

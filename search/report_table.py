@@ -27,14 +27,15 @@ def sentence(summary: StudySummary) -> str | None:
     parts = [_counted(orders, what, VERDICTS)] if orders else []
     figures = {row.label: row.figure_agrees for row in found if row.figure_agrees}
     if at_full_scale(found) and figures:
-        says = {Agrees.YES: "agree with ours", Agrees.NOT_SHOWN: "cannot be compared", Agrees.NO: "do not agree"}
+        says = {Agrees.YES: "like ours", Agrees.NOT_SHOWN: "not comparable", Agrees.NO: "unlike ours"}
         parts.append(_counted(figures, f"published figure{'' if len(figures) == 1 else 's'}", says))
     if not parts:
         return "Nothing that is published of these rows can be compared yet."
     counts = sorted({len(row.errors) for row in found})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     where = "" if at_full_scale(found) else f", {_smaller(finals)}"
-    return f"{'; '.join(parts)} ({n} trainings of each row, {100 * finals.level:g} % intervals{where})."
+    told = "; ".join(parts)
+    return f"{told[0].upper()}{told[1:]} ({n} trainings of each row, {100 * finals.level:g} % intervals{where})."
 
 
 def _counted(verdicts: dict[str, Agrees], what: str, says: dict[Agrees, str]) -> str:
@@ -43,7 +44,7 @@ def _counted(verdicts: dict[str, Agrees], what: str, says: dict[Agrees, str]) ->
         labels = [label for label, one in verdicts.items() if one is verdict]
         if labels:
             groups.append(f"{len(labels)} {word} ({'; '.join(labels)})")
-    return f"Of {len(verdicts)} {what}: {', '.join(groups)}"
+    return f"of {len(verdicts)} {what}: {', '.join(groups)}"
 
 
 def _smaller(finals: Finals) -> str:

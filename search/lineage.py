@@ -65,7 +65,7 @@ def open_ledger(
     Raises:
         InputError: the storage holds a study of this name that belongs to another folder.
     """
-    family = _family(storage, name)
+    family = family(storage, name)
     for study in family.values():
         if study.user_attrs["owner"] != owner:
             raise InputError(
@@ -88,24 +88,25 @@ def open_ledger(
 
 def keys(storage: BaseStorage, name: str) -> dict[int, str]:
     """Generation -> key, of all studies of this name."""
-    return {s.user_attrs["generation"]: s.user_attrs["key"] for s in _family(storage, name).values()}
+    return {s.user_attrs["generation"]: s.user_attrs["key"] for s in family(storage, name).values()}
 
 
 def finished(storage: BaseStorage, name: str, owner: str) -> int:
     """How many trials of the studies of this name and owner are over, those taken over counted once."""
-    own = (s for s in _family(storage, name).values() if s.user_attrs["owner"] == owner)
+    own = (s for s in family(storage, name).values() if s.user_attrs["owner"] == owner)
     records = (read(frozen) for study in own for frozen in study.get_trials(deepcopy=False))
     return sum(not r.running and not r.refused and r.origin is None for r in records)
 
 
 def delete(storage: BaseStorage, name: str, owner: str) -> None:
     """Deletes the studies of this name and owner."""
-    for study_name, study in _family(storage, name).items():
+    for study_name, study in family(storage, name).items():
         if study.user_attrs["owner"] == owner:
             optuna.delete_study(study_name=study_name, storage=storage)
 
 
-def _family(storage: BaseStorage, name: str) -> dict[str, optuna.Study]:
+def family(storage: BaseStorage, name: str) -> dict[str, optuna.Study]:
+    """Name in the storage -> study, of all that this study has been."""
     names = (n for n in optuna.get_all_study_names(storage) if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{8}}", n))
     studies = (optuna.load_study(study_name=n, storage=storage) for n in names)
     return {study.study_name: study for study in studies if "owner" in study.user_attrs}

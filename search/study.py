@@ -27,9 +27,9 @@ from search.storage import answering, open_storage
 from search.strategy import Strategy
 from search.study_folder import StudyFolder
 from search.study_spec import StudySpec
+from search.study_summary import Surroundings, finished, noted, summarise
 from search.tracking import Tracker
 from search.tuning import tune_until_done
-from search.versions import hardware, versions
 
 NOTED_SECONDS = 10.0  # how often the time spent is noted
 
@@ -85,7 +85,7 @@ class Study:
     @property
     def finished(self) -> int:
         """Trials that are over."""
-        return sum(not r.running and not r.refused and r.origin is None for r in self.ledger.records)
+        return finished(self.ledger.records)
 
     @property
     def elapsed(self) -> float:
@@ -154,35 +154,8 @@ class Study:
 
     def summary(self) -> StudySummary:
         """The study as the report shows it."""
-        spec, info = self.spec, self.data.info
-        data = {
-            "name": info.name,
-            "classes": list(info.classes),
-            "train": info.n_train,
-            "validation": info.n_validation,
-            "test": info.n_test,
-            "shape": list(info.shape),
-            "digest": info.digest,
-        }
-        stopped = f"time budget of {spec.search.time_budget:g} s spent" if self.spent else self.ledger.exhausted
-        return StudySummary(
-            name=spec.name,
-            description=spec.description,
-            data=data,
-            space={d.path: d.describe() for d in self.space.dimensions},
-            epochs=spec.epochs,
-            first_rung=first_rung(self._scheduler, spec.epochs),
-            trials=spec.search.trials,
-            sampler=spec.search.sampler.value,
-            scheduler=spec.search.scheduler.value,
-            seed=spec.search.seed,
-            elapsed_seconds=self.elapsed,
-            hardware=hardware(),
-            versions=versions(),
-            objectives=spec.search.objectives,
-            limits=spec.limits.model_dump(exclude_none=True, exclude_defaults=True),
-            stopped=stopped if self.finished < spec.search.trials else None,
-        )
+        around = noted(self.ledger.study) or Surroundings.here(self.data.info)
+        return summarise(self.spec, self.space, around, self.ledger.records, self.elapsed, self.ledger.exhausted)
 
     def _strategy(self) -> Strategy:
         search = self.spec.search
@@ -208,6 +181,7 @@ class Study:
         if packing is not None:
             self.ledger.study.set_user_attr("packing", asdict(packing))
             console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
+        Surroundings.here(self.data.info, {"cpus": share.cpus, "gpus": share.gpus}).note(self.ledger.study)
 
         def config(asked: Asked, alone: bool) -> dict[str, Any]:
             return {

@@ -1,6 +1,6 @@
 "use strict";
 const figures = JSON.parse(document.getElementById("figures").textContent);
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const dark = matchMedia("screen and (prefers-color-scheme: dark)");
 
 // "@name" stands for the style sheet's --name, so that a figure follows the page from light to dark.
 function coloured(value) {

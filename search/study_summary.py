@@ -1,0 +1,116 @@
+"""What a report says of a study as a whole: from its specification, and from what its storage notes of its runs."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import optuna
+
+from optuna.storages import BaseStorage
+
+from search.data_spec import PreparedInfo
+from search.lineage import family
+from search.records import Finals, StudySummary, TrialRecord
+from search.schedulers import first_rung, make_scheduler
+from search.space import Space
+from search.study_spec import StudySpec
+from search.versions import hardware, versions
+
+_NOTE = "surroundings"  # of the study in its storage
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """On what a study runs. Noted in its storage, so that a report says the same wherever it is made."""
+
+    data: dict[str, Any]  # as `StudySummary.data`
+    hardware: str
+    versions: dict[str, str]
+    holds: dict[str, float]  # cpus and gpus of a trial; {} where that is not known
+    began: float  # Unix time of the start that noted them
+
+    @classmethod
+    def here(cls, info: PreparedInfo, holds: dict[str, float] | None = None) -> Self:
+        """Those of this process."""
+        data = {
+            "name": info.name,
+            "classes": list(info.classes),
+            "train": info.n_train,
+            "validation": info.n_validation,
+            "test": info.n_test,
+            "shape": list(info.shape),
+            "digest": info.digest,
+        }
+        return cls(data, hardware(), versions(), holds or {}, time.time())
+
+    def note(self, study: optuna.Study) -> None:
+        """Writes them into the storage; they replace what an earlier start has noted."""
+        study.set_user_attr(_NOTE, asdict(self))
+
+
+def noted(study: optuna.Study) -> Surroundings | None:
+    """What the last start of a study has noted; None where nothing was begun."""
+    found = study.user_attrs.get(_NOTE)
+    return Surroundings(**found) if found else None
+
+
+def latest(storage: BaseStorage, name: str) -> optuna.Study | None:
+    """Of the studies of this name, as what it searches was changed, the one that was last begun; None: there is none."""
+
+    def began(study: optuna.Study) -> tuple[float, int]:
+        around = noted(study)
+        return around.began if around else 0.0, study.user_attrs["generation"]
+
+    return max((s for s in family(storage, name).values() if "generation" in s.user_attrs), key=began, default=None)
+
+
+def finished(records: Sequence[TrialRecord]) -> int:
+    """Trials that are over, but for refused ones and those of the study before it."""
+    return sum(not r.running and not r.refused and r.origin is None for r in records)
+
+
+def summarise(
+    spec: StudySpec,
+    space: Space,
+    around: Surroundings,
+    records: Sequence[TrialRecord],
+    elapsed: float,
+    exhausted: str | None = None,
+    finals: Finals | None = None,
+) -> StudySummary:
+    """The study as the report shows it.
+
+    Args:
+        spec: as it was asked for.
+        space: of `spec`.
+        around: on what it ran.
+        records: its trials.
+        elapsed: seconds of work, over all starts.
+        exhausted: why nothing is left to propose.
+        finals: None where there are none, or none yet.
+    """
+    search = spec.search
+    spent = search.time_budget is not None and elapsed >= search.time_budget
+    stopped = f"time budget of {search.time_budget:g} s spent" if spent else exhausted
+    return StudySummary(
+        name=spec.name,
+        description=spec.description,
+        data=around.data,
+        space={d.path: d.describe() for d in space.dimensions},
+        epochs=spec.epochs,
+        first_rung=first_rung(make_scheduler(search, spec.epochs), spec.epochs),
+        trials=search.trials,
+        sampler=search.sampler.value,
+        scheduler=search.scheduler.value,
+        seed=search.seed,
+        elapsed_seconds=elapsed,
+        hardware=around.hardware,
+        versions=around.versions,
+        objectives=search.objectives,
+        limits=spec.limits.model_dump(exclude_none=True, exclude_defaults=True),
+        stopped=stopped if finished(records) < search.trials else None,
+        finals=finals,
+        finals_asked=spec.finals.top > 0,
+        holds=around.holds,
+    )

@@ -18,7 +18,7 @@ from search.interrupt import Interrupt
 from search.output import Output
 from search.space import Space
 from search.study_folder import StudyFolder
-from search.study_spec import StudySpec, load, shipped
+from search.study_spec import StudySpec
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = flags.parse(arguments)
         if given.list:
-            for name, path in shipped().items():
-                console.print(f"{name}: {load(path).description}", highlight=False, soft_wrap=True)
+            for line in flags.listing():
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
             return DONE
         server = cluster.job_server(given)
         if server is not None:

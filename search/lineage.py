@@ -65,8 +65,8 @@ def open_ledger(
     Raises:
         InputError: the storage holds a study of this name that belongs to another folder.
     """
-    family = family(storage, name)
-    for study in family.values():
+    known = family(storage, name)
+    for study in known.values():
         if study.user_attrs["owner"] != owner:
             raise InputError(
                 f"study {name!r} in this storage belongs to {study.user_attrs['owner']}; use another --name, or "
@@ -74,12 +74,12 @@ def open_ledger(
             )
     own = f"{name}-{which}"
     ledger = Ledger(storage, own, space, appraise)
-    if own not in family:
-        ledger.study.set_user_attr("generation", len(family) + 1)
+    if own not in known:
+        ledger.study.set_user_attr("generation", len(known) + 1)
         ledger.study.set_user_attr("owner", owner)
     notes = ledger.study.user_attrs
     if "starts" not in notes:  # written last: a process that died before it takes over the rest when it comes again
-        older = [s for s in family.values() if s.user_attrs["generation"] < notes["generation"]]
+        older = [s for s in known.values() if s.user_attrs["generation"] < notes["generation"]]
         before = max(older, key=lambda s: s.user_attrs["generation"], default=None)
         ledger.study.set_user_attr("starts", _take_over(ledger, before, space) if before else [])
     notes = ledger.study.user_attrs

@@ -42,5 +42,6 @@ def shown(hours: float) -> str:
 
 def sentence(cost: DeviceHours) -> str:
     """`0.083 core-hours: 0.035 in the search, 0.048 in the finals`."""
-    parts = f": {shown(cost.search)} in the search, {shown(cost.finals)} in the finals" if cost.finals else ""
+    both = cost.search and cost.finals
+    parts = f": {shown(cost.search)} in the search, {shown(cost.finals)} in the finals" if both else ""
     return f"{shown(cost.total)} {cost.unit}{parts}"

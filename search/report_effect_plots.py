@@ -16,7 +16,7 @@ from search.report_plots import Figure, error_axis, label
 from search.report_words import validation_images
 
 ROW = 27  # pixels
-TIMES = (0.1, 0.2, 0.25, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 10)
+TIMES = (1, 2, 0.5, 1.5, 5, 0.2, 3, 0.67, 0.33, 10, 0.1, 1.25, 0.8)  # the most welcome tick first
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ def intervals(rows: Sequence[Row], axis: dict[str, Any], nothing: float) -> Figu
         for row in members:
             at.append(len(names))
             names.append(escape(row.name))
-    looks = {"higher": "@bad", "lower": "@good", "not told apart": "@muted"}
+    looks = {"higher error": "@bad", "lower error": "@good", "not told apart": "@muted"}
     traces = [
         _trace(name, colour, [pair for pair in zip(rows, at, strict=True) if _told(pair[0], nothing) == name])
         for name, colour in looks.items()
     ]
     notes = [
-        {"x": 1, "xref": "paper", "y": y, "text": escape(row.note), "xanchor": "right", "yanchor": "bottom"}
+        {"x": 1.01, "xref": "paper", "y": y, "text": escape(row.note), "xanchor": "left", "yanchor": "middle"}
         | {"showarrow": False, "font": {"size": 11, "color": "@muted"}}
         for row, y in zip(rows, at, strict=True)
     ]
@@ -63,12 +63,14 @@ def intervals(rows: Sequence[Row], axis: dict[str, Any], nothing: float) -> Figu
             "shapes": [{**zero, "line": {"color": "@axis", "width": 1.5}}],
             "annotations": notes,
             "height": 110 + ROW * len(names),
+            "margin": {"r": 14 + 6 * max(len(row.note) for row in rows)},
         },
+        "rows": True,
     }
 
 
 def _told(row: Row, nothing: float) -> str:
-    return "higher" if row.low > nothing else "lower" if row.high < nothing else "not told apart"
+    return "higher error" if row.low > nothing else "lower error" if row.high < nothing else "not told apart"
 
 
 def _trace(name: str, colour: str, rows: Sequence[tuple[Row, int]]) -> dict[str, Any]:
@@ -113,14 +115,14 @@ def ratios(found: Sequence[Effect]) -> Figure | None:
     low, high = min((row.low for row in rows), default=1.0), max((row.high for row in rows), default=1.0)
     ticks = _spaced([tick for tick in TIMES if low / 1.1 <= tick <= high * 1.1], high / low)
     axis = {"type": "log", "title": {"text": "error, times"}, "tickvals": ticks}
-    return intervals(rows, {**axis, "ticktext": [f"x {tick:g}" for tick in ticks]}, 1.0)
+    return intervals(rows, {**axis, "ticktext": [f"x {tick:g}" for tick in ticks], "tickangle": 0}, 1.0)
 
 
 def _spaced(ticks: Sequence[float], span: float) -> list[float]:
     """Those that leave room for their text, 1 always among them."""
-    least = span ** (1 / 9)
+    least = span ** (1 / 8)
     kept = [1.0]
-    for tick in sorted(ticks, key=lambda t: abs(t - 1)):
+    for tick in ticks:
         if all(max(tick, other) / min(tick, other) >= least for other in kept):
             kept.append(tick)
     return sorted(kept)

@@ -1,4 +1,4 @@
-"""What one choice does to the error, all else alike: from pairs of trials, or, where there are too few, from a model."""
+"""What one choice does to the error, all else alike: from pairs of trials, or from a model where those are too few."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -147,7 +147,8 @@ class _Model:
             if freedom >= ENOUGH_FREEDOM:
                 estimate = inverse @ x.T @ y
                 variance = float(((y - x @ estimate) ** 2).sum()) / freedom
-                return cls(columns, estimate, variance * inverse, inverse @ x.T @ x, freedom, len(y))
+                told = inverse @ x.T @ x
+                return cls(columns, estimate, np.asarray(variance * inverse, np.float64), told, freedom, len(y))
         return None
 
     def effect(self, path: str, value: Any, reference: Any) -> Effect | None:
@@ -186,4 +187,4 @@ def _powers(values: Sequence[Any], degree: int) -> list[NDArray[np.float64]]:
     if np.nanmin(known) > 0 and np.nanmax(known) > 10 * np.nanmin(known):
         known = np.log(known)
     scaled = (known - np.nanmean(known)) / (np.nanstd(known) or 1.0)
-    return [np.nan_to_num(scaled**power) for power in range(1, degree + 1)]
+    return [np.nan_to_num(scaled**power).astype(np.float64) for power in range(1, degree + 1)]

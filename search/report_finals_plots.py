@@ -49,9 +49,15 @@ def errors(summary: StudySummary, finals: Finals) -> Figure | None:
         "layout": {
             "xaxis": {"title": {"text": "test error"}, "ticksuffix": " %"},
             "yaxis": {"tickvals": list(range(len(order))), "ticktext": names, "range": [len(order) - 0.4, -0.6]},
-            "height": 120 + ROW * len(order),
+            "height": _height(len(order)),
         },
+        "rows": True,
     }
+
+
+def _height(rows: int) -> int:
+    """Of both figures, which stand side by side."""
+    return max(320, 120 + ROW * rows)
 
 
 def _points(name: str, points: dict[str, list[Any]], colour: str) -> dict[str, Any]:
@@ -112,8 +118,7 @@ def curves(finals: Finals) -> Figure | None:
         "layout": {
             "xaxis": {"title": {"text": "epoch"}, "range": [0.5, finals.epochs + 0.5], "tickformat": "d"},
             "yaxis": axis if scale(values) == "log" else axis | {"rangemode": "tozero"},
-            "height": 420,
-            "legend": {"traceorder": "reversed"},
+            "height": _height(len(order)),
         },
     }
 
@@ -157,11 +162,11 @@ def _line(finals: Finals, standing: Standing, place: int) -> dict[str, Any]:
     trace = line_trace(_label(finals, standing), points, f"@{_colour(place)}", 2.6 if place == 0 else 1.8)
     quiet = place >= len(NAMED)
     more = {"legendgroup": "others", "name": "others", "showlegend": place == len(NAMED)} if quiet else {}
-    return {**trace, **more, "mode": "lines" if len(found) > 1 else "markers"}
+    return {**trace, **more, "legendrank": place + 1, "mode": "lines" if len(found) > 1 else "markers"}
 
 
 def _lost(finals: Finals, standing: Standing, run: SeedRun, first: bool) -> dict[str, Any]:
     epochs = sorted(run.train_curve)
     told = f"<b>{_label(finals, standing)}</b><br>seed {run.seed} {run.state.value}: {escape(run.reason or '')}"
     points = {"x": epochs, "y": [run.train_curve[e] for e in epochs], "text": [told] * len(epochs)}
-    return {**line_trace("lost", points, "@bad", 1.4), "legendgroup": "lost", "showlegend": first}
+    return {**line_trace("lost", points, "@bad", 1.4), "legendgroup": "lost", "showlegend": first, "legendrank": 999}

@@ -1,12 +1,11 @@
-"""What the finals of a study say, in sentences and as a table."""
+"""What the finals of a study say, in sentences."""
 
 from collections.abc import Sequence
 
 from search import report_facts as facts
 from search import report_finals as finals_of
 from search import report_words as words
-from search.markdown_table import table
-from search.records import Finals, StudySummary, TrialRecord, TrialState
+from search.records import Finals, StudySummary, TrialRecord
 from search.report_finals import Standing
 from search.statistics import test_set_error
 
@@ -85,7 +84,8 @@ def settings(finals: Finals, paths: Sequence[str]) -> str:
     what = finals_of.name(finals, best.finalist)
     return (
         f"{what[:1].upper()}{what[1:]}{' with ' if values else ''}{', '.join(values)}; each seed trained for"
-        f" {words.plural(finals.epochs, 'epoch')} on {finals.trained_on:,} images (train and validation) and tested once."
+        f" {words.plural(finals.epochs, 'epoch')} on {finals.trained_on:,} images (train and validation)"
+        " and tested once."
     )
 
 
@@ -95,10 +95,10 @@ def caveats(summary: StudySummary, finals: Finals, trials: Sequence[TrialRecord]
     best, verdict = order[0], finals_of.verdict(order, finals)
     return [
         *_picked(order, finals),
+        *_told_apart(order, finals),
         _noise(best, finals),
         *_probability(best, verdict, finals),
         *_optimism(summary, best, trials),
-        *lost(finals),
         *_scale(finals),
     ]
 
@@ -123,6 +123,15 @@ def _noise(best: Standing, finals: Finals) -> str:
         f"Seeds differ by {best.deviation:.2g} points (standard deviation of {len(best.errors)});"
         f" {told}, which no number of seeds makes less. The interval is of seeds, on these images."
     )
+
+
+def _told_apart(order: Sequence[Standing], finals: Finals) -> list[str]:
+    if len(order) < 2:
+        return []
+    return [
+        f"What is called separated is so over all pairs of finalists, and over all rounds of seeds, with at most"
+        f" {100 * (1 - finals.level):.2g} % risk that any of it is chance."
+    ]
 
 
 def _probability(best: Standing, verdict: finals_of.Verdict, finals: Finals) -> list[str]:
@@ -170,7 +179,8 @@ def _lost(standing: Standing, finals: Finals) -> str:
     runs = ", ".join(
         f"seed {run.seed} {run.state.value}" + (f" ({run.reason})" if run.reason else "") for run in standing.lost
     )
-    return f"{_named(standing, finals)} lost {words.plural(len(standing.lost), 'training')}: {runs}."
+    named = _named(standing, finals)
+    return f"{named[:1].upper()}{named[1:]} lost {words.plural(len(standing.lost), 'training')}: {runs}."
 
 
 def _scale(finals: Finals) -> list[str]:
@@ -182,62 +192,3 @@ def _scale(finals: Finals) -> list[str]:
     )
     name = f" ({finals.scale_name})" if finals.scale_name else ""
     return [f"The published networks were run at another scale{name}: {changed}."]
-
-
-HEAD = ("n", "mean ± std", "interval", "median", "min to max", "P(better)", "training")
-
-
-def finalist_table(finals: Finals) -> str:
-    """Every finalist a row, in Markdown."""
-    order = finals_of.standings(finals)
-    paths = columns(finals)
-    first = "finalist" if finals.compared else "trial"
-    rows = [
-        (
-            "" if s.rank is None else str(s.rank),
-            s.finalist.label or str(s.finalist.number),
-            *(words.shown(s.finalist.params.get(path)) for path in paths),
-            *figures(s),
-        )
-        for s in order
-    ]
-    numeric = ("rank", *HEAD, *([] if finals.compared else [first]))
-    return table(("rank", first, *words.headings(paths).values(), *HEAD), rows, numeric)
-
-
-def columns(finals: Finals) -> list[str]:
-    """Parameters that a table of finalists shows: depth, version and shortcut, then what tells them apart."""
-    every = sorted({path for finalist in finals.finalists for path in finalist.params})
-    asked = [path for path in words.ASKED if path in every]
-
-    def values(path: str) -> set[str]:
-        return {repr(finalist.params.get(path)) for finalist in finals.finalists}
-
-    return [*asked, *(path for path in every if path not in asked and len(values(path)) > 1)]
-
-
-def figures(standing: Standing) -> tuple[str, ...]:
-    """The cells below `HEAD`."""
-    errors = standing.errors
-    lost = f" (+{len(standing.lost)} lost)" if standing.lost else ""
-    return (
-        f"{len(errors)}{lost}",
-        error(standing),
-        interval(standing),
-        words.points(standing.median),
-        f"{words.points(min(errors))} to {words.points(max(errors))}" if errors else words.ABSENT,
-        words.probability(standing.lower) if standing.against else "",
-        words.duration(standing.seconds),
-    )
-
-
-def extent(finals: Finals) -> str:
-    """How many trainings of how many finalists, and how they ended."""
-    runs = [run for finalist in finals.finalists for run in finalist.runs]
-    ends = ", ".join(
-        f"{count} {state.value}" for state in TrialState if (count := sum(run.state is state for run in runs))
-    )
-    return (
-        f"{words.plural(len(runs), 'training')} of {words.plural(len(finals.finalists), 'finalist')} ({ends}), seeds"
-        f" {finals.seeds} to {finals.most_seeds}; {finals.epochs} epochs each"
-    )

@@ -8,7 +8,7 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from search import report_cost, report_tables
+from search import report_cost, report_html_tables
 from search import report_ended as ended
 from search import report_facts as facts
 from search import report_finals as finals_of
@@ -20,6 +20,22 @@ from search.report_effects import LEVEL
 from search.report_plots import Figure
 
 ASSETS = Path(__file__).parent / "assets"
+LINKS = {
+    "finals": "Finalists",
+    "published": "Published",
+    "tested": "Test errors",
+    "contrasts": "One choice",
+    "trials": "Trials",
+    "learning": "Learning curves",
+    "together": "All at once",
+    "choices": "Choices",
+    "spread": "Every trial",
+    "mattered": "Importance",
+    "cost": "Cost",
+    "ended": "Not finished",
+    "space": "Space",
+    "study": "Study",
+}  # of the page's sections
 
 
 def page(
@@ -35,7 +51,7 @@ def page(
         title=escape(summary.name),
         description=escape(summary.description),
         style=_asset("report.css"),
-        links="".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _, _ in sections),
+        links="".join(f'<a href="#{name}">{escape(LINKS[name])}</a>' for name, *_ in sections),
         answer=_answer(summary, trials),
         sections="".join(_section(*section) for section in sections),
         plotly=get_plotlyjs(),
@@ -68,11 +84,11 @@ def _tiles(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[s
     if best is not None:
         tiles = [("test error", finals_text.error(best)), ("seeds", str(len(best.errors)))]
         tiles.append(("parameters", words.magnitude(best.finalist.params_count)))
-        tiles.append(("MACs of one image", words.magnitude(best.finalist.macs)))
+        tiles.append(("MACs", words.magnitude(best.finalist.macs)))
     elif chosen is not None:
         error = words.percent(facts.measured(chosen), words.validation_images(summary))
         tiles = [("validation error", error), ("parameters", words.magnitude(chosen.params_count))]
-        tiles.append(("MACs of one image", words.magnitude(chosen.macs)))
+        tiles.append(("MACs", words.magnitude(chosen.macs)))
     if finals is None or not finals.compared:
         tiles += [("complete trials", str(found["complete"])), ("stopped early", str(found["pruned"]))]
     return [*tiles, ("wall time", words.duration(summary.elapsed_seconds)), *text.cost_tile(summary, trials)]
@@ -95,8 +111,8 @@ def _sections(
     """In the order of the questions: what was tested, what was tried, what mattered, at what cost, on what."""
     compared = summary.finals is not None and summary.finals.compared
     searched = [] if compared and not trials else _searched(summary, trials, figures, importance, refused)
-    space = [("space", "The space", "", f'<div class="scroll">{report_tables.pairs(summary.space.items())}</div>')]
-    study = f'<div class="scroll">{report_tables.pairs(text.facts_of_study(summary, trials))}</div>'
+    space = [("space", "The space", "", f'<div class="scroll">{report_html_tables.pairs(summary.space.items())}</div>')]
+    study = f'<div class="scroll">{report_html_tables.pairs(text.facts_of_study(summary, trials))}</div>'
     found = [
         *_finals(summary, figures),
         *searched,
@@ -111,12 +127,12 @@ def _finals(summary: StudySummary, figures: Mapping[str, Figure]) -> list[Sectio
     if finals is None:
         return []
     level = f"{100 * finals.level:g} %"
-    table = f'<div class="scroll">{report_tables.finalists_table(summary, finals)}</div>'
+    table = f'<div class="scroll">{report_html_tables.finalists_table(summary, finals)}</div>'
     lost = "".join(f"<li>{escape(line)}</li>" for line in finals_text.lost(finals))
     note = (
         f"Each trained on {finals.trained_on:,} images with several seeds, and tested once on {finals.tested_on:,}."
-        f" Mean ± standard deviation; the interval is Student's, of the mean over seeds. P(better): that its mean is below"
-        " the first one's."
+        " Mean ± standard deviation; the interval is Student's, of the mean over seeds. P(better): that its mean is"
+        " below the first one's."
     )
     title = "Compared" if finals.compared else "Finalists"
     plots = _beside(_plot("finals-errors", figures), _plot("finals-curves", figures))
@@ -125,14 +141,14 @@ def _finals(summary: StudySummary, figures: Mapping[str, Figure]) -> list[Sectio
         (
             "tested",
             "Test errors and training",
-            f"Left: every seed, the mean and its {level} interval. Right: training error, the mean over seeds in a band from"
+            f"Every seed, the mean and its {level} interval; and the training error, its mean over seeds in a band from"
             " the lowest to the highest seed.",
             plots,
         ),
         (
             "contrasts",
             "One choice at a time",
-            f"Finalists alike in all else but one parameter: difference of mean test error with Welch's {level} interval.",
+            f"Finalists alike in all else but one parameter: difference of mean test error, Welch's {level} interval.",
             _plot("finals-contrasts", figures),
         ),
     ]
@@ -147,7 +163,7 @@ def _searched(
 ) -> list[Section]:
     dots = "".join(_plot(name, figures) for name in figures if name.startswith("effect-"))
     costs = "".join(_plot(name, figures) for name in figures if name.startswith("cost-"))
-    table = f'<div class="scroll tall">{report_tables.trials_table(summary, trials)}</div>'
+    table = f'<div class="scroll tall">{report_html_tables.trials_table(summary, trials)}</div>'
     told = "By validation error, complete trials first. Press a heading to sort."
     effects = _plot("effects", figures)
     return [

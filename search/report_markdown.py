@@ -10,7 +10,8 @@ from search.report_contrasts import contrasts
 from search.report_effects import LEVEL, basis, effects
 from search.report_ended import HEADLINES, beyond_limits, not_finished, reasons
 from search.report_finals import name
-from search.report_finals_text import finalist_table, lost
+from search.report_finals_table import finalist_table
+from search.report_finals_text import lost
 from search.report_front import unbeaten
 from search.report_text import (
     caveats,
@@ -59,9 +60,14 @@ def _finals(summary: StudySummary) -> list[str]:
     found = contrasts(finals)
     if found:
         rows = [
-            (words.headings([c.path])[c.path], name(finals, c.one), name(finals, c.other))
-            + (f"{c.difference.mean:+.2f}", f"{c.difference.low:+.2f} to {c.difference.high:+.2f}")
-            + (f"{c.seeds[0]} + {c.seeds[1]}",)
+            (
+                words.headings([c.path])[c.path],
+                name(finals, c.one),
+                name(finals, c.other),
+                f"{c.difference.mean:+.2f}",
+                f"{c.difference.low:+.2f} to {c.difference.high:+.2f}",
+                f"{c.seeds[0]} + {c.seeds[1]}",
+            )
             for c in found
         ]
         head = ("parameter", "finalist", "against", "points of test error", f"{level} interval", "seeds")

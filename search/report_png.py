@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from html import unescape
 from io import BytesIO
-from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import NullLocator, PercentFormatter
 
 from search.report_plots import Figure
 from search.whole_file import replace
@@ -19,7 +19,7 @@ from search.whole_file import replace
 FOLDER = "report"
 INCH = 110  # of the page's pixels
 DPI = 150
-STYLE: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "report"}
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 SYMBOLS = {"circle": "o", "circle-open": "o", "diamond": "D", "x-thin-open": "x", "square": "s"}
 SHEET = Path(__file__).parent / "assets" / "report.css"
 
@@ -76,16 +76,16 @@ def _coloured(value: Any, colours: Mapping[str, str]) -> Any:
 
 def _draw(axes: Axes, figure: Figure) -> None:
     layout = figure["layout"]
-    shown: dict[str, Any] = {}  # legend entries: a name once
+    shown: dict[str, tuple[int, Any]] = {}  # legend entries: a name once
     for trace in figure["data"]:
         handle = _bars(axes, trace) if trace["type"] == "bar" else _scatter(axes, trace)
         if trace.get("showlegend", True) and handle is not None:
-            shown.setdefault(_plain(trace["name"]), handle)
+            shown.setdefault(_plain(trace["name"]), (trace.get("legendrank", 1000), handle))
     for shape in layout.get("shapes", []):
         axes.axvline(shape["x0"], color=shape["line"]["color"], linewidth=1, zorder=0)
     for note in layout.get("annotations", []):
         where = axes.get_yaxis_transform()
-        axes.text(1, note["y"] - 0.12, _plain(note["text"]), transform=where, ha="right", va="bottom", fontsize=7.5)
+        axes.text(1.01, note["y"], _plain(note["text"]), transform=where, ha="left", va="center", fontsize=7.5)
     _axis(axes, "x", layout["xaxis"])
     _axis(axes, "y", layout["yaxis"])
     axes.grid(axis="both" if layout["yaxis"].get("showgrid", True) else "x", color="#e8ebf0", linewidth=0.7)
@@ -93,8 +93,15 @@ def _draw(axes: Axes, figure: Figure) -> None:
     if "title" in layout:
         axes.set_title(_plain(layout["title"]["text"]), fontsize=9, loc="left")
     if layout.get("showlegend", True) and len(shown) > 1:
+        names = sorted(shown, key=lambda name: shown[name][0])
         axes.legend(
-            shown.values(), shown.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize=8
+            [shown[name][1] for name in names],
+            names,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=5,
+            frameon=False,
+            fontsize=8,
         )
 
 
@@ -141,7 +148,9 @@ def _axis(axes: Axes, which: str, layout: Mapping[str, Any]) -> None:
         low, high = getattr(axes, f"get_{which}lim")()
         texts = layout.get("ticktext", [f"{tick:g}" for tick in layout["tickvals"]])
         getattr(axes, f"set_{which}ticks")(layout["tickvals"], [_plain(text) for text in texts])
-        getattr(axes, f"get_{which}axis")().set_minor_locator(_none())
+        getattr(axes, f"get_{which}axis")().set_minor_locator(NullLocator())
+        for shown, text in zip(getattr(axes, f"get_{which}ticklabels")(), texts, strict=True):
+            shown.set_fontweight("bold" if text.startswith("<b>") else "normal")
         ranged(low, high)
     if "range" in layout:
         ranged(*layout["range"])
@@ -151,12 +160,8 @@ def _axis(axes: Axes, which: str, layout: Mapping[str, Any]) -> None:
         label(_plain(layout["title"]["text"]))
     if "ticksuffix" in layout:
         getattr(axes, f"get_{which}axis")().set_major_formatter(f"{{x:g}}{layout['ticksuffix']}")
-
-
-def _none() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
+    if layout.get("tickformat") == ".0%":
+        getattr(axes, f"get_{which}axis")().set_major_formatter(PercentFormatter(1.0, 0))
 
 
 def _plain(text: str) -> str:

@@ -10,6 +10,7 @@ from search import report_words as words
 from search.importance import MOST_TRIALS
 from search.markdown_table import table
 from search.records import StudySummary, TrialRecord, TrialState
+from search.report_finals_table import columns, extent, finalist_table
 from search.report_front import alone_on_the_front, front_sentence, unbeaten
 from search.study_sections import Objective
 
@@ -68,7 +69,7 @@ def _no_network(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
 def settings(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     """The chosen trial's other searched values in one sentence; empty where there are none."""
     if summary.finals is not None and not finals_of.running(summary) and not front_sentence(summary, trials):
-        return finals_text.settings(summary.finals, finals_text.columns(summary.finals))
+        return finals_text.settings(summary.finals, columns(summary.finals))
     chosen = facts.best(trials)
     if chosen is None:
         return ""
@@ -138,7 +139,7 @@ def answer(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     parts = [sentence(summary, trials), settings(summary, trials), *of_finals(summary, trials)]
     parts += _stopped(summary, trials) if trials else []
     if summary.finals is not None:
-        parts.append(finals_text.finalist_table(summary.finals))
+        parts.append(finalist_table(summary.finals))
     parts += trial_table(summary, trials, unbeaten(summary, trials) or facts.ranked(trials)[:TOP])
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -187,10 +188,10 @@ def importance_basis(summary: StudySummary, trials: Sequence[TrialRecord]) -> st
 def effects_basis(summary: StudySummary, level: float) -> str:
     """How the effects of single choices are compared."""
     return (
-        f"How many times as large the error is at epoch {summary.first_rung}, an equal budget for all, with another value"
-        f" in place of the best trial's, all else alike; bars are {level:g} % intervals. From pairs of configurations that"
-        " differ in this alone, or, with fewer than three, from a linear model of the logarithm of the error over all"
-        " parameters that varied, without interactions."
+        f"How many times as large the error is at epoch {summary.first_rung}, an equal budget for all, with another"
+        f" value in place of the best trial's, all else alike; bars are {level:g} % intervals. From pairs of"
+        " configurations that differ in this alone, or, with fewer than three, from a linear model of the logarithm of"
+        " the error over all parameters that varied, without interactions."
     )
 
 
@@ -219,7 +220,7 @@ def facts_of_study(summary: StudySummary, trials: Sequence[TrialRecord]) -> list
     return [
         *searched,
         *((f"limit: {name}", f"{value:,}") for name, value in summary.limits.items()),
-        *([] if summary.finals is None else [("finals", finals_text.extent(summary.finals))]),
+        *([] if summary.finals is None else [("finals", extent(summary.finals))]),
         ("wall time", words.duration(summary.elapsed_seconds)),
         ("training time", words.duration(_seconds(summary, trials))),
         *([] if cost is None else [("cost", report_device.sentence(cost))]),
@@ -238,7 +239,7 @@ def _seconds(summary: StudySummary, trials: Sequence[TrialRecord]) -> float:
 def shown_data(key: str, value: object) -> str:
     """A value of the data set's description: a shape as `8 x 8 x 1`, class names as their number and the first ten."""
     if not isinstance(value, (list, tuple)):
-        return str(value)
+        return f"{value:,}" if isinstance(value, int) else str(value)
     if key == "shape":
         return " x ".join(map(str, value))
     return f"{len(value)}: {', '.join(map(str, value[:10]))}{', ...' if len(value) > 10 else ''}"

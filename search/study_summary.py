@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import optuna
-
 from optuna.storages import BaseStorage
 
 from search.data_spec import PreparedInfo
@@ -56,7 +55,7 @@ def noted(study: optuna.Study) -> Surroundings | None:
 
 
 def latest(storage: BaseStorage, name: str) -> optuna.Study | None:
-    """Of the studies of this name, as what it searches was changed, the one that was last begun; None: there is none."""
+    """What the study of this name, which may have been changed, is now: the last begun; None where there is none."""
 
     def began(study: optuna.Study) -> tuple[float, int]:
         around = noted(study)
@@ -100,7 +99,7 @@ def summarise(
         space={d.path: d.describe() for d in space.dimensions},
         epochs=spec.epochs,
         first_rung=first_rung(make_scheduler(search, spec.epochs), spec.epochs),
-        trials=search.trials,
+        trials=0 if spec.compare else search.trials,
         sampler=search.sampler.value,
         scheduler=search.scheduler.value,
         seed=search.seed,
@@ -111,6 +110,6 @@ def summarise(
         limits=spec.limits.model_dump(exclude_none=True, exclude_defaults=True),
         stopped=stopped if finished(records) < search.trials else None,
         finals=finals,
-        finals_asked=spec.finals.top > 0,
+        finals_asked=spec.finals.top > 0 or bool(spec.compare),
         holds=around.holds,
     )

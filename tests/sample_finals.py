@@ -1,4 +1,4 @@
-"""Finals made by hand: three finalists of the sample's search, and a study that compares the rows of a paper's table."""
+"""Finals made by hand: three finalists of the sample's search, and a study that compares rows of a paper's table."""
 
 from dataclasses import replace
 from math import exp
@@ -9,13 +9,17 @@ import sample_study as sample
 from search.records import Finalist, Finals, SeedRun, StudySummary, TrialState
 
 TESTED_ON = 360
-WRONG = {10: (5, 6, 4, 6, 5), 5: (6, 7, 5, 6, 8), 3: (9, 11, 10)}  # images by seed; 5 and 10 cannot be told apart
+WRONG = {10: (5, 6, 4, 6, 5), 5: (6, 7, 5, 6, 8), 3: (14, 16, 15)}  # images by seed; 5 and 10 cannot be told apart
 
 
 def curve(epochs: int, last: float, index: int) -> dict[int, float]:
     """Training errors that fall to `last`; `index` shifts them a little."""
     return {
-        epoch: round(last + 62 * exp(-3.2 * epoch / epochs) * (1 + 0.06 * ((index * 7 + epoch * 3) % 5 - 2)), 3)
+        epoch: round(
+            last
+            + 62 * exp(-(3.2 + 0.8 / (last + 0.3)) * epoch / epochs) * (1 + 0.06 * ((index * 7 + epoch * 3) % 5 - 2)),
+            3,
+        )
         for epoch in range(1, epochs + 1)
     }
 
@@ -34,7 +38,7 @@ def finals(**changes: Any) -> Finals:
         trial = sample.trial(trial_number)
         runs: list[SeedRun] = []
         for seed, images in enumerate(wrong):
-            runs.append(run(count, seed, sample.EPOCHS, 100 * images / TESTED_ON, 0.2 + 0.1 * seed))
+            runs.append(run(count, seed, sample.EPOCHS, 100 * images / TESTED_ON, 0.1 + 0.05 * images + 0.04 * seed))
             count += 1
         finalists.append(
             Finalist(
@@ -80,23 +84,39 @@ def with_lost(found: Finals) -> Finals:
 # 20 layers and 30 epochs may have.
 ROWS: tuple[tuple[str, dict[str, Any], tuple[float, ...]], ...] = (
     ("original: identity", {"net.shortcut": "identity"}, (8.91, 8.72, 8.85, 9.02, 8.64)),
-    ("constant scaling 0, 1", {"net.shortcut": "none"}, (10.06, 9.83, 10.21)),
-    ("constant scaling 0.5, 1", {"net.shortcut": "constant_scaling", "net.shortcut_scale": 0.5}, (9.71, 9.55, 9.93)),
+    ("constant scaling 0, 1", {"net.shortcut": "none"}, (10.06, 9.83, 10.21, 10.15)),
+    (
+        "constant scaling 0.5, 1",
+        {"net.shortcut": "constant_scaling", "net.shortcut_scale": 0.5},
+        (9.71, 9.55, 9.93, 9.84),
+    ),
     (
         "constant scaling 0.5, 0.5",
         {"net.shortcut": "constant_scaling", "net.shortcut_scale": 0.5, "net.residual_scale": 0.5},
-        (9.44, 9.61, 9.29),
+        (9.44, 9.61, 9.29, 9.54, 9.32),
     ),
-    ("exclusive gate, bias 0", {"net.shortcut": "exclusive_gate", "net.gate_bias": 0.0}, (11.42, 11.05, 11.87)),
-    ("exclusive gate, bias -6", {"net.shortcut": "exclusive_gate", "net.gate_bias": -6.0}, (9.15, 9.32, 9.08)),
-    ("exclusive gate, bias -7", {"net.shortcut": "exclusive_gate", "net.gate_bias": -7.0}, (9.48, 9.21, 9.39)),
-    ("shortcut-only gate, bias 0", {"net.shortcut": "shortcut_only_gate", "net.gate_bias": 0.0}, (10.33, 10.61, 10.12)),
+    ("exclusive gate, bias 0", {"net.shortcut": "exclusive_gate", "net.gate_bias": 0.0}, (11.42, 11.05, 11.87, 11.69)),
+    (
+        "exclusive gate, bias -6",
+        {"net.shortcut": "exclusive_gate", "net.gate_bias": -6.0},
+        (9.15, 9.32, 9.08, 9.26, 9.08),
+    ),
+    (
+        "exclusive gate, bias -7",
+        {"net.shortcut": "exclusive_gate", "net.gate_bias": -7.0},
+        (9.48, 9.21, 9.39, 9.44, 9.25),
+    ),
+    (
+        "shortcut-only gate, bias 0",
+        {"net.shortcut": "shortcut_only_gate", "net.gate_bias": 0.0},
+        (10.33, 10.61, 10.12, 10.5),
+    ),
     (
         "shortcut-only gate, bias -6",
         {"net.shortcut": "shortcut_only_gate", "net.gate_bias": -6.0},
         (8.97, 8.83, 8.76, 9.05, 8.88),
     ),
-    ("1x1 convolution", {"net.shortcut": "conv1x1"}, (9.62, 9.88, 9.75)),
+    ("1x1 convolution", {"net.shortcut": "conv1x1"}, (9.62, 9.88, 9.75, 9.83)),
     ("dropout 0.5", {"net.shortcut": "dropout", "net.dropout": 0.5}, (13.41, 14.02, 13.77)),
 )
 KEYS = (
@@ -158,7 +178,7 @@ def comparing(**changes: Any) -> StudySummary:
         "description": "Table 1 of arXiv:1603.05027: which shortcut?",
         "data": {
             "name": "cifar10",
-            "classes": "airplane automobile bird cat deer dog frog horse ship truck".split(),
+            "classes": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
             "train": 45_000,
             "validation": 5_000,
             "test": 10_000,

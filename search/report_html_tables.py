@@ -11,6 +11,7 @@ from search import report_published as published
 from search import report_words as words
 from search.records import Finals, StudySummary, TrialRecord, TrialState
 from search.report_finals import Standing
+from search.report_finals_table import columns
 from search.report_front import unbeaten
 
 
@@ -70,7 +71,7 @@ def _trial(
 def finalists_table(summary: StudySummary, finals: Finals) -> str:
     """Every finalist a row, the champion first."""
     order = finals_of.standings(finals)
-    paths = finals_text.columns(finals)
+    paths = columns(finals)
     printed = {s.finalist.number: published.of_finalist(summary, finals, s.finalist) for s in order}
     marked = any(printed.values())
     head = ["rank", "finalist" if finals.compared else "trial", "test error", f"{100 * finals.level:g} % interval"]

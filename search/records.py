@@ -42,6 +42,8 @@ class TrialRecord:
     exceeded: tuple[str, ...] = ()  # the limits that it is beyond
     out_of_memory: bool = False  # it was started, and needed more memory than there is
     origin: int | None = None  # its number in the study from which it was taken over
+    finalist: int | None = None  # whose training it is, in the finals
+    test: dict[str, float] | None = None  # error (percent) and loss (nats) on the test split; a finalist's run alone
     mlflow_run_id: str | None = None
 
     @property
@@ -100,6 +102,7 @@ class Finalist:
     params_count: int | None = None
     macs: int | None = None  # multiply-accumulates of one image
     mlflow_run_id: str | None = None
+    against: str | None = None  # label of the one that it is compared with; None: the first
 
     @property
     def tested(self) -> tuple[float, ...]:
@@ -149,3 +152,4 @@ class StudySummary:
     finals: Finals | None = None  # None where there are none, or none yet
     finals_asked: bool = False  # whether there are to be finals: without any yet, they are missing
     holds: dict[str, float] = field(default_factory=dict)  # what a trial held: cpus, gpus; {} where it is not known
+    finals_hold: dict[str, float] = field(default_factory=dict)  # likewise a training of the finals

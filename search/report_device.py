@@ -21,18 +21,24 @@ class DeviceHours:
 
 
 def device_hours(summary: StudySummary, trials: Sequence[TrialRecord]) -> DeviceHours | None:
-    """Trials taken over from another study count, those still running as far as they are; None: held is not known.
+    """Of all trials, those taken over and those at work too; None where it is not known what they held.
 
     Where several trials share a GPU each counts its share, whatever of it the others left idle.
     """
-    gpus, cpus = summary.holds.get("gpus", 0.0), summary.holds.get("cpus", 0.0)
-    held = gpus or cpus
-    if not held:
+    of_trials = summary.holds or summary.finals_hold
+    of_finals = summary.finals_hold or summary.holds
+    gpus = any(held.get("gpus") for held in (of_trials, of_finals))
+    device = "gpus" if gpus else "cpus"
+    if not of_trials:
         return None
     finalists = summary.finals.finalists if summary.finals else ()
     search = sum(trial.seconds or 0.0 for trial in trials)
     finals = sum(run.seconds or 0.0 for finalist in finalists for run in finalist.runs)
-    return DeviceHours("GPU-hours" if gpus else "core-hours", search * held / 3600, finals * held / 3600)
+    return DeviceHours(
+        "GPU-hours" if gpus else "core-hours",
+        search * of_trials.get(device, 0.0) / 3600,
+        finals * of_finals.get(device, 0.0) / 3600,
+    )
 
 
 def shown(hours: float) -> str:

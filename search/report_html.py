@@ -8,7 +8,7 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from search import report_cost, report_html_tables
+from search import report_cost, report_html_tables, report_table
 from search import report_ended as ended
 from search import report_facts as facts
 from search import report_finals as finals_of
@@ -136,8 +136,10 @@ def _finals(summary: StudySummary, figures: Mapping[str, Figure]) -> list[Sectio
     )
     title = "Compared" if finals.compared else "Finalists"
     plots = _beside(_plot("finals-errors", figures), _plot("finals-curves", figures))
+    published = f'<div class="scroll">{report_table.html(summary)}</div>' if finals.compared else ""
     return [
         ("finals", title, note, table + (f'<ul class="lost">{lost}</ul>' if lost else "")),
+        ("published", "Published beside ours", "", published),
         (
             "tested",
             "Test errors and training",

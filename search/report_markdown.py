@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from search import report_facts as facts
+from search import report_table
 from search import report_words as words
 from search.markdown_table import literal, table
 from search.records import StudySummary, TrialRecord
@@ -57,6 +58,8 @@ def _finals(summary: StudySummary) -> list[str]:
     level = f"{100 * finals.level:g} %"
     parts = ["## Compared" if finals.compared else "## Finalists", finalist_table(finals)]
     parts += ["\n".join(f"- {literal(line)}" for line in lost(finals))]
+    if finals.compared:
+        parts += ["## Published beside ours", report_table.markdown(summary)]
     found = contrasts(finals)
     if found:
         rows = [

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import optuna
 from optuna.storages import BaseStorage
 
 from search.data_spec import PreparedInfo
+from search.host import Share
 from search.lineage import family
 from search.records import Finals, StudySummary, TrialRecord
 from search.schedulers import first_rung, make_scheduler
@@ -27,10 +28,11 @@ class Surroundings:
     hardware: str
     versions: dict[str, str]
     holds: dict[str, float]  # cpus and gpus of a trial; {} where that is not known
+    finals_hold: dict[str, float]  # of a training of the finals
     began: float  # Unix time of the start that noted them
 
     @classmethod
-    def here(cls, info: PreparedInfo, holds: dict[str, float] | None = None) -> Self:
+    def here(cls, info: PreparedInfo) -> Self:
         """Those of this process."""
         data = {
             "name": info.name,
@@ -41,11 +43,15 @@ class Surroundings:
             "shape": list(info.shape),
             "digest": info.digest,
         }
-        return cls(data, hardware(), versions(), holds or {}, time.time())
+        return cls(data, hardware(), versions(), {}, {}, time.time())
 
-    def note(self, study: optuna.Study) -> None:
-        """Writes them into the storage; they replace what an earlier start has noted."""
-        study.set_user_attr(_NOTE, asdict(self))
+
+def note(study: optuna.Study, info: PreparedInfo, share: Share, finals: bool = False) -> None:
+    """Writes those of this process into the storage, with what a trial, or a training of the finals, holds."""
+    before, held = noted(study), {"cpus": share.cpus, "gpus": share.gpus}
+    holds, finals_hold = (before.holds, before.finals_hold) if before else ({}, {})
+    now = replace(Surroundings.here(info), holds=holds if finals else held, finals_hold=held if finals else finals_hold)
+    study.set_user_attr(_NOTE, asdict(now))
 
 
 def noted(study: optuna.Study) -> Surroundings | None:
@@ -69,14 +75,31 @@ def finished(records: Sequence[TrialRecord]) -> int:
     return sum(not r.running and not r.refused and r.origin is None for r in records)
 
 
+def spent(spec: StudySpec, elapsed: float) -> bool:
+    """Whether the search, after so many seconds, has used up its time budget."""
+    return spec.search.time_budget is not None and elapsed >= spec.search.time_budget
+
+
+def over(spec: StudySpec, records: Sequence[TrialRecord], elapsed: float, exhausted: str | None) -> bool:
+    """Whether the search has nothing left to run, as in a study that compares given configurations.
+
+    `exhausted` says why nothing is left to propose.
+    """
+    if spec.compare:
+        return True
+    enough = finished(records) >= spec.search.trials or exhausted is not None
+    return not any(r.running for r in records) and (enough or spent(spec, elapsed))
+
+
+def stopped(spec: StudySpec, records: Sequence[TrialRecord], elapsed: float, exhausted: str | None) -> str | None:
+    """Why there are fewer trials than were asked for; as `over`."""
+    if spec.compare or finished(records) >= spec.search.trials:
+        return None
+    return f"time budget of {spec.search.time_budget:g} s spent" if spent(spec, elapsed) else exhausted
+
+
 def summarise(
-    spec: StudySpec,
-    space: Space,
-    around: Surroundings,
-    records: Sequence[TrialRecord],
-    elapsed: float,
-    exhausted: str | None = None,
-    finals: Finals | None = None,
+    spec: StudySpec, space: Space, around: Surroundings, elapsed: float, why: str | None, finals: Finals | None
 ) -> StudySummary:
     """The study as the report shows it.
 
@@ -84,14 +107,11 @@ def summarise(
         spec: as it was asked for.
         space: of `spec`.
         around: on what it ran.
-        records: its trials.
-        elapsed: seconds of work, over all starts.
-        exhausted: why nothing is left to propose.
+        elapsed: seconds of work, search and finals, over all starts.
+        why: there are fewer trials than were asked for.
         finals: None where there are none, or none yet.
     """
     search = spec.search
-    spent = search.time_budget is not None and elapsed >= search.time_budget
-    stopped = f"time budget of {search.time_budget:g} s spent" if spent else exhausted
     return StudySummary(
         name=spec.name,
         description=spec.description,
@@ -108,8 +128,9 @@ def summarise(
         versions=around.versions,
         objectives=search.objectives,
         limits=spec.limits.model_dump(exclude_none=True, exclude_defaults=True),
-        stopped=stopped if finished(records) < search.trials else None,
+        stopped=why,
         finals=finals,
         finals_asked=spec.finals.top > 0 or bool(spec.compare),
         holds=around.holds,
+        finals_hold=around.finals_hold,
     )

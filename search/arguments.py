@@ -30,14 +30,16 @@ FLAGS = {  # flag -> where it stands in a study
 ENVIRONMENT = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Bad flags are an InputError."""
+
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; `python -m search.run --help` lists what can be given")
+        raise InputError(f"{message}; `{self.prog} --help` lists what can be given")
 
 
 def parser() -> argparse.ArgumentParser:
     """Every flag. Those in `FLAGS`, and --set, set a key of the study."""
-    made = _Parser(
+    made = Parser(
         prog="python -m search.run", description="Which residual network should I use? Searches, and answers."
     )
     add = made.add_argument

@@ -6,18 +6,17 @@ from functools import cached_property
 from rich.console import Console
 
 from resnet import cost
+from search import final_found
 from search.data import Prepared
 from search.final_ledger import FinalLedger
 from search.final_progress import FinalProgress
 from search.final_recorder import FinalRecorder
-from search.finals import Candidate, FinalCourse, finalists, with_champion
+from search.finals import Candidate, FinalCourse
 from search.records import Finals, TrialState
 from search.session import NOTED_SECONDS, Clock, Session
 from search.spec import TrialSpec
 from search.study_spec import StudySpec
 from search.tracking import Dataset, Tracker
-
-LEVEL = 0.95  # of all intervals and comparisons
 
 
 class FinalStage:
@@ -56,8 +55,7 @@ class FinalStage:
         """True when nothing is left to run. To be asked once the search is over."""
         if not self._candidates():
             return True
-        course = self._course()
-        return course.done or (self._spent and not course.unfinished)
+        return final_found.complete(self._spec, self._course(), self.clock.elapsed)
 
     @property
     def elapsed(self) -> float:
@@ -104,24 +102,10 @@ class FinalStage:
         """
         if not self._candidates():
             return None
-        course = self._course()
         ids = (tracker.run_ids(), tracker.seed_run_ids()) if tracker else ({}, {})
-        info, finals = self._data.info, self._spec.finals
-        return with_champion(
-            Finals(
-                finalists=finalists(course.candidates, course.entered(), *ids),
-                epochs=self._spec.epochs,
-                seeds=finals.seeds,
-                most_seeds=finals.max_seeds,
-                level=LEVEL,
-                trained_on=info.n_train + info.n_validation,
-                tested_on=info.n_test,
-                complete=self.complete,
-                compared=bool(self._spec.compare),
-                scale=self._spec.scale.changed if self._spec.scale else {},
-                scale_name=self._spec.scale.name if self._spec.scale else None,
-            )
-        )
+        info = self._data.info
+        images = info.n_train + info.n_validation, info.n_test
+        return final_found.found(self._spec, self._course(), self.clock.elapsed, images, *ids)
 
     def sum_up(self, tracker: Tracker, finals: Finals) -> None:
         """Writes what each finalist's trainings gave together to MLflow."""
@@ -139,7 +123,7 @@ class FinalStage:
         return cost(trial.net, self._data.info.shape[:2]).activation_bytes * trial.train.batch_size
 
     def _course(self) -> FinalCourse:
-        return FinalCourse(self.ledger, self._candidates(), self._spec.finals, LEVEL, 100 / self._data.info.n_test)
+        return final_found.course(self._spec, self.ledger, self._candidates(), self._data.info.n_test)
 
     def _close(self, recorder: FinalRecorder) -> None:
         """No training will go on: those that are open end where they are."""

@@ -67,8 +67,8 @@ def open_ledger(
     Raises:
         InputError: the storage holds a study of this name that belongs to another folder.
     """
-    family = _family(storage, name)
-    for study in family.values():
+    known = family(storage, name)
+    for study in known.values():
         if study.user_attrs["owner"] != owner:
             raise InputError(
                 f"study {name!r} in this storage belongs to {study.user_attrs['owner']}; use another --name, or "
@@ -76,12 +76,12 @@ def open_ledger(
             )
     own = f"{name}-{which}"
     ledger = Ledger(storage, own, space, appraise)
-    if own not in family:
-        ledger.study.set_user_attr("generation", len(family) + 1)
+    if own not in known:
+        ledger.study.set_user_attr("generation", len(known) + 1)
         ledger.study.set_user_attr("owner", owner)
     notes = ledger.study.user_attrs
     if "starts" not in notes:  # written last: a process that died before it takes over the rest when it comes again
-        older = [s for s in family.values() if s.user_attrs["generation"] < notes["generation"]]
+        older = [s for s in known.values() if s.user_attrs["generation"] < notes["generation"]]
         before = max(older, key=lambda s: s.user_attrs["generation"], default=None)
         ledger.study.set_user_attr("starts", _take_over(ledger, before, space) if before else [])
     notes = ledger.study.user_attrs
@@ -90,12 +90,12 @@ def open_ledger(
 
 def keys(storage: BaseStorage, name: str) -> dict[int, str]:
     """Generation -> key, of all studies of this name."""
-    return {s.user_attrs["generation"]: s.user_attrs["key"] for s in _family(storage, name).values()}
+    return {s.user_attrs["generation"]: s.user_attrs["key"] for s in family(storage, name).values()}
 
 
 def finished(storage: BaseStorage, name: str, owner: str) -> int:
     """How many trials of the studies of this name and owner are over, those taken over counted once."""
-    own = (s for s in _family(storage, name).values() if s.user_attrs["owner"] == owner)
+    own = (s for s in family(storage, name).values() if s.user_attrs["owner"] == owner)
     records = (read(frozen) for study in own for frozen in study.get_trials(deepcopy=False))
     return sum(not r.running and not r.refused and r.origin is None for r in records)
 
@@ -103,14 +103,15 @@ def finished(storage: BaseStorage, name: str, owner: str) -> int:
 def delete(storage: BaseStorage, name: str, owner: str) -> None:
     """Deletes the studies of this name and owner."""
     every = optuna.get_all_study_names(storage)
-    for study_name, study in _family(storage, name).items():
+    for study_name, study in family(storage, name).items():
         if study.user_attrs["owner"] == owner:
             if study_name + SUFFIX in every:
                 optuna.delete_study(study_name=study_name + SUFFIX, storage=storage)
             optuna.delete_study(study_name=study_name, storage=storage)
 
 
-def _family(storage: BaseStorage, name: str) -> dict[str, optuna.Study]:
+def family(storage: BaseStorage, name: str) -> dict[str, optuna.Study]:
+    """Name in the storage -> study, of all that this study has been."""
     names = (n for n in optuna.get_all_study_names(storage) if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{8}}", n))
     studies = (optuna.load_study(study_name=n, storage=storage) for n in names)
     return {study.study_name: study for study in studies if "owner" in study.user_attrs}

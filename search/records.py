@@ -150,3 +150,6 @@ class StudySummary:
     limits: dict[str, int | bool] = field(default_factory=dict)  # only those that were set
     stopped: str | None = None  # why the study ended before `trials`: "time budget of 30m spent"
     finals: Finals | None = None  # None where there are none, or none yet
+    finals_asked: bool = False  # whether there are to be finals: without any yet, they are missing
+    holds: dict[str, float] = field(default_factory=dict)  # what a trial held: cpus, gpus; {} where it is not known
+    finals_hold: dict[str, float] = field(default_factory=dict)  # likewise a training of the finals

@@ -31,7 +31,7 @@ class Replica:
         """
         if self._remote is None:
             return
-        names = [name for name in self._remote.files() if not name.startswith((".", "trials"))]
+        names = [name for name in self._remote.files() if not name.startswith((".", "trials", "report/"))]
         logs = {name.partition("/")[0] for name in names if "/" in name}
         for path in self._folder.iterdir():
             if path.is_file() and not path.name.startswith("."):
@@ -62,11 +62,14 @@ class Replica:
     def file(self, path: Path) -> None:
         """Sends a file that was written whole."""
         if self._remote is not None:
-            self._remote.put(path.name, path.read_bytes())
+            self._remote.put(self._name(path), path.read_bytes())
 
     def where(self, path: Path) -> str:
         """Where others find a file of the folder."""
-        return str(path) if self._remote is None else f"{self._remote.url}/{path.name}"
+        return str(path) if self._remote is None else f"{self._remote.url}/{self._name(path)}"
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
 
     def clear(self, keep: str) -> None:
         """Deletes everything there but the file `keep`: checkpoints first, the records of the trials last."""

@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
 from search import report_facts as facts
+from search import report_finals_json
 from search.records import StudySummary, TrialRecord
+from search.report_device import device_hours
+from search.report_effects import LEVEL, effects
 from search.report_front import unbeaten
 
 SCHEMA_VERSION = 1
@@ -17,15 +21,18 @@ def document(
     trials: Sequence[TrialRecord],
     importance: dict[str, float],
     refused: Sequence[TrialRecord] = (),
+    concluded: bool = True,
 ) -> dict[str, Any]:
     """The content of report.json; trials by number, NaN and infinite values as None."""
     chosen = facts.best(trials)
+    cost = device_hours(summary, trials)
     content = {
         "schema_version": SCHEMA_VERSION,
         "study": summary.name,
         "description": summary.description,
         "counts": facts.counts(trials),
         "best": None if chosen is None else _trial(chosen),
+        "finals": None if summary.finals is None else report_finals_json.document(summary, summary.finals),
         "trials": [_trial(trial) for trial in sorted(trials, key=lambda trial: trial.number)],
         "infeasible": [
             {"number": trial.number, "params": trial.params, "reason": trial.reason, "limits": list(trial.exceeded)}
@@ -33,11 +40,14 @@ def document(
         ],
         "pareto": [trial.number for trial in unbeaten(summary, trials)],
         "importance": importance,
+        "effects": [{**asdict(effect), "level": LEVEL} for effect in effects(summary, trials)],
         "data": summary.data,
         "space": summary.space,
         "settings": settings(summary),
         "elapsed_seconds": summary.elapsed_seconds,
+        "cost": None if cost is None else {**asdict(cost), "total": cost.total},
         "stopped": summary.stopped,
+        "concluded": concluded,
         "hardware": summary.hardware,
         "versions": summary.versions,
     }

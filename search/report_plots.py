@@ -12,7 +12,6 @@ from search.report_words import validation_images
 Figure = dict[str, Any]
 DECADE = 10  # positive values that span more than this factor are drawn on a logarithmic axis
 MAX_CATEGORIES = 8  # up to so many values of a parameter can be compared side by side
-MAX_EFFECTS = 6
 
 
 def label(summary: StudySummary, trial: TrialRecord) -> str:
@@ -102,55 +101,6 @@ def focus() -> dict[str, Any]:
     """An empty trace that the page fills with the trial under the pointer."""
     trace = line_trace("focus", {"x": [], "y": []}, "@ink", 2.5)
     return {**trace, "showlegend": False, "hoverinfo": "skip", "hovertemplate": None}
-
-
-def effect_paths(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
-    """Parameters of few enough values to compare, those the study asks about first."""
-    compared = [trial for trial, _ in facts.at_epoch(trials, summary.first_rung)]
-    varied = words.varied(summary, compared)
-    order = [*(path for path in words.ASKED if path in varied), *(path for path in varied if path not in words.ASKED)]
-    return [path for path in order if _comparable(facts.effect(compared, path, summary.first_rung))][:MAX_EFFECTS]
-
-
-def _comparable(groups: dict[str, list[tuple[TrialRecord, float]]]) -> bool:
-    """Few values, and most of them seen more than once: a median of one trial compares nothing."""
-    return len(groups) <= MAX_CATEGORIES and 2 * sum(len(members) > 1 for members in groups.values()) > len(groups)
-
-
-def effect(summary: StudySummary, trials: Sequence[TrialRecord], path: str) -> Figure:
-    """Errors at the first rung by value of one parameter: each trial a dot, the median a bar."""
-    groups = facts.effect(trials, path, summary.first_rung)
-    images = validation_images(summary)
-    dots: dict[str, list[Any]] = {"x": [], "y": [], "text": [], "customdata": []}
-    medians: dict[str, list[Any]] = {"x": [], "y": []}
-    for index, members in enumerate(groups.values()):
-        by_error = sorted(members, key=lambda pair: pair[1])
-        for place, (trial, error) in enumerate(by_error):
-            dots["x"].append(index + 0.11 * (place % 5 - 2))  # dots of equal error stand side by side
-            dots["y"].append(error)
-            dots["text"].append(
-                f"{label(summary, trial)}<br>at epoch {summary.first_rung}: {words.percent(error, images)}"
-            )
-            dots["customdata"].append(trial.number)
-        medians["x"] += [index - 0.32, index + 0.32, None]
-        medians["y"] += [facts.middle([error for _, error in members])] * 2 + [None]
-    ticks = [f"{escape(value).replace('_', '_<br>')}<br><i>n = {len(members)}</i>" for value, members in groups.items()]
-    dot = {"type": "scatter", "mode": "markers", "name": "trial", **dots, "hovertemplate": "%{text}<extra></extra>"}
-    bar = {"type": "scatter", "mode": "lines", "name": "median", **medians, "hoverinfo": "skip"}
-    x_axis = {"tickvals": list(range(len(groups))), "ticktext": ticks, "range": [-0.6, len(groups) - 0.4]}
-    return {
-        "data": [
-            {**dot, "marker": {"color": "@line", "size": 7, "opacity": 0.75}},
-            {**bar, "line": {"color": "@accent", "width": 3}},
-        ],
-        "layout": {
-            "title": {"text": f"<b>{escape(words.headings([path])[path])}</b>", "font": {"size": 14}},
-            "xaxis": {**x_axis, "showgrid": False, "tickangle": 0},
-            "yaxis": error_axis(dots["y"], f"error at epoch {summary.first_rung}"),
-            "height": 320,
-            "showlegend": False,
-        },
-    }
 
 
 def importances(importance: dict[str, float]) -> Figure | None:

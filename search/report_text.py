@@ -1,11 +1,16 @@
 """The answer in one sentence, what may be said against it, and its table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from search import report_device
 from search import report_facts as facts
+from search import report_finals as finals_of
+from search import report_finals_text as finals_text
 from search import report_words as words
 from search.importance import MOST_TRIALS
+from search.markdown_table import table
 from search.records import StudySummary, TrialRecord, TrialState
+from search.report_finals_table import columns, extent, finalist_table
 from search.report_front import alone_on_the_front, front_sentence, unbeaten
 from search.study_sections import Objective
 
@@ -14,13 +19,15 @@ TOP = 5  # rows of the answer's table
 
 def sentence(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     """The answer: which network to use and what it reached, those of the Pareto front, or why none can be named."""
+    several = front_sentence(summary, trials)
+    if several:
+        return several
+    if summary.finals is not None and not finals_of.running(summary):
+        return finals_text.sentence(summary.finals)
     chosen = facts.best(trials)
     error = None if chosen is None else facts.measured(chosen)
     if chosen is None or error is None:
         return _no_network(summary, trials)
-    several = front_sentence(summary, trials)
-    if several:
-        return several
     images = words.validation_images(summary)
     unit = chosen.params.get("net.unit")
     cost = [] if unit is None else [f"{str(unit).replace('single', 'single-layer')} units"]
@@ -38,7 +45,19 @@ def sentence(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     )
 
 
+def of_finals(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
+    """What is left to say of the finals below the sentence: that they are missing, or what they add to a front."""
+    missing = finals_of.missing(summary)
+    if missing is not None:
+        return [missing] if trials or summary.finals else []
+    if summary.finals is None or not front_sentence(summary, trials):
+        return []
+    return [f"Of the finalists, by error alone: {finals_text.sentence(summary.finals)}"]
+
+
 def _no_network(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
+    if summary.finals is not None and summary.finals.compared:
+        return "No configuration can be recommended yet."
     if not trials and summary.stopped:
         return f"No network can be recommended: no trial was started ({summary.stopped})."
     ends = ", ".join(f"{number} {state}" for state, number in facts.counts(trials).items() if number)
@@ -49,6 +68,8 @@ def _no_network(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
 
 def settings(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     """The chosen trial's other searched values in one sentence; empty where there are none."""
+    if summary.finals is not None and not finals_of.running(summary) and not front_sentence(summary, trials):
+        return finals_text.settings(summary.finals, columns(summary.finals))
     chosen = facts.best(trials)
     if chosen is None:
         return ""
@@ -61,6 +82,12 @@ def settings(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
 
 def caveats(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
     """What the answer does not say of itself, a sentence each; empty where there is no answer."""
+    if summary.finals is not None and not finals_of.running(summary) and not front_sentence(summary, trials):
+        return [*finals_text.caveats(summary, summary.finals, trials), *_stopped(summary, trials)]
+    return _of_the_search(summary, trials)
+
+
+def _of_the_search(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
     chosen = facts.best(trials)
     error = None if chosen is None else facts.measured(chosen)
     if chosen is None or error is None:
@@ -105,28 +132,16 @@ def _uncertainty(error: float, images: int) -> str:
 
 
 def answer(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
-    """Markdown: the sentence, the settings, and the best trials; what a terminal and an MLflow note show.
+    """Markdown: the sentence, the settings, the finalists and the best trials; for a terminal and an MLflow note.
 
-    These are the five of the lowest error, or where there are several objectives all that no other beats.
+    The trials are the five of the lowest error, or where there are several objectives all that no other beats.
     """
-    parts = [sentence(summary, trials), settings(summary, trials), *(_stopped(summary, trials) if trials else [])]
+    parts = [sentence(summary, trials), settings(summary, trials), *of_finals(summary, trials)]
+    parts += _stopped(summary, trials) if trials else []
+    if summary.finals is not None:
+        parts.append(finalist_table(summary.finals))
     parts += trial_table(summary, trials, unbeaten(summary, trials) or facts.ranked(trials)[:TOP])
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def literal(text: str) -> str:
-    """Text that Markdown takes neither for the end of a cell nor for HTML, on one line."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[str] = ()) -> str:
-    """A Markdown table; columns named in `numeric` are set to the right."""
-
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(literal(cell) for cell in cells) + " |"
-
-    rule = ["---:" if name in numeric else "---" for name in head]
-    return "\n".join([line(head), line(rule), *(line(row) for row in rows)])
 
 
 def trial_table(
@@ -170,29 +185,61 @@ def importance_basis(summary: StudySummary, trials: Sequence[TrialRecord]) -> st
     )
 
 
+def effects_basis(summary: StudySummary, level: float) -> str:
+    """How the effects of single choices are compared."""
+    return (
+        f"How many times as large the error is at epoch {summary.first_rung}, an equal budget for all, with another"
+        f" value in place of the best trial's, all else alike; bars are {level:g} % intervals. From pairs of"
+        " configurations that differ in this alone, or, with fewer than three, from a linear model of the logarithm of"
+        " the error over all parameters that varied, without interactions."
+    )
+
+
+def cost_tile(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str]]:
+    """Device-hours, where it is known what a trial held."""
+    cost = report_device.device_hours(summary, trials)
+    return [] if cost is None else [(cost.unit, report_device.shown(cost.total))]
+
+
 def facts_of_study(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str]]:
     """Settings and environment as pairs of name and value."""
     found = ", ".join(f"{number} {state}" for state, number in facts.counts(trials).items() if number)
     begun = facts.own(trials)
     before = f", and {len(trials) - begun} taken over from before the study was changed" if begun < len(trials) else ""
+    searched = (
+        []
+        if summary.finals is not None and summary.finals.compared
+        else [
+            ("trials", f"{begun} of {summary.trials}{before}{': ' if found else ''}{found}"),
+            ("epochs", f"{summary.epochs}, at least {summary.first_rung} before a trial may be stopped"),
+            ("objectives", words.listed([words.OBJECTIVES[objective] for objective in summary.objectives])),
+            ("sampler, scheduler, seed", f"{summary.sampler}, {summary.scheduler}, {summary.seed}"),
+        ]
+    )
+    cost = report_device.device_hours(summary, trials)
     return [
-        ("trials", f"{begun} of {summary.trials}{before}{': ' if found else ''}{found}"),
-        ("epochs", f"{summary.epochs}, at least {summary.first_rung} before a trial may be stopped"),
-        ("objectives", words.listed([words.OBJECTIVES[objective] for objective in summary.objectives])),
+        *searched,
         *((f"limit: {name}", f"{value:,}") for name, value in summary.limits.items()),
-        ("sampler, scheduler, seed", f"{summary.sampler}, {summary.scheduler}, {summary.seed}"),
+        *([] if summary.finals is None else [("finals", extent(summary.finals))]),
         ("wall time", words.duration(summary.elapsed_seconds)),
-        ("training time", words.duration(sum(trial.seconds or 0.0 for trial in trials))),
+        ("training time", words.duration(_seconds(summary, trials))),
+        *([] if cost is None else [("cost", report_device.sentence(cost))]),
         *((f"data: {key}", shown_data(key, value)) for key, value in summary.data.items()),
         ("hardware", summary.hardware),
         ("versions", ", ".join(f"{name} {version}" for name, version in summary.versions.items())),
     ]
 
 
+def _seconds(summary: StudySummary, trials: Sequence[TrialRecord]) -> float:
+    finalists = summary.finals.finalists if summary.finals else ()
+    runs = [run for finalist in finalists for run in finalist.runs]
+    return sum(one.seconds or 0.0 for one in (*trials, *runs))
+
+
 def shown_data(key: str, value: object) -> str:
     """A value of the data set's description: a shape as `8 x 8 x 1`, class names as their number and the first ten."""
     if not isinstance(value, (list, tuple)):
-        return str(value)
+        return f"{value:,}" if isinstance(value, int) else str(value)
     if key == "shape":
         return " x ".join(map(str, value))
     return f"{len(value)}: {', '.join(map(str, value[:10]))}{', ...' if len(value) > 10 else ''}"

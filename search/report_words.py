@@ -23,6 +23,18 @@ def percent(error: float | None, images: int = 0) -> str:
     return f"{error:.{1 if images <= 1000 else 2}f} %"
 
 
+def points(value: float | None) -> str:
+    """A mean of several trainings, or a difference, to hundredths of a point."""
+    return ABSENT if value is None else f"{value:.2f}"
+
+
+def probability(value: float | None) -> str:
+    """`0.97`; never 0 or 1, for nothing measured is certain."""
+    if value is None:
+        return ABSENT
+    return "< 0.01" if value < 0.01 else "> 0.99" if value > 0.99 else f"{value:.2f}"
+
+
 def magnitude(count: int | None) -> str:
     """`0.27M`, `41M`, `1.2G`, `14k`: two significant digits, in millions as the papers print them."""
     if count is None:

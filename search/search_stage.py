@@ -17,6 +17,7 @@ from search.starts import starts
 from search.strategy import Strategy
 from search.study_folder import StudyFolder
 from search.study_spec import StudySpec
+from search.study_summary import finished, note, over, spent, stopped
 from search.tracking import Tracker
 
 
@@ -35,29 +36,22 @@ class SearchStage:
     @property
     def finished(self) -> int:
         """Trials that are over."""
-        return sum(not r.running and not r.refused and r.origin is None for r in self.ledger.records)
+        return finished(self.ledger.records)
 
     @property
     def spent(self) -> bool:
         """True when the time budget is used up."""
-        budget = self._spec.search.time_budget
-        return budget is not None and self.clock.elapsed >= budget
+        return spent(self._spec, self.clock.elapsed)
 
     @property
     def complete(self) -> bool:
         """True when nothing is left to run, as in a study that compares given configurations."""
-        if self._spec.compare:
-            return True
-        running = any(r.running for r in self.ledger.records)
-        enough = self.finished >= self._spec.search.trials or self.ledger.exhausted is not None
-        return not running and (enough or self.spent)
+        return over(self._spec, self.ledger.records, self.clock.elapsed, self.ledger.exhausted)
 
     @property
     def stopped(self) -> str | None:
         """Why there are fewer trials than were asked for."""
-        if self._spec.compare or self.finished >= self._spec.search.trials:
-            return None
-        return f"time budget of {self._spec.search.time_budget:g} s spent" if self.spent else self.ledger.exhausted
+        return stopped(self._spec, self.ledger.records, self.clock.elapsed, self.ledger.exhausted)
 
     def run(self, session: Session, tracker: Tracker, console: Console) -> None:
         """Runs what is left of it."""
@@ -74,6 +68,7 @@ class SearchStage:
         if packing is not None:
             self.ledger.study.set_user_attr("packing", asdict(packing))
             console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
+        note(self.ledger.study, self._data.info, session.share)
 
         def show() -> None:
             self.clock.note(NOTED_SECONDS)

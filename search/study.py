@@ -8,9 +8,10 @@ from rich.console import Console
 from search import lineage, report
 from search import report_facts as facts
 from search.data import Prepared
+from search.final_found import candidates
 from search.final_ledger import FinalLedger
 from search.final_stage import FinalStage
-from search.finals import Candidate, best_trials, compared
+from search.finals import Candidate
 from search.importance import importance
 from search.interrupt import Interrupt
 from search.ledger import Ledger
@@ -26,8 +27,8 @@ from search.storage import answering, open_storage
 from search.study_folder import StudyFolder
 from search.study_sections import LimitSpec
 from search.study_spec import StudySpec
+from search.study_summary import Surroundings, note, noted, summarise
 from search.tracking import Tracker
-from search.versions import hardware, versions
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ class Study:
                     if not self.search.complete:
                         self.search.run(session, tracker, console)
                     if self.search.complete and not (interrupt.requested or self.finals.complete):
+                        note(self.ledger.study, self.data.info, session.share, finals=True)
                         self.finals.run(session, tracker, console)
+                        note(self.ledger.study, self.data.info, session.share, finals=True)  # as it was packed
             outcome = self._conclude(tracker, interrupt.requested, patient=not interrupt.requested)
             earlier = None if interrupt.requested else self._outboxes.send_earlier()
             return replace(outcome, unsent=outcome.unsent or earlier)
@@ -151,45 +154,16 @@ class Study:
             tracker.close()
 
     def _candidates(self) -> Sequence[Candidate]:
-        spec, info = self.spec, self.data.info
-        if spec.compare:
-            return compared(spec.rows(info.shape, len(info.classes)), self.finals.ledger)
-        return best_trials(self.ledger.records, spec.search.objectives, spec.finals.top)
+        info = self.data.info
+        return candidates(self.spec, self.finals.ledger, self.ledger.records, info.shape, len(info.classes))
 
     def _found(self, tracker: Tracker | None = None) -> Finals | None:
         return self.finals.found(tracker) if self.search.complete else None
 
     def summary(self, finals: Finals | None = None) -> StudySummary:
         """The study as the report shows it."""
-        spec, info = self.spec, self.data.info
-        data = {
-            "name": info.name,
-            "classes": list(info.classes),
-            "train": info.n_train,
-            "validation": info.n_validation,
-            "test": info.n_test,
-            "shape": list(info.shape),
-            "digest": info.digest,
-        }
-        return StudySummary(
-            name=spec.name,
-            description=spec.description,
-            data=data,
-            space={d.path: d.describe() for d in self.space.dimensions},
-            epochs=spec.epochs,
-            first_rung=first_rung(self.search.scheduler, spec.epochs),
-            trials=spec.search.trials,
-            sampler=spec.search.sampler.value,
-            scheduler=spec.search.scheduler.value,
-            seed=spec.search.seed,
-            elapsed_seconds=self.elapsed,
-            hardware=hardware(),
-            versions=versions(),
-            objectives=spec.search.objectives,
-            limits=spec.limits.model_dump(exclude_none=True, exclude_defaults=True),
-            stopped=self.search.stopped,
-            finals=finals or self._found(),
-        )
+        around = noted(self.ledger.study) or Surroundings.here(self.data.info)
+        return summarise(self.spec, self.space, around, self.elapsed, self.search.stopped, finals or self._found())
 
     def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Outcome:
         first = send(tracker, patient)

@@ -23,6 +23,7 @@ from search.whole_file import replace
 
 STAYS = ("data", "search.seed")  # what makes a study another one; whatever else is changed, it can go on with
 MAY_CHANGE = ("data.dir",)
+JOURNAL = "optuna.journal"
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,11 @@ class StudyFolder:
 
     @property
     def journal(self) -> Path:
-        return self.path / "optuna.journal"
+        return self.path / JOURNAL
 
     def outbox(self, generation: int) -> Path:
         """Events for MLflow; `generation` counts the studies in this folder, as what it searches was changed."""
-        return self.path / f"outbox{_suffix(generation)}.jsonl"
+        return outbox_file(self.path, generation)
 
     def trials(self, generation: int) -> str:
         """Path or URL of the checkpoints' folder."""
@@ -187,6 +188,11 @@ class StudyFolder:
     def _write(self, file: Path, text: str) -> None:
         replace(file, text.encode())
         self.forced(file)
+
+
+def outbox_file(folder: Path, generation: int) -> Path:
+    """See `StudyFolder.outbox`."""
+    return folder / f"outbox{_suffix(generation)}.jsonl"
 
 
 def _suffix(generation: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sample_finals as finals
 import sample_study as sample
 
 from search import report, report_text
@@ -205,13 +206,16 @@ def test_json_is_strict_and_whole(tmp_path: Path) -> None:
 
 def test_json_documents_every_key(tmp_path: Path) -> None:
     documented = set(re.findall(r"^\| `(\w+)`", (Path(__file__).parents[1] / "docs" / "report.md").read_text(), re.M))
-    content = json.loads(report.write(tmp_path, sample.summary(), sample.trials(), {}).json.read_text())
-    assert content.keys() | content["best"].keys() == documented
+    content = json.loads(report.write(tmp_path, finals.summary(), sample.trials(), {}).json.read_text())
+    finalist = content["finals"]["finalists"][0]
+    parts = (content, content["best"], content["finals"], finalist, finalist["runs"][0])
+    assert set().union(*parts) == documented
 
 
 def test_markdown_tables(tmp_path: Path) -> None:
     written = report.write(tmp_path, sample.summary(), sample.trials(), {"net.shortcut": 0.75, "train.lr": 0.25})
-    ranking, stopped, failed, infeasible, diverged, shares, space, study = tables(written.markdown.read_text())
+    ranking, stopped, failed, infeasible, diverged, choices, shares, space, study = tables(written.markdown.read_text())
+    assert {row["parameter"] for row in choices} == {"net.depth", "net.version", "net.shortcut"}
     assert len(ranking) == 11 + 9
     assert ranking[0]["trial"] == "10"
     assert [int(row["rank"]) for row in ranking] == list(range(1, 21))
@@ -238,7 +242,7 @@ def test_written_anew_without_leftovers(tmp_path: Path) -> None:
     (tmp_path / "report.md").write_text("old")
     for number in (3, 24):
         report.write(tmp_path, sample.summary(), sample.trials()[:number], {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.html", "report.json", "report.md"]
     assert "24 of 24" in (tmp_path / "report.md").read_text()
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
+import sample_finals as finals
 import sample_study as sample
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from search import report, report_cost, report_parallel, report_plots
-from search.records import TrialRecord, TrialState
-from search.study_sections import Objective
+from search import report, report_figures, report_parallel, report_plots
+from search.records import StudySummary, TrialRecord, TrialState
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -37,18 +37,16 @@ def resolved(value: Any) -> Any:
     return "#000000" if isinstance(value, str) and re.fullmatch(r"@\w+", value) else value
 
 
-def all_figures(trials: list[TrialRecord]) -> list[dict[str, Any]]:
-    summary = sample.summary()
-    made = [report_plots.curves(summary, trials), report_parallel.parallel(summary, trials)]
-    made += [report_plots.effect(summary, trials, path) for path in report_plots.effect_paths(summary, trials)]
-    made += [report_plots.importances(SHARES), report_cost.cost(summary, trials, Objective.MACS)]
-    return [figure for figure in made if figure is not None]
+def all_figures(trials: list[TrialRecord], **changes: Any) -> list[dict[str, Any]]:
+    return list(report_figures.figures(sample.summary(**changes), trials, SHARES).values())
 
 
 def test_figures_satisfy_plotlys_schema() -> None:
     made = all_figures(sample.trials())
-    assert len(made) == 7  # curves, parallel, depth, version, shortcut, importances, cost
-    for figure in made:
+    assert len(made) == 8  # curves, parallel, effects, depth, version, shortcut, importances, cost
+    with_finals = report_figures.figures(finals.comparing(), [], {})
+    assert list(with_finals) == ["finals-errors", "finals-curves", "finals-contrasts"]
+    for figure in (*made, *with_finals.values()):
         go.Figure(data=resolved(figure["data"]), layout=resolved(figure["layout"]))  # raises on an unknown property
 
 
@@ -74,10 +72,11 @@ def test_parallel_lines_never_hide_each_other_behind_a_choice() -> None:
 
 
 def test_every_colour_of_a_figure_is_in_the_style_sheet() -> None:
-    named = set(re.findall(r"'@(\w+)'", repr(all_figures(sample.trials()))))
+    drawn = [*all_figures(sample.trials()), *all_figures([], finals=finals.with_lost(finals.finals()))]
+    named = set(re.findall(r"'@(\w+)'", repr([*drawn, report_figures.figures(finals.comparing(), [], {})])))
     sheet = (Path(report.__file__).parent / "assets" / "report.css").read_text()
     light, dark = sheet.split("prefers-color-scheme: dark", 1)
-    assert {"accent", "shade0", "bad"} < named
+    assert {"accent", "shade0", "bad", "third_veil", "quiet"} < named
     for half in (light, dark):
         assert named <= set(re.findall(r"--(\w+):", half))
 
@@ -104,9 +103,16 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, folder: Path, trials: list[TrialRecord], **changes: Any) -> Iterator[Page]:
+    """The sample's report, see `shown`."""
+    with shown(browser, folder, sample.summary(**changes), trials) as page:
+        yield page
+
+
+@contextmanager
+def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[TrialRecord]) -> Iterator[Page]:
     """A report offline; in the end nothing may have been said in the console or asked of a network."""
     troubles: list[str] = []
-    written = report.write(folder, sample.summary(**changes), trials, SHARES)
+    written = report.write(folder, summary, trials, SHARES if trials else {})
     with browser.new_context(viewport={"width": 1280, "height": 900}, offline=True) as context:
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))
@@ -129,7 +135,7 @@ def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_every_run_is_drawn(page: Page) -> None:
     drawn = page.evaluate("[...document.querySelectorAll('.plot')].filter(p => p.querySelector('svg')).map(p => p.id)")
     effects = ["effect-net.depth", "effect-net.version", "effect-net.shortcut"]
-    assert drawn == ["curves", "parallel", *effects, "importance", "cost-macs"]
+    assert drawn == ["curves", "parallel", "effects", *effects, "importance", "cost-macs"]
     assert page.evaluate(SEGMENTS, "parallel") == 24
     assert page.evaluate(SEGMENTS, "curves") == 22  # one trial failed and one was infeasible before the first epoch
     assert page.locator("table.sortable tbody tr").count() == 24
@@ -209,3 +215,111 @@ def test_a_study_where_nothing_trained_opens_and_says_so(chromium: Browser, tmp_
     with opened(chromium, tmp_path, failed) as page:
         assert page.locator(".sentence").inner_text().startswith("No network can be recommended")
         assert page.evaluate(SEGMENTS, "parallel") == 3
+
+
+@pytest.fixture(scope="module")
+def tested(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The sample's report with finals, of which a training was lost."""
+    summary = finals.summary(finals=finals.with_lost(finals.finals()))
+    with shown(chromium, tmp_path_factory.mktemp("finals"), summary, sample.trials()) as page:
+        yield page
+
+
+@pytest.mark.browser
+def test_finalists_come_before_the_trials(tested: Page) -> None:
+    assert tested.locator("table.finalists tbody tr").count() == 3
+    assert tested.locator("table.trials tbody tr").count() == 24
+    best = tested.locator("table.finalists tr.best td").all_inner_texts()
+    assert best[:5] == ["1", "10", "1.44 ± 0.23 %", "1.16 to 1.73", "5"]  # see test_report_finals.py
+    text = tested.locator("main").inner_text()
+    assert "lost 1 training: seed 2 diverged (the training loss was NaN in epoch 5)" in text
+    order = tested.evaluate("[...document.querySelectorAll('section')].map(s => s.id)")
+    assert order[:4] == ["answer", "finals", "tested", "trials"]
+    links = tested.evaluate("[...document.querySelectorAll('nav a')].map(a => a.getAttribute('href').slice(1))")
+    assert links == order[1:]
+
+
+@pytest.mark.browser
+def test_every_seed_is_a_dot(tested: Page) -> None:
+    tested.wait_for_function("() => document.querySelectorAll('#finals-errors .point').length === 12 + 3")
+    lost = tested.evaluate("document.getElementById('finals-curves').data.find(t => t.name === 'lost').x")
+    assert lost == [1, 2, 3, 4]
+
+
+@pytest.mark.browser
+def test_a_finalist_pointed_at_stands_out_in_the_search(tested: Page) -> None:
+    tested.locator("table.finalists tr[data-trial='5']").hover()
+    assert tested.evaluate("document.getElementById('curves').data.at(-1).y") == list(sample.trial(5).curve.values())
+    tested.locator("h1").hover()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `#rrggbb` (WCAG 2.2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_as_the_guidelines_reckon_it() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)  # the lightest grey that just fails
+
+
+@pytest.mark.parametrize("half", [0, 1], ids=["light", "dark"])
+def test_text_and_lines_stand_out_from_the_page(half: int) -> None:
+    sheet = (Path(report.__file__).parent / "assets" / "report.css").read_text()
+    named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", sheet.split("prefers-color-scheme: dark", 1)[half]))
+    for ground in ("page", "card"):
+        for text in ("ink", "muted", "good", "bad"):
+            assert contrast(named[text], named[ground]) >= 4.5, (text, ground)  # success criterion 1.4.3
+    for line in ("accent", "line", "third", "quiet", "good", "bad", "muted"):
+        assert contrast(named[line], named["card"]) >= 3, line  # 1.4.11
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_that_is_drawn_stands_out(tested: Page, scheme: Any) -> None:
+    tested.emulate_media(color_scheme=scheme)
+    tested.wait_for_selector(f"body[data-drawn={scheme}]")
+    colours = """() => [...document.querySelectorAll('p, li, dt, dd, h1, h2, td, th button, nav a, .state')]
+        .filter(e => e.textContent.trim()).map(e => {
+            let ground = e;
+            while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
+            return [getComputedStyle(e).color, getComputedStyle(ground).backgroundColor];
+        })"""
+    pairs = {tuple(pair) for pair in tested.evaluate(colours)}
+    assert len(pairs) >= 6
+    for pair in pairs:
+        one, other = ("#" + "".join(f"{int(part):02x}" for part in re.findall(r"\d+", colour)[:3]) for colour in pair)
+        assert contrast(one, other) >= 4.5, pair
+    faint = "() => [...document.querySelectorAll('td, p, li')].filter(e => getComputedStyle(e).opacity < 1).length"
+    assert tested.evaluate(faint) == 0
+
+
+@pytest.mark.browser
+def test_a_study_that_compares_fits_a_phone(chromium: Browser, tmp_path: Path) -> None:
+    with shown(chromium, tmp_path, finals.comparing(), []) as page:
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.wait_for_function("document.getElementById('finals-errors').layout.annotations.length === 11")
+        page.wait_for_function("document.getElementById('finals-errors').getBoundingClientRect().right <= 390")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("table.finalists tbody tr").count() == 11
+        names = page.evaluate("document.getElementById('finals-errors').layout.annotations.map(a => a.text)")
+        assert names == [row[0] for row in sorted(finals.ROWS, key=lambda row: sum(row[2]) / len(row[2]))]
+        assert page.locator("#trials").count() == page.locator("#space").count() == 0
+        assert "6.61 %" in page.locator("table.finalists tr.best").inner_text()
+
+
+@pytest.mark.browser
+def test_on_paper_tables_are_whole_and_the_page_is_light(tested: Page) -> None:
+    tested.emulate_media(color_scheme="dark", media="print")
+    assert tested.evaluate("getComputedStyle(document.querySelector('.tall')).maxHeight") == "none"
+    assert tested.evaluate("getComputedStyle(document.body).color") == "rgb(27, 35, 48)"
+    assert not tested.locator("nav").is_visible()
+    tested.wait_for_selector("body[data-drawn=light]")
+    tested.emulate_media(color_scheme="light", media="screen")

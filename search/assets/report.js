@@ -1,6 +1,6 @@
 "use strict";
 const figures = JSON.parse(document.getElementById("figures").textContent);
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const dark = matchMedia("screen and (prefers-color-scheme: dark)");
 
 // "@name" stands for the style sheet's --name, so that a figure follows the page from light to dark.
 function coloured(value) {
@@ -14,19 +14,29 @@ function coloured(value) {
   return value;
 }
 
-function layoutOf(own) {
+const narrow = matchMedia("(max-width: 640px)");
+
+function layoutOf(figure) {
+  const own = figure.layout;
+  // On a phone the names of rows stand above their rows, inside the plot.
+  const inside = figure.rows && narrow.matches;
+  const names = inside ? own.yaxis.tickvals.map((y, row) => ({
+    x: 0, xref: "paper", xanchor: "left", xshift: 3, y, yanchor: "bottom", yshift: 1, showarrow: false,
+    text: own.yaxis.ticktext[row], font: { size: 11.5 }, bgcolor: "@veil",
+  })) : [];
   const axis = { gridcolor: "@grid", linecolor: "@axis", tickcolor: "@axis", zeroline: false, automargin: true };
   return coloured({
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: "@ink" },
-    margin: { l: 56, r: 14, t: own.title || own.showlegend === false ? 40 : 16, b: 44 },
     hovermode: "closest",
     hoverlabel: { bgcolor: "@card", bordercolor: "@axis", font: { color: "@ink" }, align: "left" },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     ...own,
+    margin: { l: 56, r: 14, t: own.title || own.showlegend === false ? 40 : 16, b: 44, ...own.margin },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", ...own.legend },
     xaxis: { ...axis, ...own.xaxis },
-    yaxis: { ...axis, ...own.yaxis },
+    yaxis: { ...axis, ...own.yaxis, ...(inside && { showticklabels: false, ticks: "" }) },
+    annotations: [...(own.annotations ?? []), ...names],
   });
 }
 
@@ -36,7 +46,7 @@ async function draw() {
   const drawn = Object.entries(figures).map(([id, figure]) => {
     const place = document.getElementById(id);
     if (figure.minimum_width) place.style.minWidth = figure.minimum_width + "px";
-    return Plotly.react(place, coloured(figure.data), layoutOf(figure.layout), config);
+    return Plotly.react(place, coloured(figure.data), layoutOf(figure), config);
   });
   await Promise.all(drawn);
   document.body.dataset.drawn = dark.matches ? "dark" : "light";
@@ -102,4 +112,4 @@ draw().then(() => {
     place.addEventListener("pointerleave", () => focus(null));
   }
 });
-dark.addEventListener("change", () => { focused = null; draw(); });
+for (const query of [dark, narrow]) query.addEventListener("change", () => { focused = null; draw(); });

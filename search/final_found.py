@@ -1,0 +1,70 @@
+"""What the finals of a study have found so far, from the records of their trainings."""
+
+from collections.abc import Mapping, Sequence
+
+from search.final_ledger import FinalLedger
+from search.finals import Candidate, FinalCourse, best_trials, compared, finalists, with_champion
+from search.records import Finals, TrialRecord
+from search.study_spec import StudySpec
+
+LEVEL = 0.95  # of all intervals and comparisons
+
+
+def candidates(
+    spec: StudySpec, ledger: FinalLedger, trials: Sequence[TrialRecord], shape: tuple[int, int, int], classes: int
+) -> Sequence[Candidate]:
+    """Who takes part, known once the search is over: the best of its `trials`, or the rows that are compared.
+
+    Images are of `shape` (height, width, channels).
+    """
+    if spec.compare:
+        return compared(spec.rows(shape, classes), ledger)
+    return best_trials(trials, spec.search.objectives, spec.finals.top)
+
+
+def course(spec: StudySpec, ledger: FinalLedger, of: Sequence[Candidate], tested_on: int) -> FinalCourse:
+    """Which training is next; `tested_on` images."""
+    return FinalCourse(ledger, of, spec.finals, LEVEL, 100 / tested_on)
+
+
+def complete(spec: StudySpec, course: FinalCourse, elapsed: float) -> bool:
+    """Whether nothing is left to train, after so many seconds of the finals."""
+    budget = spec.finals.time_budget
+    return course.done or (budget is not None and elapsed >= budget and not course.unfinished)
+
+
+def found(
+    spec: StudySpec,
+    course: FinalCourse,
+    elapsed: float,
+    images: tuple[int, int],
+    trial_runs: Mapping[int, str],
+    seed_runs: Mapping[tuple[int, int], str],
+) -> Finals | None:
+    """None where nobody takes part.
+
+    Args:
+        spec: of the study.
+        course: of its finals.
+        elapsed: seconds of them so far.
+        images: that they train on, train and validation together, and that they are tested on.
+        trial_runs: trial -> id of its run in MLflow.
+        seed_runs: (trial, seed) -> id of its run in MLflow.
+    """
+    if not course.candidates:
+        return None
+    return with_champion(
+        Finals(
+            finalists=finalists(course.candidates, course.entered(), trial_runs, seed_runs),
+            epochs=spec.epochs,
+            seeds=spec.finals.seeds,
+            most_seeds=spec.finals.max_seeds,
+            level=LEVEL,
+            trained_on=images[0],
+            tested_on=images[1],
+            complete=complete(spec, course, elapsed),
+            compared=bool(spec.compare),
+            scale=spec.scale.changed if spec.scale else {},
+            scale_name=spec.scale.name if spec.scale else None,
+        )
+    )

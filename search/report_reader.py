@@ -1,0 +1,144 @@
+"""A study as its storage holds it now, for a report: nothing of the study is locked, sent or changed."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import optuna
+from optuna.storages import BaseStorage
+
+from search.errors import InputError, hint
+from search.final_found import candidates, course, found
+from search.final_ledger import SUFFIX, FinalLedger
+from search.importance import importance
+from search.ledger_read import read
+from search.limits import Appraisal
+from search.outbox import read_cursor
+from search.output import STUDY_FILE, Output
+from search.records import Finals, StudySummary, TrialRecord
+from search.spec import TrialSpec
+from search.storage import open_storage
+from search.study_folder import JOURNAL, outbox_file
+from search.study_spec import StudySpec, load
+from search.study_summary import Surroundings, latest, noted, over, stopped, summarise
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What `search.report.write` takes, and the folder that it is for."""
+
+    folder: Path
+    summary: StudySummary
+    records: list[TrialRecord]
+    importance: dict[str, float]
+
+
+def look(output: Output, name: str, storage: str | None = None) -> Seen:
+    """The study `name` as it is now, also while it runs; of one at a URL this machine's copy of its records.
+
+    Args:
+        output: where studies are kept.
+        name: of the study.
+        storage: URL of its trials, if not the one that the study names.
+
+    Raises:
+        InputError: there is no such study, it has no trial yet, or its storage cannot be opened.
+    """
+    folder = _folder(output, name)
+    spec = load(folder / STUDY_FILE, [("search.storage", storage)] if storage else [])
+    with _opened(folder / JOURNAL, spec.search.storage) as opened:
+        study = latest(opened, spec.name)
+        around = (noted(study) or _reported(folder)) if study else None
+        if study is None or around is None:
+            raise InputError(f"study {name!r} in {folder} has not begun; start it with `python -m search.run {name}`")
+        return _seen(folder, spec, opened, study, around)
+
+
+def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Study, around: Surroundings) -> Seen:
+    height, width, channels = around.data["shape"]
+    space = spec.make_space((height, width, channels), len(around.data["classes"]))
+    runs = read_cursor(outbox_file(folder, study.user_attrs["generation"]).with_suffix(".cursor.json")).runs
+    trials = [read(frozen) for frozen in study.get_trials(deepcopy=False)]
+    records = [replace(trial, mlflow_run_id=runs.get(str(trial.number))) for trial in trials]
+    elapsed, exhausted = float(study.user_attrs.get("elapsed", 0.0)), study.user_attrs.get("exhausted")
+    ledger = _final_ledger(storage, study.study_name) if over(spec, records, elapsed, exhausted) else None
+    summary = summarise(
+        spec,
+        space,
+        around,
+        elapsed + (ledger.elapsed if ledger else 0.0),
+        stopped(spec, records, elapsed, exhausted),
+        finals_of(spec, ledger, around, records, runs) if ledger else None,
+    )
+    return Seen(folder, summary, records, importance(study, summary.first_rung, spec.search.seed))
+
+
+def _final_ledger(storage: BaseStorage, search: str) -> FinalLedger | None:
+    """The records of the finals, in a copy, for a ledger mends what it opens; None where there are none yet."""
+    name = search + SUFFIX
+    if name not in optuna.get_all_study_names(storage):
+        return None
+    copy = optuna.storages.InMemoryStorage()
+    optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=copy)
+    return FinalLedger(copy, search, _never_asked)
+
+
+def _never_asked(spec: TrialSpec) -> Appraisal:
+    raise AssertionError(f"nothing is added to a copy: {spec}")
+
+
+def finals_of(
+    spec: StudySpec, ledger: FinalLedger, around: Surroundings, records: Sequence[TrialRecord], runs: Mapping[str, str]
+) -> Finals | None:
+    """The finals of a study whose search is over; None where nobody takes part. `runs`: names of runs -> ids."""
+    data = around.data
+    height, width, channels = data["shape"]
+    of = candidates(spec, ledger, records, (height, width, channels), len(data["classes"]))
+    trial_runs = {int(name): run for name, run in runs.items() if name.isdigit()}
+    seed_runs = {(int(n), int(s)): run for (n, dot, s), run in ((k.partition("."), r) for k, r in runs.items()) if dot}
+    images = data["train"] + data["validation"], data["test"]
+    return found(spec, course(spec, ledger, of, data["test"]), ledger.elapsed, images, trial_runs, seed_runs)
+
+
+def _folder(output: Output, name: str) -> Path:
+    folder = output.path / name
+    if (folder / STUDY_FILE).is_file():
+        return folder
+    if output.url is not None:
+        raise InputError(
+            f"study {name!r} at {output} has no copy on this machine; report where it was run last, or run it here"
+        )
+    known = [path.parent.name for path in sorted(output.path.glob(f"*/{STUDY_FILE}"))]
+    if not known:
+        raise InputError(f"output = {str(output)!r} holds no study; run `python -m search.run`, or name --output")
+    raise InputError(f"study {name!r} is not in {output}; {hint(name, known)}")
+
+
+@contextmanager
+def _opened(journal: Path, url: str | None) -> Iterator[BaseStorage]:
+    """The storage at `url`, or a copy of the journal: who opens a journal mends it, and its study may be at work."""
+    if url is not None:
+        yield open_storage(journal, url)
+        return
+    with TemporaryDirectory(prefix="resnet-search-") as folder:
+        copy = Path(folder) / journal.name
+        if journal.exists():
+            shutil.copyfile(journal, copy)
+        try:
+            opened = open_storage(copy)
+        except InputError as damaged:
+            raise InputError(str(damaged).replace(str(copy), str(journal))) from None
+        yield opened
+
+
+def _reported(folder: Path) -> Surroundings | None:
+    """From the report of before, for a study whose storage notes none."""
+    try:
+        known = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return Surroundings(known["data"], known["hardware"], known["versions"], {}, {}, 0.0)
+    except (FileNotFoundError, ValueError, KeyError):
+        return None

@@ -1,6 +1,6 @@
 """What the finals of a study have found so far, from the records of their trainings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from search.final_ledger import FinalLedger
 from search.finals import Candidate, FinalCourse, best_trials, compared, finalists, with_champion
@@ -11,14 +11,18 @@ LEVEL = 0.95  # of all intervals and comparisons
 
 
 def candidates(
-    spec: StudySpec, ledger: FinalLedger, trials: Sequence[TrialRecord], shape: tuple[int, int, int], classes: int
+    spec: StudySpec,
+    ledger: Callable[[], FinalLedger],
+    trials: Sequence[TrialRecord],
+    shape: tuple[int, int, int],
+    classes: int,
 ) -> Sequence[Candidate]:
     """Who takes part, known once the search is over: the best of its `trials`, or the rows that are compared.
 
-    Images are of `shape` (height, width, channels).
+    Images are of `shape` (height, width, channels). `ledger` is opened for rows alone, which have their numbers there.
     """
     if spec.compare:
-        return compared(spec.rows(shape, classes), ledger)
+        return compared(spec.rows(shape, classes), ledger())
     return best_trials(trials, spec.search.objectives, spec.finals.top)
 
 

@@ -97,7 +97,7 @@ def finals_of(
     """The finals of a study whose search is over; None where nobody takes part. `runs`: names of runs -> ids."""
     data = around.data
     height, width, channels = data["shape"]
-    of = candidates(spec, ledger, records, (height, width, channels), len(data["classes"]))
+    of = candidates(spec, lambda: ledger, records, (height, width, channels), len(data["classes"]))
     trial_runs = {int(name): run for name, run in runs.items() if name.isdigit()}
     seed_runs = {(int(n), int(s)): run for (n, dot, s), run in ((k.partition("."), r) for k, r in runs.items()) if dot}
     images = data["train"] + data["validation"], data["test"]

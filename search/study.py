@@ -155,7 +155,7 @@ class Study:
 
     def _candidates(self) -> Sequence[Candidate]:
         info = self.data.info
-        return candidates(self.spec, self.finals.ledger, self.ledger.records, info.shape, len(info.classes))
+        return candidates(self.spec, lambda: self.finals.ledger, self.ledger.records, info.shape, len(info.classes))
 
     def _found(self, tracker: Tracker | None = None) -> Finals | None:
         return self.finals.found(tracker) if self.search.complete else None

@@ -1,7 +1,6 @@
 """`python -m search.export NAME --to DIR`: a study's champion as a folder that loads without the study."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,11 +55,8 @@ def _export(given: argparse.Namespace, console: Console) -> None:
     facts = model.facts
     error = facts.val_error if facts.test_error is None else facts.test_error
     kind = "validation" if facts.test_error is None else f"test, n = {len(facts.tested)}"
-    shown = os.fspath(given.to)
-    console.print(
-        f"{facts.training} of {facts.study} ({error:.2f} % {kind} error) is in {shown}: README.md says how to"
-    )
-    console.print(f'load it, in Python by resnet.load("{shown}")', markup=False, highlight=False, soft_wrap=True)
+    said = f"{facts.training} of {facts.study} ({error:.2f} % {kind} error) is in {given.to}; its README.md says more"
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ images = np.load("examples.npy")  # {shown} images of the validation split; the 
 
 ```python
 import resnet
+from PIL import Image
 
 model = resnet.load(".")  # the folder of this file
 model.predict(images)  # names of classes; model(images): logits; model.probabilities(images)
-{pictures}
+model.predict(Image.open("{file}"))  # {sizes}
 ```
 
 **ONNX**, with `pip install onnxruntime` alone:
@@ -143,12 +144,12 @@ def _test_error(model: Exportable) -> str:
 def _loading(config: Exported, answers: Sequence[str]) -> str:
     height, width, channels = config.image.shape
     fits = config.image.fit == "centre"
-    pictures = '\nfrom PIL import Image\nmodel.predict(Image.open("photo.jpg"))  # any size: resized as in training'
     return _LOADING.format(
         shape=f"(n, {height}, {width}, {channels})",
         shown=len(answers),
         answers=json.dumps(list(answers), ensure_ascii=False),
-        pictures=pictures.strip("\n") if fits else "model.predict(Image.open(path))  # PIL images of this size, too",
+        file="photo.jpg" if fits else "image.png",
+        sizes="of any size: it is resized as in training" if fits else f"of {width} x {height} pixels",
     )
 
 

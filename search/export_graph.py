@@ -41,7 +41,14 @@ def pt2(graph: torch.export.ExportedProgram) -> bytes:
 def onnx(graph: torch.export.ExportedProgram, classes: Sequence[str]) -> bytes:
     """An ONNX model: `images` uint8 (n, H, W, C) -> `logits` (n, classes); the classes' names are in its metadata."""
     with _quiet():
-        made = torch.onnx.export(graph, input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False)
+        made = torch.onnx.export(
+            graph,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: "n"}},  # the graph has one already: this names it
+            dynamo=True,
+            verbose=False,
+        )
     assert made is not None
     made.model.metadata_props["classes"] = json.dumps(list(classes))
     return made.model_proto.SerializeToString()

@@ -67,9 +67,9 @@ def _contents(model: Exportable, config: Exported, weights: bytes) -> dict[str, 
     net.load_state_dict(load(weights))
     network = Scaled(net, config.mean, config.std).eval()
     images = np.array(model.data.validation().images[:COMPARED])
+    logits = graphs.run_network(network, images)
     graph = graphs.program(network, config.image.shape)
     pt2, onnx = graphs.pt2(graph), graphs.onnx(graph, config.classes)
-    logits = graphs.run_network(network, images)
     apart = max(
         graphs.check("the exported program", logits, graphs.run_pt2(pt2, images)),
         graphs.check("the ONNX model", logits, graphs.run_onnx(onnx, images)),

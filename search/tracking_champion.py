@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -150,7 +151,8 @@ def _logged(client: "MlflowClient", experiment_id: str, run_id: str | None, cham
         experiment_id, ALIAS, run_id, champion.tags, champion.params, "image classifier"
     )  # fmt: skip
     if model.status != LoggedModelStatus.READY:
-        with tempfile.TemporaryDirectory(prefix="resnet-search-") as folder:
+        with tempfile.TemporaryDirectory(prefix="resnet-search-") as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow's, of its own modules
             saved = Path(folder) / "model"
             _save(saved, champion, model, run_id)
             client.log_model_artifacts(model.model_id, str(saved))

@@ -35,6 +35,7 @@ def trained(spec: TrialSpec, prepared: Prepared, weights: Path) -> Exportable:
     """`spec` trained on the training split; its weights are written."""
     scale = prepared.info.mean, prepared.info.std
     training, validation = (Resident.load(s, *scale, CPU) for s in (prepared.train(), prepared.validation()))
+    torch.set_num_threads(1)  # as a trial has; several that wait for one another crawl where others work too
     *_, last = train(spec, training, validation)
     save_file(last.state().weights, weights)
     facts = Facts("digits", "Digits.", "trial 0", "the only one", len(training), last.number, last.metrics["val/error"])

@@ -1,5 +1,6 @@
 """Residual networks: describe one with NetSpec, build it, count what it costs."""
 
+from resnet.classifier import Classifier, load
 from resnet.cost import Cost, cost
 from resnet.keras_weights import load_keras
 from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
@@ -11,6 +12,7 @@ from resnet.spec import NetSpec
 from resnet.torchvision_weights import load_torchvision, to_torchvision
 
 __all__ = [
+    "Classifier",
     "Cost",
     "Downsample",
     "Family",
@@ -25,6 +27,7 @@ __all__ = [
     "cost",
     "create_model",
     "list_models",
+    "load",
     "load_keras",
     "load_torchvision",
     "name_of",

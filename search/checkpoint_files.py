@@ -1,6 +1,5 @@
 """Where a trial's checkpoints lie: in a folder, or at a URL. Each is a folder of files, whole or not there."""
 
-import os
 import re
 import shutil
 import uuid
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from search.remote import Remote, is_url
+from search.whole_file import fill, sync
 
 SUMS = "SHA256SUMS"  # of all the other files, as `sha256sum --check` reads it
 
@@ -67,13 +67,13 @@ class LocalFiles:
         final = self._folder / f"epoch-{epoch:06d}"
         part = self._folder / f".{final.name}-{uuid.uuid4().hex}.part"  # of this process alone
         try:
-            _fill(part, contents)
+            fill(part, contents)
             part.rename(final)
         except OSError:
             shutil.rmtree(part, ignore_errors=True)
             if not final.is_dir():
                 raise
-        _sync(self._folder)
+        sync(self._folder)
         return final.name
 
     def names(self) -> list[str]:
@@ -149,22 +149,3 @@ class RemoteFiles:
     def _remove(self, files: Iterable[str]) -> None:
         # The list of checksums first: without it the rest is no checkpoint.
         self._place.remove(sorted(files, key=lambda file: not file.endswith(SUMS)))
-
-
-def _fill(part: Path, contents: Mapping[str, bytes]) -> None:
-    part.mkdir()
-    for name, data in contents.items():
-        with (part / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync(part)
-
-
-def _sync(folder: Path) -> None:
-    """Forces the names in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

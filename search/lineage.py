@@ -15,7 +15,7 @@ from search.final_ledger import SUFFIX
 from search.ledger import Ledger
 from search.ledger_read import read
 from search.limits import Appraisal
-from search.records import TrialState
+from search.records import TrialRecord, TrialState
 from search.space import Space
 from search.spec import TrialSpec, Value
 from search.starts import nearest
@@ -91,6 +91,34 @@ def open_ledger(
 def keys(storage: BaseStorage, name: str) -> dict[int, str]:
     """Generation -> key, of all studies of this name."""
     return {s.user_attrs["generation"]: s.user_attrs["key"] for s in family(storage, name).values()}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A trial, and whose checkpoints are its own: those of the trial that it was taken over from, where it was."""
+
+    record: TrialRecord
+    generation: int
+    number: int  # in that generation
+
+
+def kept(storage: BaseStorage, name: str, owner: str, which: str) -> list[Kept]:
+    """The trials of the study `name` of this owner that searches `which`, by number; none where there is no such study.
+
+    Nothing is written.
+    """
+    family = {key: s for key, s in _family(storage, name).items() if s.user_attrs["owner"] == owner}
+    study = family.get(f"{name}-{which}")
+    return [] if study is None else [_kept(family, study, trial) for trial in study.get_trials(deepcopy=False)]
+
+
+def _kept(family: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Kept:
+    record, number = read(trial), trial.number
+    while "origin" in trial.user_attrs:
+        origin = trial.user_attrs["origin"]
+        study, number = family[origin["study"]], origin["number"]
+        trial = study.get_trials(deepcopy=False)[number]
+    return Kept(record, study.user_attrs["generation"], number)
 
 
 def finished(storage: BaseStorage, name: str, owner: str) -> int:

@@ -1,6 +1,7 @@
-"""Files that are replaced whole."""
+"""Files that are replaced whole, and folders that are written aside before they get their name."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -19,3 +20,23 @@ def replace(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def fill(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Makes a folder of these files, forced to the disk; it is for the caller to rename it then, and to force that."""
+    folder.mkdir()
+    for name, data in contents.items():
+        with (folder / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    sync(folder)
+
+
+def sync(folder: Path) -> None:
+    """Forces the names in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

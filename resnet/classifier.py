@@ -1,0 +1,124 @@
+"""A trained network with its preprocessing: images in, logits, probabilities or names of classes out."""
+# torch's own annotations are partial:
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from resnet.exported import CONFIG, FORMAT, WEIGHTS, Exported
+from resnet.net import ResNet, build
+from resnet.pictures import batch
+
+AT_ONCE = 256  # images of a batch of `probabilities`
+
+
+class Scaled(nn.Module):
+    """A network behind the scaling of its images: bytes in, logits out. This is what is exported.
+
+    Input: images, uint8, (n, height, width, channels). Output: logits, (n, classes).
+    """
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(self, net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        mean_, std_ = torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32)
+        self.net = net
+        self.register_buffer("shift", -mean_ / std_, persistent=False)  # (x / 255 - mean) / std in one step
+        self.register_buffer("factor", 1 / (255 * std_), persistent=False)
+
+    def forward(self, images: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n k"]:
+        return self.net(torch.addcmul(self.shift, images.float(), self.factor).permute(0, 3, 1, 2))
+
+
+class Classifier(nn.Module):
+    """A network that reads images as users have them; see `resnet.pictures.batch` for what is converted and refused.
+
+    Called, it gives logits, (n, classes), one row an image, also for one image alone. Made in evaluation mode. The
+    network itself is `net`, the module that `resnet.build` makes.
+    """
+
+    def __init__(self, net: ResNet, config: Exported) -> None:
+        super().__init__()
+        self.config = config
+        self.scaled = Scaled(net, config.mean, config.std)
+        self.eval()
+
+    @property
+    def net(self) -> nn.Module:
+        """The network without preprocessing: scaled float images (n, C, H, W) -> logits."""
+        return self.scaled.net
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the logits."""
+        return self.config.classes
+
+    def forward(self, images: Any) -> Float[Tensor, "n k"]:
+        return self.scaled(batch(images, self.config.image, self.scaled.shift.device))
+
+    @torch.inference_mode()
+    def probabilities(self, images: Any) -> Float[Tensor, "n k"]:
+        """Of each class, summing to 1 for each image; computed in batches of 256."""
+        pixels = batch(images, self.config.image, self.scaled.shift.device)
+        return torch.cat([self.scaled(part).softmax(1) for part in pixels.split(AT_ONCE)])
+
+    def predict(self, images: Any) -> list[str]:
+        """The name of the most probable class of each image."""
+        return [self.classes[k] for k in self.probabilities(images).argmax(1).tolist()]
+
+
+def load(folder: Path | str, device: torch.device | str = "cpu") -> Classifier:
+    """The network in a folder that `python -m search.export` wrote; `config.json` and `model.safetensors` are read.
+
+    Raises:
+        FileNotFoundError: one of the two is not there.
+        ValueError: they are damaged, do not belong together, or are of a newer format.
+    """
+    from safetensors.torch import load as tensors_of
+
+    folder = Path(folder)
+    config = _config(folder)
+    data = _read(folder, WEIGHTS)
+    if hashlib.sha256(data).hexdigest() != config.weights_sha256:
+        raise ValueError(f"{folder / WEIGHTS} is not the file that {CONFIG} was written with; export again")
+    net = build(config.net)
+    try:
+        net.load_state_dict(tensors_of(data))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder / WEIGHTS} has not the weights of the network in {CONFIG} ({reason})") from None
+    return Classifier(net, config).to(device)
+
+
+def _config(folder: Path) -> Exported:
+    path = folder / CONFIG
+    try:
+        raw: Any = json.loads(_read(folder, CONFIG))
+        known = raw["format"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is no description of an exported network; export again") from None
+    if known != FORMAT:
+        raise ValueError(f"{path} has format {known!r}, and this version reads {FORMAT}; install the one that wrote it")
+    try:
+        return Exported.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        told = str(first["msg"]).removeprefix("Value error, ")
+        raise ValueError(f"{path}: {where} {told}; export again".replace(":  ", ": ")) from None
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{folder} has no {name}; name a folder that `python -m search.export` wrote") from None

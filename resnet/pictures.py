@@ -1,0 +1,171 @@
+"""Images as users have them, as the bytes that a network reads: converted where that loses nothing, else refused.
+
+Arrays and tensors are taken as they are. A PIL image is brought to the network's channels where that is exact: grey to
+equal colours, equal colours to grey, a palette to its colours, an opaque picture without its opacity. For a network
+that was trained on pictures of any size (`fit: centre`) it becomes what it would have become in training.
+"""
+# the annotations of torch and of NumPy's types are partial:
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from resnet.exported import ImageSpec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_EXACT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # modes of Pillow that are 8 bits of grey or RGB, or made of them
+
+
+def batch(images: Any, spec: ImageSpec, device: torch.device) -> UInt8[Tensor, "n h w c"]:
+    """Images as bytes on `device`.
+
+    Args:
+        images: whole numbers 0..255 in an array or a tensor, (n, H, W, C), or (H, W, C) for one image, the channel left
+            out where there is one alone; a PIL image; or a sequence of single images, which may be none.
+        spec: what the network reads.
+        device: where it is.
+
+    Raises:
+        ValueError: another size or number of channels, floats, numbers beyond bytes, more than 8 bits a channel,
+            transparency, or colour for a network that reads grey; one sentence with the remedy.
+        TypeError: no image.
+    """
+    if isinstance(images, list | tuple):
+        listed: Sequence[Any] = images
+        parts = [_one(image, spec, f"image {k}").to(device) for k, image in enumerate(listed)]
+        return torch.stack(parts) if parts else torch.empty((0, *spec.shape), dtype=torch.uint8, device=device)
+    if _is_picture(images):
+        return _picture(images, spec, "the image").to(device)[None]
+    pixels = _bytes(images, "images")
+    if spec.channels == 1 and tuple(pixels.shape[-2:]) == spec.shape[:2] and pixels.ndim in (2, 3):
+        pixels = pixels[..., None]
+    if pixels.ndim not in (3, 4) or tuple(pixels.shape[-3:]) != spec.shape:
+        raise ValueError(_misfit(tuple(pixels.shape), spec, "images have"))
+    return (pixels if pixels.ndim == 4 else pixels[None]).to(device)
+
+
+def centre(picture: "Image", side: int) -> "Image":
+    """The picture's shorter side resized to `side` pixels, bilinear, and the longer one cropped at the centre."""
+    from PIL.Image import Resampling
+
+    width, height = picture.size
+    scale = side / min(width, height)
+    wide, high = max(side, round(width * scale)), max(side, round(height * scale))
+    left, top = (wide - side) // 2, (high - side) // 2
+    return picture.resize((wide, high), Resampling.BILINEAR).crop((left, top, left + side, top + side))
+
+
+def _one(image: Any, spec: ImageSpec, name: str) -> Tensor:
+    if _is_picture(image):
+        return _picture(image, spec, name)
+    pixels = _bytes(image, name)
+    if spec.channels == 1 and tuple(pixels.shape) == spec.shape[:2]:
+        pixels = pixels[..., None]
+    if tuple(pixels.shape) != spec.shape:
+        raise ValueError(_misfit(tuple(pixels.shape), spec, f"{name} has"))
+    return pixels
+
+
+def _is_picture(image: Any) -> "TypeGuard[Image]":
+    pil = sys.modules.get("PIL.Image")  # who has made one has imported it
+    return pil is not None and isinstance(image, pil.Image)
+
+
+def _bytes(image: Any, name: str) -> Tensor:
+    """An array or a tensor as uint8."""
+    if isinstance(image, np.ndarray):
+        image = _tensor(image, name)
+    if not isinstance(image, Tensor):
+        raise TypeError(_no_image(image, name))
+    if image.dtype == torch.uint8:
+        return image
+    if image.is_floating_point():
+        if image.isnan().any():
+            raise ValueError(f"{name}: some values are NaN; give whole numbers from 0 to 255")
+        raise ValueError(
+            f"{name}: floats may be on any scale; give uint8 from 0 to 255, such as (255 * x).round() of values in 0..1"
+        )
+    if image.dtype == torch.bool or image.is_complex():
+        raise ValueError(
+            f"{name}: {str(image.dtype).removeprefix('torch.')} is no type of pixels; give uint8 from 0 to 255"
+        )
+    image = image.to(torch.int64)
+    if image.numel() and (image.min() < 0 or image.max() > 255):
+        low, high = image.min().item(), image.max().item()
+        raise ValueError(f"{name}: values from {low} to {high} are no bytes; give whole numbers from 0 to 255")
+    return image.to(torch.uint8)
+
+
+def _tensor(array: np.ndarray[Any, Any], name: str) -> Tensor:
+    """A copy, for torch takes neither foreign byte orders nor read-only memory, and has not every function for all."""
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{name}: {array.dtype} is no type of pixels; give uint8 from 0 to 255")
+    plain = np.uint8 if array.dtype == np.uint8 else np.float64 if array.dtype.kind == "f" else np.int64
+    return torch.from_numpy(np.array(array, plain, order="C"))
+
+
+def _no_image(image: Any, name: str) -> str:
+    if isinstance(image, str | Path):
+        return f"{name}: {str(image)!r} is a path; give what it holds, such as PIL.Image.open({str(image)!r})"
+    kind = type(image).__name__
+    return f"{name}: {kind} is no image; give a uint8 array or tensor, a PIL image, or a list of them"
+
+
+def _misfit(shape: tuple[int, ...], spec: ImageSpec, subject: str) -> str:
+    """Why an array of this shape is not for the network, and what to do."""
+    height, width, channels = spec.shape
+    wanted = f"(n, {height}, {width}, {channels})"
+    if shape[-3:] == (channels, height, width):
+        return (
+            f"{subject} shape {shape}, the channels before the rows; give {wanted} by .movedim(-3, -1), numpy.moveaxis"
+        )
+    if len(shape) in (2, 3, 4) and (shape[-3:-1] == (height, width) or shape[-2:] == (height, width)):
+        have = shape[-1] if shape[-3:-1] == (height, width) else 1
+        if have != channels:
+            return f"{subject} {have} channels, and this network reads {channels}; give {wanted}"
+    remedy = "as PIL images, which are resized and cropped as in training" if spec.fit == "centre" else f"as {wanted}"
+    return f"{subject} shape {shape}, and this network reads {height} x {width} pixels; give them {remedy}"
+
+
+def _picture(picture: "Image", spec: ImageSpec, name: str) -> Tensor:
+    """A PIL image, upright, as the network reads it."""
+    from PIL import ImageOps
+
+    if picture.mode[0] in "IF":  # converting would clip the upper bits, silently
+        raise ValueError(f"{name} has more than 8 bits a channel ({picture.mode}); convert it to 8 bits")
+    upright = ImageOps.exif_transpose(picture)
+    if spec.fit == "centre":
+        fitted = centre(upright.convert("RGB"), spec.height)
+    else:
+        if upright.size != (spec.width, spec.height):
+            raise ValueError(
+                f"{name} is {upright.width} x {upright.height} pixels, and this network reads {spec.width} x "
+                f"{spec.height}; resize it as its training images were"
+            )
+        fitted = _exactly(upright, spec.channels, name)
+    return torch.from_numpy(np.array(fitted)).reshape(spec.shape)
+
+
+def _exactly(picture: "Image", channels: int, name: str) -> "Image":
+    """The same picture in RGB (3 channels) or grey (1)."""
+    if channels not in (1, 3) or picture.mode not in _EXACT:
+        remedy = "convert it to RGB or L" if channels in (1, 3) else "give an array"
+        raise ValueError(f"{name} is {picture.mode}, and this network reads {channels} channels; {remedy}")
+    whole = picture.convert("RGBA")
+    if whole.getchannel("A").getextrema() != (255, 255):
+        raise ValueError(f"{name} is transparent ({picture.mode}); lay it on the background that it is to have")
+    if channels == 3:
+        return whole.convert("RGB")
+    red, green, blue = (np.asarray(whole.getchannel(c)) for c in "RGB")
+    if (red != green).any() or (red != blue).any():
+        raise ValueError(f"{name} is in colour, and this network reads grey; convert it to L")
+    return whole.getchannel("R")

@@ -1,0 +1,113 @@
+"""A network as graphs that run without this package: torch.export and ONNX, checked on real images."""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from resnet.classifier import Scaled
+
+ATOL, RTOL = 1e-4, 1e-5  # of logits; the second is for those beyond 10, where float32 itself is no finer
+INPUT, OUTPUT = "images", "logits"
+
+Pixels = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+
+
+class NotTheSame(Exception):  # noqa: N818 - the network cannot be exported; a sentence
+    """A graph does not give the network's numbers."""
+
+
+def program(network: Scaled, shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
+    """The graph of a network in evaluation mode, for any number of images of `shape` (H, W, C)."""
+    example = torch.zeros((2, *shape), dtype=torch.uint8)  # of one, torch would take the number for a constant
+    return torch.export.export(network.eval(), (example,), dynamic_shapes={INPUT: {0: torch.export.Dim("n")}})
+
+
+def pt2(graph: torch.export.ExportedProgram) -> bytes:
+    """The file that `torch.export.load` reads."""
+    file = io.BytesIO()
+    torch.export.save(graph, file)
+    return file.getvalue()
+
+
+def onnx(graph: torch.export.ExportedProgram, classes: Sequence[str]) -> bytes:
+    """An ONNX model: `images` uint8 (n, H, W, C) -> `logits` (n, classes); the classes' names are in its metadata."""
+    with _quiet():
+        made = torch.onnx.export(
+            graph,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: "n"}},  # the graph has one already: this names it
+            dynamo=True,
+            verbose=False,
+        )
+    assert made is not None
+    made.model.metadata_props["classes"] = json.dumps(list(classes))
+    return made.model_proto.SerializeToString()
+
+
+def run_network(network: Scaled, images: Pixels) -> Logits:
+    """The network's own logits.
+
+    Raises:
+        NotTheSame: they are no finite numbers, so that nothing can be compared with them.
+    """
+    with torch.no_grad():
+        logits = network(torch.from_numpy(images)).numpy()
+    if not np.isfinite(logits).all():
+        raise NotTheSame("the network's logits are not finite on images of its validation split; choose another trial")
+    return logits
+
+
+def run_pt2(file: bytes, images: Pixels) -> Logits:
+    """What the exported program gives, read back."""
+    with torch.no_grad():
+        return torch.export.load(io.BytesIO(file)).module()(torch.from_numpy(images)).numpy()
+
+
+def run_onnx(file: bytes, images: Pixels) -> Logits:
+    """What ONNX Runtime gives."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    found: Any = session.run([OUTPUT], {INPUT: images})[0]
+    return found
+
+
+def check(name: str, expected: Logits, found: Logits) -> float:
+    """The largest difference of two routes' logits.
+
+    Raises:
+        NotTheSame: it is beyond 1e-4 (+ 1e-5 of the logit).
+    """
+    difference = float(np.abs(expected - found).max(initial=0.0))
+    if found.shape != expected.shape or not np.allclose(found, expected, rtol=RTOL, atol=ATOL):
+        raise NotTheSame(
+            f"{name} gives other logits than the network ({difference:.2g} apart on images of the validation split, "
+            f"{ATOL:g} are allowed), so nothing was written; other versions of torch and onnx may export it"
+        )
+    return difference
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' lines about what they do, none of which a user can act on."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,35 @@
+"""The code that MLflow keeps with a champion and runs where it is served: ONNX Runtime and NumPy, nothing of ours.
+
+It is executed as a script, wherever the model is loaded; nothing imports it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+
+class Champion(PythonModel):
+    """Images uint8 (n, H, W, C) -> a row for each: `label`, its `probability`, and all `probabilities` by class."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        import onnxruntime
+
+        folder = Path(context.artifacts["champion"])
+        self.classes: list[str] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["classes"]
+        self.session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+
+    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        del context, params
+        logits: Any = self.session.run(["logits"], {"images": model_input})[0]
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+        shares = raised / raised.sum(axis=1, keepdims=True)
+        labels = [self.classes[k] for k in shares.argmax(axis=1)]
+        return pd.DataFrame({"label": labels, "probability": shares.max(axis=1), "probabilities": shares.tolist()})
+
+
+set_model(Champion())

@@ -65,10 +65,10 @@ def estimate(spec: StudySpec, info: DataInfo, rows: Sequence[Configuration], pri
     total = spec.finals.seeds * images * sum(seconds_an_image([price.macs for price in prices], small, large))
     device = torch.cuda.get_device_name() if gpu else "this machine"
     hours = total / 3600 * (1 if gpu else cores)
+    shown = f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
     return (
-        f"estimate: {f'{hours:.2g}' if hours < 10 else f'{hours:,.0f}'} {'GPU' if gpu else 'core'}-hours (measured now on "
-        f"{device}: the smallest network trains at {small.images_per_s:,.0f} images/s, the largest at "
-        f"{large.images_per_s:,.0f}; another device has another speed)"
+        f"estimate: {shown} {'GPU' if gpu else 'core'}-hours (measured now on {device}: the smallest network trains at "
+        f"{small.images_per_s:,.0f} images/s, the largest at {large.images_per_s:,.0f}; another device has another speed)"
     )
 
 

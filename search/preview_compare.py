@@ -68,7 +68,7 @@ def estimate(spec: StudySpec, info: DataInfo, rows: Sequence[Configuration], pri
     shown = f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
     return (
         f"estimate: {shown} {'GPU' if gpu else 'core'}-hours (measured now on {device}: the smallest network trains at "
-        f"{small.images_per_s:,.0f} images/s, the largest at {large.images_per_s:,.0f}; another device has another speed)"
+        f"{small.images_per_s:,.0f} images/s, the largest at {large.images_per_s:,.0f}; another device another)"
     )
 
 

@@ -7,10 +7,10 @@ import torch
 from resnet import cost
 from resnet.cost import Cost
 from search import published
-from search.compare import Configuration
+from search.compare import Configuration, Row
 from search.data_spec import DataInfo
 from search.estimate import Timed, timed
-from search.report_words import duration, magnitude, plural
+from search.report_words import magnitude, plural
 from search.study_spec import StudySpec
 
 
@@ -19,8 +19,8 @@ def show(out: Callable[[str], None], spec: StudySpec, info: DataInfo) -> None:
     rows = spec.rows(info.shape, len(info.classes))
     prices = [cost(row.trial.net, info.shape[:2]) for row in rows]
     out(f"rows: {len(rows)}, each against {rows[0].label!r} unless said otherwise")
-    for row, price in zip(rows, prices, strict=True):
-        out(f"  {row.label}: {', '.join(_told(row, rows[0], price))}")
+    for given, row, price in zip(spec.compare, rows, prices, strict=True):
+        out(f"  {row.label}: {', '.join(_told(given, row, rows[0], price))}")
     if spec.scale is not None:
         out(f"scale: {spec.scale.name or 'changed by hand'}")
         for path, (before, now) in spec.scale.changed.items():
@@ -35,10 +35,8 @@ def show(out: Callable[[str], None], spec: StudySpec, info: DataInfo) -> None:
     out(estimate(spec, info, rows, prices))
 
 
-def _told(row: Configuration, first: Configuration, price: Cost) -> list[str]:
-    base, own = first.params, row.params
-    paths = [path for path in {**base, **own} if own.get(path) != base.get(path) and path in own]
-    parts = [f"{path} {own[path]}" for path in paths]
+def _told(given: Row, row: Configuration, first: Configuration, price: Cost) -> list[str]:
+    parts = [f"{path} {value}" for path, value in given.set.items()]
     parts += [f"{magnitude(price.params)} parameters", f"{magnitude(price.macs)} MACs an image"]
     figures = [published.figure(key) for key in row.published]
     parts += [f"published {one} ({one.statistic}, {one.source.partition(' ')[0]})" for one in figures]
@@ -66,11 +64,11 @@ def estimate(spec: StudySpec, info: DataInfo, rows: Sequence[Configuration], pri
     images = spec.epochs * (info.n_train + info.n_validation) + info.n_test / 3
     total = spec.finals.seeds * images * sum(seconds_an_image([price.macs for price in prices], small, large))
     device = torch.cuda.get_device_name() if gpu else "this machine"
-    unit = "GPU" if gpu else "core" if cores <= 1 else f"{cores:g} cores"
+    hours = total / 3600 * (1 if gpu else cores)
+    shown = f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
     return (
-        f"estimate: {duration(total)} on one {unit}, and as many times less as run at once (measured now on {device}: "
-        f"the smallest network trains at {small.images_per_s:,.0f} images/s, the largest at {large.images_per_s:,.0f}; "
-        "another device has another speed)"
+        f"estimate: {shown} {'GPU' if gpu else 'core'}-hours (measured now on {device}: the smallest network trains at "
+        f"{small.images_per_s:,.0f} images/s, the largest at {large.images_per_s:,.0f}; another device another)"
     )
 
 

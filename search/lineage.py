@@ -107,7 +107,7 @@ def kept(storage: BaseStorage, name: str, owner: str, which: str) -> list[Kept]:
 
     Nothing is written.
     """
-    family = {key: s for key, s in _family(storage, name).items() if s.user_attrs["owner"] == owner}
+    family = {key: s for key, s in family(storage, name).items() if s.user_attrs["owner"] == owner}
     study = family.get(f"{name}-{which}")
     return [] if study is None else [_kept(family, study, trial) for trial in study.get_trials(deepcopy=False)]
 

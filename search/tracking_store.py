@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from search.outbox import Dataset, EpochEnded, Event, StudyEnded, StudyStarted, TrialEnded, TrialStarted
 from search.records import TrialState
 from search.remote import local_copy
+from search.tracking_client import user
 from search.tracking_view import view
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class RunWriter:
             if found:
                 return min(found, key=lambda run: (run.info.start_time, run.info.run_id))
             source = {"mlflow.source.name": "python -m search.run", "mlflow.source.type": "LOCAL"}
-            all_tags = tags | source | {"search.key": key}
+            all_tags = tags | source | {"mlflow.user": user(), "search.key": key}
             return self.client.create_run(self.experiment_id, time_ms, all_tags, run_name)
 
         run: Run = self._attempt(find_or_create)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as ops
 
 from resnet import build
+from search import system_metrics
 from search.augment import draw
 from search.batches import Resident, evaluation_batches
 from search.compiled import Chosen, Compiler
@@ -65,6 +66,7 @@ def train(
         compiler: may compile the network; default: none is compiled.
     """
     device = training.device
+    system_metrics.begin(device)
     # Other algorithms of cuDNN add in an order that changes from run to run.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.manual_seed(_mix(spec.train.seed, 0))
@@ -90,6 +92,7 @@ def train(
             "val/error": val_error,
             "cost/images_per_s": step.steps * step.size / (trained - began),
             "cost/seconds": ended - began,
+            **system_metrics.read(device),
         }
         diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
         yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n, chosen.compiled))

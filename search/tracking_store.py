@@ -11,7 +11,7 @@ from search.outbox import Dataset, EpochEnded, Event, StudyEnded, StudyStarted, 
 from search.records import TrialState
 from search.remote import local_copy
 from search.tracking_client import user
-from search.tracking_view import view
+from search.tracking_view import views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -101,7 +101,8 @@ class RunWriter:
         tags = {"search.study": event.name, "search.kind": "study", "search.state": "running"}
         self._log(run.info.run_id, params=params, tags=event.tags | tags | changed)
         self._log_dataset(run.info.run_id, event.dataset)
-        self._attempt(lambda: self.client.set_experiment_tag(self.experiment_id, *view(event.name, event.params)))
+        for name, shown in views(run.info.run_id, self.study_key, event.params).items():
+            self._attempt(lambda tag=(name, shown): self.client.set_experiment_tag(self.experiment_id, *tag))
         self._set_running(run)
 
     def _start_trial(self, event: TrialStarted) -> None:

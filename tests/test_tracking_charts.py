@@ -1,0 +1,119 @@
+"""MLflow's pages on a small study searched for this: no run is lost in a chart, charts are grouped by prefix."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from search.tracking_uri import artifact_root, compare_url, default_uri, place, view_url
+from tests.mlflow_pages import LOAD_MS, pages
+from tests.study_process import command, run
+
+pytest_plugins = ["tests.fixtures_pages"]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+CLASSIC = "workflowType=machine_learning"
+STUDY = {
+    "name": "digits",
+    "train": {"epochs": 3, "batch_size": 32, "crop_padding": 1, "flip": False},
+    "space": {
+        "net.depth": [8, 14],
+        "net.version": ["v1", "v2"],
+        "net.shortcut": ["identity", "none", "shortcut_only_gate"],
+        "net.gate_bias": [-6, 0],  # a number for gates alone
+        "train.lr": {"low": 0.02, "high": 0.2, "log": True},
+    },
+    "start": [
+        {"net.shortcut": "shortcut_only_gate", "net.gate_bias": -6},
+        {"net.shortcut": "shortcut_only_gate", "net.gate_bias": 0},
+        {"net.shortcut": "identity"},
+        {"net.shortcut": "none"},
+    ],
+    "search": {"trials": 8, "first_rung": 1, "reduction": 2, "sampler": "random"},
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study in MLflow's pages."""
+
+    base: str
+    experiment: str
+    study: str  # run id
+    trials: list[dict[str, Any]]  # of report.json, that have a run and a result
+
+    def run(self, number: int, tab: str = "") -> str:
+        found = next(t["mlflow_run_id"] for t in self.trials if t["number"] == number)
+        return f"{self.base}/#/experiments/{self.experiment}/runs/{found}{tab}?{CLASSIC}"
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    folder = tmp_path_factory.mktemp("searched")
+    ended = run(folder, command(folder, **STUDY))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    output = folder / "results"
+    report = json.loads((output / "digits" / "report.json").read_text())
+    trials = [t for t in report["trials"] if t["mlflow_run_id"] and t["val_error"] is not None]
+    with pages(default_uri(output), artifact_root(default_uri(output), output), folder / "ui.log") as base:
+        yield Shown(base, *place(base, trials[0]["mlflow_run_id"]), trials)
+
+
+def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    """Of an axis with numbers and n/a MLflow draws the runs with one of both; such a field has a chart of its own."""
+    page.goto(view_url(shown.base, shown.experiment, shown.study, charts=True))
+    expect(page.get_by_text("matching runs")).to_contain_text(str(len(shown.trials)), timeout=LOAD_MS)
+    plot = page.locator("svg", has_text="net.shortcut").first
+    for trial in shown.trials:
+        expect(plot).to_contain_text(str(trial["params"]["net.shortcut"]), timeout=LOAD_MS)
+    expect(plot).to_contain_text("train.lr")
+    expect(plot).not_to_contain_text("net.gate_bias")
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=LOAD_MS)  # the curves
+    picture("mlflow-comparison")
+
+
+def test_charts_are_grouped_by_prefix(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    page.goto(shown.run(shown.trials[0]["number"], "/model-metrics"))
+    for group, charts in {"best": 1, "cost": 4, "train": 2, "val": 2}.items():
+        heading = page.get_by_role("figure").filter(has_text=f"{group} ({charts})")
+        expect(heading).to_be_visible(timeout=LOAD_MS)
+    picture("mlflow-run")
+
+
+def test_the_table_says_how_each_trial_ended(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    page.goto(view_url(shown.base, shown.experiment, shown.study, charts=False))
+    for column in ("best/val_error", "cost/macs", "cost/params", "net.depth", "net.version", "search.state"):
+        expect(page.get_by_role("columnheader", name=column).first).to_be_attached(timeout=LOAD_MS)
+    expect(page.get_by_role("link", name="depth")).to_have_count(len(shown.trials), timeout=LOAD_MS)
+    picture("mlflow-trials")
+
+
+def test_chosen_runs_side_by_side(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    runs = [trial["mlflow_run_id"] for trial in shown.trials]
+    page.goto(compare_url(shown.base, shown.experiment, runs))
+    page.get_by_text(f"Comparing {len(runs)} Runs from 1 Experiment").wait_for()
+    plot = page.locator(".js-plotly-plot").first
+    expect(plot).to_contain_text("n/a", timeout=LOAD_MS)
+    lines = plot.evaluate("plot => plot.data[0].dimensions.map(axis => axis.values.length)")
+    assert lines == [len(runs)] * len(lines)
+    picture("mlflow-compare")
+
+
+def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{shown.study}?{CLASSIC}")
+    expect(page.get_by_text("validation error").first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("training", exact=True)).to_be_visible(timeout=LOAD_MS)
+    picture("mlflow-study")
+
+
+def test_a_filter_finds_what_it_says(shown: Shown, page: Page) -> None:
+    """One of those in docs/mlflow.md, typed as there."""
+    gates = [t for t in shown.trials if t["params"]["net.shortcut"] == "shortcut_only_gate"]
+    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs?{CLASSIC}")
+    box = page.get_by_placeholder("metrics.rmse")
+    box.fill("tags.`search.kind` = 'trial' AND params.`net.gate_bias` != 'n/a'")
+    box.press("Enter")
+    expect(page.get_by_text("matching runs")).to_contain_text(str(len(gates) + 1), timeout=LOAD_MS)  # with their study

@@ -1,7 +1,7 @@
 """The flags of `python -m search.run`, and what each changes in a study."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Output, default=Output("results"), metavar="DIR", help="a folder or a URL; default: results")
     add("--trials", metavar="N", help="trials in all")
     add("--epochs", metavar="N", help="epochs of a complete trial")
+    add("--scale", metavar="NAME", help="a smaller scale of a study that has some (--list); default: the full recipe")
     add("--time-budget", metavar="TIME", help="90s, 30m, 2h: the study ends then, with what it has")
     add(
         "--set",
@@ -75,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     add("--address", metavar="URL", help="of a cluster's job server: the study runs there; default: RAY_ADDRESS")
     add("--stop", action="store_true", help="stop the study's job on the cluster where its trials can be continued")
     add("--check-cluster", action="store_true", help="compare the cluster's nodes, and train nothing")
-    add("--list", action="store_true", help="name the shipped studies")
+    add("--list", action="store_true", help="name the shipped studies and their scales")
     return made
 
 
@@ -93,6 +94,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if given.stop and (given.fresh or given.sync or given.dry_run or given.check_cluster):
         raise InputError("--stop only stops; leave out --fresh, --sync, --dry-run and --check-cluster")
     return given
+
+
+def listing() -> Iterator[str]:
+    """A line for each shipped study: its name, what it is, and its scales."""
+    for name, path in shipped().items():
+        spec = load(path)
+        scales = f" --scale {' | '.join(spec.scales)}" if spec.scales else ""
+        yield f"{name}{scales}: {spec.description}"
 
 
 def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:
@@ -115,7 +124,7 @@ def study(given: argparse.Namespace, environment: dict[str, str]) -> StudySpec:
     asked = changes(given, environment)
     by_name = given.study not in shipped() and Path(given.study).suffix not in (".yaml", ".yml")
     named = given.output.file(given.name or given.study, STUDY_FILE) if by_name else None
-    spec = load(named or find(given.study), asked)
+    spec = load(named or find(given.study), asked, given.scale)
     if not given.sync:
         return spec
     kept = given.output.file(spec.name, STUDY_FILE)

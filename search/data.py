@@ -65,6 +65,10 @@ class Prepared:
         """The images that a search compares by."""
         return self._split("", slice(self.info.n_train, None))
 
+    def whole(self) -> Split:
+        """The images to train on and those to compare by, as one split: what a finalist is trained on."""
+        return self._split("", slice(None))
+
     def test(self) -> Split:
         """The images for the final figure: to be read once, after the search. No other method opens their files."""
         return self._split("test_", slice(None))

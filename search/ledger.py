@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
+from search.ledger_read import MEMORY, read, with_epoch
 from search.limits import Appraisal
 from search.records import WORST, TrialRecord, TrialState
 from search.space import Space
@@ -24,7 +25,6 @@ _OPTUNA_STATE = {
     TrialState.FAILED: optuna.trial.TrialState.FAIL,
     TrialState.INFEASIBLE: optuna.trial.TrialState.FAIL,
 }
-_TOO_MUCH = "memory"  # the constraint that a trial violates which ran out of memory
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,16 @@ class Ledger:
 
     def add(self, chosen: Mapping[str, Value]) -> Asked | None:
         """A new trial of this configuration, in one write; None, and recorded as infeasible, when beyond the limits."""
-        spec = self._space.specify(chosen)
+        return self._enter(self._space.specify(chosen), chosen, {})
+
+    def _enter(self, spec: TrialSpec, chosen: Mapping[str, Value], notes: Mapping[str, Any]) -> Asked | None:
         price = self._appraise(spec)
         number = len(self.standings)
         params = {d.path: chosen[d.path] for d in self._space.dimensions if d.path in chosen}
         attributes: dict[str, Any] = {
             "params": dict(spec.flat()),
             "cost": {"params": price.params, "macs": price.macs, "activation_bytes": price.activation_bytes},
+            **notes,
         }
         if price.reason:
             attributes["outcome"] = {"state": TrialState.INFEASIBLE.value, "reason": price.reason}
@@ -164,10 +167,10 @@ class Ledger:
 
     def asked(self, number: int) -> Asked:
         """An open trial as it was asked for, to go on."""
-        return Asked(number, self._space.specify({**self._space.fixed, **self._handle(number).params}))
+        return Asked(number, TrialSpec.from_flat(self.standings[number].params))
 
     def report(self, number: int, epoch: int, val_error: float, seconds: float, images_per_s: float) -> None:
-        """Notes the validation error (percent; NaN when it diverged) and the speed of an epoch, once."""
+        """Notes the error by which trials are compared (percent; NaN: diverged) and the speed of an epoch, once."""
         record = self.standings[number]
         if epoch in record.curve:
             return
@@ -176,7 +179,7 @@ class Ledger:
         trial = self._handle(number)
         trial.set_user_attr(f"epoch:{epoch}", speed)
         trial.report(error, epoch)
-        self.standings.put(_with_epoch(record, epoch, error, speed))
+        self.standings.put(with_epoch(record, epoch, error, speed))
 
     def hold(self, number: int) -> None:
         """Notes that a trial waits after its last epoch. Its next epoch ends that."""
@@ -200,47 +203,16 @@ class Ledger:
 
     def _tell(self, number: int, state: TrialState) -> None:
         if state is TrialState.INFEASIBLE:
-            self._handle(number).set_constraint(_TOO_MUCH, 1.0)
+            self._handle(number).set_constraint(MEMORY, 1.0)
             self.standings.put(replace(self.standings[number], violation=1.0, out_of_memory=True))
-        values = [self.standings[number].curve[self.standings[number].epochs]] if state is TrialState.COMPLETE else None
+        values = [self._value(self.standings[number])] if state is TrialState.COMPLETE else None
         self.study.tell(number, values=values, state=_OPTUNA_STATE[state])
+
+    def _value(self, record: TrialRecord) -> float:
+        return record.curve[record.epochs]
 
     def _handle(self, number: int) -> optuna.Trial:
         if number not in self._trials:
             identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
             self._trials[number] = optuna.trial.Trial(self.study, identity)
         return self._trials[number]
-
-
-def read(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
-    """A trial as the storage holds it."""
-    attributes: dict[str, Any] = frozen.user_attrs
-    price, outcome = attributes["cost"], attributes.get("outcome")
-    record = TrialRecord(
-        number=frozen.number,
-        state=TrialState(outcome["state"]) if outcome else TrialState.RUNNING,
-        params=attributes["params"],
-        epochs=0,
-        reason=outcome["reason"] if outcome else None,
-        params_count=price["params"],
-        macs=price["macs"],
-        violation=max(frozen.constraints.values(), default=None),
-        exceeded=tuple(limit for limit, excess in frozen.constraints.items() if excess > 0 and limit != _TOO_MUCH),
-        out_of_memory=_TOO_MUCH in frozen.constraints,
-        origin=attributes["origin"]["number"] if "origin" in attributes else None,
-    )
-    for epoch, error in sorted(frozen.intermediate_values.items()):
-        record = _with_epoch(record, epoch, error, attributes[f"epoch:{epoch}"])
-    return record
-
-
-def _with_epoch(record: TrialRecord, epoch: int, error: float, speed: Mapping[str, float]) -> TrialRecord:
-    before, seconds = record.seconds or 0.0, speed["seconds"]
-    images = (record.images_per_s or 0.0) * before + speed["images_per_s"] * seconds
-    return replace(
-        record,
-        curve={**record.curve, epoch: error},
-        epochs=epoch,
-        seconds=before + seconds,
-        images_per_s=images / (before + seconds) if before + seconds else None,
-    )

@@ -11,7 +11,9 @@ import optuna
 from optuna.storages import BaseStorage
 
 from search.errors import InputError
-from search.ledger import Ledger, read
+from search.final_ledger import SUFFIX
+from search.ledger import Ledger
+from search.ledger_read import read
 from search.limits import Appraisal
 from search.records import TrialState
 from search.space import Space
@@ -100,8 +102,11 @@ def finished(storage: BaseStorage, name: str, owner: str) -> int:
 
 def delete(storage: BaseStorage, name: str, owner: str) -> None:
     """Deletes the studies of this name and owner."""
+    every = optuna.get_all_study_names(storage)
     for study_name, study in _family(storage, name).items():
         if study.user_attrs["owner"] == owner:
+            if study_name + SUFFIX in every:
+                optuna.delete_study(study_name=study_name + SUFFIX, storage=storage)
             optuna.delete_study(study_name=study_name, storage=storage)
 
 

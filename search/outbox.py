@@ -45,9 +45,23 @@ class StudyStarted(_Record):
     dataset: Dataset | None = None
 
 
-class TrialStarted(_Record):
+def run_key(number: int, seed: int | None) -> str:
+    """`7` for a trial, `7.2` for its training with seed 2 in the finals."""
+    return str(number) if seed is None else f"{number}.{seed}"
+
+
+class _OfTrial(_Record):
+    number: int  # of the trial
+    seed: int | None = None  # of one training of a finalist; None: of the trial itself
+
+    @property
+    def run(self) -> str:
+        """Names the run among those of the study."""
+        return run_key(self.number, self.seed)
+
+
+class TrialStarted(_OfTrial):
     kind: Literal["trial_started"] = "trial_started"
-    number: int
     name: str
     params: dict[str, str]
     tags: dict[str, str] = {}
@@ -55,16 +69,23 @@ class TrialStarted(_Record):
     dataset: Dataset | None = None
 
 
-class EpochEnded(_Record):
+class EpochEnded(_OfTrial):
     kind: Literal["epoch"] = "epoch"
-    number: int
     epoch: int  # from 1
     metrics: dict[str, float]
 
 
-class TrialEnded(_Record):
+class FinalistSummed(_Record):
+    """What the trainings of a finalist gave together; `seeds` of them are the step of the metrics."""
+
+    kind: Literal["finalist"] = "finalist"
+    number: int  # of the trial
+    seeds: int
+    metrics: dict[str, float]
+
+
+class TrialEnded(_OfTrial):
     kind: Literal["trial_ended"] = "trial_ended"
-    number: int
     state: TrialState
     reason: str | None = None
     tags: dict[str, str] = {}
@@ -82,7 +103,7 @@ class StudyEnded(_Record):
     artifacts: list[str] = []
 
 
-Event = StudyStarted | TrialStarted | EpochEnded | TrialEnded | StudyEnded
+Event = StudyStarted | TrialStarted | EpochEnded | TrialEnded | FinalistSummed | StudyEnded
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 

@@ -37,13 +37,18 @@ class Outboxes:
 
     def announce(self, tracker: Tracker) -> None:
         """The study starts, or goes on."""
+        params = {path: str(value) for path, value in flatten(self.spec.model_dump(mode="json")).items()}
+        tracker.study_started(self.spec.name, params, dataset=self.dataset())
+
+    def dataset(self, finals: bool = False) -> Dataset:
+        """What trials are trained on, or finalists: train and validation together."""
         info = self.info
         shape = " x ".join(map(str, info.shape))
-        profile = {"train": info.n_train, "validation": info.n_validation, "test": info.n_test, "shape": shape}
+        splits = {"train": info.n_train, "validation": info.n_validation}
+        trained = {"train + validation": sum(splits.values())} if finals else splits
         name = info.name.rpartition(":")[0] or info.name
-        dataset = Dataset(name=name, digest=info.digest[:32], source=info.name, profile=profile)
-        params = {path: str(value) for path, value in flatten(self.spec.model_dump(mode="json")).items()}
-        tracker.study_started(self.spec.name, params, dataset=dataset)
+        profile = {**trained, "test": info.n_test, "shape": shape}
+        return Dataset(name=name, digest=info.digest[:32], source=info.name, profile=profile)
 
     def send_earlier(self) -> str | None:
         """Sends what is left of the studies before this one; why it could not be sent, or None."""

@@ -131,13 +131,14 @@ def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | None:
 
 
 def pack(
-    given: host.Share, spec: StudySpec, space: Space, data: DataInfo, trials: int, closed: Callable[[], bool]
+    given: host.Share, spec: StudySpec, network: TrialSpec, data: DataInfo, trials: int, closed: Callable[[], bool]
 ) -> tuple[host.Share, Packing | None]:
     """The share of a study that leaves it to be measured, once Ray runs; None where nothing is to be packed.
 
     Args:
         given: by `host.connect`.
-        spec, space, data: the study's.
+        spec, data: the study's.
+        network: the largest that will be trained, see `largest`.
         trials: that are still to run.
         closed: True when the study is to end: measuring ends, too.
 
@@ -155,7 +156,7 @@ def pack(
         return given, None
     # A worker that has measured ends, and its CUDA context with it.
     task = ray.remote(num_gpus=1, num_cpus=given.cpus, max_calls=1, max_retries=0)(measure)
-    running = task.remote(largest(space, data.shape[:2]), data.shape)
+    running = task.remote(network, data.shape)
     while not ray.wait([running], timeout=0.2)[0]:
         if closed():
             ray.cancel(running, force=True)

@@ -42,6 +42,7 @@ def planned(spec: StudySpec) -> tuple[DataInfo, Space, Proposer]:
     info = data.check(spec.data)
     space = spec.make_space(info.shape, len(info.classes))
     space.check(info.shape[:2])
+    spec.rows(info.shape, len(info.classes))
     return info, space, check(spec, space, info.shape[:2])
 
 

@@ -4,7 +4,7 @@ from functools import partial
 
 from rich.console import Console
 
-from search import preflight
+from search import preflight, preview_compare
 from search.data_spec import DataInfo
 from search.errors import InputError
 from search.estimate import estimate
@@ -19,9 +19,15 @@ COUNTED = 100_000  # configurations; larger spaces are called larger
 
 
 def show(console: Console, spec: StudySpec, space: Space, info: DataInfo, proposer: Proposer) -> None:
-    """Prints the resolved study, the size of its space, its smallest and largest network and its first trial."""
+    """Prints the resolved study, the size of its space, its smallest and largest network and its first trial.
+
+    Of a study that compares: its rows, and what their trainings will cost.
+    """
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     out(spec.to_yaml())
+    if spec.compare:
+        preview_compare.show(out, spec, info)
+        return
     out(f"space: {size(space)}")
     for dimension in space.dimensions:
         out(f"  {dimension.path}: {dimension.describe()}")

@@ -9,9 +9,9 @@ from typing import Any
 from search import checkpoint
 from search.errors import Halted
 from search.ledger import Asked, Ledger
-from search.records import TrialState
+from search.records import TrialRecord, TrialState
 from search.spec import TrialSpec
-from search.strategy import Strategy
+from search.strategy import Course
 from search.tracking import Tracker
 
 
@@ -24,7 +24,7 @@ class Recorder:
     """
 
     study: str  # its name
-    strategy: Strategy
+    strategy: Course
     tracker: Tracker
     trials: Path | str  # path or URL of the folder of the trials' checkpoints
 
@@ -37,9 +37,13 @@ class Recorder:
         """Path or URL of the folder in which trial `number` keeps its checkpoints."""
         return f"{self.trials}/{number:04d}"
 
+    def run(self, number: int) -> tuple[int, int | None]:
+        """What MLflow knows trial `number` by: number of a trial, and seed of one training of a finalist."""
+        return number, None
+
     def known_epochs(self, number: int) -> int:
         """Epochs of a trial, from the first, that both records have; a power cut may have cost MLflow's the last."""
-        return min(self.ledger.record(number).epochs, self.tracker.known_epochs(number))
+        return min(self.ledger.record(number).epochs, self.tracker.known_epochs(*self.run(number)))
 
     def started(self, asked: Asked) -> None:
         """A trial was proposed; its run in MLflow begins."""
@@ -61,17 +65,17 @@ class Recorder:
             raise Halted(result["halt"])
         number = int(result["number"])
         if "failure" in result:
-            self._end(number, TrialState(result["failure"]), result["reason"], result.get("traceback"))
+            self.end(number, TrialState(result["failure"]), result["reason"], result.get("traceback"))
             return True
         epoch, diverged = int(result["epoch"]), bool(result["diverged"])
         metrics = {k.removeprefix("metrics/"): float(v) for k, v in result.items() if k.startswith("metrics/")}
-        self.tracker.epoch(number, epoch, metrics, int(result["time_ms"]))
-        error = math.nan if diverged else metrics["val/error"]
-        self.ledger.report(number, epoch, error, metrics["cost/seconds"], metrics["cost/images_per_s"])
+        trial, seed = self.run(number)
+        self.tracker.epoch(trial, epoch, metrics, int(result["time_ms"]), seed)
+        self._note(number, epoch, metrics, diverged)
         if diverged:
-            self._end(number, TrialState.DIVERGED, f"loss became infinite or NaN in epoch {epoch}")
+            self.end(number, TrialState.DIVERGED, f"loss became infinite or NaN in epoch {epoch}")
         elif result["last"]:
-            self._end(number, TrialState.COMPLETE)
+            self.end(number, TrialState.COMPLETE)
         else:
             return self.held(number)
         return True
@@ -80,7 +84,7 @@ class Recorder:
         """Whether the scheduler holds the trial where it is; if for good, it ends here."""
         held = self.strategy.judge(number)
         if held and held.final:
-            self._end(number, TrialState.PRUNED, held.reason)
+            self.end(number, TrialState.PRUNED, held.reason)
         elif held:
             self.strategy.wait(number)
         return held is not None
@@ -89,33 +93,41 @@ class Recorder:
         """No trial will be started or promoted any more: those that wait end where they are."""
         for number in sorted(self.strategy.waiting):
             held = self.strategy.judge(number)
-            self._end(number, TrialState.PRUNED, held.reason if held else "the search ended before its turn came")
+            self.end(number, TrialState.PRUNED, held.reason if held else "the search ended before its turn came")
 
     def lost(self, number: int, reason: str, detail: str) -> None:
         """The trial's worker died more often than it is started again."""
-        self._end(number, TrialState.FAILED, reason, detail)
+        self.end(number, TrialState.FAILED, reason, detail)
 
     def out_of_time(self, reason: str) -> None:
         """The study ends: what still runs is stopped where it is."""
         for record in self.ledger.records:
             if record.running:
-                self._end(record.number, TrialState.PRUNED, reason)
+                self.end(record.number, TrialState.PRUNED, reason)
 
-    def _end(self, number: int, state: TrialState, reason: str | None = None, traceback: str | None = None) -> None:
+    def _note(self, number: int, epoch: int, metrics: Mapping[str, float], diverged: bool) -> None:
+        error = math.nan if diverged else metrics["val/error"]
+        self.ledger.report(number, epoch, error, metrics["cost/seconds"], metrics["cost/images_per_s"])
+
+    def _best(self, record: TrialRecord) -> dict[str, float]:
+        return {"best/val_error": min(record.curve.values())} if record.curve else {}
+
+    def end(self, number: int, state: TrialState, reason: str | None = None, traceback: str | None = None) -> None:
+        """A trial is over; one that was already stays as it ended."""
         record = self.ledger.record(number)
         if not record.running:
             return
         metrics = {"cost/params": float(record.params_count or 0), "cost/macs": float(record.macs or 0)}
-        if record.curve:
-            metrics["best/val_error"] = min(record.curve.values())
         weights = checkpoint.validated(self.folder(number))
+        trial, seed = self.run(number)
         self.tracker.trial_ended(
-            number,
+            trial,
             state,
             reason=reason,
             tags={"search.traceback": traceback} if traceback else {},
-            metrics=metrics,
+            metrics=metrics | self._best(record),
             artifacts=() if weights is None else (weights,),
+            seed=seed,
         )
         self.ledger.finish(number, state, reason)
 

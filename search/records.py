@@ -42,6 +42,8 @@ class TrialRecord:
     exceeded: tuple[str, ...] = ()  # the limits that it is beyond
     out_of_memory: bool = False  # it was started, and needed more memory than there is
     origin: int | None = None  # its number in the study from which it was taken over
+    finalist: int | None = None  # whose training it is, in the finals
+    test: dict[str, float] | None = None  # error (percent) and loss (nats) on the test split; a finalist's run alone
     mlflow_run_id: str | None = None
 
     @property

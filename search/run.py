@@ -18,7 +18,7 @@ from search.interrupt import Interrupt
 from search.output import Output
 from search.space import Space
 from search.study_folder import StudyFolder
-from search.study_spec import StudySpec, load, shipped
+from search.study_spec import StudySpec
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = flags.parse(arguments)
         if given.list:
-            for name, path in shipped().items():
-                console.print(f"{name}: {load(path).description}", highlight=False, soft_wrap=True)
+            for line in flags.listing():
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
             return DONE
         server = cluster.job_server(given)
         if server is not None:
@@ -109,9 +109,7 @@ def _study(
         with Interrupt() as interrupt:
             outcome = study.run(console, interrupt)
     if outcome.interrupted:
-        console.print(
-            f"stopped after {study.finished} of {spec.search.trials} trials; run the same command again to continue"
-        )
+        console.print(f"stopped after {_reached(study)}; run the same command again to continue")
         return INTERRUPTED
     console.print(Markdown(outcome.answer) if console.is_terminal else outcome.answer, markup=False, soft_wrap=True)
     if outcome.unsent:
@@ -143,12 +141,28 @@ def _command(module: str, output: Output, name: str, *flags: str) -> str:
     return shlex.join([str(shown), "-m", module, name, *elsewhere, *flags])
 
 
+def _reached(study: Any) -> str:
+    if study.search.complete:
+        return f"{study.finals.trained} trainings of the finals"
+    return f"{study.finished} of {study.spec.search.trials} trials"
+
+
 def _announce(console: Console, study: Any, path: Path | str) -> None:
     name, wanted = study.spec.name, study.spec.search.trials
-    done = study.finished
-    if study.complete:
+    done, finals, stage = study.finished, study.spec.finals, study.finals
+    if study.spec.compare:
+        rows = f"{len(study.spec.compare)} configurations"
+        if study.complete:
+            text = f"{name}: complete, {stage.trained} trainings of {rows} in {path}"
+        elif stage.trained:
+            text = f"{name}: continued after {stage.trained} trainings of {rows} in {path}"
+        else:
+            text = f"{name}: {rows}, {finals.seeds} seeds, {study.spec.epochs} epochs each, in {path}"
+    elif study.complete:
         more = study.ledger.exhausted or f"for more of them: --trials {2 * done}"
         text = f"{name}: complete, {done} trials in {path}; {more}"
+    elif study.search.complete:
+        text = f"{name}: its finals are continued after {done} trials in {path}"
     elif done:
         text = f"{name}: continued after {done} of {wanted} trials in {path}"
     else:

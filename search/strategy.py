@@ -1,6 +1,7 @@
 """Which trial is next: one to promote, or a new one; decided from the study's records alone."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from search.evidence import NOTHING, gather
 from search.ledger import Asked, Ledger
@@ -9,6 +10,37 @@ from search.samplers import Proposer
 from search.stopping import Held, Scheduler
 
 REFUSALS = 1_000  # proposals beyond the limits, one after another, after which the search gives up
+
+
+class Course(Protocol):
+    """What the searcher asks: which trial is next, and how far each goes."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The records from which all is decided."""
+        ...
+
+    @property
+    def unfinished(self) -> list[Asked]:
+        """Trials that an earlier process left at work."""
+        ...
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """Numbers of the trials that wait to be promoted."""
+        ...
+
+    def judge(self, number: int) -> Held | None:
+        """Why trial `number` does not go on after its last epoch; None when it does."""
+        ...
+
+    def wait(self, number: int) -> None:
+        """Trial `number` is held, and may be promoted."""
+        ...
+
+    def next(self) -> Asked | None:
+        """The trial to run now; None when there is none at the moment, or none any more."""
+        ...
 
 
 @dataclass

@@ -1,37 +1,33 @@
 """A study from its specification to its answer: opened or continued, run, reported. The folder is the study."""
 
-import time
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from search import host, lineage, report
+from search import lineage, report
 from search import report_facts as facts
 from search.data import Prepared
+from search.final_ledger import FinalLedger
+from search.final_stage import FinalStage
+from search.finals import Candidate, best_trials, compared
 from search.importance import importance
 from search.interrupt import Interrupt
-from search.ledger import Asked
+from search.ledger import Ledger
 from search.limits import appraise
 from search.lineage import identity, open_ledger
 from search.outboxes import Outboxes, send
-from search.packing import pack
-from search.progress import Progress
-from search.recorder import Recorder
-from search.records import StudySummary
-from search.samplers import Proposer
-from search.schedulers import first_rung, make_scheduler
+from search.records import Finals, StudySummary
+from search.schedulers import first_rung
+from search.search_stage import SearchStage
+from search.session import Session
 from search.space import Space
-from search.starts import starts
 from search.storage import answering, open_storage
-from search.strategy import Strategy
 from search.study_folder import StudyFolder
+from search.study_sections import LimitSpec
 from search.study_spec import StudySpec
 from search.tracking import Tracker
-from search.tuning import tune_until_done
 from search.versions import hardware, versions
-
-NOTED_SECONDS = 10.0  # how often the time spent is noted
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Study:
     def __post_init__(self) -> None:
         spec, image = self.spec, self.data.info.shape[:2]
         storage = open_storage(self.folder.journal, spec.search.storage, self.folder.forced)
-        self._opened = open_ledger(
+        opened = open_ledger(
             storage,
             spec.name,
             self.folder.place,
@@ -75,42 +71,41 @@ class Study:
             self.space,
             lambda trial: appraise(trial, image, spec.limits),
         )
-        self.ledger = self._opened.ledger
-        self.folder.bind(self._opened.generation, self.ledger.key)
-        mine = spec, self.data.info, self.folder, self._opened.generation
+        self._generation = opened.generation
+        self.folder.bind(self._generation, opened.ledger.key)
+        mine = spec, self.data.info, self.folder, self._generation
         self._outboxes = Outboxes(*mine, lineage.keys(storage, spec.name), self.tracking_uri, self.artifact_root)
-        self._scheduler = make_scheduler(spec.search, spec.epochs)
-        self._began = time.monotonic()
+        self.search = SearchStage(spec, self.space, self.data, self.folder, opened)
+        runs = FinalLedger(storage, opened.ledger.study.study_name, lambda trial: appraise(trial, image, LimitSpec()))
+        checkpoints, dataset = self.folder.finals(self._generation), self._outboxes.dataset(finals=True)
+        self.finals = FinalStage(spec, self.data, runs, checkpoints, self._candidates, dataset)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The records of its search."""
+        return self.search.ledger
 
     @property
     def finished(self) -> int:
         """Trials that are over."""
-        return sum(not r.running and not r.refused and r.origin is None for r in self.ledger.records)
+        return self.search.finished
 
     @property
     def elapsed(self) -> float:
         """Seconds of work on this study, over all starts."""
-        return self.ledger.elapsed + time.monotonic() - self._began
-
-    @property
-    def spent(self) -> bool:
-        """True when the time budget is used up."""
-        budget = self.spec.search.time_budget
-        return budget is not None and self.elapsed >= budget
+        return self.search.clock.elapsed + self.finals.clock.elapsed
 
     @property
     def complete(self) -> bool:
         """True when nothing is left to run."""
-        running = any(r.running for r in self.ledger.records)
-        enough = self.finished >= self.spec.search.trials or self.ledger.exhausted is not None
-        return not running and (enough or self.spent)
+        return self.search.complete and self.finals.complete
 
     def concluded(self) -> Outcome | None:
         """The outcome of a study of which nothing is left to do, not even to send; None where something is."""
-        if not (self.complete and report.is_of(self.folder.path, self.summary())) or self.unsent:
+        summary = self.summary()
+        if not (self.complete and report.is_of(self.folder.path, summary)) or self.unsent:
             return None
-        records = self.ledger.records
-        return Outcome(report.answer(self.summary(), records), False, facts.best(records) is not None, None)
+        return Outcome(report.answer(summary, self.ledger.records), False, self._worked(summary), None)
 
     def run(self, console: Console, interrupt: Interrupt) -> Outcome:
         """Runs what is left, writes the report and hands it to MLflow.
@@ -140,19 +135,27 @@ class Study:
         try:
             if not self.complete:
                 self._outboxes.announce(tracker)
-            recorder = Recorder(self.spec.name, self._strategy(), tracker, self.folder.trials(self._opened.generation))
-            if not self.complete:
-                if self._opened.generation > 1:
-                    console.print(str(self._opened), markup=False, highlight=False, soft_wrap=True)
-                self._search(recorder, console, interrupt)
-                self._note_time()
+                with Session(self.spec, self.data, interrupt) as session:
+                    if not self.search.complete:
+                        self.search.run(session, tracker, console)
+                    if self.search.complete and not (interrupt.requested or self.finals.complete):
+                        self.finals.run(session, tracker, console)
             outcome = self._conclude(tracker, interrupt.requested, patient=not interrupt.requested)
             earlier = None if interrupt.requested else self._outboxes.send_earlier()
             return replace(outcome, unsent=outcome.unsent or earlier)
         finally:
             tracker.close()
 
-    def summary(self) -> StudySummary:
+    def _candidates(self) -> Sequence[Candidate]:
+        spec, info = self.spec, self.data.info
+        if spec.compare:
+            return compared(spec.rows(info.shape, len(info.classes)), self.finals.ledger)
+        return best_trials(self.ledger.records, spec.search.objectives, spec.finals.top)
+
+    def _found(self, tracker: Tracker | None = None) -> Finals | None:
+        return self.finals.found(tracker) if self.search.complete else None
+
+    def summary(self, finals: Finals | None = None) -> StudySummary:
         """The study as the report shows it."""
         spec, info = self.spec, self.data.info
         data = {
@@ -164,14 +167,13 @@ class Study:
             "shape": list(info.shape),
             "digest": info.digest,
         }
-        stopped = f"time budget of {spec.search.time_budget:g} s spent" if self.spent else self.ledger.exhausted
         return StudySummary(
             name=spec.name,
             description=spec.description,
             data=data,
             space={d.path: d.describe() for d in self.space.dimensions},
             epochs=spec.epochs,
-            first_rung=first_rung(self._scheduler, spec.epochs),
+            first_rung=first_rung(self.search.scheduler, spec.epochs),
             trials=spec.search.trials,
             sampler=spec.search.sampler.value,
             scheduler=spec.search.scheduler.value,
@@ -181,69 +183,26 @@ class Study:
             versions=versions(),
             objectives=spec.search.objectives,
             limits=spec.limits.model_dump(exclude_none=True, exclude_defaults=True),
-            stopped=stopped if self.finished < spec.search.trials else None,
+            stopped=self.search.stopped,
+            finals=finals or self._found(),
         )
-
-    def _strategy(self) -> Strategy:
-        search = self.spec.search
-        begin = (*starts(self.spec.start, self.space), *self._opened.starts)
-        proposer = Proposer(self.space, search.sampler, search.seed, search.objectives, begin)
-        return Strategy(self.ledger, proposer, self._scheduler, search.trials, self.spec.epochs)
-
-    def _note_time(self) -> None:
-        now = time.monotonic()
-        self.ledger.add_elapsed(now - self._began)
-        self._began = now
-
-    def _search(self, recorder: Recorder, console: Console, interrupt: Interrupt) -> None:
-        share = host.connect(self.spec.resources, self.spec.search)
-        interrupt.arm()
-        self._began = time.monotonic()  # the budget is for searching, not for starting Ray
-
-        def closed() -> bool:
-            return interrupt.requested or self.spent
-
-        left = self.spec.search.trials - self.finished
-        share, packing = pack(share, self.spec, self.space, self.data.info, left, closed)
-        if packing is not None:
-            self.ledger.study.set_user_attr("packing", asdict(packing))
-            console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
-
-        def config(asked: Asked, alone: bool) -> dict[str, Any]:
-            return {
-                "number": asked.number,
-                "spec": asked.spec.model_dump(mode="json"),
-                "folder": recorder.folder(asked.number),
-                "epochs_known": recorder.known_epochs(asked.number),
-                "data": self.spec.data.model_dump(mode="json"),
-                "prepared": [str(self.data.folder), self.data.info.digest],
-                "threads": share.threads,
-                "gpus": 1.0 if alone else share.gpus,
-                "compile": self.spec.resources.compile.value,
-            }
-
-        def show() -> None:
-            if time.monotonic() - self._began >= NOTED_SECONDS:  # a process that is killed says no more
-                self._note_time()
-            progress.update(self.ledger.records, recorder.strategy.waiting)
-
-        with Progress(console, self.spec.name, self.spec.search.trials, self.spec.epochs) as progress:
-            tune_until_done(recorder, config, self.spec, share, closed, show, progress.say)
-            if not interrupt.requested:
-                recorder.close()
-                if self.spent:
-                    recorder.out_of_time(f"time budget of {self.spec.search.time_budget:g} s spent")
-                show()
 
     def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Outcome:
         first = send(tracker, patient)
-        records = self.ledger.with_run_ids(tracker.run_ids())
-        compared = first_rung(self._scheduler, self.spec.epochs)
+        records, finals = self.ledger.with_run_ids(tracker.run_ids()), self._found(tracker)
+        compared = first_rung(self.search.scheduler, self.spec.epochs)
         importances = importance(self.ledger.study, compared, self.spec.search.seed)
-        written = report.write(self.folder.path, self.summary(), records, importances)
-        worked = facts.best(records) is not None
+        summary = self.summary(finals)
+        written = report.write(self.folder.path, summary, records, importances)
+        if finals is not None:
+            self.finals.sum_up(tracker, finals)
+        worked = self._worked(summary)
         state = "interrupted" if interrupted else "complete" if worked else "failed"
         kept = self.folder.kept(written.json, written.markdown, written.html, self.folder.study_file)
         tracker.study_ended(written.answer, state, artifacts=kept, front=written.front)
         unsent = first or send(tracker, patient)
         return Outcome(written.answer, interrupted, worked, unsent)
+
+    def _worked(self, summary: StudySummary) -> bool:
+        tested = summary.finals is not None and summary.finals.champion is not None
+        return tested or facts.best(self.ledger.records) is not None

@@ -106,6 +106,10 @@ class StudyFolder:
         """Path or URL of the checkpoints' folder."""
         return f"{self.place}/trials{_suffix(generation)}"
 
+    def finals(self, generation: int) -> str:
+        """Path or URL of the folder of the checkpoints of the finals."""
+        return f"{self.place}/finals{_suffix(generation)}"
+
     def tracked_at(self, store: str) -> bool:
         """Whether a study in this folder has been tracked in `store`, as `tracking_uri.store` names it."""
         return any(read_cursor(path).store == store for path in self.path.glob("outbox*.cursor.json"))
@@ -134,7 +138,13 @@ class StudyFolder:
         Checkpoints go first and the records of the trials last, so that what is left, should this be cut short, is
         never taken for the state of another trial.
         """
-        for path in (*self.path.glob("trials*"), *self.path.glob("outbox*"), *self.path.glob("key*"), *self._others()):
+        for path in (
+            *self.path.glob("trials*"),
+            *self.path.glob("finals*"),
+            *self.path.glob("outbox*"),
+            *self.path.glob("key*"),
+            *self._others(),
+        ):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.replica.clear(keep=STUDY_FILE)
 

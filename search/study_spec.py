@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from search.compare import Configuration, Row, check_alone, configurations, parsed
 from search.data_spec import DataSpec
 from search.errors import InputError, hint
 from search.redact import without_credentials
+from search.scales import Scale, record, scale, spelled
 from search.space import Space, sentence
 from search.space_parse import FROM_DATA, make
 from search.spec import TrainSpec, TrialSpec
@@ -21,7 +24,10 @@ SHIPPED = Path(__file__).parent / "studies"
 
 
 class StudySpec(BaseModel):
-    """A whole study. `net` and `train` hold fixed values, `space` what is searched, by dotted path of `TrialSpec`."""
+    """A whole study. `net` and `train` hold fixed values, `space` what is searched, by dotted path of `TrialSpec`.
+
+    With `compare` nothing is searched: its rows are the finalists.
+    """
 
     model_config = FROZEN
 
@@ -34,6 +40,9 @@ class StudySpec(BaseModel):
     start: tuple[str | dict[str, Any], ...] = Field(
         default=(), description="what is tried first: names of published networks, or values by dotted path"
     )
+    compare: tuple[Row, ...] = Field(default=(), description="given configurations, all trained, in place of a search")
+    scales: dict[str, dict[str, Any]] = Field(default={}, description="name -> changes by dotted path, for --scale")
+    scale: Scale | None = Field(default=None, description="how far this is from the full recipe; told, not given")
     limits: LimitSpec = LimitSpec()
     search: SearchSpec = SearchSpec()
     finals: FinalSpec = FinalSpec()
@@ -44,6 +53,16 @@ class StudySpec(BaseModel):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("compare", mode="before")
+    @classmethod
+    def _rows(cls, value: Any) -> Any:
+        return parsed(value)
+
+    @field_validator("scales")
+    @classmethod
+    def _keys_as_files_have_them(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {name: spelled(changes) for name, changes in value.items()}
 
     @field_validator("name", mode="before")
     @classmethod
@@ -57,6 +76,8 @@ class StudySpec(BaseModel):
         for path in self.fixed:
             if path in self.space:
                 raise ValueError(f"{path} is both fixed and in space; remove one of them")
+        if self.compare:
+            check_alone(self.space, self.start, self.fixed, self.search, self.limits)
         return self
 
     @property
@@ -75,6 +96,18 @@ class StudySpec(BaseModel):
         Raises:
             InputError: naming the field that is wrong.
         """
+        return make(self.space, self._complete(shape, classes))
+
+    def rows(self, shape: tuple[int, int, int], classes: int) -> tuple[Configuration, ...]:
+        """What is compared, on images of `shape` (height, width, channels); empty in a study that searches.
+
+        Raises:
+            InputError: naming the row that is wrong.
+        """
+        return configurations(self.compare, self._complete(shape, classes), shape[:2])
+
+    def _complete(self, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
+        """The fixed values, with those that follow from the data."""
         for path in self.fixed:
             if path not in TrialSpec.paths():
                 raise InputError(f"{path} is not a field; {hint(path, TrialSpec.paths())}")
@@ -82,7 +115,7 @@ class StudySpec(BaseModel):
                 raise InputError(f"{path} follows from the data set; remove it")
         height, _, channels = shape
         of_data = {"net.in_channels": channels, "net.num_classes": classes, "net.image_size": height}
-        return make(self.space, self.fixed | of_data)
+        return self.fixed | of_data
 
     def to_yaml(self) -> str:
         """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""
@@ -121,12 +154,27 @@ def find(study: str) -> Path:
     raise InputError(f"study {study!r} is unknown; {hint(study, list(shipped()))} (or give a file that ends in .yaml)")
 
 
-def load(path: Path, changes: Sequence[tuple[str, Any]] = ()) -> StudySpec:
-    """Reads a study and applies `changes`, (dotted path, value) pairs, the later over the earlier.
+def load(path: Path, changes: Sequence[tuple[str, Any]] = (), scale_name: str | None = None) -> StudySpec:
+    """Reads a study, scales it, and applies `changes`, (dotted path, value) pairs, the later over the earlier.
 
     Raises:
-        InputError: unreadable file, unknown key, or a value out of range.
+        InputError: unreadable file, unknown key or scale, or a value out of range.
     """
+    raw = _read(path)
+    before = deepcopy(raw)
+    if scale_name is not None:
+        scale(raw, scale_name)
+    for where, value in changes:
+        change(raw, where, value)
+    if before.get("scales"):
+        raw["scale"] = record(before, raw, scale_name)
+    try:
+        return StudySpec.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(_study_sentence(error)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -137,12 +185,7 @@ def load(path: Path, changes: Sequence[tuple[str, Any]] = ()) -> StudySpec:
         raise InputError(f"study {path}: holds no mapping; begin with name:, data: and space:")
     raw.setdefault("name", path.stem)
     raw["space"] = dotted(raw.get("space") or {})
-    for where, value in changes:
-        change(raw, where, value)
-    try:
-        return StudySpec.model_validate(raw)
-    except ValidationError as error:
-        raise InputError(_study_sentence(error)) from None
+    return raw
 
 
 def _study_sentence(error: ValidationError) -> str:

@@ -1,24 +1,38 @@
 """The tracking of a study in MLflow, through a durable outbox and a thread that sends it: never in a trial's way.
 
-The study is the parent run, each trial a child. Metrics have the epoch as step. A run has the status FINISHED for
-complete, pruned and diverged trials (each an answer about a configuration; the tag `search.state` tells them apart)
-and FAILED for failed and infeasible ones, which were never trained; the tag `search.reason` says why. An interrupted
-study is KILLED.
+The study is the parent run, each trial a child, each training of a finalist a child of its trial. Metrics have the
+epoch as step. A run has the status FINISHED for complete, pruned and diverged trials (each an answer about a
+configuration; the tag `search.state` tells them apart) and FAILED for failed and infeasible ones, which were never
+trained; the tag `search.reason` says why. An interrupted study is KILLED.
 """
 
 import itertools
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from search.outbox import Dataset, EpochEnded, Event, Outbox, StudyEnded, StudyStarted, TrialEnded, TrialStarted
+from search.outbox import (
+    Dataset,
+    EpochEnded,
+    Event,
+    FinalistSummed,
+    Outbox,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialStarted,
+    run_key,
+)
 from search.records import TrialState
 from search.redact import without_credentials
 from search.tracking_sender import Sender, TrackingError
 from search.tracking_store import STUDY
 
 __all__ = ["Dataset", "Outbox", "Tracker", "TrackingError"]
+
+
+E = TypeVar("E", TrialEnded, FinalistSummed, StudyEnded)
 
 
 class Tracker:
@@ -35,7 +49,7 @@ class Tracker:
     ) -> None:
         self._outbox = outbox
         self._dataset: Dataset | None = None
-        self._epochs: set[tuple[int, int]] = set()  # (trial, epoch)
+        self._epochs: set[tuple[str, int]] = set()  # (run, epoch)
         self._ended_at: dict[str, int] = {}  # an end without its time -> its time
         for event, _ in outbox.events():
             self._remember(event)
@@ -63,28 +77,48 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         trial_json: str | None = None,
         time_ms: int | None = None,
+        seed: int | None = None,
+        dataset: Dataset | None = None,
     ) -> None:
-        """At each start of a trial; a trial that is continued keeps its run."""
+        """At each start of a trial; a trial that is continued keeps its run. With `seed`, of a training of a finalist.
+
+        `dataset` is what it is trained on; default: what the study is.
+        """
         self._record(
             TrialStarted(
                 time_ms=_now(time_ms),
                 number=number,
+                seed=seed,
                 name=name,
                 params=_clean(params),
                 tags=_clean(tags),
                 trial_json=trial_json,
-                dataset=self._dataset,
+                dataset=dataset or self._dataset,
             )
         )
 
-    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float], time_ms: int | None = None) -> None:
+    def epoch(
+        self,
+        number: int,
+        epoch: int,
+        metrics: Mapping[str, float],
+        time_ms: int | None = None,
+        seed: int | None = None,
+    ) -> None:
         """One epoch, counted from 1. An epoch recorded before, ahead of a crash, is not recorded again."""
-        if (number, epoch) not in self._epochs:
-            self._record(EpochEnded(time_ms=_now(time_ms), number=number, epoch=epoch, metrics=dict(metrics)))
+        event = EpochEnded(time_ms=_now(time_ms), number=number, seed=seed, epoch=epoch, metrics=dict(metrics))
+        if (event.run, epoch) not in self._epochs:
+            self._record(event)
 
-    def known_epochs(self, number: int) -> int:
-        """How many epochs of a trial are recorded, from the first without a gap."""
-        return next(epoch for epoch in itertools.count() if (number, epoch + 1) not in self._epochs)
+    def known_epochs(self, number: int, seed: int | None = None) -> int:
+        """How many epochs of a trial, or of a training of a finalist, are recorded, from the first without a gap."""
+        run = run_key(number, seed)
+        return next(epoch for epoch in itertools.count() if (run, epoch + 1) not in self._epochs)
+
+    def finalist(self, number: int, seeds: int, metrics: Mapping[str, float]) -> None:
+        """What `seeds` trainings of a finalist gave together: metrics of its trial's run, with that step."""
+        event = FinalistSummed(time_ms=_now(None), number=number, seeds=seeds, metrics=dict(metrics))
+        self._record(self._first_time(event))
 
     def trial_ended(
         self,
@@ -95,11 +129,13 @@ class Tracker:
         metrics: Mapping[str, float] | None = None,
         artifacts: tuple[Path | str, ...] = (),
         time_ms: int | None = None,
+        seed: int | None = None,
     ) -> None:
         """The end of a trial, with what is measured once. Artifacts: files, by path or URL, that exist till sent."""
         event = TrialEnded(
             time_ms=_now(time_ms),
             number=number,
+            seed=seed,
             state=state,
             reason=None if reason is None else without_credentials(reason),
             tags=_clean(tags),
@@ -132,7 +168,12 @@ class Tracker:
 
     def run_ids(self) -> dict[int, str]:
         """Trial number -> MLflow run id, of the trials whose start has been sent."""
-        return {int(name): run_id for name, run_id in list(self._sender.runs.items()) if name != STUDY}
+        return {int(name): run_id for name, run_id in list(self._sender.runs.items()) if name.isdigit()}
+
+    def seed_run_ids(self) -> dict[tuple[int, int], str]:
+        """(Trial number, seed) -> MLflow run id, of the trainings of finalists whose start has been sent."""
+        named = [(name.split("."), run_id) for name, run_id in list(self._sender.runs.items()) if "." in name]
+        return {(int(number), int(seed)): run_id for (number, seed), run_id in named}
 
     def study_run_id(self) -> str | None:
         """The parent run's id, once its start has been sent."""
@@ -165,11 +206,11 @@ class Tracker:
 
     def _remember(self, event: Event) -> None:
         if isinstance(event, EpochEnded):
-            self._epochs.add((event.number, event.epoch))
-        elif isinstance(event, TrialEnded | StudyEnded):
+            self._epochs.add((event.run, event.epoch))
+        elif isinstance(event, TrialEnded | FinalistSummed | StudyEnded):
             self._ended_at.setdefault(_but_time(event), event.time_ms)
 
-    def _first_time(self, event: "TrialEnded | StudyEnded") -> "TrialEnded | StudyEnded":
+    def _first_time(self, event: E) -> E:
         """An end told again after a crash keeps its first time, so that its metrics are not logged twice."""
         return event.model_copy(update={"time_ms": self._ended_at.get(_but_time(event), event.time_ms)})
 
@@ -182,5 +223,5 @@ def _clean(values: Mapping[str, str] | None) -> dict[str, str]:
     return {key: without_credentials(value) for key, value in (values or {}).items()}
 
 
-def _but_time(event: TrialEnded | StudyEnded) -> str:
+def _but_time(event: TrialEnded | FinalistSummed | StudyEnded) -> str:
     return event.model_dump_json(exclude={"time_ms"})

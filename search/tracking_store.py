@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from search.outbox import Dataset, EpochEnded, Event, StudyEnded, StudyStarted, TrialEnded, TrialStarted
+from search.outbox import (
+    Dataset,
+    EpochEnded,
+    Event,
+    FinalistSummed,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialStarted,
+)
 from search.records import TrialState
 from search.remote import local_copy
 from search.tracking_client import user
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-STUDY = "study"  # the parent run's name among the keys of a study's runs; a trial's is its number
+STUDY = "study"  # the parent run's name among the keys of a study's runs; others: `outbox.run_key`
 PARETO = "search.pareto"  # the tag of trials that no other beats in every objective
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000  # characters; MLflow refuses or cuts longer values
 # In one log_batch call MLflow takes 100 params, 100 tags, 1000 of all, and a million characters: hence half of each.
@@ -62,14 +71,14 @@ class RunWriter:
         epochs: dict[str, list[Metric]] = {}
         for event in events:
             if isinstance(event, EpochEnded):
-                epochs.setdefault(str(event.number), []).extend(_metrics(event.metrics, event.time_ms, event.epoch))
+                epochs.setdefault(event.run, []).extend(_metrics(event.metrics, event.time_ms, event.epoch))
             elif isinstance(event, TrialEnded):
-                self._log(self.runs[str(event.number)], metrics=epochs.pop(str(event.number), []))
+                self._log(self.runs[event.run], metrics=epochs.pop(event.run, []))
                 self._end_trial(event)
             else:
                 self._write_rare(event)
-        for number, metrics in epochs.items():
-            self._log(self.runs[number], metrics=metrics)
+        for run, metrics in epochs.items():
+            self._log(self.runs[run], metrics=metrics)
 
     def study_run_is_gone(self) -> bool:
         """Whether the study's run, known from an earlier start, has been deleted since."""
@@ -83,12 +92,14 @@ class RunWriter:
             return True
         return run.info.lifecycle_stage == "deleted" or run.info.experiment_id != self.experiment_id
 
-    def _write_rare(self, event: StudyStarted | TrialStarted | StudyEnded) -> None:
+    def _write_rare(self, event: StudyStarted | TrialStarted | FinalistSummed | StudyEnded) -> None:
         match event:
             case StudyStarted():
                 self._start_study(event)
             case TrialStarted():
                 self._start_trial(event)
+            case FinalistSummed():
+                self._log(self.runs[str(event.number)], metrics=_metrics(event.metrics, event.time_ms, event.seeds))
             case StudyEnded():
                 self._end_study(event)
 
@@ -106,10 +117,14 @@ class RunWriter:
         self._set_running(run)
 
     def _start_trial(self, event: TrialStarted) -> None:
-        parent = {"mlflow.parentRunId": self.runs[STUDY]}
-        run = self._run(str(event.number), event.name, event.time_ms, parent)
+        above = STUDY if event.seed is None else str(event.number)
+        parent = {"mlflow.parentRunId": self.runs[above]}
+        run = self._run(event.run, event.name, event.time_ms, parent)
         run_id = run.info.run_id
-        tags = {"search.kind": "trial", "search.trial": str(event.number), "search.state": "running"}
+        kind = (
+            {"search.kind": "trial"} if event.seed is None else {"search.kind": "seed", "search.seed": f"{event.seed}"}
+        )
+        tags = kind | {"search.trial": str(event.number), "search.state": "running"}
         self._log(run_id, params=event.params, tags=event.tags | tags | parent)
         self._log_dataset(run_id, event.dataset)
         if event.trial_json is not None:
@@ -125,7 +140,7 @@ class RunWriter:
         tags = event.tags | {"search.state": event.state.value}
         if event.reason is not None:
             tags["search.reason"] = event.reason
-        run_id = self.runs[str(event.number)]
+        run_id = self.runs[event.run]
         self._finish(run_id, event, tags, RUN_STATUS[event.state])
 
     def _end_study(self, event: StudyEnded) -> None:

@@ -52,7 +52,7 @@ class Epoch:
 def train(
     spec: TrialSpec,
     training: Resident,
-    validation: Resident,
+    validation: Resident | None,
     resume: State | None = None,
     compiler: Compiler | None = None,
 ) -> Iterator[Epoch]:
@@ -60,7 +60,8 @@ def train(
 
     Args:
         spec: network and training.
-        training, validation: splits on one device.
+        training, validation: splits on one device. Without `validation` there are no metrics `val/*`, and a trial
+            diverges by its training loss alone.
         resume: continue after this state; the result is the same, bit for bit, as without the interruption on the same
             hardware and number of threads.
         compiler: may compile the network; default: none is compiled.
@@ -83,18 +84,14 @@ def train(
         began = time.perf_counter()
         train_loss, train_error = _train_epoch(step, advance, number)
         trained = time.perf_counter()
-        val_loss, val_error = evaluate(validated, validation)
+        metrics = {"train/loss": train_loss, "train/error": train_error}
+        if validation is not None:
+            metrics["val/loss"], metrics["val/error"] = evaluate(validated, validation)
         ended = time.perf_counter()
-        metrics = {
-            "train/loss": train_loss,
-            "train/error": train_error,
-            "val/loss": val_loss,
-            "val/error": val_error,
-            "cost/images_per_s": step.steps * step.size / (trained - began),
-            "cost/seconds": ended - began,
-            **system_metrics.read(device),
-        }
-        diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
+        diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
+        metrics["cost/images_per_s"] = step.steps * step.size / (trained - began)
+        metrics["cost/seconds"] = ended - began
+        metrics |= system_metrics.read(device)
         yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n, chosen.compiled))
         if diverged:
             return

@@ -1,24 +1,24 @@
 """The Ray shell around one trial: long-lived worker, checkpoints, continuation, failures told as data."""
 
 import gc
+import math
 import time
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
+from torch import nn
 
 from search import checkpoint, cores, data_cache, device
-from search.batches import Resident
 from search.checkpoint import Checkpoint
 from search.compiled import Compiler
-from search.data import DataSpec, on_this_machine
 from search.errors import Halted, halt
 from search.records import OUT_OF_SHARE, TrialState
 from search.spec import Compile, TrialSpec
-from search.train import train
+from search.train import evaluate, train
+from search.worker_data import WorkerData
 
 
 class TrialWorker(tune.Trainable):
@@ -26,13 +26,13 @@ class TrialWorker(tune.Trainable):
 
     The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (path or URL, of its checkpoints),
     `epochs_known` (epochs on record in the study), `data`, `prepared` (the driver's folder of the prepared data set and
-    its digest), `threads`, `gpus` (its share of a GPU, or how many; 0 for the CPU) and `compile`. A worker's last three
-    never change.
+    its digest), `threads`, `gpus` (its share of a GPU, or how many; 0 for the CPU), `compile` and `final` (train on
+    train + validation, and test after the last epoch). A worker's last four never change.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         self._reports: Iterator[dict[str, Any]] | None = None
-        self._splits: tuple[tuple[str, str], Resident, Resident] | None = None
+        self._data: tuple[tuple[str, str], WorkerData] | None = None
         if not config["gpus"]:  # before torch starts threads, which run where the thread that starts them does
             cores.claim(config["threads"])
             cores.keep_freed_memory()
@@ -70,7 +70,7 @@ class TrialWorker(tune.Trainable):
     def _run(self) -> Iterator[dict[str, Any]]:
         config = self.config
         spec = TrialSpec.model_validate(config["spec"])
-        training, validation = self._resident()
+        splits = self._splits()
         folder = config["folder"]
         found = checkpoint.latest(folder)
         history = list(found.history) if found else []
@@ -81,29 +81,29 @@ class TrialWorker(tune.Trainable):
                 yield {**known, "done": known["last"]}
         if over:
             return
-        for epoch in train(spec, training, validation, found.state if found else None, self._compiler):
+        state = found.state if found else None
+        for epoch in train(spec, splits.training, splits.validation, state, self._compiler):
+            metrics, diverged = epoch.metrics, epoch.diverged
+            if config["final"] and not diverged and epoch.number == spec.train.epochs:
+                tested = _test(epoch.model, splits)
+                metrics, diverged = {**metrics, **tested}, not math.isfinite(tested["test/loss"])
             history.append(
                 {
                     "epoch": epoch.number,
-                    "metrics": epoch.metrics,
-                    "diverged": epoch.diverged,
-                    "last": epoch.diverged or epoch.number == spec.train.epochs,
+                    "metrics": metrics,
+                    "diverged": diverged,
+                    "last": diverged or epoch.number == spec.train.epochs,
                     "time_ms": int(time.time() * 1000),
                 }
             )
             checkpoint.write(folder, Checkpoint(epoch.state(), history))
             yield {**history[-1], "done": history[-1]["last"]}
 
-    def _resident(self) -> tuple[Resident, Resident]:
+    def _splits(self) -> WorkerData:
         key = (str(self.config["prepared"]), str(self.config["data"]))
-        if self._splits is None or self._splits[0] != key:
-            folder, digest = self.config["prepared"]
-            prepared = on_this_machine(Path(folder), DataSpec.model_validate(self.config["data"]), digest)
-            where = device.of_worker(self.config["gpus"])
-            scale = prepared.info.mean, prepared.info.std
-            training, validation = (Resident.load(s, *scale, where) for s in (prepared.train(), prepared.validation()))
-            self._splits = (key, training, validation)
-        return self._splits[1], self._splits[2]
+        if self._data is None or self._data[0] != key:
+            self._data = (key, WorkerData.load(self.config))
+        return self._data[1]
 
     def _failure(self, error: Exception) -> dict[str, Any]:
         if device.out_of_memory(error):
@@ -118,6 +118,11 @@ class TrialWorker(tune.Trainable):
             "traceback": traceback.format_exc(),
             "done": True,
         }
+
+
+def _test(model: nn.Module, splits: WorkerData) -> dict[str, float]:
+    loss, error = evaluate(model, splits.test())
+    return {"test/loss": loss, "test/error": error}
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,8 +24,7 @@ def tune_until_done(
     show: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
-    """Ray Tune spreads the trials over the cluster until the study has enough or is `closed`."""
-    import ray
+    """Ray Tune spreads trials over the cluster until there are no more or the study is `closed`; Ray is connected."""
     from ray import tune
 
     from search.restarts import Restarts, living
@@ -65,7 +64,6 @@ def tune_until_done(
     try:
         tuner.fit()
     finally:
-        ray.shutdown()
         rmtree(scratch, ignore_errors=True)
     faults.surface()
 

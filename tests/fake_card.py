@@ -15,7 +15,6 @@ import torch
 
 import search.trial
 from search import device, host
-from search.batches import Resident
 from search.data import DataSpec, prepare
 from search.ledger import Asked, Ledger
 from search.limits import appraise
@@ -31,6 +30,7 @@ from search.study_spec import StudySpec
 from search.tracking import Tracker
 from search.trial import TrialWorker
 from search.tuning import tune_until_done
+from search.worker_data import WorkerData
 
 FIXED = {
     "net.in_channels": 1,
@@ -48,15 +48,15 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
             device.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
             super().setup(config)
 
-        def _resident(self) -> tuple[Resident, Resident]:
+        def _splits(self) -> WorkerData:
             number, gpus = self.config["number"], self.config["gpus"]
-            loaded = self._splits
+            loaded = self._data
             held = ray.get_runtime_context().get_assigned_resources()["GPU"]  # what Ray says, not we
             attempt = {"number": number, "gpus": held, "pid": os.getpid()}
             if number in (shared if gpus < 1 else alone):
                 note(attempt)
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            splits = super()._resident()
+            splits = super()._splits()
             note(attempt | {"loads": loaded is None})
             return splits
 
@@ -87,6 +87,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
             "prepared": [str(prepared.folder), prepared.info.digest],
             "threads": 1,
             "compile": "never",
+            "final": False,
             "gpus": 1.0 if on_its_own else 0.5,
         }
 

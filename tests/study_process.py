@@ -23,6 +23,7 @@ STUDY = {
         "train.lr": {"low": 0.02, "high": 0.2, "log": True},
     },
     "search": {"trials": 6, "first_rung": 1, "reduction": 2},
+    "finals": {"top": 0},
 }
 
 

@@ -35,7 +35,7 @@ for number, config in enumerate(configs):
         most = int(status("VmSize")) * 1024 + spare
         resource.setrlimit(resource.RLIMIT_AS, (most, most)); spare = 0
     told = worker.step()
-    told |= {"cores": status("Cpus_allowed_list"), "data": id(worker._splits and worker._splits[1])}
+    told |= {"cores": status("Cpus_allowed_list"), "data": id(worker._data and worker._data[1])}
     print(json.dumps(told), flush=True)
 """
 
@@ -52,6 +52,7 @@ def config(folder: Path, number: int = 0, gpus: float = 0.0, threads: int = 1, *
         "threads": threads,
         "compile": "never",
         "gpus": gpus,
+        "final": False,
     }
 
 

@@ -1,0 +1,140 @@
+"""The finals of a study: its best configurations, or those that it compares, trained with several seeds and tested."""
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from resnet import cost
+from search.data import Prepared
+from search.final_ledger import FinalLedger
+from search.final_progress import FinalProgress
+from search.final_recorder import FinalRecorder
+from search.finals import Candidate, FinalCourse, finalists, with_champion
+from search.records import Finals, TrialState
+from search.session import NOTED_SECONDS, Clock, Session
+from search.spec import TrialSpec
+from search.study_spec import StudySpec
+from search.tracking import Dataset, Tracker
+
+LEVEL = 0.95  # of all intervals and comparisons
+
+
+class FinalStage:
+    """Args:
+    spec, data: of the study.
+    ledger: of the finals.
+    folder: path or URL of the checkpoints' folder.
+    candidates: those who take part, known once the search is over.
+    dataset: train and validation together, as MLflow shows them.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        data: Prepared,
+        ledger: FinalLedger,
+        folder: str,
+        candidates: Callable[[], Sequence[Candidate]],
+        dataset: Dataset,
+    ) -> None:
+        self._spec, self._data, self._folder, self._candidates = spec, data, folder, candidates
+        self._dataset = dataset
+        self.ledger = ledger
+        self.clock = Clock(ledger)
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing is left to run. To be asked once the search is over."""
+        course = self._course()
+        return course.done or (self._spent and not course.unfinished)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the finals over all starts of the study."""
+        return self.ledger.elapsed
+
+    @property
+    def trained(self) -> int:
+        """Trainings that are over."""
+        return sum(not run.running for run in self._course().entered())
+
+    def run(self, session: Session, tracker: Tracker, console: Console) -> None:
+        """Runs what is left of them."""
+        course = self._course()
+        recorder = FinalRecorder(self._spec.name, course, tracker, self._folder, self.ledger, self._dataset)
+        for candidate in course.candidates:
+            if candidate.label is not None:
+                recorder.compared(candidate)
+        self.clock.restart()
+        if self._spec.compare:  # else the search has packed its own
+            network = max((c.spec for c in course.candidates), key=self._memory)
+            packing = session.pack(network, course.trainings, lambda: session.interrupt.requested)
+            if packing is not None:
+                console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
+
+        def closed() -> bool:
+            return session.interrupt.requested or self._spent
+
+        def show() -> None:
+            self.clock.note(NOTED_SECONDS)
+            progress.update(course.entered(), course.trainings)
+
+        with FinalProgress(console, self._spec.name, course.candidates, self._spec.epochs) as progress:
+            session.train(recorder, True, closed, show, progress.say)
+            if not session.interrupt.requested:
+                self._close(recorder)
+            show()
+        self.clock.note()
+
+    def found(self, tracker: Tracker | None) -> Finals | None:
+        """What the finals have found so far; None where there are none. To be asked once the search is over.
+
+        With a `tracker`, its runs in MLflow are named.
+        """
+        course = self._course()
+        if not course.candidates:
+            return None
+        ids = (tracker.run_ids(), tracker.seed_run_ids()) if tracker else ({}, {})
+        info, finals = self._data.info, self._spec.finals
+        return with_champion(
+            Finals(
+                finalists=finalists(course.candidates, course.entered(), *ids),
+                epochs=self._spec.epochs,
+                seeds=finals.seeds,
+                most_seeds=finals.max_seeds,
+                level=LEVEL,
+                trained_on=info.n_train + info.n_validation,
+                tested_on=info.n_test,
+                complete=self.complete,
+                compared=bool(self._spec.compare),
+                scale=self._spec.scale.changed if self._spec.scale else {},
+                scale_name=self._spec.scale.name if self._spec.scale else None,
+            )
+        )
+
+    def sum_up(self, tracker: Tracker, finals: Finals) -> None:
+        """Writes what each finalist's trainings gave together to MLflow."""
+        course = self._course()
+        recorder = FinalRecorder(self._spec.name, course, tracker, self._folder, self.ledger, self._dataset)
+        for finalist in finals.finalists:
+            recorder.sum_up(finalist, finals)
+
+    @property
+    def _spent(self) -> bool:
+        budget = self._spec.finals.time_budget
+        return budget is not None and self.clock.elapsed >= budget
+
+    def _memory(self, trial: TrialSpec) -> int:
+        return cost(trial.net, self._data.info.shape[:2]).activation_bytes * trial.train.batch_size
+
+    def _course(self) -> FinalCourse:
+        return FinalCourse(self.ledger, self._candidates(), self._spec.finals, LEVEL, 100 / self._data.info.n_test)
+
+    def _close(self, recorder: FinalRecorder) -> None:
+        """No training will go on: those that are open end where they are."""
+        here = {c.number for c in self._candidates()}
+        for record in self.ledger.records:
+            if record.running:
+                budget = f"the finals' time budget of {self._spec.finals.time_budget or 0:g} s was spent"
+                gone = "its configuration is no longer among the best"
+                recorder.end(record.number, TrialState.FAILED, budget if record.finalist in here else gone)

@@ -1,0 +1,100 @@
+"""Ray, connected for as long as a study has something to train."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from search import host
+from search.data import Prepared
+from search.interrupt import Interrupt
+from search.ledger import Asked, Ledger
+from search.packing import Packing, pack
+from search.recorder import Recorder
+from search.spec import TrialSpec
+from search.study_spec import StudySpec
+from search.tuning import tune_until_done
+
+NOTED_SECONDS = 10.0  # how often the time spent is noted
+
+
+class Clock:
+    """The time that is spent on a part of a study, over all starts; a process that is killed loses seconds of it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger, self._began = ledger, time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds."""
+        return self._ledger.elapsed + time.monotonic() - self._began
+
+    def restart(self) -> None:
+        """What came before in this process was no work."""
+        self._began = time.monotonic()
+
+    def note(self, least: float = 0.0) -> None:
+        """Writes down what has been spent, if it is at least so many seconds more than was written."""
+        now = time.monotonic()
+        if now - self._began >= least:
+            self._ledger.add_elapsed(now - self._began)
+            self._began = now
+
+
+@dataclass
+class Session:
+    """As a context: Ray is started or joined, and left.
+
+    Args:
+        spec: of the study.
+        data: prepared.
+        interrupt: armed again once Ray has started.
+    """
+
+    spec: StudySpec
+    data: Prepared
+    interrupt: Interrupt
+
+    def __enter__(self) -> Self:
+        self.share = host.connect(self.spec.resources, self.spec.search)
+        self.interrupt.arm()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import ray
+
+        ray.shutdown()
+
+    def pack(self, network: TrialSpec, trials: int, closed: Callable[[], bool]) -> Packing | None:
+        """Lets as many trials share a GPU as fit, by what the largest network takes of one; see `packing.pack`."""
+        self.share, packing = pack(self.share, self.spec, network, self.data.info, trials, closed)
+        return packing
+
+    def train(
+        self,
+        recorder: Recorder,
+        final: bool,
+        closed: Callable[[], bool],
+        show: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        """Trains what the recorder's course says, until there is no more of it or it is `closed`."""
+
+        def config(asked: Asked, alone: bool) -> dict[str, Any]:
+            return {
+                "number": asked.number,
+                "spec": asked.spec.model_dump(mode="json"),
+                "folder": recorder.folder(asked.number),
+                "epochs_known": recorder.known_epochs(asked.number),
+                "data": self.spec.data.model_dump(mode="json"),
+                "prepared": [str(self.data.folder), self.data.info.digest],
+                "threads": self.share.threads,
+                "gpus": 1.0 if alone else self.share.gpus,
+                "compile": self.spec.resources.compile.value,
+                "final": final,
+            }
+
+        tune_until_done(recorder, config, self.spec, self.share, closed, show, say)

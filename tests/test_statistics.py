@@ -1,0 +1,208 @@
+"""Intervals, tests and advice against scipy.stats, printed tables, sums over all cases, and simulated trainings."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from search import statistics
+from search.statistics import (
+    difference,
+    mean_interval,
+    median_interval,
+    probability_lower,
+    seeds_for,
+    seeds_needed,
+)
+
+A, B = [6.61, 6.44, 6.83], [6.37, 6.40, 6.21, 6.52, 6.29]
+APART = ([6.37 - 0.16, 6.37, 6.37 + 0.16], [6.61 - 0.16, 6.61, 6.61 + 0.16])  # 0.24 points, deviations of 0.16
+
+
+def within(found: float, expected: float, n: int) -> bool:
+    """Whether a share of n cases is what is expected, but for what happens once in 10,000 times."""
+    return abs(found - expected) <= 3.9 * math.sqrt(expected * (1 - expected) / n)
+
+
+def scipys_welch(a: object, b: object, **options: object) -> Any:
+    return stats.ttest_ind(a, b, equal_var=False, **options)  # pyright: ignore
+
+
+def draws(*shape: int) -> NDArray[np.float64]:
+    return np.random.default_rng(0).normal(size=shape)
+
+
+def test_the_means_interval_is_students() -> None:
+    found = mean_interval(A)
+    assert found is not None
+    low, high = stats.ttest_1samp(A, 0).confidence_interval(0.95)
+    assert (found.low, found.high, found.level) == (pytest.approx(low), pytest.approx(high), 0.95)
+    # Student's table: 4.303 for 2 degrees of freedom; 1.960 would be the normal's
+    ten = mean_interval([0.0, 1.0, 2.0])
+    assert ten is not None
+    assert ten.high - ten.low == pytest.approx(2 * 4.303 / math.sqrt(3), rel=1e-4)
+    assert mean_interval([6.5]) is None
+    assert mean_interval([]) is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_the_means_interval_holds_the_mean_as_often_as_it_says(n: int, level: float) -> None:
+    found = [mean_interval(list(row), level) for row in draws(2_000, n)]
+    assert within(float(np.mean([i is not None and i.low <= 0 <= i.high for i in found])), level, 2_000)
+
+
+def neighbours(n: int, share: float, resolution: float | None) -> float:
+    """How often the interval holds the mean of a law that is 1 image wrong with probability `share`, else none."""
+    held = 0.0
+    for ones in range(n + 1):
+        found = mean_interval([1.0] * ones + [0.0] * (n - ones), 0.95, resolution)
+        held += float(stats.binom.pmf(ones, n, share)) * (found is not None and found.low <= share <= found.high)
+    return held
+
+
+def test_equal_errors_are_known_no_better_than_images_tell() -> None:
+    assert mean_interval([2.5, 2.5, 2.5]) is None
+    found = mean_interval([2.5, 2.5, 2.5], resolution=100 / 360)
+    assert found is not None
+    assert found.high - 2.5 == pytest.approx(4.302653 * (100 / 360 / 2) / math.sqrt(3), rel=1e-6)
+    assert 2.5 - found.low == pytest.approx(found.high - 2.5)
+    wide = mean_interval(A, resolution=0.01)
+    assert wide == mean_interval(A), "a spread above the resolution is as it is"
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 7, 10])
+def test_of_two_neighbouring_counts_the_interval_holds_the_mean(n: int) -> None:
+    shares = np.linspace(0.01, 0.99, 99)
+    assert min(neighbours(n, share, 1.0) for share in shares) >= 0.95
+    assert min(neighbours(n, share, None) for share in shares) < 0.25, "what Student's alone would hold"
+
+
+def test_the_medians_interval_is_the_tables() -> None:
+    """Ranks and levels as printed in tables of the sign test, for 95 %."""
+    published = {6: (1, 0.969), 7: (1, 0.984), 8: (1, 0.992), 9: (2, 0.961), 10: (2, 0.979), 12: (3, 0.961)}
+    for n, (rank, level) in published.items():
+        found = median_interval(list(range(n, 0, -1)))
+        assert found is not None
+        assert (found.low, found.high) == (rank, n + 1 - rank)
+        assert found.level == pytest.approx(level, abs=5e-4)
+    assert median_interval([1.0]) is None
+
+
+@pytest.mark.parametrize(("n", "level"), [(2, 0.5), (3, 0.75), (4, 0.875), (5, 0.9375)])
+def test_too_few_values_give_their_range_with_the_level_that_it_has(n: int, level: float) -> None:
+    found = median_interval([6.5 + i for i in range(n)])
+    assert found == statistics.Interval(6.5, 5.5 + n, level)
+
+
+@pytest.mark.parametrize("n", [3, 7, 10])
+def test_the_medians_interval_holds_the_median_of_a_skewed_law(n: int) -> None:
+    rows = np.random.default_rng(n).exponential(size=(2_000, n))
+    found = [interval for row in rows if (interval := median_interval(list(row)))]
+    held = np.mean([interval.low <= math.log(2) <= interval.high for interval in found])
+    assert within(float(held), found[0].level, 2_000)
+
+
+def test_the_difference_is_welchs() -> None:
+    found = difference(A, B, 0.9)
+    assert found is not None
+    known = scipys_welch(A, B)
+    low, high = known.confidence_interval(0.9)
+    assert found.mean == pytest.approx(np.mean(A) - np.mean(B))
+    assert (found.low, found.high, found.p_value) == tuple(pytest.approx(v) for v in (low, high, known.pvalue))
+    student: Any = stats.ttest_ind(A, B)
+    assert abs(student.pvalue - known.pvalue) > 0.02, "the data part the two tests"
+    assert difference(A, [6.0]) is None
+    assert difference([6.0, 6.0], A) is None
+    floored = difference([6.0, 6.0, 6.0], [7.0, 7.0, 7.0], resolution=1.0)
+    assert floored is not None  # by hand: standard error sqrt(2 * 0.25 / 3), 4 degrees of freedom
+    assert floored.p_value == pytest.approx(2 * stats.t.sf(1 / math.sqrt(0.5 / 3), 4))
+
+
+def test_the_probability_of_a_lower_mean_is_the_one_sided_level() -> None:
+    greater = scipys_welch(B, A, alternative="greater").pvalue
+    assert probability_lower(B, A) == pytest.approx(greater)
+    assert greater > 0.9
+    assert probability_lower(A, B) == pytest.approx(1 - greater)
+    assert probability_lower([1.0, 2.0], [2.0, 1.0]) == pytest.approx(0.5)
+    assert probability_lower(A, [6.0]) is None
+
+
+def test_the_probability_is_right_as_often_as_it_says_where_any_difference_is_likely() -> None:
+    """Any difference up to 8 deviations, beyond which nothing is in doubt; said between 80 and 95 %."""
+    rng, said, right = np.random.default_rng(1), [], []
+    for true in rng.uniform(-8, 8, size=10_000):
+        found = probability_lower(list(rng.normal(size=5)), list(rng.normal(size=5) + true))
+        assert found is not None
+        if 0.8 <= max(found, 1 - found) <= 0.95:
+            said.append(max(found, 1 - found))
+            right.append((found > 0.5) == (true > 0))
+    assert len(said) > 500
+    assert abs(np.mean(right) - np.mean(said)) < 3.9 * math.sqrt(0.13 * 0.87 / len(said))
+
+
+@pytest.mark.parametrize(
+    ("shift", "deviations", "n", "level"),
+    [(2.0, (1.0, 1.0), 3, 0.95), (2.0, (1.0, 3.0), 3, 0.95), (0.24, (0.16, 0.16), 8, 0.95), (3.0, (1.0, 1.0), 4, 0.99)],
+)
+def test_the_power_is_what_scipys_welch_has(
+    shift: float, deviations: tuple[float, float], n: int, level: float
+) -> None:
+    one, two = draws(2, 40_000, n)
+    p = scipys_welch(one * deviations[0] + shift, two * deviations[1], axis=1).pvalue
+    assert within(float(np.mean(p <= 1 - level)), statistics.power(shift, deviations, n, level), 40_000)
+
+
+def test_no_difference_is_found_less_often_than_the_level_by_few_trainings() -> None:
+    assert statistics.power(0.0, (1.0, 1.0), 3) == pytest.approx(0.0353, abs=5e-4)  # simulated: 0.705 * 0.05
+    assert statistics.power(0.0, (1.0, 1.0), 1_000) == pytest.approx(0.05, abs=1e-4)
+
+
+def test_the_seeds_needed_are_cohens() -> None:
+    """Cohen, "A power primer", Psychological Bulletin 1992, table 2: 26 and 64 of either for 0.8 and 0.5 deviations."""
+    assert [seeds_for(d, (1.0, 1.0)) for d in (0.8, 0.5)] == [26, 64]
+    assert seeds_for(-0.5, (1.0, 1.0)) == 64
+    assert seeds_for(20.0, (1.0, 1.0)) == 2
+    assert seeds_for(0.001, (1.0, 1.0)) == pytest.approx(2 * (1.959964 + 0.841621) ** 2 * 1_000_000)
+    assert statistics.power(0.24, (0.16, 0.16), 8) < 0.8 <= statistics.power(0.24, (0.16, 0.16), 9)
+
+
+def test_the_normal_approximation_asks_for_too_few() -> None:
+    normal = 2 * ((stats.norm.isf(0.025) + stats.norm.isf(0.2)) * 0.16 / 0.24) ** 2
+    assert math.ceil(normal) == 7
+    assert seeds_needed(*APART) == 9
+    assert seeds_needed(*APART, power=0.9) == 11
+    assert (seeds_needed(*APART, level=0.99) or 0) > 9
+    assert seeds_needed(*APART, resolution=0.64) == seeds_for(0.24, (0.32, 0.32))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [([6.1], [6.2, 6.3]), ([6.1, 6.3], [6.15, 6.25]), ([6.1, 6.1], [6.2, 6.3]), ([], [])]
+)
+def test_no_difference_and_no_spread_need_no_number_of_seeds(a: Sequence[float], b: Sequence[float]) -> None:
+    assert seeds_needed(a, b) is None
+
+
+def test_the_images_are_a_sample_too() -> None:
+    assert statistics.test_set_error(6.5, 10_000) == pytest.approx(0.247, abs=5e-4)  # points, arithmetic
+    assert statistics.test_set_error(0, 360) == statistics.test_set_error(100 / 360, 360) > 0.27
+    assert statistics.test_set_error(100, 360) == pytest.approx(statistics.test_set_error(0, 360))
+    for wrong, images in ((650, 10_000), (0, 360), (3, 360), (360, 360)):
+        known = stats.binomtest(wrong, images).proportion_ci(0.9, method="wilson")
+        found = statistics.error_interval(100 * wrong / images, images, 0.9)
+        assert (found.low / 100, found.high / 100) == (pytest.approx(known.low), pytest.approx(known.high))
+
+
+def test_the_same_images_part_two_networks_better_than_others_would() -> None:
+    """Against differences counted on images drawn anew: A alone errs on 3 % of them, B alone on 2 %, both on 4 %."""
+    drawn = np.random.default_rng(0).multinomial(10_000, [0.03, 0.02, 0.04, 0.91], size=4_000)
+    spread = np.std(100 * (drawn[:, 0] - drawn[:, 1]) / 10_000)
+    found = statistics.paired_error(300, 200, 10_000)
+    assert found == pytest.approx(spread, rel=3.9 / math.sqrt(2 * 4_000))
+    apart = math.hypot(statistics.test_set_error(7, 10_000), statistics.test_set_error(6, 10_000))
+    assert found < 0.7 * apart
+    assert statistics.paired_error(0, 0, 360) == pytest.approx(100 / 360)

@@ -226,7 +226,7 @@ class RunWriter:
             return
         source, profile = json.dumps({"uri": dataset.source}), json.dumps(dataset.profile)
         logged = entities.Dataset(dataset.name, dataset.digest, "local", source, profile=profile)
-        context = [entities.InputTag("mlflow.data.context", "training")]
+        context = [entities.InputTag("mlflow.data.context", dataset.context)]
         self._attempt(lambda: self.client.log_inputs(run_id, [entities.DatasetInput(logged, context)]))
 
 

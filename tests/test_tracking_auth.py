@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -111,6 +112,14 @@ def test_a_study_with_name_and_password(server: Server, tmp_path: Path, ray_fold
     assert _named(tmp_path, secret) == []
     assert _named(ray_folder, secret) == []
     assert _named(server.folder, secret) == []
+
+    look = [sys.executable, "-m", "search.ui", "tiny", "--no-browser"]
+    seen = run(tmp_path, look, shell)
+    assert (seen.returncode, seen.stderr) == (0, "")
+    assert f"{server.url}/#/experiments/" in seen.stdout
+    refused = run(tmp_path, look, _shell(tmp_path, {}))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"error: tracking URI '{server.url}' wants a name and a password; set {CORRECT}"
 
     study, *trials = runs_of(server.url, "of alice")
     assert study["tags"]["search.state"] == "complete"

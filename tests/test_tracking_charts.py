@@ -4,14 +4,17 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from search.tracking_uri import artifact_root, compare_url, default_uri, place, view_url
+from search.tracking_view import SEEDS
 from tests.mlflow_pages import LOAD_MS, pages
-from tests.study_process import command, run
+from tests.mlflow_server import rest
+from tests.study_process import ROOT, command, run
 
 pytest_plugins = ["tests.fixtures_pages"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -33,6 +36,7 @@ STUDY = {
         {"net.shortcut": "identity"},
         {"net.shortcut": "none"},
     ],
+    "finals": {"top": 2, "seeds": 2, "max_seeds": 2},
     "search": {"trials": 8, "first_rung": 1, "reduction": 2, "sampler": "random"},
 }
 
@@ -74,6 +78,11 @@ def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Cal
     expect(plot).not_to_contain_text("net.gate_bias")
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=LOAD_MS)  # the curves
     picture("mlflow-comparison")
+    scatter = page.locator(".js-plotly-plot", has_text="net.gate_bias")
+    scatter.scroll_into_view_if_needed()
+    for value in ("-6.0", "n/a"):
+        expect(scatter).to_contain_text(value, timeout=LOAD_MS)
+    picture("scatter")
 
 
 def test_charts_are_grouped_by_prefix(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
@@ -103,15 +112,45 @@ def test_chosen_runs_side_by_side(shown: Shown, page: Page, picture: Callable[[s
     picture("mlflow-compare")
 
 
+def test_finalists_over_their_seeds(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    """MLflow's own means are those of the test errors that it holds."""
+    found = rest(shown.base, "runs/search", experiment_ids=[shown.experiment], filter="tags.`search.kind` = 'seed'")
+    errors: dict[str, list[float]] = {}
+    for one in found["runs"]:
+        data = {kind: {pair["key"]: pair["value"] for pair in one["data"][kind]} for kind in ("tags", "metrics")}
+        errors.setdefault(data["tags"]["search.finalist"], []).append(data["metrics"]["test/error"])
+    assert [len(values) for values in errors.values()] == [2, 2]
+    page.goto(view_url(shown.base, shown.experiment, shown.study + SEEDS, charts=True))
+    bars = page.locator(".js-plotly-plot").first
+    for name, values in errors.items():
+        expect(page.get_by_text(f"Group: {name}")).to_be_visible(timeout=LOAD_MS)
+        expect(bars).to_contain_text(f"{fmean(values):.2f}", timeout=LOAD_MS)
+    picture("mlflow-seeds")
+    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{found['runs'][0]['info']['run_id']}?{CLASSIC}")
+    expect(page.get_by_text("train + validation", exact=True)).to_be_visible(timeout=LOAD_MS)
+
+
 def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
     page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{shown.study}?{CLASSIC}")
     expect(page.get_by_text("validation error").first).to_be_visible(timeout=LOAD_MS)
     expect(page.get_by_text("training", exact=True)).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_role("link", name="depth").first).to_be_visible(timeout=LOAD_MS)
     picture("mlflow-study")
 
 
-def test_a_filter_finds_what_it_says(shown: Shown, page: Page) -> None:
-    """One of those in docs/mlflow.md, typed as there."""
+def test_the_filters_of_the_document(shown: Shown) -> None:
+    text = (ROOT / "docs" / "mlflow.md").read_text()
+    filters = dict(re.findall(r"^\| (.+?) \| ``(.+)`` \|$", text, re.MULTILINE))
+    asked = {"experiment_ids": [shown.experiment], "max_results": 1000}
+    found = {use: rest(shown.base, "runs/search", filter=one, **asked).get("runs", []) for use, one in filters.items()}
+    assert len(found) == 10
+    assert len(found["all studies of the experiment"]) == 1
+    assert len(found["what was trained on train and validation"]) == 4
+    gates = [t for t in shown.trials if t["params"]["net.shortcut"] == "shortcut_only_gate"]
+    assert len(found["what has a gate's bias, as an axis"]) == len(gates)
+
+
+def test_a_filter_in_the_page(shown: Shown, page: Page) -> None:
     gates = [t for t in shown.trials if t["params"]["net.shortcut"] == "shortcut_only_gate"]
     page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs?{CLASSIC}")
     box = page.get_by_placeholder("metrics.rmse")

@@ -1,6 +1,7 @@
 """The finals of a study: its best configurations, or those that it compares, trained with several seeds and tested."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from rich.console import Console
 
@@ -22,7 +23,7 @@ LEVEL = 0.95  # of all intervals and comparisons
 class FinalStage:
     """Args:
     spec, data: of the study.
-    ledger: of the finals.
+    open_ledger: opens the records of the finals; done once there are candidates.
     folder: path or URL of the checkpoints' folder.
     candidates: those who take part, known once the search is over.
     dataset: train and validation together, as MLflow shows them.
@@ -32,26 +33,36 @@ class FinalStage:
         self,
         spec: StudySpec,
         data: Prepared,
-        ledger: FinalLedger,
+        open_ledger: Callable[[], FinalLedger],
         folder: str,
         candidates: Callable[[], Sequence[Candidate]],
         dataset: Dataset,
     ) -> None:
         self._spec, self._data, self._folder, self._candidates = spec, data, folder, candidates
-        self._dataset = dataset
-        self.ledger = ledger
-        self.clock = Clock(ledger)
+        self._dataset, self._open = dataset, open_ledger
+
+    @cached_property
+    def ledger(self) -> FinalLedger:
+        """The records of the finals."""
+        return self._open()
+
+    @cached_property
+    def clock(self) -> Clock:
+        """The time spent on the finals."""
+        return Clock(self.ledger)
 
     @property
     def complete(self) -> bool:
         """True when nothing is left to run. To be asked once the search is over."""
+        if not self._candidates():
+            return True
         course = self._course()
         return course.done or (self._spent and not course.unfinished)
 
     @property
-    def seconds(self) -> float:
-        """Wall time of the finals over all starts of the study."""
-        return self.ledger.elapsed
+    def elapsed(self) -> float:
+        """Seconds of work on the finals, over all starts."""
+        return self.clock.elapsed if self._candidates() else 0.0
 
     @property
     def trained(self) -> int:
@@ -91,9 +102,9 @@ class FinalStage:
 
         With a `tracker`, its runs in MLflow are named.
         """
-        course = self._course()
-        if not course.candidates:
+        if not self._candidates():
             return None
+        course = self._course()
         ids = (tracker.run_ids(), tracker.seed_run_ids()) if tracker else ({}, {})
         info, finals = self._data.info, self._spec.finals
         return with_champion(

@@ -27,6 +27,7 @@ class Candidate:
     spec: TrialSpec
     label: str | None = None
     published: tuple[str, ...] = ()  # keys of published figures
+    against: str | None = None  # label of the row that it is compared with
 
 
 def best_trials(records: Sequence[TrialRecord], objectives: Sequence[Objective], top: int) -> list[Candidate]:
@@ -50,7 +51,7 @@ def without_seed(params: Mapping[str, object]) -> dict[str, object]:
 def compared(rows: Sequence[Configuration], ledger: FinalLedger) -> list[Candidate]:
     """The rows of a study that compares, with the numbers that they have kept since each was first compared."""
     numbers = ledger.numbered([row.trial.digest for row in rows])
-    return [Candidate(numbers[row.trial.digest], row.trial, row.label, row.published) for row in rows]
+    return [Candidate(numbers[row.trial.digest], row.trial, row.label, row.published, row.against) for row in rows]
 
 
 @dataclass
@@ -158,6 +159,7 @@ def finalists(
                 params_count=price.params_count if price else None,
                 macs=price.macs if price else None,
                 mlflow_run_id=trial_runs.get(candidate.number),
+                against=candidate.against,
             )
         )
     return tuple(found)

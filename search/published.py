@@ -149,8 +149,12 @@ def _figure(entry: Mapping[str, Any], paper: Mapping[str, Any]) -> Figure:
     )
 
 
-def _each(net: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A list of values stands for a network with each of them."""
+def _each(net: Mapping[str, Any] | list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every network of an entry; a list of values stands for a network with each of them."""
+    if isinstance(net, list):
+        for one in net:
+            yield from _each(one)
+        return
     lists = [value if isinstance(value, list) else [value] for value in net.values()]
     for values in product(*lists):
         yield dict(zip(net, values, strict=True))

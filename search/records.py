@@ -102,6 +102,7 @@ class Finalist:
     params_count: int | None = None
     macs: int | None = None  # multiply-accumulates of one image
     mlflow_run_id: str | None = None
+    against: str | None = None  # label of the one that it is compared with; None: the first
 
     @property
     def tested(self) -> tuple[float, ...]:

@@ -36,7 +36,9 @@ def scale(raw: dict[str, Any], name: str) -> None:
         InputError: there is no such scale, or it changes what is not there.
     """
     scales = raw.get("scales") or {}
-    done = (raw.get("scale") or {}).get("name")
+    if not isinstance(scales, Mapping):
+        raise InputError(f"scales = {scales!r} is no mapping; write scales: {{quick: {{train.epochs: 3}}}}")
+    done = _known(raw).get("name")
     if done == name:
         return
     if done is not None:
@@ -97,7 +99,7 @@ def record(before: Mapping[str, Any], after: Mapping[str, Any], name: str | None
 
     What was changed when the study was begun counts too. None where nothing differs from the recipe.
     """
-    known = before.get("scale") or {}
+    known = _known(before)
     past = {path: pair[0] for path, pair in (known.get("changed") or {}).items()}
     names = [row["name"] for row in parsed(after.get(ROWS))]
     old, new = {**_values(before, names), **past}, _values(after, names)
@@ -121,9 +123,21 @@ def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def _known(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = raw.get("scale") or {}
+    if not isinstance(known, Mapping):
+        raise InputError(f"scale = {known!r} is told by a study that has begun, not given; use --scale {known}")
+    return known
+
+
 def _fixed(raw: Mapping[str, Any]) -> dict[str, Any]:
-    sections = ((one, {"name": raw[one]} if isinstance(raw.get(one), str) else raw.get(one) or {}) for one in SECTIONS)
-    return {f"{one}.{name}": value for one, section in sections for name, value in section.items()}
+    sections = ((one, {"name": raw[one]} if isinstance(raw.get(one), str) else raw.get(one)) for one in SECTIONS)
+    return {
+        f"{one}.{name}": value  # of what is no mapping the study's own check will tell
+        for one, section in sections
+        if isinstance(section, Mapping)
+        for name, value in section.items()
+    }
 
 
 def _values(raw: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -133,11 +147,9 @@ def _values(raw: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     for path in sorted({path for row in rows for path in row}):
         given = [row.get(path, found.get(path)) for row in rows]
         found[path] = [value for place, value in enumerate(given) if value is not None and value not in given[:place]]
-    return {
-        **found,
-        "finals.seeds": (raw.get("finals") or {}).get("seeds", FinalSpec().seeds),
-        ROWS: len(parsed(raw.get(ROWS))),
-    }
+    finals = raw.get("finals")
+    seeds = finals.get("seeds", FinalSpec().seeds) if isinstance(finals, Mapping) else FinalSpec().seeds
+    return {**found, "finals.seeds": seeds, ROWS: len(parsed(raw.get(ROWS)))}
 
 
 def _default(path: str, values: Mapping[str, Any]) -> Any:

@@ -76,7 +76,11 @@ class Study:
         mine = spec, self.data.info, self.folder, self._generation
         self._outboxes = Outboxes(*mine, lineage.keys(storage, spec.name), self.tracking_uri, self.artifact_root)
         self.search = SearchStage(spec, self.space, self.data, self.folder, opened)
-        runs = FinalLedger(storage, opened.ledger.study.study_name, lambda trial: appraise(trial, image, LimitSpec()))
+        name = opened.ledger.study.study_name
+
+        def runs() -> FinalLedger:
+            return FinalLedger(storage, name, lambda trial: appraise(trial, image, LimitSpec()))
+
         checkpoints, dataset = self.folder.finals(self._generation), self._outboxes.dataset(finals=True)
         self.finals = FinalStage(spec, self.data, runs, checkpoints, self._candidates, dataset)
 
@@ -93,7 +97,7 @@ class Study:
     @property
     def elapsed(self) -> float:
         """Seconds of work on this study, over all starts."""
-        return self.search.clock.elapsed + self.finals.clock.elapsed
+        return self.search.clock.elapsed + (self.finals.elapsed if self.search.complete else 0.0)
 
     @property
     def complete(self) -> bool:

@@ -13,7 +13,7 @@ from search.spec import TrialSpec
 KEY = "mlflow.sharedViewState."
 SEEDS = "-seeds"
 ALWAYS = ("net.depth", "net.version", "net.shortcut")
-ERROR = "val/error"
+ERROR, TESTED = "val/error", "test/error_mean"
 FINALIST = "search.finalist"
 _SHOWN = 100  # runs in a chart
 _MAY_BE_WITHOUT_EFFECT = {"train.crop_padding": "train.crop"}  # field -> on which it depends; the network's: `needs`
@@ -40,13 +40,14 @@ def views(study_run: str, study_key: str, params: Mapping[str, str]) -> dict[str
 def _trials(study_run: str, axes: list[str], searched: Set[str]) -> dict[str, Any]:
     some = [path for path in axes if _only_some_have(path, searched)]
     columns = [*(f"params.`{path}`" for path in axes), "tags.`search.state`"]
-    results = ("best/val_error", ERROR, "test/error_mean", "cost/params", "cost/macs")
+    best, error = ("best/val_error", ERROR) if searched else (TESTED, TESTED)  # nothing is validated in a comparison
+    results = ("best/val_error", ERROR, TESTED, "cost/params", "cost/macs")
     every = [path for path in axes if path not in some]
-    parallel = _chart("PARALLEL", "parallel") | {"selectedParams": every, "selectedMetrics": [ERROR]}
-    charts = [parallel | {"showAllRuns": True}, _curves(ERROR), *(_scatter(path, ERROR) for path in some)]
+    parallel = _chart("PARALLEL", "parallel") | {"selectedParams": every, "selectedMetrics": [error]}
+    charts = [parallel | {"showAllRuns": True}, _curves(error), *(_scatter(path, error) for path in some)]
     return _view(charts) | {
         "searchFilter": f"tags.`mlflow.parentRunId` = '{study_run}'",
-        "orderByKey": "metrics.`best/val_error`",  # sorted by a metric, trials are not folded away below their study
+        "orderByKey": f"metrics.`{best}`",  # sorted by a metric, trials are not folded away below their study
         "selectedColumns": [*columns, *(f"metrics.`{name}`" for name in results)],
     }
 

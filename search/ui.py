@@ -87,9 +87,11 @@ def _folder(output: Path, study: str | None) -> Path:
 
 
 def _show(console: Console, base: str, report: dict[str, Any], browser: bool) -> None:
+    finals: dict[str, Any] = report.get("finals") or {"compared": False}
     trials = [t for t in report["trials"] if t["mlflow_run_id"] and t["val_error"] is not None]
     trials.sort(key=lambda t: (t["state"] != "complete", t["val_error"]))
-    runs = [t["mlflow_run_id"] for t in trials][:SHOWN]
+    compared = [f for f in finals["finalists"] if f["mlflow_run_id"]] if finals["compared"] else []
+    runs = [t["mlflow_run_id"] for t in (*trials, *compared)][:SHOWN]
     if not runs:
         raise InputError(f"study {report['study']!r} has no trial in MLflow; run the same search again to send them")
     experiment, study = tracking_uri.place(base, runs[0])
@@ -101,7 +103,7 @@ def _show(console: Console, base: str, report: dict[str, Any], browser: bool) ->
         (f"{name}: parallel coordinates and learning curves", charts),
         ("table of trials", tracking_uri.view_url(base, experiment, study, charts=False)),
         ("trials side by side", compare),
-        *([("finalists, mean over seeds", seeds)] if report.get("finals") else []),
+        *([("finalists, mean over seeds", seeds)] if "finalists" in finals else []),
     ):
         console.print(f"{words}\n  {address}", soft_wrap=True, highlight=False)
     if browser:

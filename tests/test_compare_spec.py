@@ -193,6 +193,32 @@ def test_a_scale_that_is_none_is_refused(file: Path, scale: dict[str, Any], says
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"scales": ["a"]}, "scales = ['a'] is no mapping"),
+        ({"scale": "a"}, "scale = 'a' is told by a study that has begun, not given; use --scale a"),
+        ({"train": 3}, "train"),
+        ({"finals": 3}, "finals"),
+        ({"compare": 3}, "compare = 3 is no list of rows"),
+    ],
+)
+def test_sections_that_are_none_are_refused_at_a_scale(file: Path, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as told:
+        load(edited(file, **{"scales": {"a": {"net.depth": 8}}} | changes), scale_name="a")
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_study_that_searches_has_scales_too(tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    path.write_text("space: {net.depth: [8, 14]}\nscales: {quick: {search.trials: 2, space.net.depth: [8, 20]}}")
+    spec = load(path, scale_name="quick")
+    assert (spec.name, spec.search.trials, spec.space) == ("wide-quick", 2, {"net.depth": [8, 20]})
+    assert spec.scale is not None
+    assert (spec.scale.name, spec.scale.changed) == ("quick", {})
+
+
 @pytest.mark.usefixtures("alone")
 def test_command_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown; choose from small, smoke" in refusal([str(file), "--scale", "huge"], capsys)

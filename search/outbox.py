@@ -27,7 +27,10 @@ class _Record(BaseModel):
 
 
 class Dataset(BaseModel):
-    """What a trial was trained on. `digest` has at most 36 characters, `source` says where the images came from."""
+    """What a trial was trained on. `digest` has at most 36 characters, `source` says where the images came from.
+
+    Of one name and digest MLflow keeps one data set, with the profile that came first.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,6 +38,7 @@ class Dataset(BaseModel):
     digest: str = Field(max_length=36)
     source: str
     profile: dict[str, Any] = {}
+    context: str = "training"  # what for: MLflow shows it beside the name
 
 
 class StudyStarted(_Record):

@@ -48,7 +48,8 @@ class Outboxes:
         trained = {"train + validation": sum(splits.values())} if finals else splits
         name = info.name.rpartition(":")[0] or info.name
         profile = {**trained, "test": info.n_test, "shape": shape}
-        return Dataset(name=name, digest=info.digest[:32], source=info.name, profile=profile)
+        named = {"name": f"{name} finals", "context": "train + validation"} if finals else {"name": name}
+        return Dataset(digest=info.digest[:32], source=info.name, profile=profile, **named)
 
     def send_earlier(self) -> str | None:
         """Sends what is left of the studies before this one; why it could not be sent, or None."""

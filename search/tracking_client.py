@@ -1,12 +1,16 @@
 """How MLflow is reached: imported quietly, spoken to without leaking credentials, its failures told apart."""
 
+import getpass
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+KIND = "mlflow.experimentKind", "custom_model_development"  # MLflow's pages open on language models otherwise
 
 # What a server answers when it is overloaded, restarting, or behind a proxy that cannot reach or authorise us: worth
 # trying again. A database file answers only the first two so; there the others are faults of the program.
@@ -37,6 +41,17 @@ def is_remote(uri: str) -> bool:
     return urlsplit(uri).scheme in {"http", "https"}
 
 
+def user() -> str:
+    """Who a run is said to be of: the name on the server, or else on this machine."""
+    known = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if known:
+        return known
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return str(os.getuid())
+
+
 def is_transient(error: Exception, remote: bool) -> bool:
     """Whether the same call may succeed later: the server is away, busy or locked, the disk full."""
     from mlflow.exceptions import MlflowException
@@ -48,3 +63,21 @@ def is_transient(error: Exception, remote: bool) -> bool:
         return error.response.status_code >= 500 or error.response.status_code in {401, 403, 429}
     missing = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
     return isinstance(error, OSError) and not isinstance(error, missing)  # includes every connection error
+
+
+def find_or_create(client: "MlflowClient", experiment: str, artifact_root: str | None) -> str:
+    """The id of the experiment with this name; a new one keeps its artifacts in the folder `artifact_root`, or, where
+    that is None, where the server decides."""
+    from mlflow.exceptions import MlflowException
+
+    root = None if artifact_root is None else Path(artifact_root).absolute().as_uri()
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        return found.experiment_id
+    try:
+        return client.create_experiment(experiment, root, dict([KIND]))
+    except MlflowException as error:
+        found = client.get_experiment_by_name(experiment)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            raise
+    return found.experiment_id  # another study was first

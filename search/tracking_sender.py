@@ -4,17 +4,13 @@ import threading
 import traceback
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from search import tracking_database, tracking_uri
 from search.outbox import Cursor, Outbox
 from search.redact import without_credentials
-from search.tracking_client import import_quietly, is_remote, is_transient
+from search.tracking_client import find_or_create, import_quietly, is_remote, is_transient
 from search.tracking_store import STUDY, RunWriter
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 T = TypeVar("T")
 
@@ -119,7 +115,7 @@ class Sender:
         client_type = import_quietly()
         self._attempt(lambda: tracking_database.ready(self.uri, client_type))
         client = self._attempt(lambda: client_type(self.uri))
-        experiment_id = self._attempt(lambda: self._find_or_create_experiment(client))
+        experiment_id = self._attempt(lambda: find_or_create(client, self.experiment, self._artifact_root))
         self.experiment_id = experiment_id
         store = tracking_uri.store(self.uri, self.experiment)
         if self.outbox.cursor.store != store:
@@ -132,23 +128,6 @@ class Sender:
     def _start_over(self, store: str) -> None:
         self.runs.clear()
         self.outbox.rewind(store)
-
-    def _find_or_create_experiment(self, client: "MlflowClient") -> str:
-        from mlflow.exceptions import MlflowException
-
-        root = None if self._artifact_root is None else Path(self._artifact_root).absolute().as_uri()
-        found = client.get_experiment_by_name(self.experiment)
-        if found is not None:
-            return found.experiment_id
-        try:
-            return client.create_experiment(
-                self.experiment, root, {"mlflow.experimentKind": "custom_model_development"}
-            )
-        except MlflowException as error:
-            found = client.get_experiment_by_name(self.experiment)
-            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
-                raise
-        return found.experiment_id  # another study was first
 
     def _send_pending(self, writer: RunWriter) -> None:
         while pending := list(islice(self.outbox.events(self.outbox.cursor.offset), EVENTS_AT_ONCE)):

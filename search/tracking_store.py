@@ -19,7 +19,8 @@ from search.outbox import (
 )
 from search.records import TrialState
 from search.remote import local_copy
-from search.tracking_view import view
+from search.tracking_client import user
+from search.tracking_view import views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -111,7 +112,8 @@ class RunWriter:
         tags = {"search.study": event.name, "search.kind": "study", "search.state": "running"}
         self._log(run.info.run_id, params=params, tags=event.tags | tags | changed)
         self._log_dataset(run.info.run_id, event.dataset)
-        self._attempt(lambda: self.client.set_experiment_tag(self.experiment_id, *view(event.name, event.params)))
+        for name, shown in views(run.info.run_id, self.study_key, event.params).items():
+            self._attempt(lambda tag=(name, shown): self.client.set_experiment_tag(self.experiment_id, *tag))
         self._set_running(run)
 
     def _start_trial(self, event: TrialStarted) -> None:
@@ -177,7 +179,7 @@ class RunWriter:
             if found:
                 return min(found, key=lambda run: (run.info.start_time, run.info.run_id))
             source = {"mlflow.source.name": "python -m search.run", "mlflow.source.type": "LOCAL"}
-            all_tags = tags | source | {"search.key": key}
+            all_tags = tags | source | {"mlflow.user": user(), "search.key": key}
             return self.client.create_run(self.experiment_id, time_ms, all_tags, run_name)
 
         run: Run = self._attempt(find_or_create)
@@ -224,7 +226,7 @@ class RunWriter:
             return
         source, profile = json.dumps({"uri": dataset.source}), json.dumps(dataset.profile)
         logged = entities.Dataset(dataset.name, dataset.digest, "local", source, profile=profile)
-        context = [entities.InputTag("mlflow.data.context", "training")]
+        context = [entities.InputTag("mlflow.data.context", dataset.context)]
         self._attempt(lambda: self.client.log_inputs(run_id, [entities.DatasetInput(logged, context)]))
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from search.errors import InputError
 from search.output import Output
 from search.redact import without_credentials
-from search.tracking_client import import_quietly, is_remote
+from search.tracking_client import KIND, find_or_create, import_quietly, is_remote
 from search.tracking_database import SQLITE, file_of
 
 ANSWER_SECONDS = 4  # how long a store may take to answer the first question
@@ -25,8 +25,8 @@ class NoAnswer(InputError):  # noqa: N818 - as HTTP clients call it
 
 _DATABASES = ("postgresql", "mysql", "mssql")
 _CONNECTION_FAULTS = {
-    "timed out": (f"did not answer within {ANSWER_SECONDS} seconds",),
-    "timeout": (f"did not answer within {ANSWER_SECONDS} seconds",),
+    "timed out": ("did not answer within {limit} seconds",),
+    "timeout": ("did not answer within {limit} seconds",),
     "Connection refused": ("does not answer: no server listens there",),
     "resolve": ("does not answer: the name of its machine is unknown",),
     "CERTIFICATE_VERIFY_FAILED": (
@@ -36,6 +36,7 @@ _CONNECTION_FAULTS = {
     "SSL": ("does not speak TLS", "begin the address with http://"),
     "error responses": ("answers, but only with server errors",),
 }
+_CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 _REMEDY = "correct --tracking-uri (or MLFLOW_TRACKING_URI), or leave it out to keep runs in a file below --output"
 
 
@@ -69,10 +70,10 @@ def store(uri: str, experiment: str) -> str:
 
 
 def check_reachable(uri: str, experiment: str) -> None:
-    """Ask the store at `uri` for `experiment`, which need not exist.
+    """Ask the store at `uri` for `experiment`, which need not exist; a server must let us write in it.
 
-    Raises InputError, after about five seconds at most, when the store is none, or refuses us; NoAnswer, which is one
-    too, when a server does not answer.
+    Raises InputError, after about five seconds of silence, when the store is none, or refuses us; NoAnswer, which is
+    one too, when a server does not answer.
     """
     scheme = urlsplit(uri).scheme
     if scheme == "sqlite":
@@ -100,15 +101,27 @@ def ui_environment() -> dict[str, str]:
     return os.environ | quiet | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
-def view_url(base: str, experiment_id: str, study: str, charts: bool) -> str:
-    """The page of a study's trials, best first: as a table, or with the charts that compare them."""
+def view_url(base: str, experiment_id: str, view: str, charts: bool) -> str:
+    """The page of a study's runs in one of `tracking_view.views`: as a table, or with the charts that compare them."""
     mode = {"compareRunsMode": "CHART"} if charts else {}
-    return _page(base, f"experiments/{experiment_id}/runs", {"viewStateShareKey": study} | mode)
+    return _page(base, f"experiments/{experiment_id}/runs", {"viewStateShareKey": view} | mode)
 
 
 def compare_url(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     """The page that compares runs: parallel coordinates, scatter and contour plots, params and metrics side by side."""
     return _page(base, "compare-runs", {"runs": json.dumps(list(run_ids)), "experiments": json.dumps([experiment_id])})
+
+
+def place(uri: str, run_id: str) -> tuple[str, str]:
+    """Of a trial's run: the ids of its experiment, and of its study's run.
+
+    Raises:
+        InputError: the server does not answer, refuses us, or has no such run.
+    """
+    client = import_quietly()(uri)
+    with _answering(uri):
+        run = client.get_run(run_id)
+    return run.info.experiment_id, run.data.tags["mlflow.parentRunId"]
 
 
 def _page(base: str, path: str, query: dict[str, str]) -> str:
@@ -135,15 +148,9 @@ def _check_sqlite(uri: str) -> None:
 
 
 def _check_server(uri: str, experiment: str) -> None:
-    client_type = import_quietly()
-    from mlflow.exceptions import MlflowException
-
-    with _timeout(ANSWER_SECONDS):
-        try:
-            found = client_type(uri).get_experiment_by_name(experiment)
-        except MlflowException as error:
-            away = isinstance(error.__context__, OSError)  # of the connection, which MLflow reports by text alone
-            raise _refusal(uri, *_server_fault(error, away), kind=NoAnswer if away else InputError) from error
+    client = import_quietly()(uri)
+    with _timeout(ANSWER_SECONDS), _answering(uri):
+        found = client.get_experiment_by_name(experiment)
     if found is not None and found.name != experiment:
         raise _refusal(uri, "answers, but not as an MLflow server")
     if found is not None and found.lifecycle_stage == "deleted":
@@ -151,19 +158,46 @@ def _check_server(uri: str, experiment: str) -> None:
             f"MLflow experiment {experiment!r} has been deleted on {without_credentials(uri)}; restore it there, or "
             f"name another with MLFLOW_EXPERIMENT_NAME."
         )
+    with (
+        _timeout(ANSWER_SECONDS),
+        _answering(uri, experiment),
+    ):  # who may only read is refused at the first thing that is written
+        made = client.get_experiment(find_or_create(client, experiment, None))
+        client.set_experiment_tag(made.experiment_id, KIND[0], made.tags.get(*KIND))
 
 
-def _server_fault(error: Exception, away: bool) -> tuple[str, ...]:
+@contextmanager
+def _answering(uri: str, written: str | None = None) -> Iterator[None]:
+    """Tells in a sentence what is wrong with a server that fails in here; `written`: the experiment changed in here."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        away = isinstance(error.__context__, OSError)  # of the connection, which MLflow reports by text alone
+        fault = _server_fault(error, away, uri, written)
+        raise _refusal(uri, *fault, kind=NoAnswer if away else InputError) from error
+
+
+def _server_fault(error: Exception, away: bool, uri: str, written: str | None) -> tuple[str, ...]:
     """What is wrong with a server that answered with `error`, and the remedy where it is a special one."""
     text = " ".join(str(error).split())
     if away:
-        return next((fault for sign, fault in _CONNECTION_FAULTS.items() if sign in text), ("cannot be reached",))
+        known = next((fault for sign, fault in _CONNECTION_FAULTS.items() if sign in text), ("cannot be reached",))
+        return tuple(part.format(limit=os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) for part in known)
     code = getattr(error, "error_code", "")
     if code in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}:
-        return ("wants a name and a password", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        if os.environ.get("MLFLOW_TRACKING_USERNAME") or without_credentials(uri) != uri:
+            return ("does not take the name and password that it was given", f"correct {_CREDENTIALS}")
+        return ("wants a name and a password", f"set {_CREDENTIALS}")
+    if code == "PERMISSION_DENIED" and written:
+        remedy = "name one of your own with MLFLOW_EXPERIMENT_NAME, or ask its owner for the permission EDIT"
+        return (f"does not let you write in experiment {written!r}", remedy)
     if code == "PERMISSION_DENIED":
         answer = text.rpartition("Response body: ")[2].strip("'")[:100]
         return (f"refuses us ({answer})", "ask its owner for access, or correct the name and password")
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return ("has no run of this study", "run the same search again to send them")
     return ("answers, but not as an MLflow server",)
 
 

@@ -1,53 +1,104 @@
-"""How MLflow's page shows a study at first: its trials with the searched columns, and the charts that compare them.
+"""How MLflow's pages show a study at first: its trials, and the trainings of its finalists grouped by configuration.
 
 MLflow keeps a shared view as a tag of the experiment; the page takes it from there when its address names the view.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
+from resnet.spec import needs
+from search.spec import TrialSpec
+
 KEY = "mlflow.sharedViewState."
+SEEDS = "-seeds"
 ALWAYS = ("net.depth", "net.version", "net.shortcut")
-ERROR = "val/error"
-_SECTION = "comparison"
-_SHOWN = 100  # trials in a chart
+ERROR, TESTED = "val/error", "test/error_mean"
+FINALIST = "search.finalist"
+_SHOWN = 100  # runs in a chart
+_MAY_BE_WITHOUT_EFFECT = {"train.crop_padding": "train.crop"}  # field -> on which it depends; the network's: `needs`
 
 
-def filter_of(study: str) -> str:
-    """The search that finds a study's trials."""
-    return f"tags.`search.kind` = 'trial' AND tags.`search.study` = '{study}'"
+def views(study_run: str, study_key: str, params: Mapping[str, str]) -> dict[str, str]:
+    """The experiment's tags that hold a study's views.
 
+    The trials' is named by the run id of the study, the seeds' by that and `SEEDS`.
 
-def view(study: str, params: Mapping[str, str]) -> tuple[str, str]:
-    """Name and value of the experiment's tag that holds a study's view. `params` are the study's own, flattened."""
+    Args:
+        study_run: id of the study's run.
+        study_key: what the tags `search.key` of its runs begin with.
+        params: the study's own, flattened.
+    """
     searched = {".".join(path.split(".")[1:3]) for path in params if path.startswith("space.")}
     axes = [*ALWAYS, *sorted(searched - set(ALWAYS))]
-    columns = [*(f"params.`{path}`" for path in axes), f"metrics.`{ERROR}`", "metrics.`best/val_error`"]
-    section = {"uuid": _SECTION, "name": _SECTION, "columns": 1, "cardHeight": 420, "display": True}
-    state = {
-        "searchFilter": filter_of(study),
-        "orderByKey": "metrics.`best/val_error`",  # sorted by a metric, trials are not folded away below their study
+    return {
+        f"{KEY}{study_run}": json.dumps(_trials(study_run, axes, searched)),
+        f"{KEY}{study_run}{SEEDS}": json.dumps(_seeds(study_key)),
+    }
+
+
+def _trials(study_run: str, axes: list[str], searched: Set[str]) -> dict[str, Any]:
+    some = [path for path in axes if _only_some_have(path, searched)]
+    columns = [*(f"params.`{path}`" for path in axes), "tags.`search.state`"]
+    best, error = ("best/val_error", ERROR) if searched else (TESTED, TESTED)  # nothing is validated in a comparison
+    results = ("best/val_error", ERROR, TESTED, "cost/params", "cost/macs")
+    every = [path for path in axes if path not in some]
+    parallel = _chart("PARALLEL", "parallel") | {"selectedParams": every, "selectedMetrics": [error]}
+    charts = [parallel | {"showAllRuns": True}, _curves(error), *(_scatter(path, error) for path in some)]
+    return _view(charts) | {
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{study_run}'",
+        "orderByKey": f"metrics.`{best}`",  # sorted by a metric, trials are not folded away below their study
+        "selectedColumns": [*columns, *(f"metrics.`{name}`" for name in results)],
+    }
+
+
+def _seeds(study_key: str) -> dict[str, Any]:
+    columns = ("tags.`search.seed`", "tags.`search.state`", "metrics.`test/error`", "metrics.`train/error`")
+    by = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": FINALIST}]}
+    bars = _chart("BAR", "test") | {"metricKey": "test/error"}
+    return _view([bars, _curves("train/error")]) | {
+        "searchFilter": f"tags.`search.kind` = 'seed' AND tags.`search.key` LIKE '{study_key}/%'",
+        "orderByKey": "metrics.`test/error`",
+        "selectedColumns": columns,
+        "groupBy": by,
+        "useGroupedValuesInCharts": True,
+    }
+
+
+def _only_some_have(path: str, searched: Set[str]) -> bool:
+    """Whether a field is a number in some trials, and `n/a` in others.
+
+    Of an axis with both, MLflow's parallel coordinates draw only the runs with the more frequent kind.
+    """
+    section, _, field = path.partition(".")
+    need = needs(field) if section == "net" else None
+    other = f"net.{need[0]}" if need else _MAY_BE_WITHOUT_EFFECT.get(path)
+    return other in searched and TrialSpec.types()[path] in (int, float)
+
+
+def _view(charts: list[dict[str, Any]]) -> dict[str, Any]:
+    section = {"uuid": "comparison", "name": "comparison", "columns": 1, "cardHeight": 420, "display": True}
+    return {
         "orderByAsc": True,
-        "selectedColumns": [*columns, "metrics.`cost/params`", "metrics.`cost/macs`"],
         "runsHiddenMode": "SHOW_ALL",
         "isAccordionReordered": True,  # else MLflow sorts sections by name
-        "compareRunCharts": [_parallel(axes), _curves()],
+        "compareRunCharts": charts,
         "compareRunSections": [section | {"isReordered": True, "deleted": False, "isGenerated": False}],
     }
-    return f"{KEY}{study}", json.dumps(state)
 
 
-def _parallel(axes: list[str]) -> dict[str, Any]:
-    return _chart("PARALLEL") | {"selectedParams": axes, "selectedMetrics": [ERROR], "showAllRuns": True}
-
-
-def _curves() -> dict[str, Any]:
+def _curves(metric: str) -> dict[str, Any]:
     scales = {"scaleType": "linear", "xAxisKey": "step", "xAxisScaleType": "linear", "selectedXAxisMetricKey": ""}
-    metrics = {"metricKey": ERROR, "selectedMetricKeys": [ERROR], "selectedYAxisMetricKey": ERROR, "yAxisKey": "metric"}
-    return _chart("LINE") | scales | metrics | {"lineSmoothness": 0, "useGlobalXaxisKey": True}
+    metrics = {"metricKey": metric, "selectedMetricKeys": [metric], "selectedYAxisMetricKey": metric}
+    shown = {"yAxisKey": "metric", "lineSmoothness": 0, "useGlobalXaxisKey": True}
+    return _chart("LINE", "curves") | scales | metrics | shown
 
 
-def _chart(kind: str) -> dict[str, Any]:
-    base = {"type": kind, "uuid": f"search-{kind.lower()}", "metricSectionId": _SECTION, "runsCountToCompare": _SHOWN}
+def _scatter(path: str, metric: str) -> dict[str, Any]:
+    axes = {"xaxis": {"key": path, "type": "PARAM"}, "yaxis": {"key": metric, "type": "METRIC"}}
+    return _chart("SCATTER", path) | axes | {"showAllRuns": True}
+
+
+def _chart(kind: str, name: str) -> dict[str, Any]:
+    base = {"type": kind, "uuid": f"search-{name}", "metricSectionId": "comparison", "runsCountToCompare": _SHOWN}
     return base | {"deleted": False, "isGenerated": False}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as ops
 
 from resnet import build
+from search import system_metrics
 from search.augment import draw
 from search.batches import Resident, evaluation_batches
 from search.compiled import Chosen, Compiler
@@ -66,6 +67,7 @@ def train(
         compiler: may compile the network; default: none is compiled.
     """
     device = training.device
+    system_metrics.begin(device)
     # Other algorithms of cuDNN add in an order that changes from run to run.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.manual_seed(_mix(spec.train.seed, 0))
@@ -89,6 +91,7 @@ def train(
         diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
         metrics["cost/images_per_s"] = step.steps * step.size / (trained - began)
         metrics["cost/seconds"] = ended - began
+        metrics |= system_metrics.read(device)
         yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n, chosen.compiled))
         if diverged:
             return

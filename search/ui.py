@@ -18,6 +18,7 @@ from rich.console import Console
 from search import tracking_uri
 from search.errors import Halted, InputError, hint
 from search.output import STUDY_FILE, Output
+from search.tracking_view import SEEDS
 
 SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
 START_SECONDS = 120.0  # MLflow's first start on a new machine is slow
@@ -86,28 +87,27 @@ def _folder(output: Path, study: str | None) -> Path:
 
 
 def _show(console: Console, base: str, report: dict[str, Any], browser: bool) -> None:
+    finals: dict[str, Any] = report.get("finals") or {"compared": False}
     trials = [t for t in report["trials"] if t["mlflow_run_id"] and t["val_error"] is not None]
     trials.sort(key=lambda t: (t["state"] != "complete", t["val_error"]))
-    runs = [t["mlflow_run_id"] for t in trials][:SHOWN]
+    compared = [f for f in finals["finalists"] if f["mlflow_run_id"]] if finals["compared"] else []
+    runs = [t["mlflow_run_id"] for t in (*trials, *compared)][:SHOWN]
     if not runs:
         raise InputError(f"study {report['study']!r} has no trial in MLflow; run the same search again to send them")
-    experiment = _experiment(base, runs[0])
+    experiment, study = tracking_uri.place(base, runs[0])
     compare = tracking_uri.compare_url(base, experiment, runs)
     name = report["study"]
-    charts = tracking_uri.view_url(base, experiment, name, charts=True)
+    charts = tracking_uri.view_url(base, experiment, study, charts=True)
+    seeds = tracking_uri.view_url(base, experiment, study + SEEDS, charts=True)
     for words, address in (
         (f"{name}: parallel coordinates and learning curves", charts),
-        ("table of trials", tracking_uri.view_url(base, experiment, name, charts=False)),
+        ("table of trials", tracking_uri.view_url(base, experiment, study, charts=False)),
         ("trials side by side", compare),
+        *([("finalists, mean over seeds", seeds)] if "finalists" in finals else []),
     ):
         console.print(f"{words}\n  {address}", soft_wrap=True, highlight=False)
     if browser:
         webbrowser.open(charts)
-
-
-def _experiment(base: str, run_id: str) -> str:
-    with urllib.request.urlopen(f"{base.rstrip('/')}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=30) as answer:
-        return str(json.load(answer)["run"]["info"]["experiment_id"])
 
 
 def _answers(base: str) -> bool:

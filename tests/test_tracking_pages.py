@@ -1,40 +1,21 @@
 """MLflow's pages on a study, started with the command that we print, in a real browser."""
 
-import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from search.outbox import Outbox
 from search.records import TrialState
 from search.tracking import Tracker
-from search.tracking_uri import (
-    artifact_root,
-    compare_url,
-    default_uri,
-    ui_arguments,
-    ui_environment,
-    view_url,
-)
-from tests.mlflow_server import answers, end_group, free_port, wait_until
+from search.tracking_uri import artifact_root, compare_url, default_uri, view_url
+from tests.mlflow_pages import LOAD_MS, pages
 
-CHROMIUM = Path("/usr/bin/chromium")
-SWITCHES = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
-LOAD_MS = 60_000
 CLASSIC = "workflowType=machine_learning"  # MLflow's pages open on language models otherwise
 TRIALS = {"resnet8 v1 identity": 7.25, "resnet14 v2 conv1x1": 5.5, "resnet20 v2 identity": 4.75}
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
-]
+pytest_plugins = ["tests.fixtures_pages"]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -56,32 +37,15 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Track
     assert tracker.drain(120) == 0
     tracker.close()
 
-    port = free_port()
-    command = ui_arguments(uri, root, port)
-    with (output / "ui.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=ui_environment(), cwd=os.sep, stdout=log, stderr=log, start_new_session=True
-        )
-    wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "MLflow's pages", 120)
-    yield f"http://127.0.0.1:{port}", tracker
-    end_group(process)
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(LOAD_MS)
-        yield page
-        browser.close()
+    with pages(uri, root, output / "ui.log") as base:
+        yield base, tracker
 
 
 def test_the_table_of_trials_with_the_best_first(study: tuple[str, Tracker], page: Page) -> None:
     base, tracker = study
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(view_url(base, str(tracker.experiment_id()), "digits", charts=False))
+    page.goto(view_url(base, str(tracker.experiment_id()), str(tracker.study_run_id()), charts=False))
     expect(page.get_by_text("matching runs")).to_contain_text("3", timeout=LOAD_MS)
     links = page.get_by_role("link", name="trial-")
     expect(links).to_have_count(3, timeout=LOAD_MS)
@@ -96,7 +60,7 @@ def test_the_table_of_trials_with_the_best_first(study: tuple[str, Tracker], pag
 
 def test_the_charts_of_a_study(study: tuple[str, Tracker], page: Page) -> None:
     base, tracker = study
-    page.goto(view_url(base, str(tracker.experiment_id()), "digits", charts=True))
+    page.goto(view_url(base, str(tracker.experiment_id()), str(tracker.study_run_id()), charts=True))
     plots = page.locator(".js-plotly-plot, svg")
     for axis in ("net.depth", "net.version", "net.shortcut", "val/error"):
         expect(plots.filter(has_text=axis).first).to_be_visible(timeout=LOAD_MS)

@@ -63,7 +63,11 @@ def test_a_plain_run_keeps_everything_below_output(tmp_path: Path, monkeypatch: 
         ("200/html", f"answers, but not as an MLflow server; {REMEDY}"),
         ("404", f"answers, but not as an MLflow server; {REMEDY}"),
         ("502", f"answers, but only with server errors; {REMEDY}"),
-        ("401", "wants a name and a password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
+        (
+            "401",
+            "does not take the name and password that it was given; correct MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD.",
+        ),
         (
             "403",
             "refuses us (<html>Mind the gap</html>); ask its owner for access, or correct the name and password.",

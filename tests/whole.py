@@ -25,16 +25,19 @@ def report_of(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Runs:
-    """MLflow's own database, read without MLflow; runs that were deleted do not count."""
+    """MLflow's own database, read without MLflow; runs that were deleted do not count, nor those of other studies."""
 
     database: Path
+    study: str | None = None  # None: there is only one
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.database) as opened:
             return opened.execute(sql).fetchall()
 
     def active(self) -> list[str]:
-        return [run for (run,) in self.query("select run_uuid from runs where lifecycle_stage = 'active'")]
+        active = {run for (run,) in self.query("select run_uuid from runs where lifecycle_stage = 'active'")}
+        of = dict(self.query("select run_uuid, value from tags where key = 'search.study'"))
+        return [run for run in active if self.study is None or of.get(run) == self.study]
 
     def tag(self, key: str) -> dict[str, str]:
         """Run -> value."""
@@ -54,14 +57,17 @@ def assert_whole(folder: Path, trials: int) -> dict[str, Any]:
     return report
 
 
-def assert_all_there(report: dict[str, Any], trials: int, database: Path, artifacts: Path) -> None:
+def assert_all_there(
+    report: dict[str, Any], trials: int, database: Path, artifacts: Path, study: str | None = None
+) -> None:
     """A report has `trials` trials, and MLflow one run for each, with each epoch once.
 
+    `study`: its name, where MLflow has others, too.
     Every trial's errors, losses and weights equal, bit for bit, those of its specification trained here, alone.
     """
     assert [t["number"] for t in report["trials"]] == list(range(trials))
     assert {t["state"] for t in report["trials"]} <= {"complete", "pruned", "diverged"}, report["counts"]
-    runs = Runs(database)
+    runs = Runs(database, study)
     numbers = runs.tag("search.trial")
     assert sorted(int(n) for n in numbers.values()) == list(range(trials)), "one run a trial"
     assert sorted(runs.tag("search.kind").values()) == ["study"] + ["trial"] * trials

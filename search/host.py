@@ -29,6 +29,7 @@ _ALWAYS = {
 }
 _HERE = {
     "RAY_AUTH_MODE": "token",
+    "RAY_prestart_worker_first_driver": "0",  # Tune takes no worker that was started before it asked
     # Ray takes the machine's public address for itself unless clusters are off, whatever the system is.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }

@@ -7,7 +7,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
 
 ENOUGH_TRIALS = 8  # fewer say nothing of more than one parameter
@@ -35,6 +34,8 @@ def importance(study: optuna.Study, first_rung: int, seed: int) -> dict[str, flo
     errors = [trial.intermediate_values[first_rung] for trial in reached]
     if len(reached) < ENOUGH_TRIALS or len(set(errors)) < 2:
         return {}
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # and with it scikit-learn: a second
+
     names = sorted({name for trial in reached for name in trial.params})
     encoded = {name: _encode(name, reached, seed) for name in names}
     space = {name: entry for name, entry in encoded.items() if not entry[1].single()}

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+from tests import study_process
+
 # Before anything imports Ray or MLflow, here and in every process that a test starts.
 os.environ.update(
     {
@@ -39,6 +41,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: one of them that is begun last is waited for by all other processes."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_runtest_teardown() -> None:
+    """A study that a test has started ends with it, also where the test or its preparation failed."""
+    study_process.end_all()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,9 @@
 """What several test modules of the command line need."""
 
+import io
+import subprocess
+from collections.abc import Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,14 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
+
+
+def run_here(folder: Path, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """As `study_process.run`, in this process, which has imported everything: for what starts no Ray."""
+    out, err = io.StringIO(), io.StringIO()
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err):
+        status = main(arguments[3:])
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.empty_database import place
+
 START_SECONDS = 120
 
 
@@ -53,6 +55,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        place(self.folder / "server.db")
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         store = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1"]
         files = ["--artifacts-destination", str(self.folder / "artifacts")]

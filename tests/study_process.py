@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import yaml
 
 ROOT = Path(__file__).parent.parent
+_started: list["subprocess.Popen[bytes]"] = []
 STUDY = {
     "name": "tiny",
     "data": {"name": "digits", "limit": 300},
@@ -40,23 +42,36 @@ def run(
     """To its end, with `folder` as the working directory; `shell`: environment, if not that of this process."""
     environment = {**(shell or os.environ), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
 
 
 def start(
     folder: Path, arguments: Sequence[str], shell: Mapping[str, str] | None = None
 ) -> tuple[subprocess.Popen[bytes], Path]:
-    """In the background; with the file in which it prints."""
+    """In the background; with the file in which it prints. If a test fails, conftest.py ends it."""
     log = folder / "log"
     environment = {**(shell or os.environ), "PYTHONPATH": str(ROOT)}
     with log.open("wb") as file:
         process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    _started.append(process)
     return process, log
 
 
+def end_all() -> None:
+    """Kills what `start` started and what runs still, with all that is below it."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
+            process.wait()
+
+
 def wait_until(
-    condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 120
+    condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 240
 ) -> None:
     """Until `condition` holds while `process` runs; fails with what it printed."""
     end = time.monotonic() + seconds

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.empty_database import tracked
 from tests.study_process import command, run, start, wait_until
 from tests.whole import assert_whole
 
@@ -33,11 +34,10 @@ def remount(disk: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
 
 
-@pytest.mark.timeout(300)
 def test_a_disk_that_fills_up_halts_the_study_and_one_with_room_continues_it(disk: Path) -> None:
     """Filled to the last byte once a trial has ended, in the middle of another; then another disk's size."""
     folder = disk.parent
-    arguments = command(folder, "--trials", "4", "--scheduler", "none", train=TRAIN)
+    arguments = command(tracked(folder), "--trials", "4", "--scheduler", "none", train=TRAIN)
     process, log = start(folder, arguments)
     wait_until(lambda: "[1/4]" in log.read_text(), process, log)
     known = (disk / "tiny" / "optuna.journal").read_bytes()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.empty_database import tracked
 from tests.study_process import command, run, start
 from tests.whole import assert_whole
 
@@ -23,7 +24,7 @@ START, WORK = 12.0, 2.0  # seconds: what a start takes at most on an idle machin
 
 def arguments(folder: Path, seed: int, *flags: str) -> list[str]:
     train = {"epochs": 6, "batch_size": 8, "flip": False}
-    return command(folder, "--trials", "12", "--seed", str(seed), *flags, train=train)
+    return command(tracked(folder), "--trials", "12", "--seed", str(seed), *flags, train=train)
 
 
 def results(report: dict[str, Any]) -> list[tuple[Any, ...]]:

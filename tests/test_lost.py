@@ -7,6 +7,7 @@ import pytest
 
 from search.restarts import RESTARTS, Loss, Restarts
 from tests.cluster import cluster, switch_off, workers
+from tests.empty_database import tracked
 from tests.study_process import command, start, wait_until
 from tests.whole import assert_whole, report_of
 
@@ -21,11 +22,10 @@ def epochs_of(folder: Path, number: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_trial_may_lose_its_worker_three_times(tmp_path: Path) -> None:
     """One trial loses it so often and is whole; the next loses one more and has failed, with what Ray says of it."""
     one_at_a_time = ("--trials", "2", "--max-concurrent", "1", "--scheduler", "none")
-    process, log = start(tmp_path, command(tmp_path, *one_at_a_time, train=SLOW))
+    process, log = start(tmp_path, command(tracked(tmp_path), *one_at_a_time, train=SLOW))
     for number, deaths in ((0, RESTARTS), (1, RESTARTS + 1)):
         for _ in range(deaths):
             known = epochs_of(tmp_path, number)
@@ -42,12 +42,11 @@ def test_a_trial_may_lose_its_worker_three_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_machine_that_dies_costs_its_trials_no_restart(tmp_path: Path) -> None:
     """Trials run on a machine that is switched off in mid-epoch, one time more than a worker may die."""
     with cluster(tmp_path, head_cores=0) as joined:
         machine = joined.add(1)
-        arguments = command(tmp_path, "--trials", "1", "--scheduler", "none", train=SLOW)
+        arguments = command(tracked(tmp_path), "--trials", "1", "--scheduler", "none", train=SLOW)
         process, log = start(tmp_path, arguments, joined.shell)
         for _ in range(RESTARTS + 1):
             known = epochs_of(tmp_path, 0)

@@ -11,12 +11,14 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from fixtures import run_here
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from resnet import build
 from search.data import DataSpec, prepare
 from search.spec import TrialSpec
+from tests.empty_database import tracked
 from tests.study_process import STUDY, command, listening, run, start, wait_until
 
 pytestmark = pytest.mark.slow
@@ -137,7 +139,7 @@ def test_the_same_command_again_shows_the_answer(finished: tuple[Path, str, set[
 def test_two_trials_more_leave_the_others_alone(finished: tuple[Path, str, set[str]]) -> None:
     folder, _, _ = finished
     before = read(folder)["trials"]
-    more = run(folder, command(folder, "--trials", "8"))
+    more = run(folder, command(folder, "--trials", "8", "--max-concurrent", "1"))
     assert more.returncode == 0, more.stderr
     assert read(folder)["trials"][:6] == before
     assert len(read(folder)["trials"]) == 8
@@ -147,7 +149,7 @@ def test_two_trials_more_leave_the_others_alone(finished: tuple[Path, str, set[s
 def test_other_objectives_make_a_new_report_and_train_nothing(finished: tuple[Path, str, set[str]]) -> None:
     folder, _, _ = finished
     before, known = read(folder)["trials"], journal(folder)
-    shown = run(folder, command(folder, "--trials", "8", "--set", "search.objectives=[val_error,params]"))
+    shown = run_here(folder, command(folder, "--trials", "8", "--set", "search.objectives=[val_error,params]"))
     assert shown.returncode == 0, shown.stderr
     report = read(folder)
     assert report["trials"] == before
@@ -171,7 +173,8 @@ def test_longer_training_begins_with_the_best(finished: tuple[Path, str, set[str
     folder, _, _ = finished
     before = [t for t in read(folder)["trials"] if t["state"] == "complete"]
     best = sorted(before, key=lambda t: (t["val_error"], t["number"]))[:3]  # fewer, where more were stopped early
-    longer = run(folder, command(folder, "--trials", "3", train=STUDY["train"] | {"epochs": 4}))
+    few = ("--trials", "3", "--max-concurrent", "1")
+    longer = run(folder, command(folder, *few, train=STUDY["train"] | {"epochs": 4}))
     assert longer.returncode == 0, longer.stderr
     assert f"no trial of before can count; the best {len(best)} are tried first." in longer.stdout
     again = read(folder)["trials"]
@@ -183,24 +186,23 @@ def test_longer_training_begins_with_the_best(finished: tuple[Path, str, set[str
     assert sorted(tags(folder, "search.kind").values()) == ["study"] * 2 + ["trial"] * 11
 
 
-@pytest.mark.timeout(600)  # four starts of the whole service
+@pytest.mark.timeout(600)  # three starts of the whole service
 def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
-    """Three times the same command, each ended in another way after two epochs more; then to its end."""
-    arguments = command(tmp_path, "--trials", "4", train={"epochs": 6, "batch_size": 16, "flip": False})
+    """Twice the same command, each ended in another way after two epochs more; then to its end."""
+    arguments = command(tracked(tmp_path), "--trials", "4", train={"epochs": 6, "batch_size": 16, "flip": False})
     outbox = tmp_path / "results" / "tiny" / "outbox.jsonl"
 
     def epochs() -> int:
         return outbox.read_text().count('"kind":"epoch"') if outbox.exists() else 0
 
     known: dict[int, tuple[dict[str, object], dict[int, float]]] = {}
-    for how, status in ((signal.SIGTERM, 130), (signal.SIGKILL, -9), (signal.SIGINT, 130)):
+    for how in (signal.SIGTERM, signal.SIGINT):  # SIGKILL: test_kills.py
         before = epochs()
         process, log = start(tmp_path, arguments)
         wait_until(lambda before=before: epochs() >= before + 2, process, log)
         process.send_signal(how)
-        assert process.wait(60) == status, log.read_text()
-        if how is not signal.SIGKILL:
-            assert "run the same command again" in log.read_text()
+        assert process.wait(60) == 130, log.read_text()
+        assert "run the same command again" in log.read_text()
         kept(known, tmp_path)
         known = {t.number: (t.params, dict(t.intermediate_values)) for t in journal(tmp_path)}
     again = run(tmp_path, arguments)
@@ -222,7 +224,7 @@ def kept(known: dict[int, tuple[dict[str, object], dict[int, float]]], folder: P
 
 
 def test_a_time_budget_ends_the_study_with_an_answer(tmp_path: Path) -> None:
-    arguments = command(tmp_path, "--trials", "1000", "--time-budget", "35s")
+    arguments = command(tracked(tmp_path), "--trials", "1000", "--max-concurrent", "1", "--time-budget", "25s")
     ended = run(tmp_path, arguments)
     assert ended.returncode == 0, ended.stderr
     report = read(tmp_path)
@@ -233,7 +235,8 @@ def test_a_time_budget_ends_the_study_with_an_answer(tmp_path: Path) -> None:
 def test_what_diverges_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     space = {"train.lr": [0.05, 100.0], "net.version": ["v1"]}
     train = {"epochs": 2, "batch_size": 16, "weight_decay": 1.0, "flip": False}  # 100 x 1 > 2: weights grow each step
-    ended = run(tmp_path, command(tmp_path, "--set", "net.depth=8", "--scheduler", "none", space=space, train=train))
+    flags = ("--set", "net.depth=8", "--max-concurrent", "1")
+    ended = run(tmp_path, command(tracked(tmp_path), *flags, "--scheduler", "none", space=space, train=train))
     assert ended.returncode == 0, ended.stderr
     trials = read(tmp_path)["trials"]
     assert all((t["state"] == "diverged") == (t["params"]["train.lr"] == 100.0) for t in trials), trials

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.empty_database import tracked
 from tests.ray_head import Head, head
 from tests.study_process import command, run, start, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 LONG = {"epochs": 9, "batch_size": 2, "flip": False}  # a third of a second an epoch
 ENDLESS = LONG | {"epochs": 1000}
 OVER = {"SUCCEEDED", "FAILED", "STOPPED"}
@@ -26,6 +27,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 def asked(folder: Path, *flags: str, **changes: Any) -> list[str]:
     """A small study with its results on what plays a shared disk."""
+    tracked(folder, "shared")
     return command(folder, "--output", str(folder / "shared"), "--scheduler", "none", *flags, **changes)
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures import run_here
 
+from tests.empty_database import tracked
 from tests.mlflow_server import Server
 from tests.sent import compare
 from tests.study_process import STUDY, command, run, start, wait_until
 from tests.whole import report_of
 
-pytest_plugins = ["tests.fixtures_mlflow"]
 pytestmark = pytest.mark.slow
 
 
@@ -31,7 +32,7 @@ def test_a_server_that_is_gone_until_after_the_end(tmp_path: Path) -> None:
     """It dies with the first trial; the study ends, says what is unsent; --sync sends it once the server is back."""
     server = Server(tmp_path)
     server.start()
-    arguments = command(tmp_path, "--trials", "3", "--tracking-uri", server.url)
+    arguments = command(tmp_path, "--trials", "3", "--max-concurrent", "1", "--tracking-uri", server.url)
     try:
         process, log = start(tmp_path, arguments)
         wait_until(lambda: "[1/3]" in log.read_text(), process, log)
@@ -67,40 +68,40 @@ def test_a_server_that_is_gone_until_after_the_end(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    ended = run(folder, command(folder, "--trials", "2"))
+    ended = run(folder, command(tracked(folder), "--trials", "2", "--max-concurrent", "1"))
     assert ended.returncode == 0, ended.stderr
     return folder
 
 
 def test_what_is_unknown_is_not_synced(finished: Path) -> None:
-    refused = run(finished, [*command(finished)[:3], "other", "--sync"])
+    refused = run_here(finished, [*command(finished)[:3], "other", "--sync"])
     assert refused.returncode == 2
     assert "study 'other' is unknown" in refused.stderr
 
 
 def test_a_study_is_found_by_the_name_of_its_folder(finished: Path) -> None:
-    shown = run(finished, [*command(finished)[:3], "tiny"])
+    shown = run_here(finished, [*command(finished)[:3], "tiny"])
     assert shown.returncode == 0, shown.stderr
     assert "complete, 2 trials" in shown.stdout
 
 
 def test_fresh_deletes_nothing_unless_told(finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (finished / "results" / "tiny").rglob("*") if p.name != ".holder"}
-    refused = run(finished, command(finished, "--fresh"))
+    refused = run_here(finished, command(finished, "--fresh"))
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert line.startswith("error: --fresh would delete study 'tiny' in ")
     assert "with 2 finished trials; add --yes" in line
     after = {p: p.stat().st_mtime_ns for p in (finished / "results" / "tiny").rglob("*") if p.name != ".holder"}
     assert after == before
-    assert "--yes confirms --fresh" in run(finished, command(finished, "--yes")).stderr
+    assert "--yes confirms --fresh" in run_here(finished, command(finished, "--yes")).stderr
 
 
 def test_records_that_are_gone_are_not_taken_for_a_new_study(finished: Path, tmp_path: Path) -> None:
     """Without its journal the folder holds checkpoints and events of trials that nobody knows."""
     shutil.copytree(finished / "results", tmp_path / "results")
     (tmp_path / "results" / "tiny" / "optuna.journal").unlink()
-    refused = run(tmp_path, command(tmp_path, "--trials", "2"))
+    refused = run_here(tmp_path, command(tmp_path, "--trials", "2"))
     assert refused.returncode == 2, refused.stdout
     assert "holds trials of a study that its storage has lost" in refused.stderr
     assert "--fresh" in refused.stderr
@@ -111,17 +112,16 @@ def test_a_damaged_journal_is_told_in_a_sentence(finished: Path, tmp_path: Path)
     journal = tmp_path / "results" / "tiny" / "optuna.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:4], b"\0" * len(lines[4][:-1]) + b"\n", *lines[5:]]))
-    refused = run(tmp_path, command(tmp_path, "--trials", "2"))
+    refused = run_here(tmp_path, command(tmp_path, "--trials", "2"))
     assert refused.returncode == 2, refused.stdout
     assert "optuna.journal is damaged in line 5" in refused.stderr
 
 
-@pytest.mark.timeout(400)
 def test_a_study_begun_again(finished: Path) -> None:
     """Other data, which the folder would refuse; what MLflow has of the first one stays."""
     data = STUDY["data"] | {"limit": 200}
     other = command(finished, "--trials", "1", data=data)
-    assert run(finished, other).returncode == 2
+    assert run_here(finished, other).returncode == 2
     ended = run(finished, [*other, "--fresh", "--yes"])
     assert ended.returncode == 0, ended.stderr
     report = report_of(finished)

@@ -17,6 +17,7 @@ from search.tracking import Tracker, TrackingError
 from tests.mlflow_server import Proxy, Server, history, rest, runs_of, wait_until
 
 pytest_plugins = ["tests.fixtures_mlflow"]
+pytestmark = pytest.mark.slow
 
 DATA = Dataset(name="digits", digest="5f2c", source="scikit-learn", profile={"images": 1797})
 START = 1_700_000_000_000  # ms

@@ -3,8 +3,9 @@
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from search.batches import Resident
 from search.data import DataSpec, open_prepared, prepare
 from search.spec import TrialSpec
-from search.train import Epoch, train
+from search.train import train
 from tests.study_process import STUDY
 
 
@@ -25,16 +26,19 @@ def report_of(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Runs:
-    """MLflow's own database, read without MLflow; runs that were deleted do not count."""
+    """MLflow's own database, read without MLflow; runs that were deleted do not count, nor those of other studies."""
 
     database: Path
+    study: str | None = None  # None: there is only one
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.database) as opened:
             return opened.execute(sql).fetchall()
 
     def active(self) -> list[str]:
-        return [run for (run,) in self.query("select run_uuid from runs where lifecycle_stage = 'active'")]
+        active = {run for (run,) in self.query("select run_uuid from runs where lifecycle_stage = 'active'")}
+        of = dict(self.query("select run_uuid, value from tags where key = 'search.study'"))
+        return [run for run in active if self.study is None or of.get(run) == self.study]
 
     def tag(self, key: str) -> dict[str, str]:
         """Run -> value."""
@@ -54,14 +58,17 @@ def assert_whole(folder: Path, trials: int) -> dict[str, Any]:
     return report
 
 
-def assert_all_there(report: dict[str, Any], trials: int, database: Path, artifacts: Path) -> None:
+def assert_all_there(
+    report: dict[str, Any], trials: int, database: Path, artifacts: Path, study: str | None = None
+) -> None:
     """A report has `trials` trials, and MLflow one run for each, with each epoch once.
 
+    `study`: its name, where MLflow has others, too.
     Every trial's errors, losses and weights equal, bit for bit, those of its specification trained here, alone.
     """
     assert [t["number"] for t in report["trials"]] == list(range(trials))
     assert {t["state"] for t in report["trials"]} <= {"complete", "pruned", "diverged"}, report["counts"]
-    runs = Runs(database)
+    runs = Runs(database, study)
     numbers = runs.tag("search.trial")
     assert sorted(int(n) for n in numbers.values()) == list(range(trials)), "one run a trial"
     assert sorted(runs.tag("search.kind").values()) == ["study"] + ["trial"] * trials
@@ -76,14 +83,7 @@ def assert_as_alone(root: Path, told: dict[str, Any], run: str, runs: Runs) -> N
     """One trial of a report, and its run, against its specification trained here."""
     (artifacts,) = root.rglob(f"{run}/artifacts")
     spec = TrialSpec.model_validate_json((artifacts / "trial.json").read_text())
-    expected: Counter[tuple[str, int, float]] = Counter()
-    model = None
-    for epoch in alone(spec):
-        if epoch.number > told["epochs"]:
-            break
-        names = ("train/loss", "train/error", "val/loss", "val/error")
-        expected.update((name, epoch.number, epoch.metrics[name]) for name in names)
-        model = epoch.state().weights if epoch.number == told["epochs"] else None
+    expected, model = alone(spec, told["epochs"])
     points = runs.points(run)
     measured = Counter({p: n for p, n in points.items() if p[0].startswith(("train/", "val/"))})
     assert measured == expected, f"trial {told['number']}"
@@ -91,13 +91,13 @@ def assert_as_alone(root: Path, told: dict[str, Any], run: str, runs: Runs) -> N
     assert Counter(name for name, _, _ in points)["cost/seconds"] == told["epochs"]
     assert dict(told["curve"]) == {e: v for name, e, v in expected if name == "val/error"}
     weights = load_file(artifacts / "model.safetensors")
-    assert model is not None
     assert weights.keys() == model.keys()
     assert all(torch.equal(weights[name], model[name]) for name in weights)
 
 
-def alone(spec: TrialSpec) -> Iterator[Epoch]:
-    """The epochs of a specification, trained in this process on one thread as a worker has."""
+@lru_cache(maxsize=64)  # studies that are compared have the same trials
+def alone(spec: TrialSpec, epochs: int) -> tuple[Counter[tuple[str, int, float]], dict[str, torch.Tensor]]:
+    """Of a specification trained in this process on one thread as a worker has: (metric, epoch, value), and weights."""
     data = DataSpec.model_validate(STUDY["data"])
     prepared = open_prepared(prepare(data).folder, data)
     scale = prepared.info.mean, prepared.info.std
@@ -105,6 +105,11 @@ def alone(spec: TrialSpec) -> Iterator[Epoch]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield from train(spec, splits[0], splits[1])
+        training = train(spec, splits[0], splits[1])
+        trained = list(islice(training, epochs))
+        weights = {name: tensor.clone() for name, tensor in trained[-1].state().weights.items()}
     finally:
         torch.set_num_threads(before)
+    assert len(trained) == epochs
+    names = ("train/loss", "train/error", "val/loss", "val/error")
+    return Counter((name, epoch.number, epoch.metrics[name]) for epoch in trained for name in names), weights

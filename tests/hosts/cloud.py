@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +35,7 @@ class Cloud(Lan):
         super().__init__(root, workers=None, shell=SHELL)
         self.instances: dict[str, dict[str, Any]] = {}
         self._began, self._fault = time.monotonic(), ""
+        self._follower = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -43,16 +45,24 @@ class Cloud(Lan):
             with (self.root / "aws.log").open("w") as log:
                 self._aws.start(serving, stdout=log, stderr=subprocess.STDOUT)
             alive = f"curl -sf -o /dev/null {URL}/moto-api/"
-            wait_for(lambda: self._aws.run(alive, check=False).returncode == 0, 60, "the fake AWS", every=0.5)
+            wait_for(lambda: self._aws.run(alive, check=False).returncode == 0, 180, "the fake AWS", every=0.5)
             with (self.root / "watch.log").open("w") as log:
                 self._watch = self._aws.start(
                     f"env -C {ROOT} python -m tests.hosts.cloud_watch", stdout=subprocess.PIPE, stderr=log
                 )
-            threading.Thread(target=self._follow, daemon=True).start()
+            self._follower.start()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def __exit__(self, *raised: object) -> None:
+        with ExitStack() as off:
+            off.callback(super().__exit__)
+            if "aws" in self.hosts:  # first, so that no instance is switched on after the others went off
+                self.hosts["aws"].power_off()
+            if self._follower.is_alive():
+                self._follower.join(120)
 
     def call(self, service: str, method: str, **arguments: Any) -> dict[str, Any]:
         """What the service answers."""
@@ -97,6 +107,7 @@ class Cloud(Lan):
                 self.instances = json.loads(line)
                 for key, seen in self.instances.items():
                     self._apply(key, seen)
+            self._fault = "nobody watches the instances any more; see watch.log"
         except Exception as error:  # tests are told when they next ask
             self._fault = f"{type(error).__name__}: {error}"
 

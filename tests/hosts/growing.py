@@ -80,11 +80,11 @@ def main() -> None:
     held = ray.remote(num_cpus=1, num_gpus=1)(_Holder)
     look()
     holders = [held.remote() for _ in range(int(sys.argv[1]))]
-    ray.get([holder.here.remote() for holder in holders], timeout=120)  # pyright: ignore
+    ray.get([holder.here.remote() for holder in holders], timeout=300)  # pyright: ignore
     look()
     for holder in holders:
         ray.kill(holder)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while look() and time.monotonic() < end:
         time.sleep(0.5)
 

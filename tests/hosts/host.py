@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +46,24 @@ class Host:
     def boot(self, keep: list[str], shared: Path, switch: int) -> None:
         """Starts it, with the files that are in its folder, and waits for its sshd."""
         settings = {"NAME": self.name, "STATE": str(self.state), "SHARED": str(shared), "KEEP": " ".join(keep)}
-        # Its process 1 waits at a pipe until its network is there.
-        waiting, go = os.pipe()
+        # Its process 1 waits for a line until its network is there.
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, "--fork", "--kill-child"]
         with (self.state / "boot.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, "bash", "-c", f"read -u {waiting} _; exec {waiting}<&-\n{BOOT}"],
-                env={"PATH": PATH, "HOME": HOME, "LANG": "C.UTF-8", **settings}, cwd="/", pass_fds=[waiting],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                [*command, "bash", "-c", f"read _ && exec < /dev/null || exit 1\n{BOOT}"],
+                env={"PATH": PATH, "HOME": HOME, "LANG": "C.UTF-8", **settings}, cwd="/",
+                stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        os.close(waiting)
         parent = self._process.pid
         children = Path(f"/proc/{parent}/task/{parent}/children")
-        self._init = int(wait_for(lambda: children.read_text().split(), 10, "the first process")[0])
+        self._init = int(wait_for(lambda: children.read_text().split(), 60, "the first process")[0])
         self._connect(switch)
-        os.write(go, b"go\n")
-        os.close(go)
-        wait_for(self._answers, 30, f"sshd of {self.name}")
+        assert self._process.stdin is not None
+        with self._process.stdin as stdin:
+            stdin.write(b"go\n")
+        wait_for(self._answers, 60, f"sshd of {self.name}")
 
-    def run(self, command: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Runs a shell command as root to its end."""
         ended = subprocess.run(
             self.entered(command),
@@ -102,8 +102,10 @@ class Host:
     def power_off(self) -> None:
         """Ends everything on it at once, as when its plug is pulled."""
         if self._process is not None and self.on:
-            os.kill(self._init, signal.SIGKILL)
-            self._process.wait()
+            # With that process all others of its namespace end; before there is one, with its parent.
+            with suppress(ProcessLookupError):
+                os.kill(self._init or self._process.pid, signal.SIGKILL)
+            self._process.wait(60)
 
     def _answers(self) -> bool:
         assert self.on, (self.state / "boot.log").read_text()

@@ -7,12 +7,13 @@ host's devices vanish with its processes, and all processes with the one that ma
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from tests.hosts import host_files
 from tests.hosts.host import Host, namespaces_of
-from tests.hosts.waiting import wait_for
+from tests.hosts.waiting import left_after, wait_for
 from tests.study_process import ROOT
 
 NETWORK = "10.77.0"
@@ -57,7 +58,7 @@ class Lan:
         public_key = host_files.make_key(self.key)
         self._switch = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"])
         try:
-            wait_for(self._apart, 5, "the switch")
+            wait_for(self._apart, 60, "the switch")
             self._in_switch("ip", "link", "add", "br0", "type", "bridge", "forward_delay", "0")
             self._in_switch("ip", "link", "set", "br0", "up")
             for name, address in self._names.items():
@@ -69,10 +70,11 @@ class Lan:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        for host in self.hosts.values():
-            host.power_off()
-        self._switch.kill()
-        self._switch.wait()
+        with ExitStack() as off:  # all of it, whatever fails
+            off.callback(self._switch.wait, 60)
+            off.callback(self._switch.kill)
+            for host in self.hosts.values():
+                off.callback(host.power_off)
 
     def add(self, name: str, addresses: list[str], public_key: str) -> Host:
         """Switches on one host more; who holds the other half of the key may log in as ubuntu and as root."""
@@ -85,7 +87,11 @@ class Lan:
         return host
 
     def remains(self) -> list[str]:
-        """What is left of the hosts once they are off: processes, mounts, devices."""
+        """What is left of the hosts once they have been off for a moment: processes, mounts, devices."""
+        # Who entered a host from here, by `nsenter`, sees the end of what was started there, and ends.
+        return left_after(30, self._left)
+
+    def _left(self) -> list[str]:
         left = [f"process {pid}" for pid in _pids() if namespaces_of(pid) & self.namespaces]
         left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.root) in line]
         return left + [each.name for each in Path("/sys/class/net").iterdir() if each.name.startswith(_prefix())]

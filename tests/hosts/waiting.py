@@ -20,6 +20,14 @@ def wait_for(condition: Callable[[], T], seconds: float, what: str, every: float
         time.sleep(every)
 
 
+def left_after(seconds: float, found: Callable[[], list[str]]) -> list[str]:
+    """What is found; where it is something, again and again for so many seconds, until it is nothing."""
+    end = time.monotonic() + seconds
+    while (left := found()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return left
+
+
 def tell(text: str) -> None:
     """A line that `pytest -s` shows at once."""
     sys.stdout.write(f"    {text}\n")

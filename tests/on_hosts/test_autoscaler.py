@@ -13,7 +13,7 @@ from tests.study_process import ROOT
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(needs.missing() is not None, reason=str(needs.missing())),
 ]
 
@@ -42,6 +42,6 @@ def test_from_none_to_three_and_back(tmp_path: Path) -> None:
 
 def test_on_demand_where_there_is_no_spot(tmp_path: Path) -> None:
     none, one, *later = grown(tmp_path, 1, before="touch /tmp/no-spot")
-    assert one["kinds"] == ["g5-on-demand"]
+    assert set(one["kinds"]) == {"g5-on-demand"}
     assert later[-1]["kinds"] == []
     tell(f"{one['seconds'] - none['seconds']:6.1f} s  to an on-demand machine where there is no spot")

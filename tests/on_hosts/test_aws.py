@@ -21,7 +21,7 @@ from tests.study_process import ROOT
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(needs.missing() is not None, reason=str(needs.missing())),
 ]
 RANGE = "203.0.113.7/32"
@@ -91,21 +91,21 @@ def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> No
     with step("the study, from the laptop"):
         began = time.time()
         sent = launcher.send(flags, study.log)
-        wait_for(lambda: len(cloud.kinds()) >= 2, 120, "two workers")
+        wait_for(lambda: len(cloud.kinds()) >= 2, 300, "two workers")
         tell(f"{time.time() - began:6.1f} s  to two workers: {cloud.kinds()}")
         assert all("spot" in kind for kind in cloud.kinds())
-        working = wait_for(lambda: len(study.epochs()) >= 8 and busy(cloud.running("spot")), 180, "trials")
+        working = wait_for(lambda: len(study.epochs()) >= 8 and busy(cloud.running("spot")), 300, "trials")
         tell(f"{time.time() - began:6.1f} s  to the eighth epoch; trials on {len(working)} workers")
         taken = time.time()
         cloud.interrupt(working[0])
-        (number, *_) = wait_for(study.lost, 90, "the loss of its trial")
+        (number, *_) = wait_for(study.lost, 180, "the loss of its trial")
         noticed, known = time.time(), len(study.epochs())
-        wait_for(lambda: study.told_of(number, known), 180, f"an epoch of trial {number} elsewhere")
+        wait_for(lambda: study.told_of(number, known), 300, f"an epoch of trial {number} elsewhere")
         tell(f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to an epoch")
-        assert sent.wait(timeout=600) == 0, study.log.read_text()[-6000:]
+        assert sent.wait(timeout=900) == 0, study.log.read_text()[-6000:]
     launcher.assert_whole("digits", trials, epochs)
     with step("back to no workers, after 18 idle seconds"):
-        wait_for(lambda: cloud.kinds() == [], 120, "no workers")
+        wait_for(lambda: cloud.kinds() == [], 300, "no workers")
 
 
 def test_on_demand_where_there_is_no_spot(launcher: Aws) -> None:
@@ -115,10 +115,10 @@ def test_on_demand_where_there_is_no_spot(launcher: Aws) -> None:
     with step("a study without spot"):
         began = time.time()
         sent = launcher.send(f"digits --name dry --trials 1 --epochs 2 --output {OUTPUT} {ALONE}", study.log)
-        wait_for(cloud.kinds, 120, "a worker")
+        wait_for(cloud.kinds, 300, "a worker")
         tell(f"{time.time() - began:6.1f} s  to {cloud.kinds()}")
-        assert cloud.kinds() == ["g5-on-demand"]
-        assert sent.wait(timeout=400) == 0, study.log.read_text()[-6000:]
+        assert set(cloud.kinds()) == {"g5-on-demand"}
+        assert sent.wait(timeout=900) == 0, study.log.read_text()[-6000:]
     cloud.spot(True)
     launcher.assert_whole("dry", 1, 2)
 
@@ -133,5 +133,5 @@ def test_it_goes_down(launcher: Aws) -> None:
         launcher.down()
     instances = launcher.lan.instances
     with step("all instances are terminated"):
-        wait_for(lambda: {i["state"] for i in launcher.lan.instances.values()} == {"terminated"}, 60, "the end")
+        wait_for(lambda: {i["state"] for i in launcher.lan.instances.values()} == {"terminated"}, 180, "the end")
     assert len(instances) >= 4, "a head, two spot workers, one on demand"

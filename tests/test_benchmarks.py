@@ -14,7 +14,16 @@ import torch
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import ceilings, cpu_seconds, packing, report, same_statistics, service_overhead, trial_speed
+from benchmarks import (
+    ceilings,
+    cpu_seconds,
+    known_truth,
+    packing,
+    report,
+    same_statistics,
+    service_overhead,
+    trial_speed,
+)
 from benchmarks.cpu_seconds import Process, Usage
 from benchmarks.loops import Ours, Reference, Span, span, subset, trial
 from benchmarks.server_trouble import timed
@@ -155,6 +164,16 @@ def test_equality_is_shown_within_the_margin_and_not_without() -> None:
         other = same_statistics.compare([v + shift for v in theirs], theirs, margin=0.2)
         assert other.equivalence > 0.5
         assert max(other.welch, other.mann_whitney) < 0.01
+
+
+def test_a_share_beyond_its_bound_is_bold() -> None:
+    def of(hits: int) -> list[bool]:
+        return [True] * hits + [False] * (10_000 - hits)
+
+    # The standard error of 95 % of 10,000 is sqrt(0.95 * 0.05 / 10,000), 0.218 points
+    assert [known_truth.share(of(hits), least=0.95) for hits in (9_435, 9_434, 9_900)] == ["94.3", "**94.3**", "99.0"]
+    assert [known_truth.share(of(hits), most=0.05) for hits in (565, 566, 0)] == ["5.7", "**5.7**", "0.0"]
+    assert known_truth.share(of(10_000)) == "100.0"
 
 
 def test_a_trial_lasts_as_long_as_asked() -> None:

@@ -86,6 +86,18 @@ def test_pairs_share_what_a_look_spends() -> None:
     assert len(race(results, 3, 3, level=1 - ordered[2] * 1.001).claims) == 3
 
 
+def test_pairs_told_apart_before_share_no_more() -> None:
+    """The third is out at the first look, so the second has one pair only; one that failed never had any."""
+    a, b = [6.0, 6.4, 6.2, 6.0], [6.6, 6.4, 7.0, 6.55]
+    last = p_of(a, b) / (37 / 64)
+    for factor, number in ((0.999, 2), (1.001, 3)):
+        found = race({0: a, 1: b, 2: [9.0, 9.1, 9.2]}, 3, 4, level=1 - last * factor)
+        assert [claim.seeds for claim in found.claims] == [3, 3, 4][:number]
+    for factor, separated in ((0.999, False), (1.001, True)):
+        alone = race({0: a, 1: b, 2: [6.0, None, 6.1]}, 3, 4, level=1 - last * factor)
+        assert alone.separated is separated
+
+
 def test_the_advice_is_for_the_tests_that_are_left() -> None:
     a, b = [6.0, 6.3, 6.6], [6.5, 6.8, 7.1]
     found = race({0: a, 1: b, 2: [6.6, 6.9, 7.2]}, 3, 3)

@@ -84,7 +84,7 @@ def test_of_two_neighbouring_counts_the_interval_holds_the_mean(n: int) -> None:
 
 def test_the_medians_interval_is_the_tables() -> None:
     """Ranks and levels as printed in tables of the sign test, for 95 %."""
-    published = {6: (1, 0.969), 7: (1, 0.984), 8: (1, 0.992), 9: (2, 0.961), 10: (2, 0.979), 12: (3, 0.961)}
+    published = {6: (1, 0.969), 7: (1, 0.984), 8: (1, 0.992), 9: (2, 0.961), 10: (2, 0.979), 11: (2, 0.988)}
     for n, (rank, level) in published.items():
         found = median_interval(list(range(n, 0, -1)))
         assert found is not None
@@ -169,6 +169,9 @@ def test_the_seeds_needed_are_cohens() -> None:
     assert seeds_for(20.0, (1.0, 1.0)) == 2
     assert seeds_for(0.001, (1.0, 1.0)) == pytest.approx(2 * (1.959964 + 0.841621) ** 2 * 1_000_000)
     assert statistics.power(0.24, (0.16, 0.16), 8) < 0.8 <= statistics.power(0.24, (0.16, 0.16), 9)
+    above = seeds_for(1.0, (1.0, 4.0), level=0.5, wanted=0.95)  # where the normal approximation asks for too many
+    assert above < math.ceil(17 * (stats.norm.isf(0.25) + stats.norm.isf(0.05)) ** 2)
+    assert statistics.power(1.0, (1.0, 4.0), above, 0.5) >= 0.95 > statistics.power(1.0, (1.0, 4.0), above - 1, 0.5)
 
 
 def test_the_normal_approximation_asks_for_too_few() -> None:

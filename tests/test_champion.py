@@ -91,10 +91,10 @@ def test_what_the_registry_says(registered: tuple[Place, Path], made: Made) -> N
 
 def test_the_same_champion_again(registered: tuple[Place, Path]) -> None:
     where, folder = registered
-    before = where[0].search_logged_models([where[1]])
+    before = [model.model_id for model in where[0].search_logged_models([where[1]])]
     assert register(*where, folder) == "1"
     assert versions(where[0], "digits") == ["1"]
-    assert where[0].search_logged_models([where[1]]) == before
+    assert [model.model_id for model in where[0].search_logged_models([where[1]])] == before
     assert len(where[0].get_run(where[2]).outputs.model_outputs) == 1
 
 
@@ -145,7 +145,8 @@ def test_it_is_served(registered: tuple[Place, Path], made: Made, mlflow_server:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/digits@champion"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--env-manager", "local", "--workers", "1"]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow_server.url}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where MLflow looks for uvicorn
+    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow_server.url, "PATH": path}
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
@@ -161,7 +162,8 @@ def test_it_is_served(registered: tuple[Place, Path], made: Made, mlflow_server:
             with pytest.raises(urllib.error.HTTPError, match="400"):
                 asked(base, wrong)
     finally:
-        end_group(process)
+        if process.poll() is None:
+            end_group(process)
     wait_until(lambda: not answers(base), "the end of the model's server")
 
 

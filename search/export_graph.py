@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from resnet.classifier import Scaled
 
 ATOL, RTOL = 1e-4, 1e-5  # of logits; the second is for those beyond 10, where float32 itself is no finer
+AT_ONCE = 32  # images: large ones take hundreds of megabytes a layer
 INPUT, OUTPUT = "images", "logits"
 
 Pixels = NDArray[np.uint8]
@@ -60,8 +61,7 @@ def run_network(network: Scaled, images: Pixels) -> Logits:
     Raises:
         NotTheSame: they are no finite numbers, so that nothing can be compared with them.
     """
-    with torch.no_grad():
-        logits = network(torch.from_numpy(images)).numpy()
+    logits = _torch(network, images)
     if not np.isfinite(logits).all():
         raise NotTheSame("the network's logits are not finite on images of its validation split; choose another trial")
     return logits
@@ -69,8 +69,7 @@ def run_network(network: Scaled, images: Pixels) -> Logits:
 
 def run_pt2(file: bytes, images: Pixels) -> Logits:
     """What the exported program gives, read back."""
-    with torch.no_grad():
-        return torch.export.load(io.BytesIO(file)).module()(torch.from_numpy(images)).numpy()
+    return _torch(torch.export.load(io.BytesIO(file)).module(), images)
 
 
 def run_onnx(file: bytes, images: Pixels) -> Logits:
@@ -78,8 +77,17 @@ def run_onnx(file: bytes, images: Pixels) -> Logits:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    found: Any = session.run([OUTPUT], {INPUT: images})[0]
-    return found
+    found: list[Any] = [session.run([OUTPUT], {INPUT: part})[0] for part in _parts(images)]
+    return np.concatenate(found)
+
+
+def _torch(module: torch.nn.Module, images: Pixels) -> Logits:
+    with torch.no_grad():
+        return np.concatenate([module(torch.from_numpy(part)).numpy() for part in _parts(images)])
+
+
+def _parts(images: Pixels) -> list[Pixels]:
+    return [images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE)]
 
 
 def check(name: str, expected: Logits, found: Logits) -> float:

@@ -132,7 +132,7 @@ def _new_version(client: "MlflowClient", experiment_id: str, run_id: str | None,
     model = _logged(client, experiment_id, run_id, champion)
     made = client.create_model_version(
         champion.name,
-        f"models:/{model.model_id}",
+        model.artifact_location,  # not models:/ID: in a database that would be looked for where MLflow's global URI is
         run_id,
         champion.tags,
         description=champion.description,

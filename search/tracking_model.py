@@ -23,7 +23,8 @@ class Champion(PythonModel):
         self.classes: list[str] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["classes"]
         self.session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
-    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    # without annotations: MLflow would take them for a signature
+    def predict(self, context, model_input, params=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         del context, params
         logits: Any = self.session.run(["logits"], {"images": model_input})[0]
         raised = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import resnet
-from search.export_folder import export
 from search.tracking_champion import DIGEST, register
 from search.tracking_client import import_quietly
 from tests.exported import Made
@@ -60,9 +58,12 @@ def renamed(made: Made, folder: Path, name: str, bias: float = 0.0, **facts: Any
 @pytest.fixture(scope="module")
 def registered(made: Made, mlflow_server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Path]:
     """A champion that was tested with three seeds, in the registry."""
-    facts = replace(made.model.facts, tested={0: 2.5, 1: 2.0, 2: 3.0}, val_error=None)
-    folder = tmp_path_factory.mktemp("champion") / "digits"
-    export(folder, replace(made.model, facts=facts))
+    tested = {
+        "test_error": 2.5,
+        "test_error_by_seed": {"0": 2.5, "1": 2.0, "2": 3.0},
+        "test_interval": [1.2579, 3.7421],
+    }
+    folder = renamed(made, tmp_path_factory.mktemp("champion") / "digits", "digits", **tested)
     where = place(mlflow_server.url, "champion")
     assert register(*where, folder) == "1"
     return where, folder
@@ -81,7 +82,7 @@ def test_what_the_registry_says(registered: tuple[Place, Path], made: Made) -> N
     expected |= {"test/error_low": "1.258", "test/error_high": "3.742", "search.study": "digits"}
     assert found.tags.items() >= (expected | {"search.data_digest": made.model.data.info.digest}).items()
     assert found.description.startswith("# digits: a residual network for digits\n")
-    assert "95 % interval of the mean 1.26 to 3.74 %" in found.description
+    assert f"Validation error {made.model.facts.val_error:.2f} %" in found.description
     (logged,) = client.search_logged_models([experiment])
     assert (logged.status, logged.source_run_id, logged.name) == ("READY", run, "champion")
     assert logged.params["net.depth"] == "8"
@@ -91,10 +92,10 @@ def test_what_the_registry_says(registered: tuple[Place, Path], made: Made) -> N
 
 def test_the_same_champion_again(registered: tuple[Place, Path]) -> None:
     where, folder = registered
-    before = where[0].search_logged_models([where[1]])
+    before = [model.model_id for model in where[0].search_logged_models([where[1]])]
     assert register(*where, folder) == "1"
     assert versions(where[0], "digits") == ["1"]
-    assert where[0].search_logged_models([where[1]]) == before
+    assert [model.model_id for model in where[0].search_logged_models([where[1]])] == before
     assert len(where[0].get_run(where[2]).outputs.model_outputs) == 1
 
 
@@ -145,7 +146,8 @@ def test_it_is_served(registered: tuple[Place, Path], made: Made, mlflow_server:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/digits@champion"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--env-manager", "local", "--workers", "1"]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow_server.url}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where MLflow looks for uvicorn
+    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow_server.url, "PATH": path}
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
@@ -161,7 +163,8 @@ def test_it_is_served(registered: tuple[Place, Path], made: Made, mlflow_server:
             with pytest.raises(urllib.error.HTTPError, match="400"):
                 asked(base, wrong)
     finally:
-        end_group(process)
+        if process.poll() is None:
+            end_group(process)
     wait_until(lambda: not answers(base), "the end of the model's server")
 
 

@@ -11,6 +11,7 @@ from search import report_facts as facts_of
 from search.data import Prepared
 from search.errors import InputError, hint
 from search.exportable import Exportable, Facts
+from search.final_found import finals_of
 from search.output import STUDY_FILE, Output
 from search.records import Finals, TrialRecord, TrialState
 from search.remote import local_copy
@@ -49,8 +50,8 @@ def chosen(study: Searched, trial: int | None) -> Chosen:
         InputError: there is no such trial, it has no result, or none is complete.
     """
     finals = study.finals
-    if trial is None and finals is not None and finals.champion is not None and finals.champion_run is not None:
-        return _champion(study, finals, finals.champion, finals.champion_run)
+    if trial is None and finals is not None and finals.champion is not None:
+        return winner(study.spec, finals, study.runs)
     return _trial(study, trial)
 
 
@@ -72,12 +73,25 @@ def exportable(output: Output, name: str, trial: int | None, storage: str | None
     prepared = data.prepare(spec.data)
     folder = StudyFolder.enter(output, spec.name)  # what another process is writing could not be read whole
     try:
-        with answering(spec.search.storage):
-            found = chosen(_searched(spec, prepared, folder), trial)
-            with local_copy(_weights(found)) as weights:
-                yield Exportable(found.spec, Path(weights), prepared, found.facts)
+        with (
+            answering(spec.search.storage),
+            weighed(chosen(_searched(spec, prepared, folder), trial), prepared) as model,
+        ):
+            yield model
     finally:
         folder.leave()
+
+
+@contextmanager
+def weighed(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
+    """A training with its weights on this machine's disk while it is entered.
+
+    Raises:
+        InputError: its checkpoint is gone or damaged.
+        Halted: the URL does not answer.
+    """
+    with local_copy(_weights(found)) as weights:
+        yield Exportable(found.spec, Path(weights), prepared, found.facts)
 
 
 def _study(output: Output, name: str, storage: str | None) -> StudySpec:
@@ -92,26 +106,29 @@ def _study(output: Output, name: str, storage: str | None) -> StudySpec:
 def _searched(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Searched:
     space = spec.make_space(prepared.info.shape, len(prepared.info.classes))
     which = lineage.identity(space, prepared.info.digest, spec.limits.model_dump())
-    kept = lineage.kept(open_storage(folder.journal, spec.search.storage), spec.name, folder.place, which)
-    if not kept:
+    storage = open_storage(folder.journal, spec.search.storage)
+    kept = lineage.kept(storage, spec.name, folder.place, which)
+    study = lineage.family(storage, spec.name).get(f"{spec.name}-{which}")
+    if study is None or (not kept and not spec.compare):
         raise InputError(
             f"study {spec.name!r} has no trial of what its {STUDY_FILE} says on the data that are here now (digest "
             f"{prepared.info.digest[:12]}); bring back the data that it was searched on, or run it again"
         )
     trials = {k.record.number: f"{folder.trials(k.generation)}/{k.number:04d}" for k in kept}
-    own = folder.trials(max(k.generation for k in kept))
-    finals = f"{folder.place}/{own.rpartition('/')[2].replace('trials', 'finals')}"
-    return Searched(spec, prepared, [k.record for k in kept], None, trials, lambda run: f"{finals}/{run:04d}")
+    records, checkpoints = [k.record for k in kept], folder.finals(study.user_attrs["generation"])
+    found = finals_of(spec, storage, study, records, prepared.info)
+    return Searched(spec, prepared, records, found, trials, lambda run: f"{checkpoints}/{run:04d}")
 
 
-def _champion(study: Searched, finals: Finals, champion: int, champion_run: int) -> Chosen:
-    finalist = next(f for f in finals.finalists if f.number == champion)
-    run = next(r for r in finalist.runs if r.number == champion_run)
+def winner(spec: StudySpec, finals: Finals, runs: Callable[[int], str]) -> Chosen:
+    """The champion of finals that have one; `runs`: number of a training -> folder or URL of its checkpoints."""
+    finalist = next(f for f in finals.finalists if f.number == finals.champion)
+    run = next(r for r in finalist.runs if r.number == finals.champion_run)
     flat = {**finalist.params, "train.seed": run.seed, "train.epochs": finals.epochs}
     called = finalist.label or f"trial {finalist.number}"
     facts = Facts(
-        study=study.spec.name,
-        description=study.spec.description,
+        study=spec.name,
+        description=spec.description,
         training=f"{called}, seed {run.seed}",
         chosen=f"the one of median test error, of the best of {len(finals.finalists)} finalists by mean test error",
         trained_on=finals.trained_on,
@@ -120,7 +137,7 @@ def _champion(study: Searched, finals: Finals, champion: int, champion_run: int)
         level=finals.level,
         versions=_versions(),
     )
-    return Chosen(TrialSpec.from_flat(flat), facts, study.runs(run.number))
+    return Chosen(TrialSpec.from_flat(flat), facts, runs(run.number))
 
 
 def _trial(study: Searched, number: int | None) -> Chosen:

@@ -2,9 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from search.final_ledger import FinalLedger
+import optuna
+from optuna.storages import BaseStorage
+
+from search.data_spec import PreparedInfo
+from search.final_ledger import SUFFIX, FinalLedger
 from search.finals import Candidate, FinalCourse, best_trials, compared, finalists, with_champion
+from search.limits import Appraisal
 from search.records import Finals, TrialRecord
+from search.spec import TrialSpec
 from search.study_spec import StudySpec
 
 LEVEL = 0.95  # of all intervals and comparisons
@@ -29,6 +35,32 @@ def candidates(
 def course(spec: StudySpec, ledger: FinalLedger, of: Sequence[Candidate], tested_on: int) -> FinalCourse:
     """Which training is next; `tested_on` images."""
     return FinalCourse(ledger, of, spec.finals, LEVEL, 100 / tested_on)
+
+
+def copied(storage: BaseStorage, search: str) -> FinalLedger | None:
+    """The records of the finals of a search, in a copy, for a ledger mends what it opens; None where there are none."""
+    name = search + SUFFIX
+    if name not in optuna.get_all_study_names(storage):
+        return None
+    copy = optuna.storages.InMemoryStorage()
+    optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=copy)
+    return FinalLedger(copy, search, _never_asked)
+
+
+def _never_asked(spec: TrialSpec) -> Appraisal:
+    raise AssertionError(f"nothing is added to a copy: {spec}")
+
+
+def finals_of(
+    spec: StudySpec, storage: BaseStorage, study: optuna.Study, trials: Sequence[TrialRecord], info: PreparedInfo
+) -> Finals | None:
+    """The finals of a search, from its storage and read alone; None where there are none yet."""
+    ledger = copied(storage, study.study_name)
+    if ledger is None:
+        return None
+    of = candidates(spec, lambda: ledger, trials, info.shape, len(info.classes))
+    images = info.n_train + info.n_validation, info.n_test
+    return found(spec, course(spec, ledger, of, info.n_test), ledger.elapsed, images, {}, {})
 
 
 def complete(spec: StudySpec, course: FinalCourse, elapsed: float) -> bool:

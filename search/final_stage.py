@@ -15,6 +15,7 @@ from search.finals import Candidate, FinalCourse
 from search.records import Finals, TrialState
 from search.session import NOTED_SECONDS, Clock, Session
 from search.spec import TrialSpec
+from search.study_folder import StudyFolder
 from search.study_spec import StudySpec
 from search.tracking import Dataset, Tracker
 
@@ -106,6 +107,26 @@ class FinalStage:
         info = self._data.info
         images = info.n_train + info.n_validation, info.n_test
         return final_found.found(self._spec, self._course(), self.clock.elapsed, images, *ids)
+
+    def crown(self, tracker: Tracker, finals: Finals, folder: StudyFolder) -> str | None:
+        """Exports the champion and tells MLflow; why it could not be exported, or None.
+
+        Raises:
+            OSError, Halted: the disk is full or cannot be written; the URL does not answer.
+        """
+        from search.champion import crown  # this imports what exports, for seconds
+        from search.export_graph import NotTheSame
+
+        if finals.champion is None or not finals.complete:
+            return None
+        try:
+            place = crown(self._spec, self._data, folder, finals, lambda run: f"{self._folder}/{run:04d}")
+        except NotTheSame as apart:
+            return f"the champion was not exported, for {apart}"
+        finalist = next(f for f in finals.finalists if f.number == finals.champion)
+        seed = next(r.seed for r in finalist.runs if r.number == finals.champion_run)
+        tracker.champion(finalist.number, seed, place, finalist.tested)
+        return None
 
     def sum_up(self, tracker: Tracker, finals: Finals) -> None:
         """Writes what each finalist's trainings gave together to MLflow."""

@@ -88,6 +88,14 @@ class FinalistSummed(_Record):
     metrics: dict[str, float]
 
 
+class ChampionChosen(_OfTrial):
+    """The training whose network is the study's answer."""
+
+    kind: Literal["champion"] = "champion"
+    folder: str  # exported: a folder of the driver's machine, or the URL of a zip archive of it
+    tested: list[float]  # the test errors of its configuration by seed, in percent
+
+
 class TrialEnded(_OfTrial):
     kind: Literal["trial_ended"] = "trial_ended"
     state: TrialState
@@ -107,7 +115,7 @@ class StudyEnded(_Record):
     artifacts: list[str] = []
 
 
-Event = StudyStarted | TrialStarted | EpochEnded | TrialEnded | FinalistSummed | StudyEnded
+Event = StudyStarted | TrialStarted | EpochEnded | TrialEnded | FinalistSummed | ChampionChosen | StudyEnded
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 

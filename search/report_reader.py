@@ -12,15 +12,13 @@ import optuna
 from optuna.storages import BaseStorage
 
 from search.errors import InputError, hint
-from search.final_found import candidates, course, found
-from search.final_ledger import SUFFIX, FinalLedger
+from search.final_found import candidates, copied, course, found
+from search.final_ledger import FinalLedger
 from search.importance import importance
 from search.ledger_read import read
-from search.limits import Appraisal
 from search.outbox import read_cursor
 from search.output import STUDY_FILE, Output
 from search.records import Finals, StudySummary, TrialRecord
-from search.spec import TrialSpec
 from search.storage import open_storage
 from search.study_folder import JOURNAL, outbox_file
 from search.study_spec import StudySpec, load
@@ -65,33 +63,19 @@ def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Stu
     trials = [read(frozen) for frozen in study.get_trials(deepcopy=False)]
     records = [replace(trial, mlflow_run_id=runs.get(str(trial.number))) for trial in trials]
     elapsed, exhausted = float(study.user_attrs.get("elapsed", 0.0)), study.user_attrs.get("exhausted")
-    ledger = _final_ledger(storage, study.study_name) if over(spec, records, elapsed, exhausted) else None
+    ledger = copied(storage, study.study_name) if over(spec, records, elapsed, exhausted) else None
     summary = summarise(
         spec,
         space,
         around,
         elapsed + (ledger.elapsed if ledger else 0.0),
         stopped(spec, records, elapsed, exhausted),
-        finals_of(spec, ledger, around, records, runs) if ledger else None,
+        _finals(spec, ledger, around, records, runs) if ledger else None,
     )
     return Seen(folder, summary, records, importance(study, summary.first_rung, spec.search.seed))
 
 
-def _final_ledger(storage: BaseStorage, search: str) -> FinalLedger | None:
-    """The records of the finals, in a copy, for a ledger mends what it opens; None where there are none yet."""
-    name = search + SUFFIX
-    if name not in optuna.get_all_study_names(storage):
-        return None
-    copy = optuna.storages.InMemoryStorage()
-    optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=copy)
-    return FinalLedger(copy, search, _never_asked)
-
-
-def _never_asked(spec: TrialSpec) -> Appraisal:
-    raise AssertionError(f"nothing is added to a copy: {spec}")
-
-
-def finals_of(
+def _finals(
     spec: StudySpec, ledger: FinalLedger, around: Surroundings, records: Sequence[TrialRecord], runs: Mapping[str, str]
 ) -> Finals | None:
     """The finals of a study whose search is over; None where nobody takes part. `runs`: names of runs -> ids."""

@@ -112,10 +112,14 @@ def _study(
         console.print(f"stopped after {_reached(study)}; run the same command again to continue")
         return INTERRUPTED
     console.print(Markdown(outcome.answer) if console.is_terminal else outcome.answer, markup=False, soft_wrap=True)
+    if outcome.trouble:
+        console.print(outcome.trouble, highlight=False, soft_wrap=True)
     if outcome.unsent:
         send = _command("search.run", given.output, spec.name, "--sync")
         console.print(f"{outcome.unsent}; to send them: {send}", highlight=False, soft_wrap=True)
     copy = f", and here in {folder.path}" if given.output.url else ""
+    if study.champion is not None:
+        console.print(f"Champion:          {study.champion}", highlight=False, soft_wrap=True)
     console.print(f"Report:            {shown}/report.html{copy}", highlight=False, soft_wrap=True)
     console.print(
         f"Compare in MLflow: {_command('search.ui', given.output, spec.name)}", highlight=False, soft_wrap=True

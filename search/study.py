@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rich.console import Console
 
@@ -39,6 +40,7 @@ class Outcome:
     interrupted: bool
     worked: bool  # at least one trial has a result
     unsent: str | None  # why the tracking server has not taken everything
+    trouble: str | None = None  # why the champion was not exported
 
 
 @dataclass
@@ -104,6 +106,12 @@ class Study:
     def complete(self) -> bool:
         """True when nothing is left to run."""
         return self.search.complete and self.finals.complete
+
+    @property
+    def champion(self) -> Path | None:
+        """The folder in which its champion is exported, on this machine."""
+        place = self.folder.path / "champion"
+        return place if (place / "config.json").exists() else None
 
     def concluded(self) -> Outcome | None:
         """The outcome of a study of which nothing is left to do, not even to send; None where something is."""
@@ -172,14 +180,17 @@ class Study:
         importances = importance(self.ledger.study, compared, self.spec.search.seed)
         summary = self.summary(finals)
         written = report.write(self.folder.path, summary, records, importances)
+        trouble = None
         if finals is not None:
             self.finals.sum_up(tracker, finals)
+            trouble = self.finals.crown(tracker, finals, self.folder)
         worked = self._worked(summary)
         state = "interrupted" if interrupted else "complete" if worked else "failed"
-        kept = self.folder.kept(written.json, written.markdown, written.html, self.folder.study_file)
+        files = written.json, written.markdown, written.html, *written.images, self.folder.study_file
+        kept = self.folder.kept(*files)
         tracker.study_ended(written.answer, state, artifacts=kept, front=written.front)
         unsent = first or send(tracker, patient)
-        return Outcome(written.answer, interrupted, worked, unsent)
+        return Outcome(written.answer, interrupted, worked, unsent, trouble)
 
     def _worked(self, summary: StudySummary) -> bool:
         tested = summary.finals is not None and summary.finals.champion is not None

@@ -8,11 +8,12 @@ trained; the tag `search.reason` says why. An interrupted study is KILLED.
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from search.outbox import (
+    ChampionChosen,
     Dataset,
     EpochEnded,
     Event,
@@ -32,7 +33,7 @@ from search.tracking_store import STUDY
 __all__ = ["Dataset", "Outbox", "Tracker", "TrackingError"]
 
 
-E = TypeVar("E", TrialEnded, FinalistSummed, StudyEnded)
+E = TypeVar("E", TrialEnded, FinalistSummed, ChampionChosen, StudyEnded)
 
 
 class Tracker:
@@ -166,6 +167,11 @@ class Tracker:
         )
         self._record(self._first_time(event))
 
+    def champion(self, number: int, seed: int, folder: str, tested: Sequence[float]) -> None:
+        """The training of a finalist that is the study's answer, and the folder in which it was exported."""
+        event = ChampionChosen(time_ms=_now(None), number=number, seed=seed, folder=folder, tested=list(tested))
+        self._record(self._first_time(event))
+
     def run_ids(self) -> dict[int, str]:
         """Trial number -> MLflow run id, of the trials whose start has been sent."""
         return {int(name): run_id for name, run_id in list(self._sender.runs.items()) if name.isdigit()}
@@ -207,7 +213,7 @@ class Tracker:
     def _remember(self, event: Event) -> None:
         if isinstance(event, EpochEnded):
             self._epochs.add((event.run, event.epoch))
-        elif isinstance(event, TrialEnded | FinalistSummed | StudyEnded):
+        elif isinstance(event, TrialEnded | FinalistSummed | ChampionChosen | StudyEnded):
             self._ended_at.setdefault(_but_time(event), event.time_ms)
 
     def _first_time(self, event: E) -> E:
@@ -223,5 +229,5 @@ def _clean(values: Mapping[str, str] | None) -> dict[str, str]:
     return {key: without_credentials(value) for key, value in (values or {}).items()}
 
 
-def _but_time(event: TrialEnded | FinalistSummed | StudyEnded) -> str:
+def _but_time(event: TrialEnded | FinalistSummed | ChampionChosen | StudyEnded) -> str:
     return event.model_dump_json(exclude={"time_ms"})

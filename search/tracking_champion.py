@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.tracking_store import TAG_LENGTH
+from search.remote import is_url, local_copy
+from search.tracking_client import TAG_LENGTH
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -99,6 +101,20 @@ def register(client: "MlflowClient", experiment_id: str, run_id: str | None, fol
     client.update_model_version(champion.name, found, champion.description)
     client.set_registered_model_alias(champion.name, ALIAS, found)
     return found
+
+
+def crown(client: "MlflowClient", experiment_id: str, run_id: str, place: str) -> None:
+    """As `register`, of a folder or of the URL of its zip archive; does nothing where a local folder is gone.
+
+    A study whose champion has changed says so again, with the new folder.
+    """
+    if not is_url(place):
+        if Path(place, "config.json").exists():
+            register(client, experiment_id, run_id, Path(place))
+        return
+    with local_copy(place) as archive, tempfile.TemporaryDirectory(prefix="resnet-search-") as folder:
+        shutil.unpack_archive(archive, folder)
+        register(client, experiment_id, run_id, Path(folder))
 
 
 def _name_it(client: "MlflowClient", champion: _Champion) -> None:

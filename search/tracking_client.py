@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+PARAM_LENGTH, TAG_LENGTH = 6000, 8000  # characters; MLflow refuses or cuts longer values
 KIND = "mlflow.experimentKind", "custom_model_development"  # MLflow's pages open on language models otherwise
 
 # What a server answers when it is overloaded, restarting, or behind a proxy that cannot reach or authorise us: worth

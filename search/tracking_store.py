@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from search.outbox import (
+    ChampionChosen,
     Dataset,
     EpochEnded,
     Event,
@@ -19,7 +20,8 @@ from search.outbox import (
 )
 from search.records import TrialState
 from search.remote import local_copy
-from search.tracking_client import user
+from search.tracking_champion import crown
+from search.tracking_client import PARAM_LENGTH, TAG_LENGTH, user
 from search.tracking_view import views
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ T = TypeVar("T")
 
 STUDY = "study"  # the parent run's name among the keys of a study's runs; others: `outbox.run_key`
 PARETO = "search.pareto"  # the tag of trials that no other beats in every objective
-PARAM_LENGTH, TAG_LENGTH = 6000, 8000  # characters; MLflow refuses or cuts longer values
 # In one log_batch call MLflow takes 100 params, 100 tags, 1000 of all, and a million characters: hence half of each.
 PAIRS_PER_CALL, METRICS_PER_CALL = 50, 500
 
@@ -92,7 +93,7 @@ class RunWriter:
             return True
         return run.info.lifecycle_stage == "deleted" or run.info.experiment_id != self.experiment_id
 
-    def _write_rare(self, event: StudyStarted | TrialStarted | FinalistSummed | StudyEnded) -> None:
+    def _write_rare(self, event: StudyStarted | TrialStarted | FinalistSummed | ChampionChosen | StudyEnded) -> None:
         match event:
             case StudyStarted():
                 self._start_study(event)
@@ -100,6 +101,8 @@ class RunWriter:
                 self._start_trial(event)
             case FinalistSummed():
                 self._log(self.runs[str(event.number)], metrics=_metrics(event.metrics, event.time_ms, event.seeds))
+            case ChampionChosen():
+                self._attempt(lambda: crown(self.client, self.experiment_id, self.runs[event.run], event.folder))
             case StudyEnded():
                 self._end_study(event)
 
@@ -121,9 +124,8 @@ class RunWriter:
         parent = {"mlflow.parentRunId": self.runs[above]}
         run = self._run(event.run, event.name, event.time_ms, parent)
         run_id = run.info.run_id
-        kind = (
-            {"search.kind": "trial"} if event.seed is None else {"search.kind": "seed", "search.seed": f"{event.seed}"}
-        )
+        kind = {"search.kind": "trial" if event.seed is None else "seed"}
+        kind |= {} if event.seed is None else {"search.seed": str(event.seed)}
         tags = kind | {"search.trial": str(event.number), "search.state": "running"}
         self._log(run_id, params=event.params, tags=event.tags | tags | parent)
         self._log_dataset(run_id, event.dataset)

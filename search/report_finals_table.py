@@ -50,7 +50,7 @@ def figures(standing: Standing) -> tuple[str, ...]:
         words.points(standing.median),
         f"{words.points(min(errors))} to {words.points(max(errors))}" if errors else words.ABSENT,
         words.probability(standing.lower) if standing.against else "",
-        words.duration(standing.seconds),
+        words.duration(standing.seconds or None),
     )
 
 

@@ -96,7 +96,7 @@ def _finalist(finals: Finals, standing: Standing, printed: Sequence[str], paths:
         _cell(words.probability(standing.lower) if standing.against else "", standing.lower),
         *printed,
         *(_cell(words.shown(finalist.params.get(path)), finalist.params.get(path)) for path in paths),
-        *_costs(finalist.params_count, finalist.macs, standing.seconds),
+        *_costs(finalist.params_count, finalist.macs, standing.seconds or None),
     ]
     number = "" if finals.compared else f' data-trial="{finalist.number}"'
     best = ' class="best"' if finalist.number == finals.champion else ""

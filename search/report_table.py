@@ -6,9 +6,9 @@ from typing import Any
 
 from search import report_words as words
 from search.agreement import Agrees, Order, Row, at_full_scale, rows
+from search.markdown_table import table
 from search.published import FAIL, Figure
 from search.records import WORST, Finals, StudySummary
-from search.report_text import table
 
 __all__ = ["cells", "explanation", "html", "markdown", "rows", "scale", "sentence"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from search import report_device
+from search import report_device, report_table
 from search import report_facts as facts
 from search import report_finals as finals_of
 from search import report_finals_text as finals_text
@@ -48,8 +48,9 @@ def sentence(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
 def of_finals(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
     """What is left to say of the finals below the sentence: that they are missing, or what they add to a front."""
     missing = finals_of.missing(summary)
-    if missing is not None:
-        return [missing] if trials or summary.finals else []
+    beside = report_table.sentence(summary) if summary.finals is not None and summary.finals.compared else None
+    if missing is not None or beside is not None:
+        return [line for line in (missing, beside) if line is not None and (trials or summary.finals)]
     if summary.finals is None or not front_sentence(summary, trials):
         return []
     return [f"Of the finalists, by error alone: {finals_text.sentence(summary.finals)}"]

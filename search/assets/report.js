@@ -21,8 +21,8 @@ function layoutOf(figure) {
   // On a phone the names of rows stand above their rows, inside the plot.
   const inside = figure.rows && narrow.matches;
   const names = inside ? own.yaxis.tickvals.map((y, row) => ({
-    x: 0, xref: "paper", xanchor: "left", xshift: 3, y, yanchor: "bottom", yshift: 1, showarrow: false,
-    text: own.yaxis.ticktext[row], font: { size: 11.5 }, bgcolor: "@veil",
+    x: 0, xref: "paper", xanchor: "left", xshift: 3, y, yanchor: "bottom", yshift: 4, showarrow: false,
+    text: own.yaxis.ticktext[row], font: { size: 11.5 },
   })) : [];
   const axis = { gridcolor: "@grid", linecolor: "@axis", tickcolor: "@axis", zeroline: false, automargin: true };
   return coloured({

@@ -3,6 +3,7 @@
 import getpass
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ def import_quietly() -> "type[MlflowClient]":
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # every error reaches us as an exception
+    # MLflow's advice to who writes models, given from the sender's thread, where no context of warnings is safe.
+    warnings.filterwarnings("ignore", message=".*Add type hints", module="mlflow")
     return MlflowClient
 
 

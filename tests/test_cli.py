@@ -51,7 +51,8 @@ def published(depth: int) -> tuple[int, int]:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(": ")[0] for line in lines] == sorted(shipped())
+    assert [line.partition(": ")[0].partition(" --scale ")[0] for line in lines] == sorted(shipped())
+    assert [line for line in lines if line.startswith("degradation --scale cpu | gpu-hour | smoke: ")]
     assert all(len(line.partition(": ")[2]) > 20 for line in lines)
 
 

@@ -63,6 +63,9 @@ def tune_until_done(
     )
     try:
         tuner.fit()
+    except Exception:
+        faults.surface()  # ours, which Tune raises as its own
+        raise
     finally:
         rmtree(scratch, ignore_errors=True)
     faults.surface()

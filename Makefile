@@ -13,7 +13,7 @@ run: $(VENV)/.run ## search the default study and print the answer; another: mak
 	@$(BIN)/python -m search.run $(ARGS)
 
 test: $(VENV)/.dev ## run all tests but those of test-cluster
-	@$(BIN)/python -m pytest -m "not cluster" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -m "not cluster" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(VENV)/.dev ## bring up clusters on simulated hosts, break them, take them down; as root, eleven minutes
 	@$(BIN)/python -m pytest tests/on_hosts -m cluster -n 0 -s -rs $(ARGS)

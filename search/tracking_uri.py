@@ -8,13 +8,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlsplit
 
 from search.errors import InputError
 from search.output import Output
 from search.redact import without_credentials
-from search.tracking_client import KIND, find_or_create, import_quietly, is_remote
+from search.tracking_client import KIND, find_or_create, import_quietly, is_remote, is_transient
 from search.tracking_database import SQLITE, file_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 ANSWER_SECONDS = 4  # how long a store may take to answer the first question
 
@@ -36,6 +40,8 @@ _CONNECTION_FAULTS = {
     "SSL": ("does not speak TLS", "begin the address with http://"),
     "error responses": ("answers, but only with server errors",),
 }
+_NOT_ALLOWED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 _REMEDY = "correct --tracking-uri (or MLFLOW_TRACKING_URI), or leave it out to keep runs in a file below --output"
 
@@ -72,8 +78,7 @@ def store(uri: str, experiment: str) -> str:
 def check_reachable(uri: str, experiment: str) -> None:
     """Ask the store at `uri` for `experiment`, which need not exist; a server must let us write in it.
 
-    Raises InputError, after about five seconds of silence, when the store is none, or refuses us; NoAnswer, which is
-    one too, when a server does not answer.
+    Raises InputError when the store is none, or refuses us; NoAnswer after seconds of silence.
     """
     scheme = urlsplit(uri).scheme
     if scheme == "sqlite":
@@ -158,25 +163,33 @@ def _check_server(uri: str, experiment: str) -> None:
             f"MLflow experiment {experiment!r} has been deleted on {without_credentials(uri)}; restore it there, or "
             f"name another with MLFLOW_EXPERIMENT_NAME."
         )
-    with (
-        _timeout(ANSWER_SECONDS),
-        _answering(uri, experiment),
-    ):  # who may only read is refused at the first thing that is written
-        made = client.get_experiment(find_or_create(client, experiment, None))
-        client.set_experiment_tag(made.experiment_id, KIND[0], made.tags.get(*KIND))
+    _check_writing(uri, experiment, client)
+
+
+def _check_writing(uri: str, experiment: str, client: "MlflowClient") -> None:
+    """Who may only read is refused at the first thing that is written."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with _timeout(ANSWER_SECONDS):
+            made = client.get_experiment(find_or_create(client, experiment, None))
+            client.set_experiment_tag(made.experiment_id, KIND[0], made.tags.get(*KIND))
+    except MlflowException as error:
+        # A server that has just answered, and fails now, is no reason not to begin: what it misses is sent later.
+        if error.error_code in _NOT_ALLOWED or not is_transient(error, remote=True):
+            raise _refusal(uri, *_server_fault(error, False, uri, experiment), kind=InputError) from error
 
 
 @contextmanager
-def _answering(uri: str, written: str | None = None) -> Iterator[None]:
-    """Tells in a sentence what is wrong with a server that fails in here; `written`: the experiment changed in here."""
+def _answering(uri: str) -> Iterator[None]:
+    """Tells in a sentence what is wrong with a server that fails in here."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
         away = isinstance(error.__context__, OSError)  # of the connection, which MLflow reports by text alone
-        fault = _server_fault(error, away, uri, written)
-        raise _refusal(uri, *fault, kind=NoAnswer if away else InputError) from error
+        raise _refusal(uri, *_server_fault(error, away, uri, None), kind=NoAnswer if away else InputError) from error
 
 
 def _server_fault(error: Exception, away: bool, uri: str, written: str | None) -> tuple[str, ...]:
@@ -184,7 +197,7 @@ def _server_fault(error: Exception, away: bool, uri: str, written: str | None) -
     text = " ".join(str(error).split())
     if away:
         known = next((fault for sign, fault in _CONNECTION_FAULTS.items() if sign in text), ("cannot be reached",))
-        return tuple(part.format(limit=os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) for part in known)
+        return tuple(part.format(limit=os.environ[_TIMEOUT]) for part in known)
     code = getattr(error, "error_code", "")
     if code in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}:
         if os.environ.get("MLFLOW_TRACKING_USERNAME") or without_credentials(uri) != uri:
@@ -228,11 +241,10 @@ def _check_database(uri: str) -> None:
 
 @contextmanager
 def _timeout(seconds: int) -> Iterator[None]:
-    """MLflow's time-out for one request, which it reads from the environment at each."""
-    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-    before = os.environ[name]
-    os.environ[name] = str(seconds)
+    """MLflow's time-out of a request, which it reads at each."""
+    before = os.environ[_TIMEOUT]
+    os.environ[_TIMEOUT] = str(seconds)
     try:
         yield
     finally:
-        os.environ[name] = before
+        os.environ[_TIMEOUT] = before

@@ -87,7 +87,9 @@ def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> No
     trials, epochs = 4, 20
     study = launcher.watched("digits")
     assert cloud.kinds() == []
-    flags = f"digits --trials {trials} --epochs {epochs} --max-concurrent 2 --output {OUTPUT} {ALONE}"
+    flags = (
+        f"digits --trials {trials} --epochs {epochs} --max-concurrent 2 --output {OUTPUT} --set finals.top=0 {ALONE}"
+    )
     with step("the study, from the laptop"):
         began = time.time()
         sent = launcher.send(flags, study.log)
@@ -114,7 +116,9 @@ def test_on_demand_where_there_is_no_spot(launcher: Aws) -> None:
     cloud.spot(False)
     with step("a study without spot"):
         began = time.time()
-        sent = launcher.send(f"digits --name dry --trials 1 --epochs 2 --output {OUTPUT} {ALONE}", study.log)
+        sent = launcher.send(
+            f"digits --name dry --trials 1 --epochs 2 --output {OUTPUT} --set finals.top=0 {ALONE}", study.log
+        )
         wait_for(cloud.kinds, 300, "a worker")
         tell(f"{time.time() - began:6.1f} s  to {cloud.kinds()}")
         assert set(cloud.kinds()) == {"g5-on-demand"}

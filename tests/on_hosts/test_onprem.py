@@ -102,7 +102,7 @@ def moved(launcher: Launcher, study: Watched, victim: Host, trouble: Callable[[]
 def test_a_study_outlives_a_dead_and_a_cut_worker(launcher: Launcher) -> None:
     lan = launcher.lan
     study = Watched(lan.shared / "results" / "digits", lan.root / "study.log")
-    flags = f"digits --trials {TRIALS} --epochs {EPOCHS} --scheduler none --output {OUTPUT}"
+    flags = f"digits --trials {TRIALS} --epochs {EPOCHS} --scheduler none --output {OUTPUT} --set finals.top=0"
     share = f"--cpus-per-trial {one_each()} --max-concurrent {WORKERS - 1} --set 'space.net.depth=[14]'"
     with step("the study, from the laptop"):
         began = time.time()

@@ -19,7 +19,10 @@ from tests.study_process import STUDY, command, run, start, wait_until
 SCHEMA = json.loads((Path(report.__file__).parent / "assets" / "report.schema.json").read_text(encoding="utf-8"))
 pytestmark = pytest.mark.timeout(600)  # the whole study is run in the first test
 AGAIN = [sys.executable, "-m", "search.report", "tiny", "--output", "results"]
-WITH_FINALS = {"search": STUDY["search"] | {"trials": 5}, "finals": {"top": 2, "seeds": 2, "max_seeds": 2}}
+WITH_FINALS = {
+    "search": STUDY["search"] | {"trials": 5, "scheduler": "none"},
+    "finals": {"top": 2, "seeds": 2, "max_seeds": 2},
+}
 
 
 def content(folder: Path) -> dict[str, Any]:

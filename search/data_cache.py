@@ -89,7 +89,7 @@ def open_array(folder: Path, name: str) -> NDArray[Any]:
     path = folder / name
     if not path.exists() or path.stat().st_size != read_meta(folder)["files"][name]["bytes"]:
         raise InputError(f"data: {path} is damaged; start the study again, which prepares it anew")
-    return np.load(path, mmap_mode="c")
+    return np.lib.format.open_memmap(path, mode="c")
 
 
 def _build(folder: Path, source: Source, spec: DataSpec) -> None:

@@ -167,7 +167,7 @@ class Ledger:
 
     def asked(self, number: int) -> Asked:
         """An open trial as it was asked for, to go on."""
-        return Asked(number, TrialSpec.from_flat(self.standings[number].params))
+        return Asked(number, self._space.specify(self.standings[number].params))
 
     def report(self, number: int, epoch: int, val_error: float, seconds: float, images_per_s: float) -> None:
         """Notes the error by which trials are compared (percent; NaN: diverged) and the speed of an epoch, once."""

@@ -14,7 +14,7 @@ from search.tracking_uri import artifact_root, compare_url, default_uri, place, 
 from search.tracking_view import SEEDS
 from tests.mlflow_pages import LOAD_MS, pages
 from tests.mlflow_server import rest
-from tests.study_process import command, run
+from tests.study_process import ROOT, command, run
 
 pytest_plugins = ["tests.fixtures_pages"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -67,6 +67,22 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         yield Shown(base, *place(base, trials[0]["mlflow_run_id"]), trials)
 
 
+def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    """Of an axis with numbers and n/a MLflow draws the runs with one of both; such a field has a chart of its own."""
+    page.goto(view_url(shown.base, shown.experiment, shown.study, charts=True))
+    expect(page.get_by_text("matching runs")).to_contain_text(str(len(shown.trials)), timeout=LOAD_MS)
+    plot = page.locator("svg", has_text="net.shortcut").first
+    for trial in shown.trials:
+        expect(plot).to_contain_text(str(trial["params"]["net.shortcut"]), timeout=LOAD_MS)
+    expect(plot).to_contain_text("train.lr")
+    expect(plot).not_to_contain_text("net.gate_bias")
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=LOAD_MS)  # the curves
+    picture("mlflow-comparison")
+    page.locator(".js-plotly-plot").first.hover()
+    page.mouse.wheel(0, 700)  # to the third: a chart is drawn once it is seen
+    expect(page.locator(".js-plotly-plot", has_text="net.gate_bias")).to_be_attached(timeout=LOAD_MS)
+
+
 def test_charts_are_grouped_by_prefix(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
     page.goto(shown.run(shown.trials[0]["number"], "/model-metrics"))
     for group, charts in {"best": 1, "cost": 4, "train": 2, "val": 2}.items():
@@ -110,6 +126,26 @@ def test_finalists_over_their_seeds(shown: Shown, page: Page, picture: Callable[
     picture("mlflow-seeds")
     page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{found['runs'][0]['info']['run_id']}?{CLASSIC}")
     expect(page.get_by_text("train + validation", exact=True)).to_be_visible(timeout=LOAD_MS)
+
+
+def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{shown.study}?{CLASSIC}")
+    expect(page.get_by_text("test error (mean ± standard deviation of 2 seeds").first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("training", exact=True).first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_role("link", name="depth").first).to_be_visible(timeout=LOAD_MS)
+    picture("mlflow-study")
+
+
+def test_the_filters_of_the_document(shown: Shown) -> None:
+    text = (ROOT / "docs" / "mlflow.md").read_text()
+    filters = dict(re.findall(r"^\| (.+?) \| ``(.+)`` \|$", text, re.MULTILINE))
+    asked = {"experiment_ids": [shown.experiment], "max_results": 1000}
+    found = {use: rest(shown.base, "runs/search", filter=one, **asked).get("runs", []) for use, one in filters.items()}
+    assert len(found) == 10
+    assert len(found["all studies of the experiment"]) == 1
+    assert len(found["what was trained on train and validation"]) == 4
+    gates = [t for t in shown.trials if t["params"]["net.shortcut"] == "shortcut_only_gate"]
+    assert len(found["what has a gate's bias, as an axis"]) == len(gates)
 
 
 def test_a_filter_in_the_page(shown: Shown, page: Page) -> None:

@@ -25,7 +25,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Track
     uri = default_uri(output)
     root = artifact_root(uri, output)
     tracker = Tracker(Outbox(output / "digits" / "outbox.jsonl"), uri, "resnet-search", "digits-ab12", root)
-    tracker.study_started("digits", {"trials": "3"})
+    searched = {"space.net.depth": "[8, 14, 20]", "space.net.version": "['v1', 'v2']"}
+    tracker.study_started("digits", {"search.trials": "3", **searched})
     for number, (name, error) in enumerate(TRIALS.items()):
         depth, version, shortcut = name.removeprefix("resnet").split()
         params = {"net.depth": depth, "net.version": version, "net.shortcut": shortcut}

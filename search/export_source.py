@@ -11,7 +11,7 @@ from search import report_facts as facts_of
 from search.data import Prepared
 from search.errors import InputError, hint
 from search.exportable import Exportable, Facts
-from search.final_found import finals_of
+from search.final_found import copied, finals_of
 from search.output import STUDY_FILE, Output
 from search.records import Finals, TrialRecord, TrialState
 from search.remote import local_copy
@@ -19,6 +19,7 @@ from search.spec import TrialSpec
 from search.storage import answering, open_storage
 from search.study_folder import StudyFolder
 from search.study_spec import StudySpec, load
+from search.study_summary import described
 from search.versions import versions
 
 
@@ -116,7 +117,8 @@ def _searched(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Searc
         )
     trials = {k.record.number: f"{folder.trials(k.generation)}/{k.number:04d}" for k in kept}
     records, checkpoints = [k.record for k in kept], folder.finals(study.user_attrs["generation"])
-    found = finals_of(spec, storage, study, records, prepared.info)
+    ledger = copied(storage, study.study_name)
+    found = finals_of(spec, ledger, records, described(prepared.info)) if ledger else None
     return Searched(spec, prepared, records, found, trials, lambda run: f"{checkpoints}/{run:04d}")
 
 

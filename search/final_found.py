@@ -1,11 +1,11 @@
 """What the finals of a study have found so far, from the records of their trainings."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 
-from search.data_spec import PreparedInfo
 from search.final_ledger import SUFFIX, FinalLedger
 from search.finals import Candidate, FinalCourse, best_trials, compared, finalists, with_champion
 from search.limits import Appraisal
@@ -52,15 +52,28 @@ def _never_asked(spec: TrialSpec) -> Appraisal:
 
 
 def finals_of(
-    spec: StudySpec, storage: BaseStorage, study: optuna.Study, trials: Sequence[TrialRecord], info: PreparedInfo
+    spec: StudySpec,
+    ledger: FinalLedger,
+    trials: Sequence[TrialRecord],
+    data: Mapping[str, Any],
+    runs: Mapping[str, str] | None = None,
 ) -> Finals | None:
-    """The finals of a search, from its storage and read alone; None where there are none yet."""
-    ledger = copied(storage, study.study_name)
-    if ledger is None:
-        return None
-    of = candidates(spec, lambda: ledger, trials, info.shape, len(info.classes))
-    images = info.n_train + info.n_validation, info.n_test
-    return found(spec, course(spec, ledger, of, info.n_test), ledger.elapsed, images, {}, {})
+    """What is found when nothing is run: from the records alone.
+
+    Args:
+        spec: of the study.
+        ledger: of its finals, such as `copied` gives it.
+        trials: of its search, which is over.
+        data: as `StudySummary.data`.
+        runs: name of a trial, or of a training (`7.2`), -> id of its run in MLflow.
+    """
+    height, width, channels = data["shape"]
+    of = candidates(spec, lambda: ledger, trials, (height, width, channels), len(data["classes"]))
+    parted = [(name.partition("."), run) for name, run in (runs or {}).items()]
+    trial_runs = {int(trial): run for (trial, dot, _), run in parted if not dot and trial.isdigit()}
+    seed_runs = {(int(trial), int(seed)): run for (trial, dot, seed), run in parted if dot}
+    images = data["train"] + data["validation"], data["test"]
+    return found(spec, course(spec, ledger, of, data["test"]), ledger.elapsed, images, trial_runs, seed_runs)
 
 
 def complete(spec: StudySpec, course: FinalCourse, elapsed: float) -> bool:

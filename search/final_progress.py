@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
-from types import TracebackType
 
 from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.table import Table
 
 from search import report_words as words
 from search.finals import SEED, Candidate
-from search.progress import RENDERS_PER_SECOND
+from search.live import LiveScreen
 from search.records import TrialRecord
 
 
-class FinalProgress:
-    """Shows the trainings of the finalists; as a context it owns the terminal's last lines.
+class FinalProgress(LiveScreen):
+    """Shows the trainings of the finalists.
 
     Args:
         console: where to.
@@ -25,27 +23,11 @@ class FinalProgress:
     """
 
     def __init__(self, console: Console, name: str, candidates: Sequence[Candidate], epochs: int) -> None:
-        self._console, self._name, self._candidates, self._epochs = console, name, candidates, epochs
+        super().__init__(console)
+        self._name, self._candidates, self._epochs = name, candidates, epochs
         self._runs: Sequence[TrialRecord] = ()
         self._trainings = 0
         self._told: set[int] | None = None
-        live = Live(console=console, get_renderable=self._screen, refresh_per_second=RENDERS_PER_SECOND)
-        self._live = live if console.is_interactive else None
-
-    def __enter__(self) -> "FinalProgress":
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def say(self, text: str) -> None:
-        """Prints one line, above the table where there is one."""
-        self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
 
     def update(self, runs: Sequence[TrialRecord], trainings: int) -> None:
         """Shows the trainings begun so far, of as many as there are to be."""

@@ -55,12 +55,7 @@ class FinalRecorder(Recorder):
         """Writes what a finalist's trainings gave together to its trial's run."""
         errors = finalist.tested
         if errors:
-            metrics = {"test/error_mean": fmean(errors), "test/seeds": float(len(errors))}
-            interval = mean_interval(errors, finals.level, 100 / finals.tested_on)
-            if interval is not None:
-                metrics["test/error_std"] = stdev(errors)
-                metrics["test/error_low"], metrics["test/error_high"] = interval.low, interval.high
-            self.tracker.finalist(finalist.number, len(errors), metrics)
+            self.tracker.finalist(finalist.number, len(errors), tested(finalist, finals))
         if finals.compared and finalist.runs and not any(r.state is TrialState.RUNNING for r in finalist.runs):
             state = TrialState.COMPLETE if errors else finalist.runs[0].state
             costs = {"cost/params": float(finalist.params_count or 0), "cost/macs": float(finalist.macs or 0)}
@@ -74,3 +69,21 @@ class FinalRecorder(Recorder):
 
     def _best(self, record: TrialRecord) -> dict[str, float]:
         return {}
+
+
+def tested(finalist: Finalist, finals: Finals) -> dict[str, float]:
+    """Metrics of a finalist over its seeds, in percent; spread and interval from two seeds on."""
+    errors = finalist.tested
+    metrics = {"test/error_mean": fmean(errors), "test/seeds": float(len(errors))}
+    interval = mean_interval(errors, finals.level, 100 / finals.tested_on)
+    if interval is not None:
+        metrics["test/error_std"] = stdev(errors)
+        metrics["test/error_low"], metrics["test/error_high"] = interval.low, interval.high
+    return metrics
+
+
+def of_study(finals: Finals | None, trials: Mapping[str, int]) -> dict[str, float]:
+    """Metrics of a study: its champion's, and how many of its trials (`trials`: state -> number) ended in which way."""
+    best = next((f for f in finals.finalists if f.number == finals.champion), None) if finals else None
+    counted = {f"trials/{state}": float(number) for state, number in trials.items() if any(trials.values())}
+    return counted | (tested(best, finals) if finals and best else {})

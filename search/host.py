@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from search import capacity, cores
-from search.errors import InputError
+from search.errors import Halted, InputError
 from search.study_sections import ResourceSpec, SearchSpec
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
 
     Raises:
         InputError: the cluster does not answer, or a trial asks for more than it has.
+        Halted: Ray does not start here.
     """
     where = address()
     if where is not None:
@@ -81,7 +82,16 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
     here = share(resources, search)
     packed = here.gpus and resources.gpus_per_trial == "auto"  # more trials than `here` says may run in the end
     wanted = cores.usable() if packed else math.ceil(here.cpus * here.concurrent)
-    _start(ray, num_cpus=wanted, object_store_memory=OBJECT_STORE)
+    try:
+        _start(ray, num_cpus=wanted, object_store_memory=OBJECT_STORE)
+    except Exception as error:
+        if type(error) not in (Exception, RuntimeError, ConnectionError, TimeoutError):
+            raise
+        # Ray raises these where a part of it does not answer in time, as on a machine with too much to do.
+        cause = (str(error).strip().splitlines() or ["it does not say why"])[0]
+        raise Halted(
+            f"Ray did not start on this machine ({cause}); see that it has memory and cores to spare"
+        ) from error
     return here
 
 

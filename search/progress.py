@@ -2,23 +2,22 @@
 
 from collections.abc import Collection, Sequence
 from time import monotonic
-from types import TracebackType
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from search import report_facts as facts
 from search import report_words as words
+from search.live import LiveScreen
 from search.records import TrialRecord, TrialState
 
-RENDERS_PER_SECOND = 4
 RUNNING_ROWS = 8  # more running trials are counted, not listed
 
 
-class Progress:
+class Progress(LiveScreen):
     """Shows snapshots of a study's trials; as a context it owns the terminal's last lines.
 
     On an interactive terminal: a table redrawn at most four times a second, whatever the rate of `update`. Elsewhere
@@ -28,36 +27,18 @@ class Progress:
 
     def __init__(self, console: Console, name: str, total: int, epochs: int) -> None:
         """`total` is the number of trials asked for, `epochs` the epochs of a complete trial."""
-        self._console, self._name, self._total, self._epochs = console, name, total, epochs
+        super().__init__(console)
+        self._name, self._total, self._epochs = name, total, epochs
         self._trials: Sequence[TrialRecord] = ()
         self._waiting: Collection[int] = ()
         self._refused = 0
         self._told: set[int] | None = None
         self._told_waiting: dict[int, int] = {}  # number -> epochs
         self._start = monotonic()
-        self._live = (
-            Live(
-                console=console,
-                get_renderable=self._screen,
-                refresh_per_second=RENDERS_PER_SECOND,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            if console.is_interactive
-            else None
-        )
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         self._start = monotonic()
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        return super().__enter__()
 
     def update(self, records: Sequence[TrialRecord], waiting: Collection[int] = ()) -> None:
         """Shows this snapshot: every trial so far, those that run and, by number, those `waiting` to be promoted.
@@ -68,10 +49,6 @@ class Progress:
         self._waiting, self._refused = waiting, len(refused)
         if self._live is None:
             self._tell()
-
-    def say(self, text: str) -> None:
-        """Prints one line, above the table where there is one."""
-        self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
 
     def _tell(self) -> None:
         ended = [trial for trial in self._trials if trial.state is not TrialState.RUNNING]

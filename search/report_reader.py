@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +12,12 @@ import optuna
 from optuna.storages import BaseStorage
 
 from search.errors import InputError, hint
-from search.final_found import candidates, copied, course, found
-from search.final_ledger import FinalLedger
+from search.final_found import copied, finals_of
 from search.importance import importance
 from search.ledger_read import read
 from search.outbox import read_cursor
 from search.output import STUDY_FILE, Output
-from search.records import Finals, StudySummary, TrialRecord
+from search.records import StudySummary, TrialRecord
 from search.storage import open_storage
 from search.study_folder import JOURNAL, outbox_file
 from search.study_spec import StudySpec, load
@@ -70,22 +69,9 @@ def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Stu
         around,
         elapsed + (ledger.elapsed if ledger else 0.0),
         stopped(spec, records, elapsed, exhausted),
-        _finals(spec, ledger, around, records, runs) if ledger else None,
+        finals_of(spec, ledger, records, around.data, runs) if ledger else None,
     )
     return Seen(folder, summary, records, importance(study, summary.first_rung, spec.search.seed))
-
-
-def _finals(
-    spec: StudySpec, ledger: FinalLedger, around: Surroundings, records: Sequence[TrialRecord], runs: Mapping[str, str]
-) -> Finals | None:
-    """The finals of a study whose search is over; None where nobody takes part. `runs`: names of runs -> ids."""
-    data = around.data
-    height, width, channels = data["shape"]
-    of = candidates(spec, lambda: ledger, records, (height, width, channels), len(data["classes"]))
-    trial_runs = {int(name): run for name, run in runs.items() if name.isdigit()}
-    seed_runs = {(int(n), int(s)): run for (n, dot, s), run in ((k.partition("."), r) for k, r in runs.items()) if dot}
-    images = data["train"] + data["validation"], data["test"]
-    return found(spec, course(spec, ledger, of, data["test"]), ledger.elapsed, images, trial_runs, seed_runs)
 
 
 def _folder(output: Output, name: str) -> Path:

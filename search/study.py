@@ -11,6 +11,7 @@ from search import report_facts as facts
 from search.data import Prepared
 from search.final_found import candidates
 from search.final_ledger import FinalLedger
+from search.final_recorder import of_study
 from search.final_stage import FinalStage
 from search.finals import Candidate
 from search.importance import importance
@@ -188,7 +189,8 @@ class Study:
         state = "interrupted" if interrupted else "complete" if worked else "failed"
         files = written.json, written.markdown, written.html, *written.images, self.folder.study_file
         kept = self.folder.kept(*files)
-        tracker.study_ended(written.answer, state, artifacts=kept, front=written.front)
+        metrics = of_study(finals, facts.counts(facts.without_refused(records)[0]))
+        tracker.study_ended(written.answer, state, metrics=metrics, artifacts=kept, front=written.front)
         unsent = first or send(tracker, patient)
         return Outcome(written.answer, interrupted, worked, unsent, trouble)
 

@@ -34,16 +34,20 @@ class Surroundings:
     @classmethod
     def here(cls, info: PreparedInfo) -> Self:
         """Those of this process."""
-        data = {
-            "name": info.name,
-            "classes": list(info.classes),
-            "train": info.n_train,
-            "validation": info.n_validation,
-            "test": info.n_test,
-            "shape": list(info.shape),
-            "digest": info.digest,
-        }
-        return cls(data, hardware(), versions(), {}, {}, time.time())
+        return cls(described(info), hardware(), versions(), {}, {}, time.time())
+
+
+def described(info: PreparedInfo) -> dict[str, Any]:
+    """As `StudySummary.data`."""
+    return {
+        "name": info.name,
+        "classes": list(info.classes),
+        "train": info.n_train,
+        "validation": info.n_validation,
+        "test": info.n_test,
+        "shape": list(info.shape),
+        "digest": info.digest,
+    }
 
 
 def note(study: optuna.Study, info: PreparedInfo, share: Share, finals: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
@@ -67,6 +68,22 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         yield Shown(base, *place(base, trials[0]["mlflow_run_id"]), trials)
 
 
+def of_kind(shown: Shown, kind: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """Ids of runs with their tags and metrics, as MLflow's server tells them."""
+    asked = {"experiment_ids": [shown.experiment], "filter": f"tags.`search.kind` = '{kind}'"}
+    for one in rest(shown.base, "runs/search", **asked)["runs"]:
+        data = {part: {pair["key"]: pair["value"] for pair in one["data"][part]} for part in ("tags", "metrics")}
+        yield one["info"]["run_id"], data
+
+
+def tested(shown: Shown) -> dict[str, list[float]]:
+    """Test errors of each finalist."""
+    errors: dict[str, list[float]] = {}
+    for _, data in of_kind(shown, "seed"):
+        errors.setdefault(data["tags"]["search.finalist"], []).append(data["metrics"]["test/error"])
+    return errors
+
+
 def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
     """Of an axis with numbers and n/a MLflow draws the runs with one of both; such a field has a chart of its own."""
     page.goto(view_url(shown.base, shown.experiment, shown.study, charts=True))
@@ -112,11 +129,7 @@ def test_chosen_runs_side_by_side(shown: Shown, page: Page, picture: Callable[[s
 
 def test_finalists_over_their_seeds(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
     """MLflow's own means are those of the test errors that it holds."""
-    found = rest(shown.base, "runs/search", experiment_ids=[shown.experiment], filter="tags.`search.kind` = 'seed'")
-    errors: dict[str, list[float]] = {}
-    for one in found["runs"]:
-        data = {kind: {pair["key"]: pair["value"] for pair in one["data"][kind]} for kind in ("tags", "metrics")}
-        errors.setdefault(data["tags"]["search.finalist"], []).append(data["metrics"]["test/error"])
+    errors = tested(shown)
     assert [len(values) for values in errors.values()] == [2, 2]
     page.goto(view_url(shown.base, shown.experiment, shown.study + SEEDS, charts=True))
     bars = page.locator(".js-plotly-plot").first
@@ -124,7 +137,8 @@ def test_finalists_over_their_seeds(shown: Shown, page: Page, picture: Callable[
         expect(page.get_by_text(f"Group: {name}")).to_be_visible(timeout=LOAD_MS)
         expect(bars).to_contain_text(f"{fmean(values):.2f}", timeout=LOAD_MS)
     picture("mlflow-seeds")
-    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{found['runs'][0]['info']['run_id']}?{CLASSIC}")
+    seed, _ = next(of_kind(shown, "seed"))
+    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{seed}?{CLASSIC}")
     expect(page.get_by_text("train + validation", exact=True)).to_be_visible(timeout=LOAD_MS)
 
 
@@ -134,6 +148,10 @@ def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture:
     expect(page.get_by_text("training", exact=True).first).to_be_visible(timeout=LOAD_MS)
     expect(page.get_by_role("link", name="depth").first).to_be_visible(timeout=LOAD_MS)
     picture("mlflow-study")
+    _, study = next(of_kind(shown, "study"))
+    assert study["metrics"]["test/error_mean"] == pytest.approx(min(map(fmean, tested(shown).values())))
+    ended = Counter(trial["state"] for trial in shown.trials)
+    assert {state: study["metrics"][f"trials/{state}"] for state in ended} == ended
 
 
 def test_the_filters_of_the_document(shown: Shown) -> None:

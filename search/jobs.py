@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -101,12 +102,15 @@ class JobServer:
 
         Raises:
             Away: the server is not to be reached any more.
+            KeyboardInterrupt: on Ctrl-C, at once, whether or not the job prints anything.
         """
         log, away_since = _Log(write), None
         while True:
             try:
                 asyncio.run(self._tail(job, log))
                 now = self.job(job)
+            except asyncio.CancelledError:
+                raise KeyboardInterrupt from None
             except (OSError, RuntimeError, aiohttp.ClientError, InputError) as error:
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > AWAY_SECONDS:
@@ -126,10 +130,17 @@ class JobServer:
         return now
 
     async def _tail(self, job: str, log: "_Log") -> None:
-        """As long as the server sends the log, which it does until the job ends."""
+        """As long as the server sends the log, which it does until the job ends; cancelled by Ctrl-C."""
         log.begins()
-        async for text in self._client.tail_job_logs(job):
-            log.add(text)
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # we are in it
+        # By itself a signal that comes just before the loop falls asleep is seen only when the job prints again.
+        loop.add_signal_handler(signal.SIGINT, task.cancel)
+        try:
+            async for text in self._client.tail_job_logs(job):
+                log.add(text)
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

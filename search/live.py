@@ -15,17 +15,18 @@ class LiveScreen(ABC):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        live = Live(
-            console=console,
-            get_renderable=self._screen,
-            refresh_per_second=RENDERS_PER_SECOND,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._live = live if console.is_interactive else None
+        self._draws = console.is_interactive
+        self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self._live is not None:
+        if self._draws:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._screen,
+                refresh_per_second=RENDERS_PER_SECOND,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
         return self
 

@@ -47,7 +47,7 @@ class Progress(LiveScreen):
         """
         self._trials, refused = facts.without_refused(records)
         self._waiting, self._refused = waiting, len(refused)
-        if self._live is None:
+        if not self._draws:
             self._tell()
 
     def _tell(self) -> None:

@@ -36,6 +36,7 @@ def object_store(folder: Path) -> Iterator[str]:
         )  # fmt: skip
         try:
             wait_until(lambda: _listens(port), "the object store's start", 60)
+            fsspec.get_filesystem_class("s3").clear_instance_cache()  # those know the store of another test
             fsspec.filesystem("s3", skip_instance_cache=True).mkdir(BUCKET)
             yield f"s3://{BUCKET}"
         finally:

@@ -76,7 +76,7 @@ def of_kind(shown: Shown, kind: str) -> Iterator[tuple[str, dict[str, dict[str, 
         yield one["info"]["run_id"], data
 
 
-def tested(shown: Shown) -> dict[str, list[float]]:
+def errors_of_finalists(shown: Shown) -> dict[str, list[float]]:
     """Test errors of each finalist."""
     errors: dict[str, list[float]] = {}
     for _, data in of_kind(shown, "seed"):
@@ -129,7 +129,7 @@ def test_chosen_runs_side_by_side(shown: Shown, page: Page, picture: Callable[[s
 
 def test_finalists_over_their_seeds(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
     """MLflow's own means are those of the test errors that it holds."""
-    errors = tested(shown)
+    errors = errors_of_finalists(shown)
     assert [len(values) for values in errors.values()] == [2, 2]
     page.goto(view_url(shown.base, shown.experiment, shown.study + SEEDS, charts=True))
     bars = page.locator(".js-plotly-plot").first
@@ -149,7 +149,7 @@ def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture:
     expect(page.get_by_role("link", name="depth").first).to_be_visible(timeout=LOAD_MS)
     picture("mlflow-study")
     _, study = next(of_kind(shown, "study"))
-    assert study["metrics"]["test/error_mean"] == pytest.approx(min(map(fmean, tested(shown).values())))
+    assert study["metrics"]["test/error_mean"] == pytest.approx(min(map(fmean, errors_of_finalists(shown).values())))
     ended = Counter(trial["state"] for trial in shown.trials)
     assert {state: study["metrics"][f"trials/{state}"] for state in ended} == ended
 

@@ -5,17 +5,20 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help run test test-cluster kills check ui bench clean
+.PHONY: help run test test-long test-cluster kills check ui bench clean
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/.run ## search the default study and print the answer; another: make run ARGS="cifar10 --trials 8"
 	@$(BIN)/python -m search.run $(ARGS)
 
-test: $(VENV)/.dev ## run all tests but those of test-cluster
-	@$(BIN)/python -m pytest -m "not cluster" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/.dev ## run all tests but those of the next two; ten minutes on two cores
+	@$(BIN)/python -m pytest -m "not long and not cluster" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-cluster: $(VENV)/.dev ## bring up clusters on simulated hosts, break them, take them down; as root, eleven minutes
+test-long: $(VENV)/.dev ## kill whole studies, cut them off, fill their disks, and continue them; a quarter of an hour
+	@$(BIN)/python -m pytest -m "long and not cluster" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-cluster: $(VENV)/.dev ## bring up clusters on simulated hosts, break them, take them down; as root, ten minutes
 	@$(BIN)/python -m pytest tests/on_hosts -m cluster -n 0 -s -rs $(ARGS)
 
 kills: $(VENV)/.dev ## kill the driver of three studies 20 times each, at random, and compare what they become: half an hour

@@ -10,7 +10,7 @@ from tests.cluster import RayCluster, cluster
 from tests.empty_database import tracked
 from tests.study_process import command, listening, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

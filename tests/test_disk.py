@@ -12,6 +12,7 @@ from tests.study_process import command, run, start, wait_until
 from tests.whole import assert_whole
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a file system"),
 ]

@@ -1,6 +1,6 @@
 """`kill -9` of the driver at random instants, then the same command until it is done: the study is whole.
 
-`make test` kills a few times; `make kills` 20 times each of three studies.
+`make test-long` kills a few times; `make kills` 20 times each of three studies.
 """
 
 import logging
@@ -17,7 +17,7 @@ from tests.empty_database import tracked
 from tests.study_process import command, run, start
 from tests.whole import assert_whole
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 log = logging.getLogger(__name__)
 START, WORK = 12.0, 2.0  # seconds: what a start takes at most on an idle machine; a dozen epochs
 

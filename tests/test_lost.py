@@ -22,6 +22,7 @@ def epochs_of(folder: Path, number: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_trial_may_lose_its_worker_three_times(tmp_path: Path) -> None:
     """One trial loses it so often and is whole; the next loses one more and has failed, with what Ray says of it."""
     one_at_a_time = ("--trials", "2", "--max-concurrent", "1", "--scheduler", "none")
@@ -42,6 +43,7 @@ def test_a_trial_may_lose_its_worker_three_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_machine_that_dies_costs_its_trials_no_restart(tmp_path: Path) -> None:
     """Trials run on a machine that is switched off in mid-epoch, one time more than a worker may die."""
     with cluster(tmp_path, head_cores=0) as joined:

@@ -10,6 +10,7 @@ from tests.whole import assert_whole
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_epochs_that_only_the_journal_has_are_told_again(tmp_path: Path) -> None:
     """MLflow has nothing yet, and the outbox lost all but the first epoch of the trial that was at work."""
     slow = {"epochs": 8, "batch_size": 4, "flip": False}

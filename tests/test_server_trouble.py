@@ -11,7 +11,7 @@ from tests.sent import compare
 from tests.study_process import command, start, wait_until
 from tests.whole import report_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 TRIALS = 5
 TRAIN = {"epochs": 6, "batch_size": 16, "flip": False}
 

@@ -13,7 +13,7 @@ from tests.empty_database import tracked
 from tests.ray_head import Head, head
 from tests.study_process import command, run, start, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 LONG = {"epochs": 9, "batch_size": 2, "flip": False}  # a third of a second an epoch
 ENDLESS = LONG | {"epochs": 1000}
 OVER = {"SUCCEEDED", "FAILED", "STOPPED"}

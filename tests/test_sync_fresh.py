@@ -14,7 +14,7 @@ from tests.sent import compare
 from tests.study_process import STUDY, command, run, start, wait_until
 from tests.whole import report_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def events(folder: Path) -> list[dict[str, Any]]:

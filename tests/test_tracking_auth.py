@@ -86,6 +86,7 @@ def _named(folder: Path, secret: str) -> list[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("as_admin")
 def test_a_study_with_name_and_password(server: Server, tmp_path: Path, ray_folder: Path) -> None:
     """Everything is recorded, and the password is nowhere but in the environment."""
@@ -130,6 +131,7 @@ def test_a_study_with_name_and_password(server: Server, tmp_path: Path, ray_fold
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("user", "fault"),
     [

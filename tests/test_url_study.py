@@ -33,6 +33,7 @@ def place(store: str, tmp_path: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_continued_on_another_machine(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the first machine had on its own disk is gone: nothing is lost or doubled, checkpoints included."""
     server = Server(tmp_path)

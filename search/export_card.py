@@ -69,12 +69,12 @@ def card(model: Exportable, config: Exported, answers: Sequence[str], apart: flo
     )
     parts = [
         _head(model),
-        _network(model),
-        _data(model),
         _error(model),
+        _use(model),
         _loading(config, answers),
         checked,
-        _use(model),
+        _data(model),
+        _network(model),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -3,7 +3,6 @@
 import getpass
 import logging
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -35,8 +34,6 @@ def import_quietly() -> "type[MlflowClient]":
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # every error reaches us as an exception
-    # MLflow's advice to who writes models, given from the sender's thread, where no context of warnings is safe.
-    warnings.filterwarnings("ignore", message=".*Add type hints", module="mlflow")
     return MlflowClient
 
 

@@ -21,7 +21,11 @@ from tests.opened import Opened
 from tests.study_process import STUDY, command, run, start, wait_until
 from tests.whole import Runs
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's"),
+]
 FINALS = {"top": 2, "seeds": 2, "max_seeds": 2}
 TRIALS = 3
 FLAGS = ("--trials", str(TRIALS), "--scheduler", "none")  # all complete: two finalists

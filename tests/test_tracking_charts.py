@@ -154,6 +154,16 @@ def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture:
     assert {state: study["metrics"][f"trials/{state}"] for state in ended} == ended
 
 
+def test_the_champion_in_the_registry(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    """Its version has the mean of MLflow's own test errors, its images' type and shape, and the alias."""
+    page.goto(f"{shown.base}/#/models/digits/versions/1?{CLASSIC}")
+    expect(page.get_by_text("@ champion")).to_be_visible(timeout=LOAD_MS)
+    best = min(map(fmean, errors_of_finalists(shown).values()))
+    expect(page.get_by_text(f"{best:.4g}", exact=False).first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("uint8").first).to_be_visible(timeout=LOAD_MS)
+    picture("mlflow-champion")
+
+
 def test_the_filters_of_the_document(shown: Shown) -> None:
     text = (ROOT / "docs" / "mlflow.md").read_text()
     filters = dict(re.findall(r"^\| (.+?) \| ``(.+)`` \|$", text, re.MULTILINE))

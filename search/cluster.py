@@ -39,6 +39,6 @@ def check_shared(given: argparse.Namespace, spec: StudySpec) -> None:
     except InputError:
         ray = host.join(where)
         several = capacity.machines(ray.nodes()) > 1
-        ray.shutdown()
+        host.leave()
         if several:
             raise

@@ -75,7 +75,7 @@ class FinalStage:
         for candidate in course.candidates:
             if candidate.label is not None:
                 recorder.compared(candidate)
-        self.clock.restart()
+        self.clock.start()
         if self._spec.compare:  # else the search has packed its own
             network = max((c.spec for c in course.candidates), key=self._memory)
             packing = session.pack(network, course.trainings, lambda: session.interrupt.requested)
@@ -94,7 +94,7 @@ class FinalStage:
             if not session.interrupt.requested:
                 self._close(recorder)
             show()
-        self.clock.note()
+        self.clock.stop()
 
     def found(self, tracker: Tracker | None) -> Finals | None:
         """What the finals have found so far; None where there are none. To be asked once the search is over.

@@ -1,5 +1,6 @@
 """Where trials run: a Ray of our own on this machine, bound to loopback, or the cluster that RAY_ADDRESS names."""
 
+import gc
 import math
 import os
 import socket
@@ -114,6 +115,20 @@ def join(where: str) -> "ModuleType":
             f"RAY_ADDRESS = {where}: no cluster answers ({cause}); start it with `ray up`, or unset RAY_ADDRESS"
         ) from None
     return ray
+
+
+def leave() -> None:
+    """Stops Ray if it was started here; leaves the cluster that was joined."""
+    import ray
+
+    # Whatever thread collects garbage while Ray shuts down, a tracker's too: a reference to one of Ray's objects in it
+    # would reach a Ray that is gone, which ends the whole process at once.
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def divide(resources: ResourceSpec, search: SearchSpec, cpus: float, gpus: float, place: str) -> Share:

@@ -58,7 +58,7 @@ def check(given: argparse.Namespace, console: Console) -> int:
             mine = look(output, marker, data)
             nodes = _asked(ray, [n for n in ray.nodes() if n["Alive"]], (output, marker, data))
     finally:
-        ray.shutdown()
+        host.leave()
     for node in nodes:
         out(str(node))
     wrong = [*([fault] if fault else []), *mismatches(mine, nodes, output, data)]

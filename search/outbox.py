@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -102,6 +102,7 @@ class TrialEnded(_OfTrial):
     reason: str | None = None
     tags: dict[str, str] = {}
     metrics: dict[str, float] = {}
+    step: ClassVar[int] = 0  # of the metrics: each is measured once
     artifacts: list[str] = []  # files: paths on the driver's machine, or URLs
 
 
@@ -112,6 +113,7 @@ class StudyEnded(_Record):
     front: list[int] = []  # numbers of the trials on the Pareto front
     tags: dict[str, str] = {}
     metrics: dict[str, float] = {}
+    step: int = 0  # of the metrics
     artifacts: list[str] = []
 
 

@@ -90,7 +90,7 @@ def _tiles(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[s
         tiles = [("validation error", error), ("parameters", words.magnitude(chosen.params_count))]
         tiles.append(("MACs", words.magnitude(chosen.macs)))
     if finals is None or not finals.compared:
-        tiles += [("complete trials", str(found["complete"])), ("stopped early", str(found["pruned"]))]
+        tiles.append(("complete trials", f"{found['complete']} of {sum(found.values())}"))
     return [*tiles, ("wall time", words.duration(summary.elapsed_seconds)), *text.cost_tile(summary, trials)]
 
 

@@ -119,7 +119,8 @@ def _study(
         console.print(f"{outcome.unsent}; to send them: {send}", highlight=False, soft_wrap=True)
     copy = f", and here in {folder.path}" if given.output.url else ""
     if study.champion is not None:
-        console.print(f"Champion:          {study.champion}", highlight=False, soft_wrap=True)
+        place = study.champion if given.output.url else f"{shown}/{study.champion.name}"
+        console.print(f"Champion:          {place}", highlight=False, soft_wrap=True)
     console.print(f"Report:            {shown}/report.html{copy}", highlight=False, soft_wrap=True)
     console.print(
         f"Compare in MLflow: {_command('search.ui', given.output, spec.name)}", highlight=False, soft_wrap=True

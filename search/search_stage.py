@@ -59,7 +59,7 @@ class SearchStage:
             console.print(str(self._opened), markup=False, highlight=False, soft_wrap=True)
         strategy = self._strategy()
         recorder = Recorder(self._spec.name, strategy, tracker, self._folder.trials(self._opened.generation))
-        self.clock.restart()  # the budget is for searching, not for starting Ray
+        self.clock.start()  # the budget is for searching, not for starting Ray
 
         def closed() -> bool:
             return session.interrupt.requested or self.spent
@@ -81,7 +81,7 @@ class SearchStage:
                 if self.spent:
                     recorder.out_of_time(f"time budget of {self._spec.search.time_budget:g} s spent")
                 show()
-        self.clock.note()
+        self.clock.stop()
 
     @property
     def _left(self) -> int:

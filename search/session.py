@@ -23,23 +23,29 @@ class Clock:
     """The time that is spent on a part of a study, over all starts; a process that is killed loses seconds of it."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger, self._began = ledger, time.monotonic()
+        self._ledger = ledger
+        self._since: float | None = None  # None: nothing is being spent
 
     @property
     def elapsed(self) -> float:
         """Seconds."""
-        return self._ledger.elapsed + time.monotonic() - self._began
+        return self._ledger.elapsed + (0.0 if self._since is None else time.monotonic() - self._since)
 
-    def restart(self) -> None:
-        """What came before in this process was no work."""
-        self._began = time.monotonic()
+    def start(self) -> None:
+        """From now on time is spent."""
+        self._since = time.monotonic()
 
     def note(self, least: float = 0.0) -> None:
         """Writes down what has been spent, if it is at least so many seconds more than was written."""
         now = time.monotonic()
-        if now - self._began >= least:
-            self._ledger.add_elapsed(now - self._began)
-            self._began = now
+        if self._since is not None and now - self._since >= least:
+            self._ledger.add_elapsed(now - self._since)
+            self._since = now
+
+    def stop(self) -> None:
+        """Writes down what has been spent; what comes after is not."""
+        self.note()
+        self._since = None
 
 
 @dataclass
@@ -64,9 +70,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        import ray
-
-        ray.shutdown()
+        host.leave()
 
     def pack(self, network: TrialSpec, trials: int, closed: Callable[[], bool]) -> Packing | None:
         """Lets as many trials share a GPU as fit, by what the largest network takes of one; see `packing.pack`."""

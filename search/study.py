@@ -189,8 +189,10 @@ class Study:
         state = "interrupted" if interrupted else "complete" if worked else "failed"
         files = written.json, written.markdown, written.html, *written.images, self.folder.study_file
         kept = self.folder.kept(*files)
-        metrics = of_study(finals, facts.counts(facts.without_refused(records)[0]))
-        tracker.study_ended(written.answer, state, metrics=metrics, artifacts=kept, front=written.front)
+        # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
+        metrics = {} if interrupted else of_study(finals, facts.counts(facts.without_refused(records)[0]))
+        done = self.finished + (self.finals.trained if finals else 0)
+        tracker.study_ended(written.answer, state, metrics=metrics, step=done, artifacts=kept, front=written.front)
         unsent = first or send(tracker, patient)
         return Outcome(written.answer, interrupted, worked, unsent, trouble)
 

@@ -151,11 +151,15 @@ class Tracker:
         state: Literal["complete", "interrupted", "failed"] = "complete",
         tags: Mapping[str, str] | None = None,
         metrics: Mapping[str, float] | None = None,
+        step: int = 0,
         artifacts: tuple[Path | str, ...] = (),
         front: tuple[int, ...] = (),
         time_ms: int | None = None,
     ) -> None:
-        """The end of this start of the study, with the answer in Markdown and the trials on the Pareto front."""
+        """The end of this start of the study, with the answer in Markdown and the trials on the Pareto front.
+
+        Metrics are given with a `step` that no earlier end had, or with the same values.
+        """
         event = StudyEnded(
             time_ms=_now(time_ms),
             state=state,
@@ -163,6 +167,7 @@ class Tracker:
             front=list(front),
             tags=_clean(tags),
             metrics=dict(metrics or {}),
+            step=step,
             artifacts=[str(path) for path in artifacts],
         )
         self._record(self._first_time(event))

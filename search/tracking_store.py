@@ -164,7 +164,7 @@ class RunWriter:
             self._log(run_id, tags={PARETO: "true"})
 
     def _finish(self, run_id: str, event: TrialEnded | StudyEnded, tags: dict[str, str], status: str) -> None:
-        self._log(run_id, metrics=_metrics(event.metrics, event.time_ms, 0), tags=tags)
+        self._log(run_id, metrics=_metrics(event.metrics, event.time_ms, event.step), tags=tags)
         for artifact in event.artifacts:
             with local_copy(artifact) as path:
                 self._attempt(lambda path=path: self.client.log_artifact(run_id, path))

@@ -16,7 +16,7 @@ from search.study_sections import ResourceSpec, SearchSpec
 host.connect(ResourceSpec(), SearchSpec())
 import ray
 
-held = [[ray.put(n)] for n in range(10_000)]
+held = [[ray.put(n)] for n in range(20_000)]
 for one in held:
     one.append(one)
 begun = threading.Event()
@@ -24,8 +24,8 @@ begun = threading.Event()
 def drop():
     while held:
         held.pop()
-        for _ in range(800):  # more than Python allocates between two collections
-            cycle = []
+        cycles = [[] for _ in range(800)]  # more than Python allocates between two collections
+        for cycle in cycles:
             cycle.append(cycle)
         begun.set()
 

@@ -1,12 +1,13 @@
-"""Ray is left while another thread of the process collects garbage in which Ray's references are."""
+"""A Ray of our own that does not start, and one that is left."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.study_process import ROOT
+from tests.study_process import ROOT, command, run
 
 LEAVE = """
 import threading
@@ -39,9 +40,21 @@ print("goes on")
 
 
 @pytest.mark.slow
-def test_the_process_goes_on() -> None:
+def test_the_process_goes_on_when_ray_is_left() -> None:
+    """While another of its threads collects garbage in which Ray's references are."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
         [sys.executable, "-c", LEAVE], env=environment, capture_output=True, text=True, timeout=200, check=False
     )
     assert (ended.returncode, ended.stdout) == (0, "goes on\n"), ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_ray_that_does_not_start_is_told_in_one_sentence(tmp_path: Path) -> None:
+    """Ray's control service ends at once, for there is no such storage; Ray waits for it for half a minute."""
+    ended = run(tmp_path, command(tmp_path, "--trials", "1"), os.environ | {"RAY_gcs_storage": "none"})
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: Ray did not start on this machine (")
+    assert ended.stderr.endswith("run the same command again: it continues\n")
+    assert ended.stderr.count("\n") == 1

@@ -12,13 +12,13 @@ help: ## these lines
 run: $(VENV)/.run ## search the default study and print the answer; another: make run ARGS="cifar10 --trials 8"
 	@$(BIN)/python -m search.run $(ARGS)
 
-test: $(VENV)/.dev ## run all tests but those of the next two; ten minutes on two cores
+test: $(VENV)/.dev ## run all tests but those of the next two; nine minutes on two cores
 	@$(BIN)/python -m pytest -m "not long and not cluster" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-long: $(VENV)/.dev ## kill whole studies, cut them off, fill their disks, and continue them; a quarter of an hour
+test-long: $(VENV)/.dev ## kill whole studies, cut them off, fill their disks, and continue them; twelve minutes
 	@$(BIN)/python -m pytest -m "long and not cluster" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-cluster: $(VENV)/.dev ## bring up clusters on simulated hosts, break them, take them down; as root, ten minutes
+test-cluster: $(VENV)/.dev ## bring up clusters on simulated hosts, break them, take them down; as root, eleven minutes
 	@$(BIN)/python -m pytest tests/on_hosts -m cluster -n 0 -s -rs $(ARGS)
 
 kills: $(VENV)/.dev ## kill the driver of three studies 20 times each, at random, and compare what they become: half an hour

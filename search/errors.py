@@ -27,6 +27,11 @@ def halt(error: OSError, where: object) -> Halted | None:
     return Halted(f"{error.filename or where} cannot be written ({error.strerror}); {remedy}") if remedy else None
 
 
+def first_line(error: BaseException, otherwise: str | None = None) -> str:
+    """Of what an error says; where it says nothing `otherwise`, or the name of its kind."""
+    return (str(error).strip().splitlines() or [otherwise or type(error).__name__])[0]
+
+
 def hint(value: object, known: "list[str] | tuple[str, ...]") -> str:
     """`did you mean ...` for a near miss, else the list of what is known."""
     from difflib import get_close_matches

@@ -56,7 +56,8 @@ def finals_of(
     ledger: FinalLedger,
     trials: Sequence[TrialRecord],
     data: Mapping[str, Any],
-    runs: Mapping[str, str] | None = None,
+    trial_runs: Mapping[int, str] | None = None,
+    seed_runs: Mapping[tuple[int, int], str] | None = None,
 ) -> Finals | None:
     """What is found when nothing is run: from the records alone.
 
@@ -65,15 +66,14 @@ def finals_of(
         ledger: of its finals, such as `copied` gives it.
         trials: of its search, which is over.
         data: as `StudySummary.data`.
-        runs: name of a trial, or of a training (`7.2`), -> id of its run in MLflow.
+        trial_runs: trial -> id of its run in MLflow.
+        seed_runs: (trial, seed) -> id of its run in MLflow.
     """
     height, width, channels = data["shape"]
     of = candidates(spec, lambda: ledger, trials, (height, width, channels), len(data["classes"]))
-    parted = [(name.partition("."), run) for name, run in (runs or {}).items()]
-    trial_runs = {int(trial): run for (trial, dot, _), run in parted if not dot and trial.isdigit()}
-    seed_runs = {(int(trial), int(seed)): run for (trial, dot, seed), run in parted if dot}
     images = data["train"] + data["validation"], data["test"]
-    return found(spec, course(spec, ledger, of, data["test"]), ledger.elapsed, images, trial_runs, seed_runs)
+    ids = trial_runs or {}, seed_runs or {}
+    return found(spec, course(spec, ledger, of, data["test"]), ledger.elapsed, images, *ids)
 
 
 def complete(spec: StudySpec, course: FinalCourse, elapsed: float) -> bool:

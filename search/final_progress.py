@@ -32,7 +32,7 @@ class FinalProgress(LiveScreen):
     def update(self, runs: Sequence[TrialRecord], trainings: int) -> None:
         """Shows the trainings begun so far, of as many as there are to be."""
         self._runs, self._trainings = runs, trainings
-        if self._draws:
+        if self._console.is_interactive:
             return
         ended = [run for run in runs if not run.running]
         if self._told is None:

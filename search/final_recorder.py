@@ -84,6 +84,5 @@ def tested(finalist: Finalist, finals: Finals) -> dict[str, float]:
 
 def of_study(finals: Finals | None, trials: Mapping[str, int]) -> dict[str, float]:
     """Metrics of a study: its champion's, and how many of its trials (`trials`: state -> number) ended in which way."""
-    best = next((f for f in finals.finalists if f.number == finals.champion), None) if finals else None
     counted = {f"trials/{state}": float(number) for state, number in trials.items() if any(trials.values())}
-    return counted | (tested(best, finals) if finals and best else {})
+    return counted | (tested(finals.best, finals) if finals and finals.best else {})

@@ -117,13 +117,13 @@ class FinalStage:
         from search.champion import crown  # this imports what exports, for seconds
         from search.export_graph import NotTheSame
 
-        if finals.champion is None or not finals.complete:
+        finalist = finals.best
+        if finalist is None or not finals.complete:
             return None
         try:
             place = crown(self._spec, self._data, folder, finals, lambda run: f"{self._folder}/{run:04d}")
         except NotTheSame as apart:
             return f"the champion was not exported, for {apart}"
-        finalist = next(f for f in finals.finalists if f.number == finals.champion)
         seed = next(r.seed for r in finalist.runs if r.number == finals.champion_run)
         tracker.champion(finalist.number, seed, place, finalist.tested)
         return None

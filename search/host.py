@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from search import capacity, cores
-from search.errors import Halted, InputError
+from search.errors import Halted, InputError, first_line
 from search.study_sections import ResourceSpec, SearchSpec
 
 if TYPE_CHECKING:
@@ -85,11 +85,10 @@ def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
     wanted = cores.usable() if packed else math.ceil(here.cpus * here.concurrent)
     try:
         _start(ray, num_cpus=wanted, object_store_memory=OBJECT_STORE)
-    except Exception as error:
+    except Exception as error:  # Ray raises just that, or these, where a part of it does not answer in time
         if type(error) not in (Exception, RuntimeError, ConnectionError, TimeoutError):
             raise
-        # Ray raises these where a part of it does not answer in time, as on a machine with too much to do.
-        cause = (str(error).strip().splitlines() or ["it does not say why"])[0]
+        cause = first_line(error, "it does not say why")
         raise Halted(
             f"Ray did not start on this machine ({cause}); see that it has memory and cores to spare"
         ) from error
@@ -110,7 +109,7 @@ def join(where: str) -> "ModuleType":
         _probe(where)
         _start(ray, address=where)
     except (OSError, ValueError, RuntimeError) as error:
-        cause = (str(error).strip().splitlines() or ["no answer"])[0]
+        cause = first_line(error, "no answer")
         raise InputError(
             f"RAY_ADDRESS = {where}: no cluster answers ({cause}); start it with `ray up`, or unset RAY_ADDRESS"
         ) from None

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from search import host
-from search.errors import InputError
+from search.errors import InputError, first_line
 
 ANSWER_SECONDS = 5.0  # how long the server may take to answer the first question
 AWAY_SECONDS = 60.0  # how long it may be away while a job is followed
@@ -114,7 +114,7 @@ class JobServer:
             except (OSError, RuntimeError, aiohttp.ClientError, InputError) as error:
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > AWAY_SECONDS:
-                    raise Away(f"{self.address} does not answer any more ({_line(error)})") from None
+                    raise Away(f"{self.address} does not answer any more ({first_line(error)})") from None
             else:
                 if now.over:
                     return now
@@ -154,7 +154,9 @@ class JobServer:
                 f"RAY_ADDRESS = {self.address} {wants}; put the cluster's into ~/.ray/auth_token, or RAY_AUTH_TOKEN"
             ) from None
         except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(f"RAY_ADDRESS = {self.address} has failed ({_line(error)}); see to the cluster") from None
+            raise InputError(
+                f"RAY_ADDRESS = {self.address} has failed ({first_line(error)}); see to the cluster"
+            ) from None
 
 
 class _Log:
@@ -205,9 +207,5 @@ def _probe(address: str) -> None:
         if refused.code in (401, 403):
             return  # it wants a token
     except (OSError, ValueError) as error:
-        raise InputError(f"RAY_ADDRESS = {address} does not answer ({_line(error)}); {remedy}") from None
+        raise InputError(f"RAY_ADDRESS = {address} does not answer ({first_line(error)}); {remedy}") from None
     raise InputError(f"RAY_ADDRESS = {address} is no job server of a Ray cluster; {remedy}")
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

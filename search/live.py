@@ -15,11 +15,10 @@ class LiveScreen(ABC):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._draws = console.is_interactive
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self._draws:
+        if self._console.is_interactive:
             self._live = Live(
                 console=self._console,
                 get_renderable=self._screen,

@@ -8,7 +8,7 @@ calls before it sends: a power cut loses at most the epochs of the last second, 
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -52,6 +52,17 @@ class StudyStarted(_Record):
 def run_key(number: int, seed: int | None) -> str:
     """`7` for a trial, `7.2` for its training with seed 2 in the finals."""
     return str(number) if seed is None else f"{number}.{seed}"
+
+
+def of_trials(runs: Mapping[str, str]) -> dict[int, str]:
+    """Of runs by their keys those of trials: number -> id."""
+    return {int(key): run for key, run in runs.items() if key.isdigit()}
+
+
+def of_seeds(runs: Mapping[str, str]) -> dict[tuple[int, int], str]:
+    """Of runs by their keys those of trainings in the finals: (number of the trial, seed) -> id."""
+    parted = [(key.split("."), run) for key, run in runs.items() if "." in key]
+    return {(int(number), int(seed)): run for (number, seed), run in parted}
 
 
 class _OfTrial(_Record):

@@ -47,7 +47,7 @@ class Progress(LiveScreen):
         """
         self._trials, refused = facts.without_refused(records)
         self._waiting, self._refused = waiting, len(refused)
-        if not self._draws:
+        if not self._console.is_interactive:
             self._tell()
 
     def _tell(self) -> None:

@@ -128,6 +128,11 @@ class Finals:
     champion: int | None = None  # number of the finalist with the lowest mean test error; None while none is tested
     champion_run: int | None = None  # number of its run whose weights are exported: of median test error (the lower)
 
+    @property
+    def best(self) -> Finalist | None:
+        """The champion; None while there is none."""
+        return next((f for f in self.finalists if f.number == self.champion), None)
+
 
 @dataclass(frozen=True)
 class StudySummary:

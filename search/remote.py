@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from search.errors import Halted, InputError
+from search.errors import Halted, InputError, first_line
 from search.redact import without_credentials
 
 T = TypeVar("T")
@@ -122,8 +122,7 @@ class Remote:
                 return call()
             except Exception as error:  # whatever the store's client raises
                 if isinstance(error, _REFUSED) or time.monotonic() + pause > end:
-                    cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                    told = without_credentials(f"{self.url} cannot be {verb} ({cause})")
+                    told = without_credentials(f"{self.url} cannot be {verb} ({first_line(error)})")
                     raise Halted(f"{told}; see to that store, or your access to it") from error
             time.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)

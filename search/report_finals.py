@@ -48,7 +48,7 @@ class Standing:
 def standings(finals: Finals) -> list[Standing]:
     """The finalists: the champion, then by mean test error those that lost no training, those that did, the rest."""
     resolution = 100 / finals.tested_on
-    best = next((f for f in finals.finalists if f.number == finals.champion), None)
+    best = finals.best
 
     def place(finalist: Finalist) -> tuple[bool, bool, bool, float, int]:
         lost = any(run.state in LOST for run in finalist.runs)

@@ -15,7 +15,7 @@ from search.errors import InputError, hint
 from search.final_found import copied, finals_of
 from search.importance import importance
 from search.ledger_read import read
-from search.outbox import read_cursor
+from search.outbox import of_seeds, of_trials, read_cursor
 from search.output import STUDY_FILE, Output
 from search.records import StudySummary, TrialRecord
 from search.storage import open_storage
@@ -69,7 +69,7 @@ def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Stu
         around,
         elapsed + (ledger.elapsed if ledger else 0.0),
         stopped(spec, records, elapsed, exhausted),
-        finals_of(spec, ledger, records, around.data, runs) if ledger else None,
+        finals_of(spec, ledger, records, around.data, of_trials(runs), of_seeds(runs)) if ledger else None,
     )
     return Seen(folder, summary, records, importance(study, summary.first_rung, spec.search.seed))
 

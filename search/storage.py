@@ -12,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from search.errors import Halted, InputError
+from search.errors import Halted, InputError, first_line
 from search.redact import without_credentials
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
@@ -44,8 +44,7 @@ def open_storage(
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:  # whatever a database's driver raises, or that it is not installed
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        told = without_credentials(f"search.storage = {url!r} cannot be opened ({cause})")
+        told = without_credentials(f"search.storage = {url!r} cannot be opened ({first_line(error)})")
         raise InputError(f"{told}; correct the URL, or leave it out for a journal file") from None
 
 
@@ -59,7 +58,7 @@ def answering(url: str | None) -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        cause = (str(error.__cause__ or error).strip().splitlines() or ["no answer"])[0]
+        cause = first_line(error.__cause__ or error, "no answer")
         told = without_credentials(f"search.storage = {url!r} does not answer any more ({cause})")
         raise Halted(f"{told}; start it again") from None
 

@@ -23,6 +23,8 @@ from search.outbox import (
     StudyStarted,
     TrialEnded,
     TrialStarted,
+    of_seeds,
+    of_trials,
     run_key,
 )
 from search.records import TrialState
@@ -179,12 +181,11 @@ class Tracker:
 
     def run_ids(self) -> dict[int, str]:
         """Trial number -> MLflow run id, of the trials whose start has been sent."""
-        return {int(name): run_id for name, run_id in list(self._sender.runs.items()) if name.isdigit()}
+        return of_trials(dict(self._sender.runs))
 
     def seed_run_ids(self) -> dict[tuple[int, int], str]:
         """(Trial number, seed) -> MLflow run id, of the trainings of finalists whose start has been sent."""
-        named = [(name.split("."), run_id) for name, run_id in list(self._sender.runs.items()) if "." in name]
-        return {(int(number), int(seed)): run_id for (number, seed), run_id in named}
+        return of_seeds(dict(self._sender.runs))
 
     def study_run_id(self) -> str | None:
         """The parent run's id, once its start has been sent."""

@@ -14,7 +14,7 @@ from torch import nn
 from search import checkpoint, cores, data_cache, device
 from search.checkpoint import Checkpoint
 from search.compiled import Compiler
-from search.errors import Halted, halt
+from search.errors import Halted, first_line, halt
 from search.records import OUT_OF_SHARE, TrialState
 from search.spec import Compile, TrialSpec
 from search.train import evaluate, train
@@ -114,7 +114,7 @@ class TrialWorker(tune.Trainable):
         return {
             "number": self.config["number"],
             "failure": state,
-            "reason": f"{cause}: {_first_line(error)}",
+            "reason": f"{cause}: {first_line(error, 'no message')}",
             "traceback": traceback.format_exc(),
             "done": True,
         }
@@ -123,7 +123,3 @@ class TrialWorker(tune.Trainable):
 def _test(model: nn.Module, splits: WorkerData) -> dict[str, float]:
     loss, error = evaluate(model, splits.test())
     return {"test/loss": loss, "test/error": error}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]

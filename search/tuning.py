@@ -63,8 +63,8 @@ def tune_until_done(
     )
     try:
         tuner.fit()
-    except Exception:
-        faults.surface()  # ours, which Tune raises as its own
+    except Exception:  # of any kind, passed on: by what was ours at first, if Tune has raised that as its own
+        faults.surface()
         raise
     finally:
         rmtree(scratch, ignore_errors=True)

@@ -1,13 +1,12 @@
 """A Ray of our own that does not start, and one that is left."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.study_process import ROOT, command, run
+from tests.study_process import command, run
 
 LEAVE = """
 import threading
@@ -40,12 +39,9 @@ print("goes on")
 
 
 @pytest.mark.slow
-def test_the_process_goes_on_when_ray_is_left() -> None:
+def test_the_process_goes_on_when_ray_is_left(tmp_path: Path) -> None:
     """While another of its threads collects garbage in which Ray's references are."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        [sys.executable, "-c", LEAVE], env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    ended = run(tmp_path, [sys.executable, "-c", LEAVE])
     assert (ended.returncode, ended.stdout) == (0, "goes on\n"), ended.stderr
 
 

@@ -48,7 +48,7 @@ def test_detached_by_ctrl_c_and_followed_again_by_the_same_command(cluster: Head
     process, log = start(tmp_path, study, cluster.shell)
     wait_until(lambda: "2 trials of up to 9 epochs" in log.read_text(), process, log)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(20) == 130
     (job,) = jobs_in(cluster, tmp_path)
     assert f"detached: job {job['submission_id']} goes on" in log.read_text()
     assert "--stop" in log.read_text()

@@ -155,7 +155,7 @@ def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture:
 
 
 def test_the_champion_in_the_registry(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
-    """Its version has the mean of MLflow's own test errors, its images' type and shape, and the alias."""
+    """Its page has the alias, and tells the mean of MLflow's own test errors and the type of its images."""
     page.goto(f"{shown.base}/#/models/digits/versions/1?{CLASSIC}")
     expect(page.get_by_text("@ champion")).to_be_visible(timeout=LOAD_MS)
     best = min(map(fmean, errors_of_finalists(shown).values()))

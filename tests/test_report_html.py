@@ -305,8 +305,8 @@ def test_text_that_is_drawn_stands_out(tested: Page, scheme: Any) -> None:
 def test_a_study_that_compares_fits_a_phone(chromium: Browser, tmp_path: Path) -> None:
     with shown(chromium, tmp_path, finals.comparing(), []) as page:
         page.set_viewport_size({"width": 390, "height": 844})
-        page.wait_for_function("document.getElementById('finals-errors').layout.annotations.length === 11")
-        page.wait_for_function("document.getElementById('finals-errors').getBoundingClientRect().right <= 390")
+        page.wait_for_function("() => document.getElementById('finals-errors').layout.annotations.length === 11")
+        page.wait_for_function("() => document.getElementById('finals-errors').getBoundingClientRect().right <= 390")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.locator("table.finalists tbody tr").count() == 11
         names = page.evaluate("document.getElementById('finals-errors').layout.annotations.map(a => a.text)")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from search.compare import Configuration, Row, check_alone, configurations, parsed
 from search.data_spec import DataSpec
 from search.errors import InputError, hint
+from search.paths import expanded, fault
 from search.redact import without_credentials
 from search.scales import Scale, record, scale, spelled
 from search.space import Space, sentence
@@ -146,11 +147,13 @@ def find(study: str) -> Path:
     """
     if study in shipped():
         return shipped()[study]
-    path = Path(study).expanduser()
+    path = expanded(study, "study")
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
+        cause = fault(path)
+        if cause is None:
             return path
-        raise InputError(f"study {study!r}: there is no such file; {hint(study, list(shipped()))}")
+        cause = "there is no such file" if cause == "does not exist" else f"it {cause}"
+        raise InputError(f"study {study!r}: {cause}; {hint(study, list(shipped()))}")
     raise InputError(f"study {study!r} is unknown; {hint(study, list(shipped()))} (or give a file that ends in .yaml)")
 
 

@@ -141,6 +141,9 @@ class Cursor:
     runs: dict[str, str] = field(default_factory=dict)  # search.key -> MLflow run id
 
 
+_CURSOR = TypeAdapter(Cursor)
+
+
 class Outbox:
     """The log at `path` (`.../outbox.jsonl`) and, beside it, the cursor of what has been sent.
 
@@ -234,7 +237,8 @@ class Outbox:
 
     def _read_cursor(self) -> Cursor:
         cursor = read_cursor(self._cursor_path)
-        return cursor if cursor.offset <= self._size else Cursor()
+        ends = {0, *(end for _, end in self._lines(0))}
+        return cursor if cursor.offset in ends else Cursor()
 
 
 def read_cursor(path: Path) -> Cursor:
@@ -242,6 +246,6 @@ def read_cursor(path: Path) -> Cursor:
     if not path.exists():
         return Cursor()
     try:
-        return Cursor(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError):
-        return Cursor()  # torn by a power cut: sending everything again changes nothing
+        return _CURSOR.validate_json(path.read_bytes(), strict=True)
+    except ValueError:
+        return Cursor()  # torn by a power cut, or damaged: sending everything again changes nothing

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from search.data_cache import user_cache
 from search.remote import Remote, is_url
+from search.study_files import STUDY_FILE
 from search.whole_file import replace
 
-STUDY_FILE = "study.yaml"
+__all__ = ["STUDY_FILE", "Output"]
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ _FILE = "|".join(
         rf"outbox{_N}\.cursor\.partial|optuna\.journal\.lock.*",
         rf"report/(?:(?:{'|'.join(PICTURES)})\.png|\.[a-z-]+\.png\.\d+\.tmp)",
         rf"{_CHAMPION}/(?:README\.md|config\.json|model\.(?:safetensors|onnx|pt2)|examples\.npy)",
-        rf"{_EPOCH}/(?:(?:model|momentum|average)\.safetensors|state\.json|SHA256SUMS)",
+        rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
 )
-_FOLDER = rf"{_TRIALS}(?:/\d{{4,}})?|{_EPOCH}|report|{_CHAMPION}"
+_FOLDER = rf"{_TRIALS}(?:/\d{{4,}})?|{_EPOCH}(?:/.+)?|report|{_CHAMPION}"
 _KEPT = {STUDY_FILE, ID_FILE, ".lock", ".holder"}  # by `delete`
 
 
@@ -81,7 +81,7 @@ def checkpoint_places(folder: Path) -> list[Path]:
 
 def holds_checkpoints(place: Path) -> bool:
     """Whether a folder of checkpoints has one of any trial."""
-    return place.is_dir() and any(re.fullmatch(r"\d{4,}", entry.name) for entry in place.iterdir())
+    return any(re.fullmatch(_EPOCH, f"trials/{found.relative_to(place).as_posix()}") for found in place.glob("*/*"))
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ _N = r"(?:-[1-9]\d*)?"  # what a changed study adds to its names
 _LOG = rf"(?:optuna\.journal|outbox{_N}\.jsonl)"
 _TRIALS = rf"(?:trials|finals){_N}"
 _EPOCH = rf"{_TRIALS}/\d{{4,}}/(?:epoch-\d{{6}}(?:-[0-9a-f]{{8}})?(?:\.damaged)?|\.epoch-\d{{6}}-[0-9a-f]{{32}}\.part)"
-_CHAMPION = r"(?:champion|\.champion\.[0-9a-f]{32}\.partial)"
+_CHAMPION = r"(?:champion|\.champion\.[0-9a-f]{32}\.(?:partial|old))"
 _HIDDEN = r"\.lock|\.holder|\.[a-z][a-z0-9.-]*\.\d+\.tmp"
 _RECORD = rf"{_LOG}|outbox{_N}\.cursor\.json|key{_N}|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
 _PIECE = rf"{_LOG}/\d{{12}}-\d{{12}}"  # of a log at a URL
@@ -25,7 +25,7 @@ _FILE = "|".join(
         _PIECE,
         rf"outbox{_N}\.cursor\.partial|optuna\.journal\.lock.*",
         rf"report/(?:(?:{'|'.join(PICTURES)})\.png|\.[a-z-]+\.png\.\d+\.tmp)",
-        rf"{_CHAMPION}/(?:README\.md|config\.json|model\.(?:safetensors|onnx|pt2)|examples\.npy)",
+        rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx|pt2)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
 )

@@ -27,7 +27,6 @@ from search.whole_file import replace
 
 STAYS = ("data", "search.seed")  # what makes a study another one; whatever else is changed, it can go on with
 MAY_CHANGE = ("data.dir",)
-PRIVATE = 0o700  # mode of folders made here: they hold what is trained on, and code that others load
 
 
 @dataclass(frozen=True)
@@ -249,10 +248,13 @@ def check_apart(output: Output, name: str, data: DataSpec) -> None:
         return
     kind, _, source = data.name.partition(":")
     study = Path(os.path.realpath(output.path / name))
-    for field, given, whole in (("data.name", source, kind == "imagefolder"), ("data.dir", data.dir, False)):
-        if not given or is_url(given):
+    for field, given, path, whole in (
+        ("data.name", data.name, source, kind == "imagefolder"),
+        ("data.dir", data.dir, data.dir, False),
+    ):
+        if not path or is_url(path):
             continue
-        images = Path(os.path.realpath(Path(given).expanduser()))
+        images = Path(os.path.realpath(Path(path).expanduser()))
         if images.is_relative_to(study) or (whole and study.is_relative_to(images)):
             raise InputError(
                 f"{field} = {given!r} and the study's folder {output.path / name} overlap; choose another --output or "
@@ -289,9 +291,7 @@ def _locked(output: Output, name: str) -> tuple[Path, FileLock]:
     try:
         if output.url is None:
             _check_free(path, study_files.names_in(path), name)
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
-        for folder in (path.parent, path):  # an existing one stays as its owner has made it
-            folder.mkdir(PRIVATE, exist_ok=True)
+        output.make(name)
         for place in study_files.checkpoint_places(path):
             if not place.is_dir():
                 raise InputError(

@@ -260,7 +260,7 @@ def test_a_study_among_the_images(name: str, output: str, images: str, capsys: p
     before = files(Path(images))
     given = ["imagefolder", "--set", f"data.name=imagefolder:{images}", "--name", name, "--output", output]
     sentence = refusal([*given, "--fresh", "--yes"], capsys)
-    assert f"data.name = '{images}'" in sentence
+    assert f"data.name = 'imagefolder:{images}'" in sentence
     assert "overlap; choose another --output" in sentence
     assert files(Path(images)) == before
 
@@ -297,6 +297,7 @@ def test_at_a_url(tmp_path_factory: pytest.TempPathFactory) -> None:
         for name, data in (mine | own).items():
             place.put(name, data)
         again = begun(output)
+        assert stat.S_IMODE(again.path.stat().st_mode) == 0o700, "the copy of its records on this machine"
         assert {name: place.get(name) for name in mine | own} == mine | own, "a start deletes nothing"
         assert set(again.clear()) == {str(again.path / n) for n in ()} | {f"{place.url}/{name}" for name in mine}
         assert set(place.files()) == mine.keys() | {"study.yaml", "study.id"}

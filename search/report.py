@@ -1,6 +1,5 @@
 """The answer of a study, written as report.json, report.md, report.html and PNG files; `python -m search.report`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from search import report_facts, report_figures, report_html, report_json, report_markdown, report_png, report_text
 from search.records import StudySummary, TrialRecord
 from search.report_front import unbeaten
-from search.whole_file import replace
+from search.whole_file import json_object, replace
 
 __all__ = ["Report", "answer", "is_of", "write"]
 
@@ -33,10 +32,7 @@ def answer(summary: StudySummary, records: Sequence[TrialRecord]) -> str:
 
 def is_of(folder: Path, summary: StudySummary) -> bool:
     """Whether `folder` holds a report with which this study, as it is now, has ended."""
-    try:
-        content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return False
+    content = json_object(folder / "report.json")
     now = {
         "study": summary.name,
         "description": summary.description,

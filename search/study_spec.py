@@ -19,6 +19,7 @@ from search.space import Space, sentence
 from search.space_parse import FROM_DATA, make
 from search.spec import TrainSpec, TrialSpec
 from search.study_change import SECTIONS, change, dotted
+from search.study_files import is_reserved
 from search.study_sections import FROZEN, FinalSpec, LimitSpec, ResourceSpec, SearchSpec, TrackingSpec
 
 SHIPPED = Path(__file__).parent / "studies"
@@ -70,6 +71,8 @@ class StudySpec(BaseModel):
     def _name_is_a_folder(cls, value: Any) -> Any:
         if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
             raise ValueError(f"name = {value!r} cannot name a folder; use letters, digits, dots, - and _")
+        if isinstance(value, str) and is_reserved(value):
+            raise ValueError(f"name = {value!r} is a name that the output folder uses for MLflow; use another name")
         return value
 
     @model_validator(mode="after")

@@ -1,8 +1,10 @@
 """Files that are replaced whole, and folders that are written aside before they get their name."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -20,6 +22,15 @@ def replace(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that can be made again; empty where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def fill(folder: Path, contents: Mapping[str, bytes]) -> None:

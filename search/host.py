@@ -90,6 +90,7 @@ def connected(resources: ResourceSpec, search: SearchSpec) -> Iterator[tuple[Sha
         Halted: Ray does not start here.
     """
     where = address()
+    scratch.remove_dead()
     with ExitStack() as around:  # what Ray needs for as long as it runs
         if where is None:
             folder = around.enter_context(_folder())
@@ -229,7 +230,7 @@ def _folder() -> AbstractContextManager[Path]:
     usual = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
     longest = usual / f"{scratch.PREFIX}{os.getuid()}" / "12345678" / _RAY / _SOCKET
     parent = usual if len(os.fsencode(longest)) < _SOCKET_LIMIT else Path("/tmp")
-    scratch.remove_dead(parent)
+    scratch.remove_dead(parent)  # it may be another place than the usual one of temporary files
     return scratch.folder(parent)
 
 

@@ -2,13 +2,15 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from search import host
-from tests.study_process import command, run
+from tests.study_process import ROOT, command, run, wait_until_ended
 
 LEAVE = """
 import threading
@@ -60,6 +62,15 @@ for _ in range(2):
 print(json.dumps(os.environ.get("RAY_AUTH_TOKEN")))
 """
 
+HELD = """
+from search import host
+from search.study_sections import ResourceSpec, SearchSpec
+
+with host.connected(ResourceSpec(), SearchSpec()):
+    print("connected", flush=True)
+    input()
+"""
+
 
 @pytest.mark.slow
 def test_the_process_goes_on_when_ray_is_left(tmp_path: Path) -> None:
@@ -95,6 +106,25 @@ def test_other_users_see_nothing_of_our_ray(tmp_path: Path) -> None:
         assert [path for path, closed in paths.items() if not closed] == []
         assert [path for path in paths if Path(path).exists()] == []
     assert not (tmp_path / ".ray").exists()
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_left_of_its_ray_ends_with_the_next_start(tmp_path: Path) -> None:
+    """Some of Ray's processes end with it, some do not; its sockets and logs stay."""
+    shell = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD], env=shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "connected\n"
+        family = psutil.Process(killed.pid).children(recursive=True)
+        logs = {Path(f.path) for p in family for f in p.open_files() if f.path.endswith("raylet.out")}
+        killed.kill()
+    assert [path.exists() for path in logs] == [True]
+    ended = subprocess.run([sys.executable, "-c", HELD], env=shell, input="\n", capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "connected\n"), ended.stderr
+    assert [path.exists() for path in logs] == [False]
+    wait_until_ended(family)
 
 
 def test_the_token_of_a_cluster_is_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

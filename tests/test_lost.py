@@ -85,6 +85,26 @@ def test_a_part_of_ray_that_dies_halts_the_study_in_a_sentence(part: str, tmp_pa
     assert_whole(tmp_path, 2)
 
 
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize(("part", "name"), [("gcs_server", "the head"), ("raylet", "Ray on this machine")])
+def test_a_part_of_a_cluster_that_dies_halts_the_study_too(part: str, name: str, tmp_path: Path) -> None:
+    """The same command continues, here on no cluster."""
+    arguments = command(tracked(tmp_path), "--trials", "1", train=SLOW)
+    with cluster(tmp_path) as joined:
+        process, log = start(tmp_path, arguments, joined.shell)
+        wait_until(lambda: epochs_of(tmp_path, 0) > 1, process, log)
+        (victim,) = (p for p in psutil.Process(joined.process.pid).children(recursive=True) if p.name() == part)
+        victim.kill()
+        assert process.wait(30) == 1, log.read_text()
+        assert log.read_text().splitlines()[-1] == (
+            f"error: {name} of the cluster at {joined.address} is out of reach (Connection refused); "
+            "see that the cluster runs, and run the same command again: it continues"
+        )
+    assert run(tmp_path, arguments).returncode == 0
+    assert_whole(tmp_path, 1)
+
+
 def test_what_a_trial_may_lose() -> None:
     """Three workers on machines that live; any number with their machines; none where no worker can start."""
     alive = {"a", "b", "c"}

@@ -2,9 +2,9 @@
 
 import ctypes
 import os
-import stat
-import tempfile
 from pathlib import Path
+
+from search import scratch
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt (malloc.h)
 KEPT_BUFFER = 32 * 2**20  # bytes, the most that glibc allows: larger buffers still go back to the system
@@ -29,7 +29,7 @@ def claim(threads: int) -> frozenset[int]:
     """
     if not hasattr(os, "sched_setaffinity"):
         return frozenset()
-    folder = _folder()
+    folder = scratch.home()
     if folder is None:
         return frozenset()
     allowed = sorted(os.sched_getaffinity(0))
@@ -52,18 +52,6 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(MMAP_THRESHOLD, KEPT_BUFFER)) and bool(mallopt(TRIM_THRESHOLD, NEVER))
-
-
-def _folder() -> Path | None:
-    """The folder of the claims, for this user alone; None where another user made it first, or none can be made."""
-    folder = Path(tempfile.gettempdir()) / f"resnet-search-{os.getuid()}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return None
-    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
-    return folder if private else None
 
 
 def _lock(paths: list[Path]) -> bool:

@@ -20,6 +20,11 @@ class InputError(ValueError):
 class Halted(Exception):  # noqa: N818 - the study has no error, and goes on when it can
     """The study cannot go on until something outside of it is mended; a clause that says what, and how."""
 
+    @property
+    def sentence(self) -> str:
+        """As the user is told."""
+        return f"error: {self}, and run the same command again: it continues"
+
 
 def halt(error: OSError, where: object) -> Halted | None:
     """The clause for a place that cannot be written, such as a full disk; None for any other error."""

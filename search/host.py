@@ -3,19 +3,32 @@
 import gc
 import math
 import os
+import secrets
 import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from search import capacity, cores
+from rich.console import Console
+
+from search import capacity, cores, scratch, watch
 from search.errors import Halted, InputError, first_line
 from search.study_sections import ResourceSpec, SearchSpec
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from ray._private.node import Node
+
+_SOCKET_LIMIT = 108 if sys.platform == "linux" else 104  # bytes of a socket's path and the zero at its end (sys/un.h)
+_RAY = "r"  # in our folder
+_SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # Ray's longest, in its temporary folder
 OBJECT_STORE = 128 * 2**20  # bytes; images go through files and page cache, never through Ray's object store
 _ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -65,34 +78,36 @@ def share(resources: ResourceSpec, search: SearchSpec) -> Share:
     return divide(resources, search, float(cores.usable()), float(_gpus()), "this machine")
 
 
-def connect(resources: ResourceSpec, search: SearchSpec) -> Share:
-    """Starts Ray here, or joins the cluster, and says how it is divided; `auto` as in `share`.
+@contextmanager
+def connected(resources: ResourceSpec, search: SearchSpec) -> Iterator[tuple[Share, Callable[[], None]]]:
+    """While it is entered, Ray runs here, or the cluster is joined.
+
+    Yields how it is divided, `auto` as in `share`, and a function that raises Halted once Ray has lost a part without
+    which nothing can go on. If Ray is not left in time after that, this process is ended with the same sentence.
 
     Raises:
         InputError: the cluster does not answer, or a trial asks for more than it has.
         Halted: Ray does not start here.
     """
     where = address()
-    if where is not None:
-        ray = join(where)
-        return divide(resources, search, *capacity.most(capacity.joined(ray.nodes)), f"the cluster at {where}")
-    os.environ.update(_ALWAYS | _HERE)
-    os.environ.pop("RAY_ADDRESS", None)
-    import ray
-
-    here = share(resources, search)
-    packed = here.gpus and resources.gpus_per_trial == "auto"  # more trials than `here` says may run in the end
-    wanted = cores.usable() if packed else math.ceil(here.cpus * here.concurrent)
-    try:
-        _start(ray, num_cpus=wanted, object_store_memory=OBJECT_STORE)
-    except Exception as error:  # Ray raises just that, or these, where a part of it does not answer in time
-        if type(error) not in (Exception, RuntimeError, ConnectionError, TimeoutError):
-            raise
-        cause = first_line(error, "it does not say why")
-        raise Halted(
-            f"Ray did not start on this machine ({cause}); see that it has memory and cores to spare"
-        ) from error
-    return here
+    scratch.remove_dead()
+    with ExitStack() as around:  # what Ray needs for as long as it runs
+        if where is None:
+            folder = around.enter_context(_folder())
+            around.callback(scratch.end_writers, folder)  # Ray's agents outlive a raylet that was killed
+            given = _start_here(resources, search, folder, around)
+            died = watch.here(_node())
+        else:
+            folder = None
+            ray = join(where)
+            given = divide(resources, search, *capacity.most(capacity.joined(ray.nodes)), f"the cluster at {where}")
+            died = watch.joined(where, _parts(ray))
+        looking = watch.Watch(died, partial(_end, folder))
+        try:
+            yield given, looking.check
+        finally:
+            with looking.leaving():
+                leave()
 
 
 def join(where: str) -> "ModuleType":
@@ -152,11 +167,6 @@ def divide(resources: ResourceSpec, search: SearchSpec, cpus: float, gpus: float
     return Share(resources.cpus_per_trial, gpus_each, min(fit, search.max_concurrent or fit))
 
 
-def scratch() -> str:
-    """A folder for what Tune insists on writing; nothing in it is ever read again."""
-    return mkdtemp(prefix="resnet-search-")
-
-
 def _probe(where: str) -> None:
     # Ray itself tries a dead address for minutes.
     from ray.util import get_node_ip_address
@@ -171,8 +181,107 @@ def _probe(where: str) -> None:
 def use_token() -> None:
     """Before Ray is imported: where a token lies, it is meant to be used, as by a cluster's own tools."""
     given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
-    if given or (Path.home() / ".ray" / "auth_token").exists():
+    if given or _token().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    close_token()
+
+
+def _token() -> Path:
+    return Path.home() / ".ray" / "auth_token"
+
+
+def close_token() -> None:
+    """Takes the token of this user's clusters away from other users: Ray makes its file readable for all of them."""
+    with suppress(OSError):  # there is none, it is a link, or its file system has no modes
+        file = os.open(_token(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if stat.S_IMODE(os.fstat(file).st_mode) & 0o077:
+                os.fchmod(file, 0o600)
+        finally:
+            os.close(file)
+
+
+def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, around: ExitStack) -> Share:
+    os.environ.update(_ALWAYS | _HERE)
+    os.environ.pop("RAY_ADDRESS", None)
+    close_token()
+    here = share(resources, search)
+    packed = here.gpus and resources.gpus_per_trial == "auto"  # more trials than `here` says may run in the end
+    wanted = cores.usable() if packed else math.ceil(here.cpus * here.concurrent)
+    around.enter_context(_own_token())
+    import ray
+
+    try:
+        _start(
+            ray, num_cpus=wanted, object_store_memory=OBJECT_STORE, _temp_dir=str(folder / _RAY)
+        )  # which Ray opens to all
+    except Exception as error:  # Ray raises just that, or these, where a part of it does not answer in time
+        if type(error) not in (Exception, RuntimeError, ConnectionError, TimeoutError):
+            raise
+        cause = first_line(error, "it does not say why")
+        raise Halted(
+            f"Ray did not start on this machine ({cause}); see that it has memory and cores to spare"
+        ) from error
+    return here
+
+
+def _folder() -> AbstractContextManager[Path]:
+    """For Ray's sockets and logs: in Ray's usual place, or in /tmp where the paths of sockets would be too long."""
+    usual = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
+    longest = usual / f"{scratch.PREFIX}{os.getuid()}" / "12345678" / _RAY / _SOCKET
+    parent = usual if len(os.fsencode(longest)) < _SOCKET_LIMIT else Path("/tmp")
+    scratch.remove_dead(parent)  # it may be another place than the usual one of temporary files
+    return scratch.folder(parent)
+
+
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """While it is entered, Ray's processes know each other by a token that is on no disk, and that nobody else has."""
+    before = os.environ.get("RAY_AUTH_TOKEN")
+    _set_token(secrets.token_hex(32))
+    try:
+        yield
+    finally:
+        _set_token(before)
+
+
+def _set_token(token: str | None) -> None:
+    from ray._raylet import AuthenticationTokenLoader  # pyright: ignore[reportAttributeAccessIssue]
+
+    if token is None:
+        os.environ.pop("RAY_AUTH_TOKEN", None)
+    else:
+        os.environ["RAY_AUTH_TOKEN"] = token
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _node() -> "Node":
+    """Ray's own account of what it runs on this machine for this process."""
+    from ray._private import worker
+
+    node = worker._global_node  # nothing public knows the processes
+    assert node is not None, "Ray is connected"
+    return node
+
+
+def _parts(ray: "ModuleType") -> dict[str, tuple[str, int]]:
+    """What of a cluster this process cannot do without, and where it listens."""
+    context = ray.get_runtime_context()
+    mine = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    head, _, port = context.gcs_address.rpartition(":")
+    return {
+        "the head": (head, int(port)),
+        "Ray on this machine": (mine["NodeManagerAddress"], mine["NodeManagerPort"]),
+    }
+
+
+def _end(folder: Path | None, halted: Halted) -> None:
+    """Ends Ray here and this process, whose main thread hangs in Ray: all that it knows is written down."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(halted.sentence, markup=False)
+    Console().show_cursor()
+    if folder is not None:
+        scratch.end_writers(folder)
+    os._exit(1)
 
 
 def _start(ray: "ModuleType", **options: object) -> None:

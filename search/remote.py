@@ -1,15 +1,14 @@
 """A folder at a URL that fsspec knows: an object store such as s3://, or another machine's disk."""
 
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
 
+from search import scratch
 from search.errors import Halted, InputError, first_line
 from search.redact import without_credentials
 
@@ -42,8 +41,8 @@ def local_copy(file: str) -> Iterator[str]:
     data = Remote(place).get(name)
     if data is None:
         raise FileNotFoundError(f"{file} is not there")
-    with tempfile.TemporaryDirectory(prefix="resnet-search-") as folder:
-        path = Path(folder) / name
+    with scratch.folder() as folder:
+        path = folder / name
         path.write_bytes(data)
         yield str(path)
 

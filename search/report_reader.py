@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import optuna
 from optuna.storages import BaseStorage
 
+from search import scratch
 from search.errors import InputError, hint
 from search.final_found import copied, finals_of
 from search.importance import importance
@@ -94,8 +94,8 @@ def _opened(journal: Path, url: str | None) -> Iterator[BaseStorage]:
     if url is not None:
         yield open_storage(journal, url)
         return
-    with TemporaryDirectory(prefix="resnet-search-") as folder:
-        copy = Path(folder) / journal.name
+    with scratch.folder() as folder:
+        copy = folder / journal.name
         if journal.exists():
             shutil.copyfile(journal, copy)
         try:

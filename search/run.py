@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"error: {error}", markup=False)
         return BAD_INPUT
     except Halted as cause:
-        errors.print(f"error: {cause}, and run the same command again: it continues", markup=False)
+        errors.print(cause.sentence, markup=False)
         return FAILED
     except KeyboardInterrupt:
         errors.print("interrupted at once; run the same command again to continue")

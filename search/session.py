@@ -63,14 +63,15 @@ class Session:
     interrupt: Interrupt
 
     def __enter__(self) -> Self:
-        self.share = host.connect(self.spec.resources, self.spec.search)
+        self._ray = host.connected(self.spec.resources, self.spec.search)
+        self.share, self._check = self._ray.__enter__()
         self.interrupt.arm()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        host.leave()
+        self._ray.__exit__(kind, error, trace)
 
     def pack(self, network: TrialSpec, trials: int, closed: Callable[[], bool]) -> Packing | None:
         """Lets as many trials share a GPU as fit, by what the largest network takes of one; see `packing.pack`."""
@@ -101,4 +102,8 @@ class Session:
                 "final": final,
             }
 
-        tune_until_done(recorder, config, self.spec, self.share, closed, show, say)
+        def turn() -> None:
+            self._check()
+            show()
+
+        tune_until_done(recorder, config, self.spec, self.share, closed, turn, say)

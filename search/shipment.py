@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import resnet
 import search
 from search import arguments as flags
+from search import scratch
 from search.errors import InputError
 from search.redact import without_credentials
 from search.remote import is_url
@@ -22,8 +22,7 @@ OF_THIS_MACHINE = ("address", "stop")  # flags that the job does not get
 @contextmanager
 def packed(study: Path | None) -> Iterator[Path]:
     """A folder with the packages and the study's file, and with nothing else of this machine."""
-    with TemporaryDirectory(prefix="resnet-search-") as name:
-        folder = Path(name)
+    with scratch.folder() as folder:
         for package in (resnet, search):
             source = Path(package.__path__[0])
             shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))

@@ -158,7 +158,7 @@ class ResourceSpec(BaseModel):
 
     cpus_per_trial: float = Field(default=1, gt=0)
     gpus_per_trial: float | Literal["auto"] = Field(
-        default="auto", description="a share of one, or 1, 2 ...; auto: measured where there is a GPU, else none"
+        default="auto", description="a share of one, or 1; auto: measured where there is a GPU, else none"
     )
 
     compile: Compile = Field(
@@ -188,8 +188,8 @@ class ResourceSpec(BaseModel):
             return value
         if round(value, 4) != value:
             raise ValueError(f"resources.{info.field_name} = {value:g} is too fine; give at most four decimals")
-        if info.field_name == "gpus_per_trial" and value > 1 and not float(value).is_integer():
-            raise ValueError(f"resources.gpus_per_trial = {value:g} is no share of one GPU; give up to 1, or 2, 3 ...")
+        if info.field_name == "gpus_per_trial" and value > 1:
+            raise ValueError(f"resources.gpus_per_trial = {value:g}, but a trial trains on one GPU; give at most 1")
         return value
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import tempfile
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search import scratch
 from search.remote import is_url, local_copy
 from search.tracking_client import TAG_LENGTH
 
@@ -112,9 +112,9 @@ def crown(client: "MlflowClient", experiment_id: str, run_id: str, place: str) -
         if Path(place, "config.json").exists():
             register(client, experiment_id, run_id, Path(place))
         return
-    with local_copy(place) as archive, tempfile.TemporaryDirectory(prefix="resnet-search-") as folder:
+    with local_copy(place) as archive, scratch.folder() as folder:
         shutil.unpack_archive(archive, folder)
-        register(client, experiment_id, run_id, Path(folder))
+        register(client, experiment_id, run_id, folder)
 
 
 def _name_it(client: "MlflowClient", champion: _Champion) -> None:
@@ -167,9 +167,9 @@ def _logged(client: "MlflowClient", experiment_id: str, run_id: str | None, cham
         experiment_id, ALIAS, run_id, champion.tags, champion.params, "image classifier"
     )  # fmt: skip
     if model.status != LoggedModelStatus.READY:
-        with tempfile.TemporaryDirectory(prefix="resnet-search-") as folder, warnings.catch_warnings():
+        with scratch.folder() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's, of its own modules
-            saved = Path(folder) / "model"
+            saved = folder / "model"
             _save(saved, champion, model, run_id)
             client.log_model_artifacts(model.model_id, str(saved))
         model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -26,7 +26,7 @@ class TrialWorker(tune.Trainable):
 
     The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (path or URL, of its checkpoints),
     `epochs_known` (epochs on record in the study), `data`, `prepared` (the driver's folder of the prepared data set and
-    its digest), `threads`, `gpus` (its share of a GPU, or how many; 0 for the CPU), `compile` and `final` (train on
+    its digest), `threads`, `gpus` (its share of a GPU; 0 for the CPU), `compile` and `final` (train on
     train + validation, and test after the last epoch). A worker's last four never change.
     """
 

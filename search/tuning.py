@@ -3,10 +3,9 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
-from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
-from search import host
+from search import host, scratch
 from search.ledger import Asked
 from search.recorder import Recorder
 from search.study_spec import StudySpec
@@ -38,36 +37,34 @@ def tune_until_done(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if 0 < share.gpus < 1 else str(share.concurrent)
     faults = Faults()
     searcher = LedgerSearcher(recorder, config, share.concurrent, closed, faults, Restarts(living), say)
-    scratch = host.scratch()
-    tuner = tune.Tuner(
-        tune.with_resources(TrialWorker, lambda config: _held(share, config)),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=LedgerScheduler(recorder, faults),
-            num_samples=-1,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
-            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}",
-        ),
-        run_config=tune.RunConfig(
-            name=spec.name,
-            storage_path=scratch,
-            verbose=0,
-            callbacks=[Watcher(searcher, show, faults)],
-            stop=Closing(closed, faults),
-            checkpoint_config=tune.CheckpointConfig(
-                checkpoint_at_end=False
-            ),  # a worker writes its own after each epoch
-            failure_config=tune.FailureConfig(max_failures=0),  # a trial goes on as another of Tune's
-        ),
-    )
-    try:
-        tuner.fit()
-    except Exception:  # of any kind, passed on: by what was ours at first, if Tune has raised that as its own
-        faults.surface()
-        raise
-    finally:
-        rmtree(scratch, ignore_errors=True)
+    with scratch.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
+        tuner = tune.Tuner(
+            tune.with_resources(TrialWorker, lambda config: _held(share, config)),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=LedgerScheduler(recorder, faults),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+                trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+            ),
+            run_config=tune.RunConfig(
+                name=spec.name,
+                storage_path=str(folder),
+                verbose=0,
+                callbacks=[Watcher(searcher, show, faults)],
+                stop=Closing(closed, faults),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_at_end=False
+                ),  # a worker writes its own after each epoch
+                failure_config=tune.FailureConfig(max_failures=0),  # a trial goes on as another of Tune's
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception:  # of any kind, passed on: by what was ours at first, if Tune has raised that as its own
+            faults.surface()
+            raise
     faults.surface()
 
 

@@ -81,6 +81,20 @@ def wait_until(
         time.sleep(0.02)
 
 
+def wait_until_ended(family: Sequence[psutil.Process], seconds: float = 60) -> None:
+    """Until none of these processes runs; what nobody has collected yet has ended."""
+    end = time.monotonic() + seconds
+    while left := [process for process in family if _runs(process)]:
+        assert time.monotonic() < end, f"still there after {seconds} s: {left}"
+        time.sleep(0.02)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def listening(process: subprocess.Popen[bytes]) -> set[str]:
     """Addresses on which the process and all below it listen."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]

@@ -120,10 +120,10 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["--set", "search.first_rung=0"], ["search.first_rung = 0", "greater than or equal to 1"]),
     (["--set", "search.reduction=1"], ["search.reduction = 1", "greater than or equal to 2"]),
     # the machine
-    (["--gpus-per-trial", "512"], ["resources.gpus_per_trial = 512", "GPUs", "ask for at most"]),
+    (["--gpus-per-trial", "2"], ["resources.gpus_per_trial = 2", "trains on one GPU", "give at most 1"]),
     (["--gpus-per-trial", "-1"], ["resources.gpus_per_trial = '-1'", "greater than or equal to 0"]),
     (["--cpus-per-trial", "99999"], ["resources.cpus_per_trial = 99999", f"{CORES} CPU cores", f"at most {CORES}"]),
-    (["--gpus-per-trial", "1.5"], ["resources.gpus_per_trial = 1.5", "no share of one GPU", "give up to 1"]),
+    (["--set", "resources.gpus_per_trial=1.5"], ["resources.gpus_per_trial = 1.5", "one GPU", "give at most 1"]),
     (["--cpus-per-trial", "0.00001"], ["resources.cpus_per_trial = 1e-05", "too fine", "four decimals"]),
     (["--cpus-per-trial", "0"], ["resources.cpus_per_trial = '0'", "greater than 0"]),
     # the data

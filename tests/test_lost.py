@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import psutil
 import pytest
 
 from search.restarts import RESTARTS, Loss, Restarts
 from tests.cluster import cluster, switch_off, workers
 from tests.empty_database import tracked
-from tests.study_process import command, start, wait_until
+from tests.study_process import command, run, start, wait_until, wait_until_ended
 from tests.whole import assert_whole, report_of
 
 SLOW = {"epochs": 12, "batch_size": 2, "flip": False}  # a third of a second an epoch
@@ -57,6 +58,50 @@ def test_a_machine_that_dies_costs_its_trials_no_restart(tmp_path: Path) -> None
             switch_off(machine)
             machine = joined.add(1)
         assert process.wait(120) == 0, log.read_text()
+    assert_whole(tmp_path, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
+def test_a_part_of_ray_that_dies_halts_the_study_in_a_sentence(part: str, tmp_path: Path) -> None:
+    """Within half a minute, with nothing left running; the same command continues to a whole study."""
+    arguments = command(tracked(tmp_path), "--trials", "2", "--scheduler", "none", train=SLOW)
+    process, log = start(tmp_path, arguments)
+    wait_until(lambda: epochs_of(tmp_path, 0) > 1, process, log)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert workers(process.pid)
+    (victim,) = (member for member in family if member.name() == part)
+    victim.kill()
+    assert process.wait(30) == 1, log.read_text()
+    sentence = log.read_text().splitlines()[-1]
+    assert sentence.startswith(f"error: Ray's {part} on this machine died (SIGKILL); "), log.read_text()
+    assert sentence.endswith("run the same command again: it continues")
+    known = epochs_of(tmp_path, 0)
+    wait_until_ended(family)
+    again = run(tmp_path, arguments)
+    assert again.returncode == 0, again.stderr
+    assert epochs_of(tmp_path, 0) == 12 > known  # none is trained twice
+    assert_whole(tmp_path, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize(("part", "name"), [("gcs_server", "the head"), ("raylet", "Ray on this machine")])
+def test_a_part_of_a_cluster_that_dies_halts_the_study_too(part: str, name: str, tmp_path: Path) -> None:
+    """The same command continues, here on no cluster."""
+    arguments = command(tracked(tmp_path), "--trials", "1", train=SLOW)
+    with cluster(tmp_path) as joined:
+        process, log = start(tmp_path, arguments, joined.shell)
+        wait_until(lambda: epochs_of(tmp_path, 0) > 1, process, log)
+        (victim,) = (p for p in psutil.Process(joined.process.pid).children(recursive=True) if p.name() == part)
+        victim.kill()
+        assert process.wait(30) == 1, log.read_text()
+        assert log.read_text().splitlines()[-1] == (
+            f"error: {name} of the cluster at {joined.address} is out of reach (Connection refused); "
+            "see that the cluster runs, and run the same command again: it continues"
+        )
+    assert run(tmp_path, arguments).returncode == 0
     assert_whole(tmp_path, 1)
 
 

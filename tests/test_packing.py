@@ -12,6 +12,7 @@ import yaml
 from resnet import cost
 from search import device, host, packing
 from search.data_spec import DataInfo
+from search.errors import InputError
 from search.packing import Measured, Packing
 from search.space_parse import make
 from search.spec import TrialSpec
@@ -65,6 +66,11 @@ def test_auto_is_no_gpu_where_there_is_none_and_one_until_it_is_measured() -> No
     auto = ResourceSpec()
     assert host.divide(auto, SearchSpec(), 8, 0, "here") == host.Share(cpus=1, gpus=0, concurrent=8)
     assert host.divide(auto, SearchSpec(), 8, 2, "here") == host.Share(cpus=1, gpus=1, concurrent=2)
+
+
+def test_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(InputError, match=r"resources.gpus_per_trial = 1, but here has 0 GPUs; ask for at most 0"):
+        host.divide(ResourceSpec(gpus_per_trial=1), SearchSpec(), 8, 0, "here")
 
 
 def test_a_trial_of_two_cores_has_two_threads() -> None:

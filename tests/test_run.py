@@ -1,6 +1,7 @@
 """The user's path, whole: command, Ray, Optuna, MLflow, report, and the same command again."""
 
 import json
+import math
 import re
 import signal
 import sqlite3
@@ -224,11 +225,17 @@ def kept(known: dict[int, tuple[dict[str, object], dict[int, float]]], folder: P
 
 
 def test_a_time_budget_ends_the_study_with_an_answer(tmp_path: Path) -> None:
-    arguments = command(tracked(tmp_path), "--trials", "1000", "--max-concurrent", "1", "--time-budget", "25s")
-    ended = run(tmp_path, arguments)
+    """Counted over both starts: what the first spent until it had a result, and a little for the second."""
+    flags = ("--trials", "1000", "--max-concurrent", "1")
+    process, log = start(tmp_path, command(tracked(tmp_path), *flags))
+    wait_until(lambda: "[1/1000]" in log.read_text(), process, log)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130, log.read_text()
+    budget = math.ceil(read(tmp_path)["elapsed_seconds"]) + 5
+    ended = run(tmp_path, command(tmp_path, *flags, "--time-budget", f"{budget}s"))
     assert ended.returncode == 0, ended.stderr
     report = read(tmp_path)
-    assert report["stopped"]
+    assert report["stopped"] == f"time budget of {budget} s spent"
     assert 0 < len(report["trials"]) < 1000
 
 

@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,14 +54,6 @@ def as_admin(server: Server) -> Iterator[None]:
     urllib.request.install_opener(before)
 
 
-@pytest.fixture
-def ray_folder() -> Iterator[Path]:
-    """Where Ray keeps its logs; its sockets want a short path."""
-    folder = Path(tempfile.mkdtemp(prefix="r"))
-    yield folder
-    shutil.rmtree(folder)
-
-
 def _opener(server: Server) -> urllib.request.OpenerDirector:
     passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
     passwords.add_password(None, server.url, *ADMIN.values(), is_authenticated=True)
@@ -88,11 +78,15 @@ def _named(folder: Path, secret: str) -> list[Path]:
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.usefixtures("as_admin")
-def test_a_study_with_name_and_password(server: Server, tmp_path: Path, ray_folder: Path) -> None:
+def test_a_study_with_name_and_password(server: Server, tmp_path: Path) -> None:
     """Everything is recorded, and the password is nowhere but in the environment."""
     secret = ALICE["MLFLOW_TRACKING_PASSWORD"]
-    shell = _shell(tmp_path, ALICE, RAY_TMPDIR=str(ray_folder), MLFLOW_EXPERIMENT_NAME="of alice")
+    shell = _shell(tmp_path, ALICE, MLFLOW_EXPERIMENT_NAME="of alice")
     process, log = start(tmp_path, command(tmp_path, "--tracking-uri", server.url, search=SHORT), shell)
+    wait_until(lambda: "[1/2]" in log.read_text(), process, log)
+    (raylet,) = (p for p in psutil.Process(process.pid).children() if p.name() == "raylet")
+    logs = {Path(file.path).parent for file in raylet.open_files() if file.path.endswith("raylet.out")}
+    assert [_named(folder.parent, secret) for folder in logs] == [[]]
     shown: set[str] = set()
 
     def over() -> bool:
@@ -111,7 +105,6 @@ def test_a_study_with_name_and_password(server: Server, tmp_path: Path, ray_fold
     assert not [word for word in shown if secret in word]
     assert secret not in log.read_text()
     assert _named(tmp_path, secret) == []
-    assert _named(ray_folder, secret) == []
     assert _named(server.folder, secret) == []
 
     look = [sys.executable, "-m", "search.ui", "tiny", "--no-browser"]

@@ -11,6 +11,8 @@ from search.records import StudySummary, TrialRecord
 from search.report_front import unbeaten
 from search.whole_file import replace
 
+FILES = "report.json", "report.md", "report.html"
+
 __all__ = ["Report", "answer", "is_of", "write"]
 
 
@@ -33,9 +35,12 @@ def answer(summary: StudySummary, records: Sequence[TrialRecord]) -> str:
 
 def is_of(folder: Path, summary: StudySummary) -> bool:
     """Whether `folder` holds a report with which this study, as it is now, has ended."""
+    files = [folder / name for name in FILES]
     try:
-        content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        content = json.loads(files[0].read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
+        return False
+    if not (isinstance(content, dict) and all(file.exists() for file in files)):
         return False
     now = {
         "study": summary.name,
@@ -71,12 +76,12 @@ def write(
     content = report_json.document(summary, trials, importance, refused, concluded)
     told = report_text.answer(summary, trials)
     front = tuple(trial.number for trial in unbeaten(summary, trials))
-    files = folder / "report.json", folder / "report.md", folder / "report.html"
+    files = [folder / name for name in FILES]
     replace(files[0], report_json.text(content).encode())
     replace(files[1], report_markdown.markdown(summary, trials, importance, refused).encode())
     replace(files[2], report_html.page(summary, trials, figures, importance, refused).encode())
     images = report_png.write(folder, report_figures.pictures(figures), summary.name)
-    return Report(*files, images, told, front)
+    return Report(files[0], files[1], files[2], images, told, front)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ test-long: $(VENV)/.dev ## kill whole studies, cut them off, fill their disks, a
 test-cluster: $(VENV)/.dev ## bring up clusters on simulated hosts, break them, take them down; as root, eleven minutes
 	@$(BIN)/python -m pytest tests/on_hosts -m cluster -n 0 -s -rs $(ARGS)
 
-kills: $(VENV)/.dev ## kill the driver of three studies 20 times each, at random, and compare what they become: half an hour
+kills: $(VENV)/.dev ## kill the driver of three studies 20 times each, and of one at its end, and compare what they become: 45 minutes
 	@$(BIN)/python -m pytest tests/test_kills.py -n 0 --kills 20 --kill-seeds 3 -rA $(ARGS)
 
 check: $(VENV)/.dev ## ruff, pyright and the rules of imports

@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 
 from search.checkpoint_files import SUMS, Files, files_in
 from search.train import State
+from search.whole_file import checksums
 
 KEPT = 2
 WEIGHTS, MOMENTUM, AVERAGE, INDEX = "model.safetensors", "momentum.safetensors", "average.safetensors", "state.json"
@@ -41,8 +42,7 @@ def write(folder: Path | str, checkpoint: Checkpoint) -> str:
         contents[AVERAGE] = save(state.average)
     index = {"epoch": state.epoch, "compiled": state.compiled, "history": checkpoint.history}
     contents[INDEX] = json.dumps(index).encode()
-    sums = "".join(f"{_digest(data)}  {name}\n" for name, data in contents.items())
-    written = files.put(state.epoch, contents | {SUMS: sums.encode()})
+    written = files.put(state.epoch, contents | {SUMS: checksums(contents)})
     kept = files.names()[-KEPT:]
     files.drop(before=kept[0])
     return files.where(written)

@@ -100,7 +100,7 @@ def check(name: str, expected: Logits, found: Logits) -> float:
     if found.shape != expected.shape or not np.allclose(found, expected, rtol=RTOL, atol=ATOL):
         raise NotTheSame(
             f"{name} gives other logits than the network ({difference:.2g} apart on images of the validation split, "
-            f"{ATOL:g} are allowed), so nothing was written; other versions of torch and onnx may export it"
+            f"{ATOL:g} are allowed), so nothing was written; try other versions of torch and onnx"
         )
     return difference
 

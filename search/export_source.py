@@ -175,7 +175,7 @@ def _weights(found: Chosen) -> str:
     if newest is None or where is None or newest.state.epoch != found.facts.epochs:
         raise InputError(
             f"{found.facts.training} has no whole checkpoint of epoch {found.facts.epochs} in {found.checkpoints}; "
-            "restore it from a copy, or name another with --trial"
+            "restore it from a copy"
         )
     return where
 

@@ -6,13 +6,16 @@ from functools import cached_property
 from rich.console import Console
 
 from resnet import cost
-from search import final_found
+from search import champion, final_found
 from search.data import Prepared
+from search.errors import InputError
+from search.export_graph import NotTheSame
 from search.final_ledger import FinalLedger
 from search.final_progress import FinalProgress
 from search.final_recorder import FinalRecorder
 from search.finals import Candidate, FinalCourse
-from search.records import Finals, TrialState
+from search.outbox import ChampionChosen, Event
+from search.records import Finalist, Finals, TrialState
 from search.session import NOTED_SECONDS, Clock, Session
 from search.spec import TrialSpec
 from search.study_folder import StudyFolder
@@ -114,19 +117,25 @@ class FinalStage:
         Raises:
             OSError, Halted: the disk is full or cannot be written; the URL does not answer.
         """
-        from search.champion import crown  # this imports what exports, for seconds
-        from search.export_graph import NotTheSame
-
         finalist = finals.best
         if finalist is None or not finals.complete:
             return None
         try:
-            place = crown(self._spec, self._data, folder, finals, lambda run: f"{self._folder}/{run:04d}")
-        except NotTheSame as apart:
-            return f"the champion was not exported, for {apart}"
-        seed = next(r.seed for r in finalist.runs if r.number == finals.champion_run)
-        tracker.champion(finalist.number, seed, place, finalist.tested)
+            place = champion.crown(self._spec, self._data, folder, finals, self._checkpoints)
+        except (NotTheSame, InputError) as reason:
+            return f"the champion is not exported: {reason}"
+        tracker.champion(*_of_champion(finals, finalist), place, finalist.tested)
         return None
+
+    def is_crowned(self, finals: Finals, folder: StudyFolder, event: Event | None) -> bool:
+        """Whether `crown` has nothing left to do, where `event` is the last that was recorded by it."""
+        finalist = finals.best
+        if finalist is None:
+            return True
+        if not isinstance(event, ChampionChosen):
+            return False
+        same = (event.number, event.seed, *event.tested) == (*_of_champion(finals, finalist), *finalist.tested)
+        return same and champion.is_exported(self._spec, folder, finals, self._checkpoints)
 
     def sum_up(self, tracker: Tracker, finals: Finals) -> None:
         """Writes what each finalist's trainings gave together to MLflow."""
@@ -134,6 +143,9 @@ class FinalStage:
         recorder = FinalRecorder(self._spec.name, course, tracker, self._folder, self.ledger, self._dataset)
         for finalist in finals.finalists:
             recorder.sum_up(finalist, finals)
+
+    def _checkpoints(self, run: int) -> str:
+        return f"{self._folder}/{run:04d}"
 
     @property
     def _spent(self) -> bool:
@@ -154,3 +166,8 @@ class FinalStage:
                 budget = f"the finals' time budget of {self._spec.finals.time_budget or 0:g} s was spent"
                 gone = "its configuration is no longer among the best"
                 recorder.end(record.number, TrialState.FAILED, budget if record.finalist in here else gone)
+
+
+def _of_champion(finals: Finals, finalist: Finalist) -> tuple[int, int]:
+    """Number of the trial, and seed, whose weights are exported."""
+    return finalist.number, next(r.seed for r in finalist.runs if r.number == finals.champion_run)

@@ -8,6 +8,7 @@ calls before it sends: a power cut loses at most the epochs of the last second, 
 import json
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -194,6 +195,10 @@ class Outbox:
                 yield _with_paths(_EVENT.validate_json(line), self._absolute), end
             except ValueError as error:
                 raise ValueError(f"{self.path}: the line that ends at byte {end} is not an event: {error}") from error
+
+    def last(self, count: int) -> list[Event]:
+        """The last events, in their order; fewer where there are no more."""
+        return [_EVENT.validate_json(line) for line, _ in deque(self._lines(0), count)]
 
     def commit(self, cursor: Cursor, events: int) -> None:
         """Record that `events` more have been sent, up to the cursor's offset."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from search.data_spec import PreparedInfo
-from search.outbox import Dataset, Outbox
+from search.outbox import Dataset, Event, Outbox
 from search.study_folder import StudyFolder
 from search.study_spec import StudySpec, flatten
 from search.tracking import Tracker, TrackingError
@@ -28,6 +28,14 @@ class Outboxes:
     def unsent(self) -> int:
         """Events that MLflow has not taken, of all generations."""
         return sum(self._unsent(generation) for generation in range(1, self.generation + 1))
+
+    def last(self, count: int) -> list[Event]:
+        """The last events of the study as it is now, sent or not."""
+        outbox = Outbox(self.folder.outbox(self.generation))
+        try:
+            return outbox.last(count)
+        finally:
+            outbox.close()
 
     def tracker(self, generation: int | None = None) -> Tracker:
         """Begins to send; default: of the study as it is now."""

@@ -10,6 +10,8 @@ from search.records import StudySummary, TrialRecord
 from search.report_front import unbeaten
 from search.whole_file import json_object, replace
 
+FILES = "report.json", "report.md", "report.html"
+
 __all__ = ["Report", "answer", "is_of", "write"]
 
 
@@ -32,7 +34,10 @@ def answer(summary: StudySummary, records: Sequence[TrialRecord]) -> str:
 
 def is_of(folder: Path, summary: StudySummary) -> bool:
     """Whether `folder` holds a report with which this study, as it is now, has ended."""
-    content = json_object(folder / "report.json")
+    files = [folder / name for name in FILES]
+    if not all(file.exists() for file in files):
+        return False
+    content = json_object(files[0])
     now = {
         "study": summary.name,
         "description": summary.description,
@@ -67,12 +72,12 @@ def write(
     content = report_json.document(summary, trials, importance, refused, concluded)
     told = report_text.answer(summary, trials)
     front = tuple(trial.number for trial in unbeaten(summary, trials))
-    files = folder / "report.json", folder / "report.md", folder / "report.html"
+    files = [folder / name for name in FILES]
     replace(files[0], report_json.text(content).encode())
     replace(files[1], report_markdown.markdown(summary, trials, importance, refused).encode())
     replace(files[2], report_html.page(summary, trials, figures, importance, refused).encode())
     images = report_png.write(folder, report_figures.pictures(figures), summary.name)
-    return Report(*files, images, told, front)
+    return Report(files[0], files[1], files[2], images, told, front)
 
 
 if __name__ == "__main__":

@@ -120,29 +120,35 @@ def _study(
         console.print(f"stopped after {_reached(study)}; run the same command again to continue")
         return INTERRUPTED
     console.print(Markdown(outcome.answer) if console.is_terminal else outcome.answer, markup=False, soft_wrap=True)
-    if outcome.trouble:
-        console.print(outcome.trouble, highlight=False, soft_wrap=True)
     if outcome.unsent:
         send = _command("search.run", given.output, spec.name, "--sync")
         console.print(f"{outcome.unsent}; to send them: {send}", highlight=False, soft_wrap=True)
     copy = f", and here in {folder.path}" if given.output.url else ""
-    if study.champion is not None:
+    if study.champion is not None and outcome.trouble is None:
         place = study.champion if given.output.url else f"{shown}/{study.champion.name}"
         console.print(f"Champion:          {place}", highlight=False, soft_wrap=True)
     console.print(f"Report:            {shown}/report.html{copy}", highlight=False, soft_wrap=True)
     console.print(
         f"Compare in MLflow: {_command('search.ui', given.output, spec.name)}", highlight=False, soft_wrap=True
     )
+    if outcome.trouble:
+        raise Halted(outcome.trouble)
     return DONE if outcome.worked else FAILED
 
 
 def _sync(study: Any, store: str, console: Console) -> int:
     before = study.unsent
-    unsent = study.sync()
+    outcome = study.sync()
+    unsent = outcome.unsent
     told = (
         f"{unsent}; run the same command again" if unsent else f"{before or 'no'} events were left to send to {store}"
     )
     console.print(told, highlight=False, soft_wrap=True)
+    if outcome.interrupted:
+        reached = f"{study.spec.name} is not complete, after {_reached(study)}; without --sync the command continues it"
+        console.print(reached, highlight=False, soft_wrap=True)
+    if outcome.trouble:
+        raise Halted(outcome.trouble)
     return FAILED if unsent else DONE
 
 

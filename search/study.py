@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
-from search import lineage, report
+from search import champion, export_folder, lineage, report, report_png
 from search import report_facts as facts
 from search.data import Prepared
 from search.final_found import candidates
@@ -19,8 +20,10 @@ from search.interrupt import Interrupt
 from search.ledger import Ledger
 from search.limits import appraise
 from search.lineage import identity, open_ledger
+from search.outbox import StudyEnded
 from search.outboxes import Outboxes, send
 from search.records import Finals, StudySummary
+from search.redact import without_credentials
 from search.schedulers import first_rung
 from search.search_stage import SearchStage
 from search.session import Session
@@ -31,6 +34,7 @@ from search.study_sections import LimitSpec
 from search.study_spec import StudySpec
 from search.study_summary import Surroundings, note, noted, summarise
 from search.tracking import Tracker
+from search.whole_file import sweep
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ class Study:
         self.folder.bind(self._generation, opened.ledger.key, begun=bool(opened.ledger.records))
         mine = spec, self.data.info, self.folder, self._generation
         self._outboxes = Outboxes(*mine, lineage.keys(storage, spec.name), self.tracking_uri, self.artifact_root)
+        export_folder.mend(self.folder.path / champion.FOLDER)
+        sweep(self.folder.path)
+        sweep(self.folder.path / report_png.FOLDER)
         self.search = SearchStage(spec, self.space, self.data, self.folder, opened)
         name = opened.ledger.study.study_name
 
@@ -111,7 +118,7 @@ class Study:
     @property
     def champion(self) -> Path | None:
         """The folder in which its champion is exported, on this machine."""
-        place = self.folder.path / "champion"
+        place = self.folder.path / champion.FOLDER
         return place if (place / "config.json").exists() else None
 
     def concluded(self) -> Outcome | None:
@@ -119,7 +126,16 @@ class Study:
         summary = self.summary()
         if not (self.complete and report.is_of(self.folder.path, summary)) or self.unsent:
             return None
-        return Outcome(report.answer(summary, self.ledger.records), False, self._worked(summary), None)
+        answer, worked, finals = report.answer(summary, self.ledger.records), self._worked(summary), summary.finals
+        # The end is the last event: it is recorded when the report is written and the champion exported.
+        before, ended = [None, None, *self._outboxes.last(2)][-2:]
+        if not isinstance(ended, StudyEnded):
+            return None
+        known = ended.state, ended.step, ended.note
+        now = _state(worked), self._done(finals), without_credentials(answer)
+        if known != now or not (finals is None or self.finals.is_crowned(finals, self.folder, before)):
+            return None
+        return Outcome(answer, False, worked, None)
 
     def run(self, console: Console, interrupt: Interrupt) -> Outcome:
         """Runs what is left, writes the report and hands it to MLflow.
@@ -135,12 +151,13 @@ class Study:
         """Events that MLflow has not taken, also of the studies before this one was changed."""
         return self._outboxes.unsent
 
-    def sync(self) -> str | None:
-        """Sends what MLflow lacks, also of the studies before this one was changed; why it has not taken everything."""
+    def sync(self) -> Outcome:
+        """Sends what MLflow lacks, also of the studies before this one was changed, and writes what the end lacks."""
         earlier = self._outboxes.send_earlier()
         tracker = self._outboxes.tracker()
         try:
-            return self._conclude(tracker, interrupted=not self.complete).unsent or earlier
+            outcome = self._conclude(tracker, interrupted=not self.complete)
+            return replace(outcome, unsent=outcome.unsent or earlier)
         finally:
             tracker.close()
 
@@ -186,16 +203,25 @@ class Study:
             self.finals.sum_up(tracker, finals)
             trouble = self.finals.crown(tracker, finals, self.folder)
         worked = self._worked(summary)
-        state = "interrupted" if interrupted else "complete" if worked else "failed"
+        state = "interrupted" if interrupted else _state(worked)
         files = written.json, written.markdown, written.html, *written.images, self.folder.study_file
         kept = self.folder.kept(*files)
         # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
         metrics = {} if interrupted else of_study(finals, facts.counts(facts.without_refused(records)[0]))
-        done = self.finished + (self.finals.trained if finals else 0)
+        done = self._done(finals)
         tracker.study_ended(written.answer, state, metrics=metrics, step=done, artifacts=kept, front=written.front)
         unsent = first or send(tracker, patient)
         return Outcome(written.answer, interrupted, worked, unsent, trouble)
 
+    def _done(self, finals: Finals | None) -> int:
+        """Trials and trainings of the finals that are over."""
+        return self.finished + (self.finals.trained if finals else 0)
+
     def _worked(self, summary: StudySummary) -> bool:
         tested = summary.finals is not None and summary.finals.champion is not None
         return tested or facts.best(self.ledger.records) is not None
+
+
+def _state(worked: bool) -> Literal["complete", "failed"]:
+    """Of a study that is over, as MLflow shows it."""
+    return "complete" if worked else "failed"

@@ -1,10 +1,14 @@
 """Files that are replaced whole, and folders that are written aside before they get their name."""
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -31,6 +35,19 @@ def json_object(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def sweep(folder: Path) -> None:
+    """Removes what `replace` left of files in a folder when its process was killed."""
+    for path in folder.glob(".*.tmp"):
+        writer = re.fullmatch(r"\..+\.(\d+)\.tmp", path.name)
+        if writer and not psutil.pid_exists(int(writer[1])):
+            path.unlink(missing_ok=True)
+
+
+def checksums(contents: Mapping[str, bytes]) -> bytes:
+    """A line for each file, as `sha256sum --check` reads it."""
+    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items()).encode()
 
 
 def fill(folder: Path, contents: Mapping[str, bytes]) -> None:

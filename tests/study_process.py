@@ -71,14 +71,18 @@ def end_all() -> None:
 
 
 def wait_until(
-    condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 240
+    condition: Callable[[], bool],
+    process: subprocess.Popen[bytes],
+    log: Path,
+    seconds: float = 240,
+    pause: float = 0.02,
 ) -> None:
     """Until `condition` holds while `process` runs; fails with what it printed."""
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, f"ended early: {log.read_text()}"
         assert time.monotonic() < end, f"nothing after {seconds} s: {log.read_text()}"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def wait_until_ended(family: Sequence[psutil.Process], seconds: float = 60) -> None:

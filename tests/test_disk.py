@@ -2,11 +2,12 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import concluded
 from tests.empty_database import tracked
 from tests.study_process import command, run, start, wait_until
 from tests.whole import assert_whole
@@ -59,6 +60,39 @@ def test_a_disk_that_fills_up_halts_the_study_and_one_with_room_continues_it(dis
     assert ended.returncode == 0, ended.stderr
     assert (disk / "tiny" / "optuna.journal").read_bytes().startswith(known)
     assert_whole(folder, 4)
+
+
+def filled(disk: Path, left: int) -> Path:
+    """A file that leaves so many bytes."""
+    room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    with (disk / "ballast").open("wb") as ballast:
+        os.posix_fallocate(ballast.fileno(), 0, room - left)
+    return disk / "ballast"
+
+
+def test_a_disk_that_fills_up_at_the_end(disk: Path) -> None:
+    """Before the report, then before the export, with room for records alone: each time it is said, then mended."""
+    folder, outbox, arguments = disk.parent, disk / "tiny" / "outbox.jsonl", concluded.arguments(disk.parent)
+    trained = concluded.TOP * concluded.SEEDS
+    signs: tuple[tuple[Callable[[list[str]], bool], bool], ...] = (
+        (lambda lines: sum('"kind":"trial_ended"' in e and '"seed":null' not in e for e in lines) == trained, False),
+        (lambda lines: any('"kind":"finalist"' in e for e in lines), True),
+    )
+    for sign, reported in signs:
+        process, log = start(folder, arguments)
+        wait_until(lambda: outbox.exists() and sign(outbox.read_text().splitlines()), process, log, pause=0.002)  # noqa: B023
+        ballast = filled(disk, 150_000)
+        assert process.wait(120) == 1, log.read_text()
+        *_, last = log.read_text().splitlines()
+        remedy = "cannot be written (No space left on device); make room, and run the same command again: it continues"
+        assert last == f"error: {disk}/tiny {remedy}", log.read_text()
+        assert "Traceback" not in log.read_text()
+        assert (disk / "tiny" / "report.html").exists() is reported
+        assert not list((disk / "tiny").glob("*champion*")) + list((disk / "tiny").glob(".*.tmp"))
+        ballast.unlink()
+    ended = run(folder, arguments)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    concluded.assert_concluded(folder)
 
 
 def test_a_disk_that_nobody_may_write_is_refused(disk: Path) -> None:

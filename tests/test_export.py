@@ -1,6 +1,7 @@
 """Exported folders: four routes to the same numbers, every family, and what is refused."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from resnet.classifier import Scaled
 from search import export_graph as graphs
 from search.data import DataSpec, prepare
 from search.errors import InputError
-from search.export_folder import export
+from search.export_folder import export, is_whole, mend, renew
 from search.exportable import Exportable
 from search.spec import TrialSpec
 from tests.exported import NET, Made, trained
@@ -98,8 +99,12 @@ def test_the_graph_says_what_it_takes_and_gives(made: Made) -> None:
 
 
 def test_the_folder(made: Made) -> None:
-    files = {"README.md", "config.json", "examples.npy", "model.onnx", "model.pt2", "model.safetensors"}
+    files = {"README.md", "config.json", "examples.npy", "model.onnx", "model.pt2", "model.safetensors", "SHA256SUMS"}
     assert {path.name for path in made.folder.iterdir()} == files
+    checked = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=made.folder, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    whole = {line.removesuffix(": OK") for line in checked.stdout.splitlines()}
+    assert whole == files - {"README.md", "examples.npy", "SHA256SUMS"}
     assert list(made.folder.parent.glob(".*.partial")) == []
     assert (made.folder / "model.safetensors").read_bytes() == made.model.weights.read_bytes()
     examples = np.load(made.folder / "examples.npy")
@@ -179,6 +184,44 @@ def test_a_place_that_is_taken(made: Made, tmp_path: Path) -> None:
     for name, words in (("full", "has something in it"), ("file", "is a file")):
         with pytest.raises(InputError, match=rf"--to = '.*{name}' {words}; name a folder that is new or empty"):
             export(tmp_path / name, made.model)
+
+
+def test_a_new_export_takes_the_place_of_an_earlier_one(made: Made, tmp_path: Path) -> None:
+    folder = tmp_path / "champion"
+    shutil.copytree(made.folder, folder)
+    facts = replace(made.model.facts, training="trial 9")
+    renew(folder, replace(made.model, facts=facts))
+    assert json.loads((folder / "config.json").read_text())["about"]["training"] == "trial 9"
+    assert is_whole(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["champion"]
+
+
+def test_one_that_fails_leaves_the_earlier_one(made: Made, tmp_path: Path) -> None:
+    folder = tmp_path / "champion"
+    shutil.copytree(made.folder, folder)
+    with pytest.raises(FileNotFoundError):
+        renew(folder, replace(made.model, weights=tmp_path / "none"))
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in made.folder.iterdir()}
+
+
+def test_a_link_is_not_replaced(made: Made, tmp_path: Path) -> None:
+    """Nor is what it leads to, nor a folder of a user's in the place of an export or of what is left of one."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(made.folder, elsewhere)
+    (tmp_path / "champion").symlink_to(elsewhere)
+    with pytest.raises(InputError, match=r"no export has written .*champion, which a new one would replace"):
+        renew(tmp_path / "champion", made.model)
+    assert is_whole(tmp_path / "champion"), "it can be read through the link"
+    (tmp_path / ".champion.a.partial").symlink_to(elsewhere)
+    (tmp_path / ".champion.b.partial").mkdir()
+    (tmp_path / ".champion.b.partial" / "thesis.tex").write_text("mine")
+    (tmp_path / ".champion.c.partial").mkdir()
+    (tmp_path / ".champion.c.partial" / "config.json").write_text("{")
+    mend(tmp_path / "champion")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"elsewhere", "champion", ".champion.a.partial", ".champion.b.partial"}
+    assert (tmp_path / ".champion.b.partial" / "thesis.tex").read_text() == "mine"
+    assert len(list(elsewhere.iterdir())) == 7
 
 
 @pytest.fixture

@@ -129,11 +129,14 @@ def _study(
 
 
 def _sync(study: Any, store: str, console: Console) -> int:
-    before = study.unsent
+    before, behind = study.unsent, study.behind(study_too=True)
     unsent = study.sync()
-    told = (
-        f"{unsent}; run the same command again" if unsent else f"{before or 'no'} events were left to send to {store}"
-    )
+    if unsent:
+        told = f"{unsent}; run the same command again"
+    elif behind:
+        told = f"{store} lacked runs or epochs that it had been sent; everything was sent again"
+    else:
+        told = f"{before or 'no'} events were left to send to {store}"
     console.print(told, highlight=False, soft_wrap=True)
     return FAILED if unsent else DONE
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlsplit
 
+from search import tracking_database
 from search.errors import InputError
 from search.output import Output
 from search.redact import without_credentials
@@ -82,7 +83,7 @@ def check_reachable(uri: str, experiment: str) -> None:
     """
     scheme = urlsplit(uri).scheme
     if scheme == "sqlite":
-        _check_sqlite(uri)
+        _check_sqlite(uri, experiment)
     elif is_remote(uri):
         _check_server(uri, experiment)
     elif scheme.partition("+")[0] in _DATABASES:
@@ -138,7 +139,7 @@ def _refusal(uri: str, fault: str, remedy: str = _REMEDY, kind: type[InputError]
     return kind(f"tracking URI {without_credentials(uri)!r} {without_credentials(fault)}; {remedy}.")
 
 
-def _check_sqlite(uri: str) -> None:
+def _check_sqlite(uri: str, experiment: str) -> None:
     path = file_of(uri)
     if not uri.startswith(SQLITE) or path.name in {"", ":memory:"}:
         raise _refusal(uri, "names no file", f"write {SQLITE} and a path")
@@ -148,8 +149,11 @@ def _check_sqlite(uri: str) -> None:
             database.execute("PRAGMA schema_version")  # reads the file's header
             database.execute("BEGIN IMMEDIATE")  # takes the right to write
             database.execute("ROLLBACK")
+        stage = tracking_database.experiment_stage(path, experiment)
     except (OSError, sqlite3.Error) as error:
         raise _refusal(uri, f"cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    if stage == "deleted":
+        raise _deleted(uri, experiment)
 
 
 def _check_server(uri: str, experiment: str) -> None:
@@ -159,11 +163,15 @@ def _check_server(uri: str, experiment: str) -> None:
     if found is not None and found.name != experiment:
         raise _refusal(uri, "answers, but not as an MLflow server")
     if found is not None and found.lifecycle_stage == "deleted":
-        raise InputError(
-            f"MLflow experiment {experiment!r} has been deleted on {without_credentials(uri)}; restore it there, or "
-            f"name another with MLFLOW_EXPERIMENT_NAME."
-        )
+        raise _deleted(uri, experiment)
     _check_writing(uri, experiment, client)
+
+
+def _deleted(uri: str, experiment: str) -> InputError:
+    return InputError(
+        f"MLflow experiment {experiment!r} has been deleted on {without_credentials(uri)}; restore it there, or "
+        f"name another with MLFLOW_EXPERIMENT_NAME."
+    )
 
 
 def _check_writing(uri: str, experiment: str, client: "MlflowClient") -> None:

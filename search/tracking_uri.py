@@ -3,7 +3,6 @@
 import json
 import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -91,20 +90,6 @@ def check_reachable(uri: str, experiment: str) -> None:
     else:
         known = "http://, https://, sqlite:///, postgresql:// or mysql://"
         raise _refusal(uri, f"is not an address of an MLflow store, which begins with {known}")
-
-
-def ui_arguments(uri: str, root: str | None, port: int) -> list[str]:
-    """The command that serves MLflow's pages on a database, for this machine only."""
-    options = ["--backend-store-uri", uri, *([] if root is None else ["--artifacts-destination", root])]
-    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # one starts sooner than four
-    quiet = ["--uvicorn-opts", "--log-level warning"]  # not a line for every picture of a page
-    return [sys.executable, "-m", "mlflow", "ui", *options, *address, *quiet]
-
-
-def ui_environment() -> dict[str, str]:
-    """The environment for that command: ours, without telemetry and without the eight workers of a job queue."""
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    return os.environ | quiet | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def view_url(base: str, experiment_id: str, view: str, charts: bool) -> str:

@@ -205,7 +205,7 @@ def test_a_study_that_its_user_has_deleted_comes_back_when_it_is_asked_for(study
 def test_a_deleted_experiment_is_refused_as_on_a_server(study: Study) -> None:
     client = import_quietly()(study.uri)
     client.delete_experiment(client.get_experiment_by_name(EXPERIMENT).experiment_id)
-    with pytest.raises(InputError, match="MLflow experiment 'resnet-search' has been deleted on .*; restore it there"):
+    with pytest.raises(InputError, match=r"MLflow experiment 'resnet-search' has been deleted on .*; restore it there"):
         check_reachable(study.uri, EXPERIMENT)
     check_reachable(study.uri, "another")
 

@@ -45,7 +45,7 @@ class Outboxes:
 
     def announce(self, tracker: Tracker) -> None:
         """The study starts, or goes on."""
-        params = {path: str(value) for path, value in flatten(self.spec.model_dump(mode="json")).items()}
+        params = {path: str(value) for path, value in flatten(self.spec.public()).items()}
         tracker.study_started(self.spec.name, params, dataset=self.dataset())
 
     def dataset(self, finals: bool = False) -> Dataset:

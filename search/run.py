@@ -16,6 +16,7 @@ from search import cluster, data, tracking_uri
 from search.errors import Halted, InputError, halt
 from search.interrupt import Interrupt
 from search.output import Output
+from search.redact import without_credentials
 from search.space import Space
 from search.study_folder import StudyFolder
 from search.study_spec import StudySpec
@@ -46,10 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return nodes.check(given, console)
         return _run(given, console)
     except InputError as error:
-        errors.print(f"error: {error}", markup=False)
+        errors.print(f"error: {without_credentials(str(error))}", markup=False)
         return BAD_INPUT
     except Halted as cause:
-        errors.print(f"error: {cause}, and run the same command again: it continues", markup=False)
+        told = without_credentials(str(cause))
+        errors.print(f"error: {told}, and run the same command again: it continues", markup=False)
         return FAILED
     except KeyboardInterrupt:
         errors.print("interrupted at once; run the same command again to continue")

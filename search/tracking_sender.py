@@ -69,9 +69,9 @@ class Sender:
             self._await_sent(timeout, patient)
             self._hurry = False
         if self._fault:
-            reason = without_credentials(f"{type(self._fault).__name__}: {self._fault}")
+            reason = without_credentials(f"{type(self._fault).__name__}: {self._fault}", self.uri)
             error = TrackingError(f"MLflow tracking stopped with {self.outbox.unsent} events unsent: {reason}")
-            error.add_note(without_credentials("".join(traceback.format_exception(self._fault))))
+            error.add_note(without_credentials("".join(traceback.format_exception(self._fault)), self.uri))
             raise error
         return self.outbox.unsent
 
@@ -170,7 +170,7 @@ class Sender:
             except Exception as error:
                 if not is_transient(error, is_remote(self.uri)):
                     raise
-                self.trouble = without_credentials(" ".join(str(error).split()))
+                self.trouble = " ".join(without_credentials(str(error), self.uri).split())
             else:
                 self.trouble = None
                 return result

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from search import tracking_database
 from search.errors import InputError
 from search.output import Output
-from search.redact import without_credentials
+from search.redact import public, without_credentials
 from search.tracking_client import KIND, find_or_create, import_quietly, is_remote, is_transient
 from search.tracking_database import SQLITE, file_of
 
@@ -72,7 +72,7 @@ def artifact_root(uri: str, output: Path) -> str | None:
 
 def store(uri: str, experiment: str) -> str:
     """Names the place where a study is tracked, without credentials."""
-    return f"{without_credentials(uri)} {experiment}"
+    return f"{public(uri)} {experiment}"
 
 
 def check_reachable(uri: str, experiment: str) -> None:
@@ -117,11 +117,11 @@ def place(uri: str, run_id: str) -> tuple[str, str]:
 
 def _page(base: str, path: str, query: dict[str, str]) -> str:
     view = {"workflowType": "machine_learning"}  # MLflow's pages open on language models otherwise
-    return f"{without_credentials(base).rstrip('/')}/#/{path}?{urlencode(query | view, quote_via=quote)}"
+    return f"{public(base).rstrip('/')}/#/{path}?{urlencode(query | view, quote_via=quote)}"
 
 
 def _refusal(uri: str, fault: str, remedy: str = _REMEDY, kind: type[InputError] = InputError) -> InputError:
-    return kind(f"tracking URI {without_credentials(uri)!r} {without_credentials(fault)}; {remedy}.")
+    return kind(f"tracking URI {public(uri)!r} {without_credentials(fault, uri)}; {remedy}.")
 
 
 def _check_sqlite(uri: str, experiment: str) -> None:
@@ -154,7 +154,7 @@ def _check_server(uri: str, experiment: str) -> None:
 
 def _deleted(uri: str, experiment: str) -> InputError:
     return InputError(
-        f"MLflow experiment {experiment!r} has been deleted on {without_credentials(uri)}; restore it there, or "
+        f"MLflow experiment {experiment!r} has been deleted on {public(uri)}; restore it there, or "
         f"name another with MLFLOW_EXPERIMENT_NAME."
     )
 
@@ -193,7 +193,7 @@ def _server_fault(error: Exception, away: bool, uri: str, written: str | None) -
         return tuple(part.format(limit=os.environ[_TIMEOUT]) for part in known)
     code = getattr(error, "error_code", "")
     if code in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}:
-        if os.environ.get("MLFLOW_TRACKING_USERNAME") or without_credentials(uri) != uri:
+        if os.environ.get("MLFLOW_TRACKING_USERNAME") or public(uri) != uri:
             return ("does not take the name and password that it was given", f"correct {_CREDENTIALS}")
         return ("wants a name and a password", f"set {_CREDENTIALS}")
     if code == "PERMISSION_DENIED" and written:
@@ -229,7 +229,7 @@ def _check_database(uri: str) -> None:
     if isinstance(outcome[0], ImportError):
         raise _refusal(uri, f"needs a database driver ({outcome[0]})", "install it, or use another store")
     if outcome[0] is not None:
-        raise _refusal(uri, f"cannot be opened: {' '.join(str(outcome[0]).split())[:200]}")
+        raise _refusal(uri, f"cannot be opened: {' '.join(without_credentials(str(outcome[0]), uri).split())[:200]}")
 
 
 @contextmanager

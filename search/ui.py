@@ -4,6 +4,7 @@ import argparse
 import errno
 import html
 import json
+import os
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ from rich.console import Console
 from search import tracking_pages, tracking_uri
 from search.errors import Halted, InputError, hint
 from search.output import STUDY_FILE, Output
+from search.redact import public
 from search.tracking_view import SEEDS
 
 SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
@@ -49,6 +51,9 @@ def _open(given: argparse.Namespace, console: Console) -> int:
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     settings = yaml.safe_load((folder / "study.yaml").read_text())
     uri = settings["tracking"]["uri"] or tracking_uri.default_uri(output)
+    given_now = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if public(given_now) == uri:  # with the password of a database, which the study's file does not keep
+        uri = given_now
     root = tracking_uri.artifact_root(uri, output)
     if root is None:
         charts = _show(console, uri, uri, report)

@@ -5,6 +5,7 @@ import os
 
 from search import capacity, host
 from search.errors import InputError
+from search.redact import public
 from search.shipment import check_joined
 from search.study_spec import StudySpec
 
@@ -13,11 +14,15 @@ def job_server(given: argparse.Namespace) -> str | None:
     """The job server to which the command goes; None where it runs in this process, whichever cluster that joins.
 
     Raises:
-        InputError: --stop without one.
+        InputError: --stop without one; a password in the address, which every process of Ray's would show.
     """
     if given.address is not None:
         os.environ["RAY_ADDRESS"] = given.address  # Ray itself reads it, and so do the processes that we start
     where = host.address()
+    if where is not None and public(where) != where:
+        raise InputError(
+            f"RAY_ADDRESS = {public(where)!r} was given with a password; put the token into RAY_AUTH_TOKEN"
+        )
     if where is not None and where.startswith(("http://", "https://")) and not given.dry_run:
         return where
     if given.stop:

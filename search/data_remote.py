@@ -9,7 +9,7 @@ import fsspec
 
 from search.data_cache import user_cache
 from search.errors import InputError
-from search.redact import without_credentials
+from search.redact import public, without_credentials
 
 
 def copy_of(url: str) -> Path:
@@ -23,7 +23,7 @@ def fetch(url: str, choices: Sequence[tuple[str, ...]], root: Path) -> None:
     Raises:
         InputError: the URL cannot be read, or holds none of the sets.
     """
-    shown = without_credentials(url)
+    shown = public(url)
     try:
         store, path = fsspec.core.url_to_fs(url)
         for names in choices:
@@ -32,12 +32,10 @@ def fetch(url: str, choices: Sequence[tuple[str, ...]], root: Path) -> None:
                     _copy(store, f"{path.rstrip('/')}/{name}", root / name)
                 return
     except ImportError as error:
-        raise InputError(f"data.dir = {shown!r}: {error}") from error
+        raise InputError(f"data.dir = {shown!r}: {without_credentials(str(error), url)}") from error
     except Exception as error:  # whatever the store's client raises
-        cause = " ".join(str(error).split())
-        raise InputError(
-            f"data.dir = {shown!r} cannot be read ({without_credentials(cause)}); correct it, or the access to it"
-        ) from error
+        cause = " ".join(without_credentials(str(error), url).split())
+        raise InputError(f"data.dir = {shown!r} cannot be read ({cause}); correct it, or the access to it") from error
     raise InputError(f"data.dir = {shown!r} does not hold {' and '.join(choices[0])}; put them there")
 
 

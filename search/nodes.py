@@ -13,7 +13,7 @@ from rich.console import Console
 from search import host, node_look
 from search.errors import Halted, InputError
 from search.node_look import look
-from search.redact import without_credentials
+from search.redact import public
 from search.remote import Remote, is_url
 from search.shipment import travels
 
@@ -107,7 +107,7 @@ def mismatches(mine: dict[str, Any], nodes: Sequence[Node], output: str | None, 
                 "torch for this GPU and its driver"
             )
         if output is not None and node.facts["output"]:
-            yield f"{node.address} {node.facts['output']}: {without_credentials(output)}; mount it on all nodes"
+            yield f"{node.address} {node.facts['output']}: {public(output)}; mount it on all nodes"
         if data is not None and not node.facts["data"]:
             yield f"{node.address} has no folder {data}; mount it on all nodes, or give --data-dir as a URL"
 

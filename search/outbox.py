@@ -100,6 +100,11 @@ class FinalistSummed(_Record):
     seeds: int
     metrics: dict[str, float]
 
+    @property
+    def run(self) -> str:
+        """Names the trial's run among those of the study."""
+        return run_key(self.number, None)
+
 
 class ChampionChosen(_OfTrial):
     """The training whose network is the study's answer."""

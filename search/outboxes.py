@@ -8,6 +8,7 @@ from search.outbox import Dataset, Event, Outbox
 from search.study_folder import StudyFolder
 from search.study_spec import StudySpec, flatten
 from search.tracking import Tracker, TrackingError
+from search.tracking_state import is_behind
 
 IDLE_SECONDS, HURRIED_SECONDS = 30.0, 5.0  # how long is waited for a server that takes nothing
 
@@ -37,6 +38,13 @@ class Outboxes:
         finally:
             outbox.close()
 
+    def behind(self, study_too: bool = False) -> bool:
+        """Whether MLflow lacks something that it was sent: its database was deleted, or restored from an older copy.
+
+        What a user has deleted there is not missing; with `study_too` a study's run is.
+        """
+        return any(self._behind(generation, study_too) for generation in range(1, self.generation + 1))
+
     def tracker(self, generation: int | None = None) -> Tracker:
         """Begins to send; default: of the study as it is now."""
         which = generation or self.generation
@@ -45,7 +53,7 @@ class Outboxes:
 
     def announce(self, tracker: Tracker) -> None:
         """The study starts, or goes on."""
-        params = {path: str(value) for path, value in flatten(self.spec.model_dump(mode="json")).items()}
+        params = {path: str(value) for path, value in flatten(self.spec.public()).items()}
         tracker.study_started(self.spec.name, params, dataset=self.dataset())
 
     def dataset(self, finals: bool = False) -> Dataset:
@@ -63,11 +71,18 @@ class Outboxes:
         """Sends what is left of the studies before this one; why it could not be sent, or None."""
         trouble = None
         for generation in range(1, self.generation):
-            if self._unsent(generation):
+            if self._unsent(generation) or self._behind(generation):
                 tracker = self.tracker(generation)
                 trouble = send(tracker, patient=True) or trouble
                 tracker.close()
         return trouble
+
+    def _behind(self, generation: int, study_too: bool = False) -> bool:
+        outbox = Outbox(self.folder.outbox(generation))
+        try:
+            return is_behind(outbox, self.uri, self.spec.tracking.experiment, self.keys[generation], study_too)
+        finally:
+            outbox.close()
 
     def _unsent(self, generation: int) -> int:
         outbox = Outbox(self.folder.outbox(generation))

@@ -1,10 +1,13 @@
 """Where studies are kept: a folder, or a URL."""
 
+import argparse
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.data_cache import user_cache
+from search.errors import InputError
+from search.redact import public
 from search.remote import Remote, is_url
 from search.study_files import STUDY_FILE
 from search.whole_file import replace
@@ -14,11 +17,27 @@ __all__ = ["STUDY_FILE", "Output"]
 PRIVATE = 0o700  # what is in a study's folder says what it was trained on, and MLflow runs code that lies beside it
 
 
+class SecretInOutput(InputError, argparse.ArgumentTypeError):  # noqa: N818 - so argparse tells the sentence
+    """The output is a URL with a secret in it."""
+
+
 @dataclass(frozen=True)
 class Output:
-    """`given` as a user writes it: a path, or a URL of fsspec."""
+    """`given` as a user writes it: a path, or a URL of fsspec.
+
+    Raises:
+        SecretInOutput: there is a password in it.
+    """
 
     given: str
+
+    def __post_init__(self) -> None:
+        if public(self.given) != self.given:
+            raise SecretInOutput(
+                f"output = {public(self.given)!r} was given with a password or key, which would be kept with the study "
+                "and seen by every user of this machine; leave it out, and set it in the environment "
+                "(AWS_SECRET_ACCESS_KEY, or FSSPEC_FTP_PASSWORD for ftp://)"
+            )
 
     def __str__(self) -> str:
         return self.given

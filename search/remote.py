@@ -10,7 +10,7 @@ import fsspec
 
 from search import scratch
 from search.errors import Halted, InputError, first_line
-from search.redact import without_credentials
+from search.redact import public, without_credentials
 
 T = TypeVar("T")
 
@@ -64,8 +64,9 @@ class Remote:
         try:
             self._store, self._root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
+            cause = without_credentials(str(error), self.url)
             raise InputError(
-                f"{without_credentials(self.url)} cannot be used ({error}); install what its scheme needs "
+                f"{public(self.url)} cannot be used ({cause}); install what its scheme needs "
                 "(`pip install s3fs` for s3://), or name a folder"
             ) from None
 
@@ -121,7 +122,9 @@ class Remote:
                 return call()
             except Exception as error:  # whatever the store's client raises
                 if isinstance(error, _REFUSED) or time.monotonic() + pause > end:
-                    told = without_credentials(f"{self.url} cannot be {verb} ({first_line(error)})")
-                    raise Halted(f"{told}; see to that store, or your access to it") from error
+                    cause = without_credentials(first_line(error), self.url)
+                    raise Halted(
+                        f"{public(self.url)} cannot be {verb} ({cause}); see to that store, or your access to it"
+                    ) from error
             time.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)

@@ -16,6 +16,7 @@ from search import cluster, data, tracking_uri
 from search.errors import Halted, InputError, halt
 from search.interrupt import Interrupt
 from search.output import Output
+from search.redact import without_credentials
 from search.space import Space
 from search.study_folder import StudyFolder
 from search.study_spec import StudySpec
@@ -46,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return nodes.check(given, console)
         return _run(given, console)
     except InputError as error:
-        errors.print(f"error: {error}", markup=False)
+        errors.print(f"error: {without_credentials(str(error))}", markup=False)
         return BAD_INPUT
     except Halted as cause:
-        errors.print(cause.sentence, markup=False)
+        errors.print(without_credentials(cause.sentence), markup=False)
         return FAILED
     except KeyboardInterrupt:
         errors.print("interrupted at once; run the same command again to continue")
@@ -100,8 +101,8 @@ def _study(
     prepared = data.prepare(spec.data)
     if given.fresh and given.yes:
         if host.address() is not None:
-            host.connect(spec.resources, spec.search)  # for what it refuses
-            host.leave()
+            with host.connected(spec.resources, spec.search):
+                pass  # for what it refuses
         for path in fresh.delete_study(folder, spec):  # last, after all that may be refused
             console.print(f"not of the study, and kept: {path}", markup=False, highlight=False, soft_wrap=True)
     if not given.sync:
@@ -137,12 +138,15 @@ def _study(
 
 
 def _sync(study: Any, store: str, console: Console) -> int:
-    before = study.unsent
+    before, behind = study.unsent, study.behind(study_too=True)
     outcome = study.sync()
     unsent = outcome.unsent
-    told = (
-        f"{unsent}; run the same command again" if unsent else f"{before or 'no'} events were left to send to {store}"
-    )
+    if unsent:
+        told = f"{unsent}; run the same command again"
+    elif behind:
+        told = f"{store} lacked runs or epochs that it had been sent; everything was sent again"
+    else:
+        told = f"{before or 'no'} events were left to send to {store}"
     console.print(told, highlight=False, soft_wrap=True)
     if outcome.interrupted:
         reached = f"{study.spec.name} is not complete, after {_reached(study)}; without --sync the command continues it"

@@ -12,7 +12,7 @@ import search
 from search import arguments as flags
 from search import scratch
 from search.errors import InputError
-from search.redact import without_credentials
+from search.redact import public
 from search.remote import is_url
 from search.study_spec import StudySpec
 
@@ -119,8 +119,8 @@ def travels(path: str) -> bool:
 
 
 def _without_password(word: str) -> None:
-    if without_credentials(word) != word:
+    if public(word) != word:
         raise InputError(
-            f"{without_credentials(word)}: its password would be seen by everybody on the cluster; leave it out, and "
+            f"{public(word)}: its password would be seen by everybody on the cluster; leave it out, and "
             "set it in the environment of the cluster's nodes, or in the study's file"
         )

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from search.errors import Halted, InputError, first_line
-from search.redact import without_credentials
+from search.redact import public, without_credentials
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
 
@@ -44,8 +44,11 @@ def open_storage(
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:  # whatever a database's driver raises, or that it is not installed
-        told = without_credentials(f"search.storage = {url!r} cannot be opened ({first_line(error)})")
-        raise InputError(f"{told}; correct the URL, or leave it out for a journal file") from None
+        cause = without_credentials(first_line(error), url)
+        raise InputError(
+            f"search.storage = {public(url)!r} cannot be opened ({cause}); correct the URL, or leave it out for a "
+            "journal file"
+        ) from None
 
 
 @contextmanager
@@ -58,9 +61,9 @@ def answering(url: str | None) -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        cause = first_line(error.__cause__ or error, "no answer")
-        told = without_credentials(f"search.storage = {url!r} does not answer any more ({cause})")
-        raise Halted(f"{told}; start it again") from None
+        cause = without_credentials(first_line(error.__cause__ or error, "no answer"), url)
+        shown = public(url) if url else None
+        raise Halted(f"search.storage = {shown!r} does not answer any more ({cause}); start it again") from None
 
 
 def _mend(journal: Path) -> None:

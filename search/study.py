@@ -124,7 +124,7 @@ class Study:
     def concluded(self) -> Outcome | None:
         """The outcome of a study of which nothing is left to do, not even to send; None where something is."""
         summary = self.summary()
-        if not (self.complete and report.is_of(self.folder.path, summary)) or self.unsent:
+        if not (self.complete and report.is_of(self.folder.path, summary)) or self.unsent or self.behind():
             return None
         answer, worked, finals = report.answer(summary, self.ledger.records), self._worked(summary), summary.finals
         # The end is the last event: it is recorded when the report is written and the champion exported.
@@ -150,6 +150,10 @@ class Study:
     def unsent(self) -> int:
         """Events that MLflow has not taken, also of the studies before this one was changed."""
         return self._outboxes.unsent
+
+    def behind(self, study_too: bool = False) -> bool:
+        """See `Outboxes.behind`."""
+        return self._outboxes.behind(study_too)
 
     def sync(self) -> Outcome:
         """Sends what MLflow lacks, also of the studies before this one was changed, and writes what the end lacks."""

@@ -13,7 +13,7 @@ from search.compare import Configuration, Row, check_alone, configurations, pars
 from search.data_spec import DataSpec
 from search.errors import InputError, hint
 from search.paths import expanded, fault
-from search.redact import without_credentials
+from search.redact import redacted
 from search.scales import Scale, record, scale, spelled
 from search.space import Space, sentence
 from search.space_parse import FROM_DATA, make
@@ -123,7 +123,11 @@ class StudySpec(BaseModel):
 
     def to_yaml(self) -> str:
         """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""
-        return without_credentials(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        return yaml.safe_dump(self.public(), sort_keys=False, allow_unicode=True)
+
+    def public(self) -> dict[str, Any]:
+        """The study, fully resolved, without the passwords in its URLs."""
+        return redacted(self.model_dump(mode="json"))
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -203,8 +207,7 @@ def _study_sentence(error: ValidationError) -> str:
             annotation = model.model_fields[str(part)].annotation
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 model = annotation
-        return (
-            f"{where} = {first['input']!r} is not a key of a study; {hint(first['loc'][-1], list(model.model_fields))}"
-        )
+        near = hint(first["loc"][-1], list(model.model_fields))
+        return f"{where} = {redacted(first['input'])!r} is not a key of a study; {near}"
     text = sentence(error)
     return text if where.split(".")[0] in text else f"{where} {text}"

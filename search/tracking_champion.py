@@ -103,7 +103,7 @@ def register(client: "MlflowClient", experiment_id: str, run_id: str | None, fol
     return found
 
 
-def crown(client: "MlflowClient", experiment_id: str, run_id: str, place: str) -> None:
+def crown(client: "MlflowClient", experiment_id: str, run_id: str | None, place: str) -> None:
     """As `register`, of a folder or of the URL of its zip archive; does nothing where a local folder is gone.
 
     A study whose champion has changed says so again, with the new folder.

@@ -83,6 +83,11 @@ def file_of(uri: str) -> Path:
     return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
+def experiment_stage(path: Path, experiment: str) -> str:
+    """ "active" or "deleted"; empty where there is no such experiment."""
+    return str(_ask(path, "SELECT lifecycle_stage FROM experiments WHERE name = ?", "", experiment))
+
+
 def _used(path: Path) -> bool:
     """Whether there is a run in it: then it was whole once."""
     return not _empty(path) and bool(_ask(path, "SELECT count(*) FROM runs", 0))
@@ -97,10 +102,10 @@ def _version(path: Path) -> str:
     return str(_ask(path, "SELECT version_num FROM alembic_version", ""))
 
 
-def _ask(path: Path, query: str, otherwise: object) -> object:
+def _ask(path: Path, query: str, otherwise: object, *values: str) -> object:
     with closing(sqlite3.connect(path)) as database:
         try:
-            row = database.execute(query).fetchone()
+            row = database.execute(query, values).fetchone()
         except sqlite3.OperationalError as error:
             if "no such table" not in str(error):
                 raise

@@ -7,9 +7,10 @@ from itertools import islice
 from typing import TypeVar
 
 from search import tracking_database, tracking_uri
-from search.outbox import Cursor, Outbox
+from search.outbox import Cursor, Event, Outbox
 from search.redact import without_credentials
 from search.tracking_client import find_or_create, import_quietly, is_remote, is_transient
+from search.tracking_state import RunState, deleted_runs, lacks, sent, stored
 from search.tracking_store import STUDY, RunWriter
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Sender:
         self.trouble: str | None = None  # why nothing can be sent at the moment, in one line
         self.runs = dict(outbox.cursor.runs)  # "study" or trial number -> run id
         self._study_key = study_key
+        self._deleted: dict[str, str] = {}  # of the runs those that a user has deleted in MLflow
         self._artifact_root = artifact_root
         self._changed = threading.Condition()  # guards the five below; notified of every change
         self._connected = self._news = self._hurry = self._closing = False
@@ -67,9 +69,9 @@ class Sender:
             self._await_sent(timeout, patient)
             self._hurry = False
         if self._fault:
-            reason = without_credentials(f"{type(self._fault).__name__}: {self._fault}")
+            reason = without_credentials(f"{type(self._fault).__name__}: {self._fault}", self.uri)
             error = TrackingError(f"MLflow tracking stopped with {self.outbox.unsent} events unsent: {reason}")
-            error.add_note(without_credentials("".join(traceback.format_exception(self._fault))))
+            error.add_note(without_credentials("".join(traceback.format_exception(self._fault)), self.uri))
             raise error
         return self.outbox.unsent
 
@@ -121,19 +123,40 @@ class Sender:
         store = tracking_uri.store(self.uri, self.experiment)
         if self.outbox.cursor.store != store:
             self._start_over(store)
-        writer = RunWriter(client, experiment_id, self._study_key, self.runs, self._attempt)
-        if STUDY in self.runs and writer.study_run_is_gone():
+        states = self._states()
+        self._deleted = deleted_runs(states)
+        if STUDY in self._deleted:  # a study that goes on is written again, and all of it
+            self._deleted.clear()
             self._start_over(store)
-        return writer
+        elif lacks(states, self.runs, sent(self.outbox)):  # as a database that was restored from an older copy does
+            self._start_over(store)
+        self.runs.update(self._deleted)
+        return RunWriter(client, experiment_id, self._study_key, self.runs, self._deleted.keys(), self._attempt)
+
+    def _states(self) -> dict[str, RunState]:
+        return self._attempt(lambda: stored(self.uri, self.experiment, self._study_key))
 
     def _start_over(self, store: str) -> None:
         self.runs.clear()
         self.outbox.rewind(store)
 
+    def _write(self, writer: RunWriter, events: list[Event]) -> None:
+        """Writes events; a run that its user deletes meanwhile is left out from there on."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            writer.write(events)
+        except MlflowException:
+            deleted = deleted_runs(self._states())
+            if STUDY in deleted or deleted.keys() <= self._deleted.keys():
+                raise
+            self._deleted.update(deleted)
+            self._write(writer, events)
+
     def _send_pending(self, writer: RunWriter) -> None:
         while pending := list(islice(self.outbox.events(self.outbox.cursor.offset), EVENTS_AT_ONCE)):
             self.outbox.sync()
-            writer.write([event for event, _ in pending])
+            self._write(writer, [event for event, _ in pending])
             cursor = Cursor(pending[-1][1], self.outbox.cursor.store, dict(self.runs))
             with self._changed:
                 self.outbox.commit(cursor, len(pending))
@@ -148,7 +171,7 @@ class Sender:
             except Exception as error:
                 if not is_transient(error, is_remote(self.uri)):
                     raise
-                self.trouble = without_credentials(" ".join(str(error).split()))
+                self.trouble = " ".join(without_credentials(str(error), self.uri).split())
             else:
                 self.trouble = None
                 return result

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,8 +49,9 @@ STUDY_STATUS = {"complete": "FINISHED", "interrupted": "KILLED", "failed": "FAIL
 class RunWriter:
     """Writes one study's events into its MLflow runs.
 
-    `runs` maps "study" and trial numbers to run ids already known; it is added to. Every call on the server goes
-    through `attempt`, which repeats it until it succeeds or raises.
+    `runs` maps "study" and trial numbers to run ids already known; it is added to. Those that are named in `deleted` a
+    user has deleted in MLflow: nothing is written to them. Every call on the server goes through `attempt`, which
+    repeats it until it succeeds or raises.
     """
 
     def __init__(
@@ -59,18 +60,22 @@ class RunWriter:
         experiment_id: str,
         study_key: str,
         runs: dict[str, str],
+        deleted: Set[str],
         attempt: Callable[[Callable[[], Any]], Any],
     ) -> None:
         self.client = client
         self.experiment_id = experiment_id
-        self.study_key = re.sub(r"[^\w./:@+ -]", "_", study_key)  # it stands in quotes in a search filter
+        self.study_key = label(study_key)
         self.runs = runs
+        self.deleted = deleted
         self._attempt = attempt
 
     def write(self, events: Iterable[Event]) -> None:
         """Write events in their order; the epochs of a trial that follow one another go in one call."""
         epochs: dict[str, list[Metric]] = {}
         for event in events:
+            if isinstance(event, TrialStarted | EpochEnded | TrialEnded | FinalistSummed) and event.run in self.deleted:
+                continue
             if isinstance(event, EpochEnded):
                 epochs.setdefault(event.run, []).extend(_metrics(event.metrics, event.time_ms, event.epoch))
             elif isinstance(event, TrialEnded):
@@ -81,18 +86,6 @@ class RunWriter:
         for run, metrics in epochs.items():
             self._log(self.runs[run], metrics=metrics)
 
-    def study_run_is_gone(self) -> bool:
-        """Whether the study's run, known from an earlier start, has been deleted since."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            run: Run = self._attempt(lambda: self.client.get_run(self.runs[STUDY]))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return True
-        return run.info.lifecycle_stage == "deleted" or run.info.experiment_id != self.experiment_id
-
     def _write_rare(self, event: StudyStarted | TrialStarted | FinalistSummed | ChampionChosen | StudyEnded) -> None:
         match event:
             case StudyStarted():
@@ -100,9 +93,10 @@ class RunWriter:
             case TrialStarted():
                 self._start_trial(event)
             case FinalistSummed():
-                self._log(self.runs[str(event.number)], metrics=_metrics(event.metrics, event.time_ms, event.seeds))
+                self._log(self.runs[event.run], metrics=_metrics(event.metrics, event.time_ms, event.seeds))
             case ChampionChosen():
-                self._attempt(lambda: crown(self.client, self.experiment_id, self.runs[event.run], event.folder))
+                run = None if event.run in self.deleted else self.runs[event.run]
+                self._attempt(lambda: crown(self.client, self.experiment_id, run, event.folder))
             case StudyEnded():
                 self._end_study(event)
 
@@ -153,9 +147,9 @@ class RunWriter:
 
     def _mark_front(self, numbers: Sequence[int]) -> None:
         """Tag the runs on the Pareto front, and those that no longer are on it."""
-        front = {self.runs[str(number)] for number in numbers if str(number) in self.runs}  # else: not of this study
-        of_study = f"tags.`search.key` LIKE '{self.study_key}/%'"
-        marked: list[Run] = self._attempt(lambda: self._search(f"{of_study} AND tags.`{PARETO}` = 'true'"))
+        shown = {str(number) for number in numbers} - self.deleted
+        front = {self.runs[name] for name in shown if name in self.runs}  # else: not of this study
+        marked = self._search(f"tags.`search.key` LIKE '{self.study_key}/%' AND tags.`{PARETO}` = 'true'")
         # In LIKE, _ stands for any letter.
         before = {r.info.run_id for r in marked if r.data.tags["search.key"].startswith(f"{self.study_key}/")}
         for run_id in sorted(before - front):
@@ -177,7 +171,7 @@ class RunWriter:
             if name in self.runs:
                 return self.client.get_run(self.runs[name])
             key = f"{self.study_key}/{name}"
-            found = self._search(f"tags.`search.key` = '{key}'")
+            found = find_runs(self.client, self.experiment_id, f"tags.`search.key` = '{key}'")
             if found:
                 return min(found, key=lambda run: (run.info.start_time, run.info.run_id))
             source = {"mlflow.source.name": "python -m search.run", "mlflow.source.type": "LOCAL"}
@@ -190,21 +184,13 @@ class RunWriter:
 
     def _delete_doubles(self) -> None:
         """Delete runs that a hanging server created after the request for them had been given up and repeated."""
-        found: list[Run] = self._attempt(lambda: self._search(f"tags.`search.key` LIKE '{self.study_key}/%'"))
-        for run in found:
+        for run in self._search(f"tags.`search.key` LIKE '{self.study_key}/%'"):
             study_key, _, name = run.data.tags["search.key"].rpartition("/")
             if study_key == self.study_key and name in self.runs and run.info.run_id != self.runs[name]:
                 self._attempt(lambda run_id=run.info.run_id: self.client.delete_run(run_id))
 
     def _search(self, condition: str) -> "list[Run]":
-        runs: list[Run] = []
-        token = None
-        while page := self.client.search_runs([self.experiment_id], condition, page_token=token):
-            runs += page
-            token = page.token
-            if not token:
-                break
-        return runs
+        return self._attempt(lambda: find_runs(self.client, self.experiment_id, condition))
 
     def _log(
         self,
@@ -230,6 +216,25 @@ class RunWriter:
         logged = entities.Dataset(dataset.name, dataset.digest, "local", source, profile=profile)
         context = [entities.InputTag("mlflow.data.context", dataset.context)]
         self._attempt(lambda: self.client.log_inputs(run_id, [entities.DatasetInput(logged, context)]))
+
+
+def find_runs(client: "MlflowClient", experiment_id: str, condition: str, view: int | None = None) -> "list[Run]":
+    """All runs of an experiment for which the condition holds; deleted ones only where `view` asks for them."""
+    from mlflow.entities import ViewType
+
+    runs: list[Run] = []
+    token = None
+    while page := client.search_runs([experiment_id], condition, view or ViewType.ACTIVE_ONLY, page_token=token):
+        runs += page
+        token = page.token
+        if not token:
+            break
+    return runs
+
+
+def label(study_key: str) -> str:
+    """The study's key as it stands in tags, and in quotes in a search filter."""
+    return re.sub(r"[^\w./:@+ -]", "_", study_key)
 
 
 def _metrics(values: dict[str, float], time_ms: int, step: int) -> "list[Metric]":

@@ -3,7 +3,6 @@
 import json
 import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlsplit
 
+from search import tracking_database
 from search.errors import InputError
 from search.output import Output
-from search.redact import without_credentials
+from search.redact import public, without_credentials
 from search.tracking_client import KIND, find_or_create, import_quietly, is_remote, is_transient
 from search.tracking_database import SQLITE, file_of
 
@@ -72,7 +72,7 @@ def artifact_root(uri: str, output: Path) -> str | None:
 
 def store(uri: str, experiment: str) -> str:
     """Names the place where a study is tracked, without credentials."""
-    return f"{without_credentials(uri)} {experiment}"
+    return f"{public(uri)} {experiment}"
 
 
 def check_reachable(uri: str, experiment: str) -> None:
@@ -82,7 +82,7 @@ def check_reachable(uri: str, experiment: str) -> None:
     """
     scheme = urlsplit(uri).scheme
     if scheme == "sqlite":
-        _check_sqlite(uri)
+        _check_sqlite(uri, experiment)
     elif is_remote(uri):
         _check_server(uri, experiment)
     elif scheme.partition("+")[0] in _DATABASES:
@@ -90,20 +90,6 @@ def check_reachable(uri: str, experiment: str) -> None:
     else:
         known = "http://, https://, sqlite:///, postgresql:// or mysql://"
         raise _refusal(uri, f"is not an address of an MLflow store, which begins with {known}")
-
-
-def ui_arguments(uri: str, root: str | None, port: int) -> list[str]:
-    """The command that serves MLflow's pages on a database, for this machine only."""
-    options = ["--backend-store-uri", uri, *([] if root is None else ["--artifacts-destination", root])]
-    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # one starts sooner than four
-    quiet = ["--uvicorn-opts", "--log-level warning"]  # not a line for every picture of a page
-    return [sys.executable, "-m", "mlflow", "ui", *options, *address, *quiet]
-
-
-def ui_environment() -> dict[str, str]:
-    """The environment for that command: ours, without telemetry and without the eight workers of a job queue."""
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    return os.environ | quiet | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def view_url(base: str, experiment_id: str, view: str, charts: bool) -> str:
@@ -131,14 +117,14 @@ def place(uri: str, run_id: str) -> tuple[str, str]:
 
 def _page(base: str, path: str, query: dict[str, str]) -> str:
     view = {"workflowType": "machine_learning"}  # MLflow's pages open on language models otherwise
-    return f"{without_credentials(base).rstrip('/')}/#/{path}?{urlencode(query | view, quote_via=quote)}"
+    return f"{public(base).rstrip('/')}/#/{path}?{urlencode(query | view, quote_via=quote)}"
 
 
 def _refusal(uri: str, fault: str, remedy: str = _REMEDY, kind: type[InputError] = InputError) -> InputError:
-    return kind(f"tracking URI {without_credentials(uri)!r} {without_credentials(fault)}; {remedy}.")
+    return kind(f"tracking URI {public(uri)!r} {without_credentials(fault, uri)}; {remedy}.")
 
 
-def _check_sqlite(uri: str) -> None:
+def _check_sqlite(uri: str, experiment: str) -> None:
     path = file_of(uri)
     if not uri.startswith(SQLITE) or path.name in {"", ":memory:"}:
         raise _refusal(uri, "names no file", f"write {SQLITE} and a path")
@@ -148,8 +134,11 @@ def _check_sqlite(uri: str) -> None:
             database.execute("PRAGMA schema_version")  # reads the file's header
             database.execute("BEGIN IMMEDIATE")  # takes the right to write
             database.execute("ROLLBACK")
+        stage = tracking_database.experiment_stage(path, experiment)
     except (OSError, sqlite3.Error) as error:
         raise _refusal(uri, f"cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    if stage == "deleted":
+        raise _deleted(uri, experiment)
 
 
 def _check_server(uri: str, experiment: str) -> None:
@@ -159,11 +148,15 @@ def _check_server(uri: str, experiment: str) -> None:
     if found is not None and found.name != experiment:
         raise _refusal(uri, "answers, but not as an MLflow server")
     if found is not None and found.lifecycle_stage == "deleted":
-        raise InputError(
-            f"MLflow experiment {experiment!r} has been deleted on {without_credentials(uri)}; restore it there, or "
-            f"name another with MLFLOW_EXPERIMENT_NAME."
-        )
+        raise _deleted(uri, experiment)
     _check_writing(uri, experiment, client)
+
+
+def _deleted(uri: str, experiment: str) -> InputError:
+    return InputError(
+        f"MLflow experiment {experiment!r} has been deleted on {public(uri)}; restore it there, or "
+        f"name another with MLFLOW_EXPERIMENT_NAME."
+    )
 
 
 def _check_writing(uri: str, experiment: str, client: "MlflowClient") -> None:
@@ -200,7 +193,7 @@ def _server_fault(error: Exception, away: bool, uri: str, written: str | None) -
         return tuple(part.format(limit=os.environ[_TIMEOUT]) for part in known)
     code = getattr(error, "error_code", "")
     if code in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}:
-        if os.environ.get("MLFLOW_TRACKING_USERNAME") or without_credentials(uri) != uri:
+        if os.environ.get("MLFLOW_TRACKING_USERNAME") or public(uri) != uri:
             return ("does not take the name and password that it was given", f"correct {_CREDENTIALS}")
         return ("wants a name and a password", f"set {_CREDENTIALS}")
     if code == "PERMISSION_DENIED" and written:
@@ -236,7 +229,7 @@ def _check_database(uri: str) -> None:
     if isinstance(outcome[0], ImportError):
         raise _refusal(uri, f"needs a database driver ({outcome[0]})", "install it, or use another store")
     if outcome[0] is not None:
-        raise _refusal(uri, f"cannot be opened: {' '.join(str(outcome[0]).split())[:200]}")
+        raise _refusal(uri, f"cannot be opened: {' '.join(without_credentials(str(outcome[0]), uri).split())[:200]}")
 
 
 @contextmanager

@@ -1,27 +1,30 @@
-"""`python -m search.ui [STUDY]`: opens MLflow on the comparison of a study's trials, for this machine only."""
+"""`python -m search.ui [STUDY]`: opens MLflow on the comparison of a study's trials, for whoever has typed it."""
 
 import argparse
+import errno
+import html
 import json
-import subprocess
+import os
+import signal
+import socket
 import sys
-import time
-import urllib.error
-import urllib.request
+import tempfile
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 
-from search import tracking_database, tracking_uri
+from search import tracking_database, tracking_pages, tracking_uri
 from search.errors import Halted, InputError, hint
 from search.output import STUDY_FILE, Output
+from search.redact import public
 from search.tracking_view import SEEDS
 
 SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
-START_SECONDS = 120.0  # MLflow's first start on a new machine is slow
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,22 +51,44 @@ def _open(given: argparse.Namespace, console: Console) -> int:
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     settings = yaml.safe_load((folder / "study.yaml").read_text())
     uri = settings["tracking"]["uri"] or tracking_uri.default_uri(output)
+    given_now = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if public(given_now) == uri:  # with the password of a database, which the study's file does not keep
+        uri = given_now
     root = tracking_uri.artifact_root(uri, output)
     if root is None:
-        _show(console, uri, report, browser=not given.no_browser)
+        charts = _show(console, uri, uri, report)
+        if not given.no_browser:
+            webbrowser.open(charts)
         return 0
-    base = f"http://127.0.0.1:{given.port}"
-    if _answers(base):
-        raise InputError(f"--port = {given.port} is in use; give another --port")
     tracking_database.follow(uri, root)
-    server = subprocess.Popen(tracking_uri.ui_arguments(uri, root, given.port), env=tracking_uri.ui_environment())
+    with _listening(given.port) as listening, ExitStack() as at_end:
+        base, token = f"http://127.0.0.1:{listening.getsockname()[1]}", tracking_pages.new_token()
+        pages = tracking_pages.application(uri, root, token)
+        charts = _show(console, uri, base, report, token)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
+        if not given.no_browser:
+            webbrowser.open(at_end.enter_context(_privately(charts, output)))
+        tracking_pages.serve(pages, listening)
+    return 0
+
+
+def _listening(port: int) -> socket.socket:
     try:
-        _await(base, server)
-        _show(console, base, report, browser=not given.no_browser)
-        return server.wait()
-    finally:
-        server.terminate()
-        server.wait()
+        return socket.create_server(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        fault = "is in use" if getattr(error, "errno", None) == errno.EADDRINUSE else f"cannot be used ({error})"
+        raise InputError(f"--port = {port} {fault}; give another --port") from None
+
+
+@contextmanager
+def _privately(address: str, folder: Path) -> Iterator[str]:
+    """The address of a file that leads there: the command line of a browser is seen by every user of the machine."""
+    leads = f'<!doctype html><title>MLflow</title><meta http-equiv="refresh" content="0;url={html.escape(address)}">'
+    # Browsers that are kept from /tmp may read what their user keeps at home.
+    with tempfile.NamedTemporaryFile("w", prefix="mlflow-", suffix=".html", dir=folder) as file:  # for its owner alone
+        file.write(leads)
+        file.flush()
+        yield Path(file.name).absolute().as_uri()
 
 
 def _fetched(output: Output, study: str | None) -> Path:
@@ -87,7 +112,8 @@ def _folder(output: Path, study: str | None) -> Path:
     return output / (study or names[-1])
 
 
-def _show(console: Console, base: str, report: dict[str, Any], browser: bool) -> None:
+def _show(console: Console, uri: str, base: str, report: dict[str, Any], token: str = "") -> str:
+    """Prints the addresses of the pages at `base`, where the runs are that are kept at `uri`; that of the charts."""
     finals: dict[str, Any] = report.get("finals") or {"compared": False}
     trials = [t for t in report["trials"] if t["mlflow_run_id"] and t["val_error"] is not None]
     trials.sort(key=lambda t: (t["state"] != "complete", t["val_error"]))
@@ -95,7 +121,7 @@ def _show(console: Console, base: str, report: dict[str, Any], browser: bool) ->
     runs = [t["mlflow_run_id"] for t in (*trials, *compared)][:SHOWN]
     if not runs:
         raise InputError(f"study {report['study']!r} has no trial in MLflow; run the same search again to send them")
-    experiment, study = tracking_uri.place(base, runs[0])
+    experiment, study = tracking_uri.place(uri, runs[0])
     compare = tracking_uri.compare_url(base, experiment, runs)
     name = report["study"]
     charts = tracking_uri.view_url(base, experiment, study, charts=True)
@@ -106,27 +132,9 @@ def _show(console: Console, base: str, report: dict[str, Any], browser: bool) ->
         ("trials side by side", compare),
         *([("finalists, mean over seeds", seeds)] if "finalists" in finals else []),
     ):
-        console.print(f"{words}\n  {address}", soft_wrap=True, highlight=False)
-    if browser:
-        webbrowser.open(charts)
-
-
-def _answers(base: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{base}/health", timeout=5):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-
-
-def _await(base: str, server: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + START_SECONDS
-    while not _answers(base):
-        if server.poll() is not None or time.monotonic() > end:
-            raise InputError(f"MLflow did not start on {base}; its message stands above")
-        time.sleep(0.2)
+        shown = tracking_pages.with_token(address, token) if token else address
+        console.print(f"{words}\n  {shown}", soft_wrap=True, highlight=False)
+    return tracking_pages.with_token(charts, token) if token else charts
 
 
 if __name__ == "__main__":

@@ -144,14 +144,14 @@ class Proxy:
         self.server.server_close()
 
 
-def rest(base: str, method: str, **fields: Any) -> dict[str, Any]:
+def rest(base: str, method: str, headers: Mapping[str, str] | None = None, **fields: Any) -> dict[str, Any]:
     """The answer of the server's REST interface: GET with a query, POST for searches."""
     url, data = f"{base}/api/2.0/mlflow/{method}", None
     if method.endswith("search"):
         data = json.dumps(fields).encode()
     else:
         url += "?" + urlencode(fields)
-    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    request = urllib.request.Request(url, data, {"content-type": "application/json", **(headers or {})})
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)
 

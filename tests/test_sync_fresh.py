@@ -12,7 +12,7 @@ from tests.empty_database import tracked
 from tests.mlflow_server import Server
 from tests.sent import compare
 from tests.study_process import STUDY, command, run, start, wait_until
-from tests.whole import report_of
+from tests.whole import Runs, assert_whole, report_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -74,6 +74,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ended = run(folder, command(tracked(folder), "--trials", "2", "--max-concurrent", "1"))
     assert ended.returncode == 0, ended.stderr
     return folder
+
+
+@pytest.mark.parametrize("flags", [(), ("--sync",)], ids=["same command", "sync"])
+def test_a_database_that_was_deleted_is_made_again(finished: Path, flags: tuple[str, ...]) -> None:
+    """By a process of its own: MLflow keeps the file open that it has written."""
+    results = finished / "results"
+    before = assert_whole(finished, trials=2)
+    (results / "mlflow.db").unlink()
+    ended = run(finished, command(tracked(finished), "--trials", "2", *flags))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ("everything was sent again" in ended.stdout) == bool(flags)
+    after = assert_whole(finished, trials=2)
+    for trial in after["trials"]:
+        assert trial["mlflow_run_id"] not in {t["mlflow_run_id"] for t in before["trials"]}
+    ids = set(Runs(results / "mlflow.db").tag("search.trial"))
+    assert ids == {trial["mlflow_run_id"] for trial in after["trials"]}
 
 
 def test_what_is_unknown_is_not_synced(finished: Path) -> None:

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from search.tracking_uri import artifact_root, compare_url, default_uri, place, view_url
 from search.tracking_view import SEEDS
-from tests.mlflow_pages import LOAD_MS, pages
+from tests.mlflow_pages import LOAD_MS, cookie, enter, pages
 from tests.mlflow_server import rest
 from tests.study_process import ROOT, command, run
 
@@ -57,21 +57,23 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+def shown(tmp_path_factory: pytest.TempPathFactory, page: Page) -> Iterator[Shown]:
     folder = tmp_path_factory.mktemp("searched")
     ended = run(folder, command(folder, **STUDY))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     output = folder / "results"
     report = json.loads((output / "digits" / "report.json").read_text())
     trials = [t for t in report["trials"] if t["mlflow_run_id"] and t["val_error"] is not None]
-    with pages(default_uri(output), artifact_root(default_uri(output), output), folder / "ui.log") as base:
-        yield Shown(base, *place(base, trials[0]["mlflow_run_id"]), trials)
+    uri = default_uri(output)
+    with pages(uri, str(artifact_root(uri, output)), folder / "ui.log") as base:
+        enter(page, base)
+        yield Shown(base, *place(uri, trials[0]["mlflow_run_id"]), trials)
 
 
 def of_kind(shown: Shown, kind: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
     """Ids of runs with their tags and metrics, as MLflow's server tells them."""
     asked = {"experiment_ids": [shown.experiment], "filter": f"tags.`search.kind` = '{kind}'"}
-    for one in rest(shown.base, "runs/search", **asked)["runs"]:
+    for one in rest(shown.base, "runs/search", cookie(shown.base), **asked)["runs"]:
         data = {part: {pair["key"]: pair["value"] for pair in one["data"][part]} for part in ("tags", "metrics")}
         yield one["info"]["run_id"], data
 
@@ -168,7 +170,10 @@ def test_the_filters_of_the_document(shown: Shown) -> None:
     text = (ROOT / "docs" / "mlflow.md").read_text()
     filters = dict(re.findall(r"^\| (.+?) \| ``(.+)`` \|$", text, re.MULTILINE))
     asked = {"experiment_ids": [shown.experiment], "max_results": 1000}
-    found = {use: rest(shown.base, "runs/search", filter=one, **asked).get("runs", []) for use, one in filters.items()}
+    found = {
+        use: rest(shown.base, "runs/search", cookie(shown.base), filter=one, **asked).get("runs", [])
+        for use, one in filters.items()
+    }
     assert len(found) == 10
     assert len(found["all studies of the experiment"]) == 1
     assert len(found["what was trained on train and validation"]) == 4

@@ -9,7 +9,7 @@ from search.outbox import Outbox
 from search.records import TrialState
 from search.tracking import Tracker
 from search.tracking_uri import artifact_root, compare_url, default_uri, view_url
-from tests.mlflow_pages import LOAD_MS, pages
+from tests.mlflow_pages import LOAD_MS, enter, pages
 
 CLASSIC = "workflowType=machine_learning"  # MLflow's pages open on language models otherwise
 TRIALS = {"resnet8 v1 identity": 7.25, "resnet14 v2 conv1x1": 5.5, "resnet20 v2 identity": 4.75}
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Tracker]]:
+def study(tmp_path_factory: pytest.TempPathFactory, page: Page) -> Iterator[tuple[str, Tracker]]:
     """The address of MLflow's pages on a finished study, and its tracker."""
     output = tmp_path_factory.mktemp("a study's results")
     uri = default_uri(output)
@@ -38,7 +38,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Track
     assert tracker.drain(120) == 0
     tracker.close()
 
-    with pages(uri, root, output / "ui.log") as base:
+    with pages(uri, str(root), output / "ui.log") as base:
+        enter(page, base)
         yield base, tracker
 
 

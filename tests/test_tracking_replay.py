@@ -55,7 +55,7 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
     def write_all(parts: list[list[Event]]) -> list[tuple[Any, ...]]:
         experiment = client.create_experiment(f"e{next(names)}", f"{folder}/files")
         for events in parts:
-            RunWriter(client, experiment, "digits-ab12", {}, lambda call: call()).write(events)
+            RunWriter(client, experiment, "digits-ab12", {}, set(), lambda call: call()).write(events)
         return stored(folder / "mlflow.db", experiment)
 
     return write_all

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from search import plain_yaml
 from search.errors import InputError
 from search.lease import Lease
 from search.outbox import read_cursor
@@ -160,8 +161,8 @@ class StudyFolder:
 
     def _settled(self) -> dict[str, Any]:
         try:
-            before = yaml.safe_load(self.study_file.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            before = plain_yaml.read(self.study_file)
+        except (OSError, yaml.YAMLError):
             before = None
         if not isinstance(before, dict):
             raise InputError(f"{self.study_file} is damaged; remove it to continue with the study given now")
@@ -175,7 +176,7 @@ class StudyFolder:
         """
         if self.study_file.exists():
             before = flatten(self._settled())
-            now = flatten(yaml.safe_load(spec.to_yaml()))
+            now = flatten(plain_yaml.parse(spec.to_yaml()))
             for path in sorted(before.keys() | now.keys()):
                 if not path.startswith(STAYS) or path in MAY_CHANGE or before.get(path) == now.get(path):
                     continue

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from search.errors import InputError
 from search.records import TrialState
 
 
@@ -144,7 +145,7 @@ class Cursor:
 class Outbox:
     """The log at `path` (`.../outbox.jsonl`) and, beside it, the cursor of what has been sent.
 
-    A last line torn by a crash is cut away on opening. Raises ValueError, naming the line, when any other line is not
+    A last line torn by a crash is cut away on opening. Raises InputError, naming the line, when any other line is not
     an event; OSError when the disk does not take an event, in which case the log is left as it was. `forced` is told
     the log's path, or the cursor's, whenever it has been written.
     """
@@ -186,8 +187,12 @@ class Outbox:
         for line, end in self._lines(offset):
             try:
                 yield _EVENT.validate_json(line), end
-            except ValueError as error:
-                raise ValueError(f"{self.path}: the line that ends at byte {end} is not an event: {error}") from error
+            except ValueError:
+                number = self.path.read_bytes().count(b"\n", 0, end)
+                raise InputError(
+                    f"{self.path} is damaged in line {number}; restore it from a copy, or remove that line and "
+                    f"{self._cursor_path.name}: MLflow then lacks what the line said"
+                ) from None
 
     def commit(self, cursor: Cursor, events: int) -> None:
         """Record that `events` more have been sent, up to the cursor's offset."""

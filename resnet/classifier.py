@@ -12,7 +12,9 @@ from jaxtyping import Float, UInt8
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from resnet.cost import cost
 from resnet.exported import CONFIG, FORMAT, WEIGHTS, Exported
+from resnet.kinds import Family
 from resnet.net import ResNet, build
 from resnet.pictures import batch
 
@@ -83,6 +85,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Classifier:
         FileNotFoundError: one of the two is not there.
         ValueError: they are damaged, do not belong together, or are of a newer format.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load as tensors_of
 
     folder = Path(folder)
@@ -90,10 +93,14 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Classifier:
     data = _read(folder, WEIGHTS)
     if hashlib.sha256(data).hexdigest() != config.weights_sha256:
         raise ValueError(f"{folder / WEIGHTS} is not the file that {CONFIG} was written with; export again")
+    # A description of a few bytes can ask for any memory: nothing is built whose weights are not there.
+    side = config.net.image_size if config.net.family is Family.ARTICLE else config.net.min_image_size
+    if len(data) < 4 * cost(config.net, side).params:  # float32
+        raise ValueError(f"{folder / WEIGHTS} has not the weights of the network in {CONFIG} (it is too short)")
     net = build(config.net)
     try:
         net.load_state_dict(tensors_of(data))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError, KeyError) as error:  # KeyError: a type of numbers that torch has not
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder / WEIGHTS} has not the weights of the network in {CONFIG} ({reason})") from None
     return Classifier(net, config).to(device)
@@ -104,8 +111,10 @@ def _config(folder: Path) -> Exported:
     try:
         raw: Any = json.loads(_read(folder, CONFIG))
         known = raw["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is no description of an exported network; export again") from None
+    if not isinstance(known, int):
+        raise ValueError(f"{path} is no description of an exported network; export again")
     if known != FORMAT:
         raise ValueError(f"{path} has format {known!r}, and this version reads {FORMAT}; install the one that wrote it")
     try:
@@ -118,7 +127,7 @@ def _config(folder: Path) -> Exported:
 
 
 def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{folder} has no {name}; name a folder that `python -m search.export` wrote") from None
+    path = folder / name
+    if not path.is_file():  # a pipe would be waited for, a device has no end
+        raise FileNotFoundError(f"{folder} has no {name}; name a folder that `python -m search.export` wrote")
+    return path.read_bytes()

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.published import Figure, differences, figure
 from search.records import WORST, Finalist, Finals, StudySummary, TrialState
-from search.statistics import Difference, Interval, difference, mean_interval
+from search.statistics import Difference, Interval, difference, mean_error_interval, mean_interval
 
 
 class Agrees(StrEnum):
@@ -177,7 +177,7 @@ def _row(summary: StudySummary, finals: Finals, finalist: Finalist, by_label: di
         differences=other,
         errors=errors,
         diverged=sum(run.state is TrialState.DIVERGED for run in finalist.runs),
-        interval=mean_interval(errors, finals.level, resolution),
+        interval=mean_error_interval(errors, finals.level, resolution),
         order=None if reference is finalist else _order(finals, finalist, reference),
         figure_agrees=figure_agreement(first, errors, finals.level, resolution) if first and not other else None,
     )

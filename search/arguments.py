@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from search import plain_yaml
 from search.errors import InputError
 from search.output import STUDY_FILE, Output
 from search.study_sections import Sampler, Scheduler
@@ -159,6 +160,6 @@ def changes(given: argparse.Namespace, environment: dict[str, str]) -> list[tupl
 
 def _value(where: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"{where}: {text!r} cannot be read; write a number, a word or a [list]") from None
+        return plain_yaml.parse(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: cannot be read ({error}); write a number, a word or a [list]") from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from search.checkpoint_files import SUMS, Files, files_in
@@ -15,6 +16,7 @@ from search.whole_file import checksums
 
 KEPT = 2
 WEIGHTS, MOMENTUM, AVERAGE, INDEX = "model.safetensors", "momentum.safetensors", "average.safetensors", "state.json"
+FILES = WEIGHTS, MOMENTUM, AVERAGE, INDEX
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +66,7 @@ def latest(folder: Path | str) -> Checkpoint | None:
     for name in reversed(files.names()):
         try:
             return _read(files, name)
-        except (OSError, ValueError, KeyError) as damage:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError) as damage:
             log.warning("%s is damaged (%s); using the checkpoint before it", files.where(name), damage)
             files.set_aside(name)
     return None
@@ -74,14 +76,18 @@ def _read(files: Files, checkpoint: str) -> Checkpoint:
     listed = (line.split("  ") for line in files.read(checkpoint, SUMS).decode().splitlines())
     contents: dict[str, bytes] = {}
     for digest, name in listed:
+        if name not in FILES:
+            raise ValueError(f"{name!r} is no file of a checkpoint")
         contents[name] = files.read(checkpoint, name)
         if _digest(contents[name]) != digest:
             raise ValueError(f"{name} does not match its checksum")
     index = json.loads(contents.pop(INDEX))
     tensors = {name: load(data) for name, data in contents.items()}
     weights, momentum = tensors[WEIGHTS], tensors[MOMENTUM]
-    state = State(index["epoch"], weights, momentum, tensors.get(AVERAGE, {}), index["compiled"])
-    return Checkpoint(state, index["history"])
+    epoch, history = index["epoch"], index["history"]
+    if not isinstance(epoch, int) or not isinstance(history, list) or not all(isinstance(e, dict) for e in history):
+        raise ValueError(f"{INDEX} is no record of epochs")
+    return Checkpoint(State(epoch, weights, momentum, tensors.get(AVERAGE, {}), index["compiled"]), history)
 
 
 def _digest(data: bytes) -> str:

@@ -80,7 +80,10 @@ class LocalFiles:
         return sorted(path.name for path in self._folder.glob("epoch-??????"))
 
     def read(self, name: str, file: str) -> bytes:
-        return (self._folder / name / file).read_bytes()
+        path = self._folder / name / file
+        if path.is_symlink() or not path.is_file():  # `put` makes no links; a pipe would be waited for
+            raise FileNotFoundError(f"{path} is not there, or no file")
+        return path.read_bytes()
 
     def has(self, name: str, file: str) -> bool:
         return (self._folder / name / file).exists()

@@ -84,8 +84,9 @@ def _row(number: int, row: Any) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: set = {values!r} holds no values; write set: {{net.depth: 56}}")
     figures = row.get("published") or ()
+    figures = tuple(figures) if isinstance(figures, list | tuple) else (figures,)
     known = published.keys()
-    for key in (figures := (figures,) if isinstance(figures, str) else tuple(figures)):
+    for key in figures:
         if key not in known:
             raise InputError(f"{where}: published = {key!r} is no known figure; {hint(key, known)}")
     return {**row, "name": name, "set": dotted(values), "published": figures}

@@ -16,6 +16,9 @@ _CANNOT_WRITE = {
 class InputError(ValueError):
     """Bad input, told in one sentence that names the field, its value and the remedy."""
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(" ".join(sentence.splitlines()))  # what is quoted may have lines of its own
+
 
 class Halted(Exception):  # noqa: N818 - the study has no error, and goes on when it can
     """The study cannot go on until something outside of it is mended; a clause that says what, and how."""

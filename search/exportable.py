@@ -9,7 +9,7 @@ from typing import Any
 from resnet.exported import Exported, ImageSpec
 from search.data import Prepared
 from search.spec import TrialSpec
-from search.statistics import Interval, mean_interval
+from search.statistics import Interval, mean_error_interval
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Facts:
 
     def interval(self, images: int) -> Interval | None:
         """Of the mean test error on so many images; None for fewer than 2 trainings."""
-        return mean_interval(tuple(self.tested.values()), self.level, 100 / images)
+        return mean_error_interval(tuple(self.tested.values()), self.level, 100 / images)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from search.finals import SEED, Candidate
 from search.ledger import Asked
 from search.recorder import Recorder, run_name
 from search.records import Finalist, Finals, TrialRecord, TrialState
-from search.statistics import mean_interval
+from search.statistics import mean_error_interval
 from search.tracking import Dataset
 
 
@@ -75,7 +75,7 @@ def tested(finalist: Finalist, finals: Finals) -> dict[str, float]:
     """Metrics of a finalist over its seeds, in percent; spread and interval from two seeds on."""
     errors = finalist.tested
     metrics = {"test/error_mean": fmean(errors), "test/seeds": float(len(errors))}
-    interval = mean_interval(errors, finals.level, 100 / finals.tested_on)
+    interval = mean_error_interval(errors, finals.level, 100 / finals.tested_on)
     if interval is not None:
         metrics["test/error_std"] = stdev(errors)
         metrics["test/error_low"], metrics["test/error_high"] = interval.low, interval.high

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from search.errors import InputError
 from search.records import TrialState
 from search.remote import is_url
 
@@ -156,7 +157,7 @@ class Outbox:
 
     Paths in its folder are written relative to it, and read as they are now: the folder may be moved.
 
-    A last line torn by a crash is cut away on opening. Raises ValueError, naming the line, when any other line is not
+    A last line torn by a crash is cut away on opening. Raises InputError, naming the line, when any other line is not
     an event; OSError when the disk does not take an event, in which case the log is left as it was. `forced` is told
     the log's path, or the cursor's, whenever it has been written.
     """
@@ -195,15 +196,21 @@ class Outbox:
 
     def events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:
         """Each event from byte `offset` on, with the offset of its end."""
-        for line, end in self._lines(offset):
-            try:
-                yield _with_paths(_EVENT.validate_json(line), self._absolute), end
-            except ValueError as error:
-                raise ValueError(f"{self.path}: the line that ends at byte {end} is not an event: {error}") from error
+        return ((self._event(line, end), end) for line, end in self._lines(offset))
 
     def last(self, count: int) -> list[Event]:
         """The last events, in their order; fewer where there are no more."""
-        return [_EVENT.validate_json(line) for line, _ in deque(self._lines(0), count)]
+        return [self._event(line, end) for line, end in deque(self._lines(0), count)]
+
+    def _event(self, line: bytes, end: int) -> Event:
+        try:
+            return _with_paths(_EVENT.validate_json(line), self._absolute)
+        except ValueError:
+            number = self.path.read_bytes().count(b"\n", 0, end)
+            raise InputError(
+                f"{self.path} is damaged in line {number}; restore it from a copy, or remove that line and "
+                f"{self._cursor_path.name}: MLflow then lacks what the line said"
+            ) from None
 
     def commit(self, cursor: Cursor, events: int) -> None:
         """Record that `events` more have been sent, up to the cursor's offset."""

@@ -69,10 +69,11 @@ def standard_error(error: float, images: int) -> float:
 def margin(error: float, images: int) -> float:
     """Points within which an error is not told from the best one: its standard error.
 
-    No image wrong has standard error 0, which knows nothing of the images not drawn; there it is 3 / n, the upper
-    end of the 95 % interval (Hanley and Lippman-Hand, JAMA 1983, "If nothing goes wrong, is everything all right?").
+    No image wrong has standard error 0, which knows nothing of the images not drawn; there it is 3 / n, at most 1, the
+    upper end of the 95 % interval (Hanley and Lippman-Hand, JAMA 1983, "If nothing goes wrong, is everything all
+    right?").
     """
-    return 300 / images if error == 0 else standard_error(error, images)
+    return min(300 / images, 100.0) if error == 0 else standard_error(error, images)
 
 
 def rivals(trials: Sequence[TrialRecord], images: int) -> list[TrialRecord]:

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from search import race
 from search import report_words as words
 from search.records import Finalist, Finals, SeedRun, StudySummary, TrialRecord, TrialState
-from search.statistics import Difference, Interval, difference, mean_interval, probability_lower, seeds_needed
+from search.statistics import Difference, Interval, difference, mean_error_interval, probability_lower, seeds_needed
 
 LOST = (TrialState.FAILED, TrialState.DIVERGED, TrialState.INFEASIBLE)
 
@@ -63,7 +63,7 @@ def standings(finals: Finals) -> list[Standing]:
             rank if errors else None,
             fmean(errors) if errors else None,
             stdev(errors) if len(errors) > 1 else None,
-            mean_interval(errors, finals.level, resolution),
+            mean_error_interval(errors, finals.level, resolution),
             median(errors) if errors else None,
             probability_lower(errors, other, resolution),
             difference(errors, other, finals.level, resolution),

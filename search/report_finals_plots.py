@@ -83,7 +83,7 @@ def _mean(finals: Finals, order: Sequence[Standing], row: int) -> dict[str, Any]
     trace["marker"] = {"color": colour, "size": 11, "symbol": "diamond"}
     if found:
         bar = {"type": "data", "symmetric": False, "color": colour, "thickness": 2.5, "width": 0}
-        trace["error_x"] = {**bar, "array": [found.high - mean], "arrayminus": [mean - max(0.0, found.low)]}
+        trace["error_x"] = {**bar, "array": [found.high - mean], "arrayminus": [mean - found.low]}
     return trace
 
 

@@ -30,7 +30,7 @@ def error(standing: Standing) -> str:
 def interval(standing: Standing) -> str:
     """`1.01 to 1.77`."""
     found = standing.interval
-    return words.ABSENT if found is None else f"{words.points(max(0.0, found.low))} to {words.points(found.high)}"
+    return words.ABSENT if found is None else f"{words.points(found.low)} to {words.points(found.high)}"
 
 
 def _cost(best: Standing) -> str:

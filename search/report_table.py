@@ -118,8 +118,7 @@ def _interval(row: Row, images: int) -> str:
     if row.interval is None:
         return words.ABSENT
     decimals = 1 if images <= 1000 else 2
-    low, high = max(0.0, row.interval.low), min(WORST, row.interval.high)
-    return f"{low:.{decimals}f} to {high:.{decimals}f} %"
+    return f"{row.interval.low:.{decimals}f} to {row.interval.high:.{decimals}f} %"
 
 
 def _beside(order: Order | None) -> str:

@@ -66,11 +66,11 @@ def _distribution(name: str, path: str, body: dict[str, Any]) -> BaseDistributio
     if "choices" in body:
         extra = body.keys() - {"choices"}
         if extra:
-            raise InputError(f"{name}: {sorted(extra)[0]} does not go with choices; remove one of them")
+            raise InputError(f"{name}: {sorted(extra, key=str)[0]} does not go with choices; remove one of them")
         return CategoricalDistribution(_choices(name, path, body["choices"]))
     unknown = body.keys() - {"low", "high", "log", "step"}
     if unknown:
-        raise InputError(f"{name}.{sorted(unknown)[0]} is not known; a range has low, high, log, step, when")
+        raise InputError(f"{name}.{sorted(unknown, key=str)[0]} is not known; a range has low, high, log, step, when")
     low, high = (_number(name, end, body) for end in ("low", "high"))
     log, step = bool(body.get("log", False)), body.get("step")
     if low > high:

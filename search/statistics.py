@@ -64,6 +64,12 @@ def mean_interval(values: Sequence[float], level: float = 0.95, resolution: floa
     return Interval(sample.mean - half, sample.mean + half, level)
 
 
+def mean_error_interval(errors: Sequence[float], level: float, resolution: float | None = None) -> Interval | None:
+    """`mean_interval` of errors in percent, as it is shown: it ends at 0 and at 100 %, beyond which no error lies."""
+    found = mean_interval(errors, level, resolution)
+    return None if found is None else Interval(max(0.0, found.low), min(100.0, found.high), level)
+
+
 def median_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
     """The interval of the median between two of the values: the shortest symmetric one that is right at `level`.
 
@@ -87,6 +93,8 @@ def difference(
 ) -> Difference | None:
     """The means' difference, its interval and p (Welch, Biometrika 1947), for independent trainings of any spreads.
 
+    The interval ends at -100 and at 100 points, which errors in percent cannot differ by more than.
+
     None where a side has fewer than 2 values, or equal ones without `resolution`.
     """
     first, second = _sample(a, resolution), _sample(b, resolution)
@@ -94,7 +102,8 @@ def difference(
         return None
     mean, error, freedom = _welch(first, second)
     half = _quantile(level, freedom) * error
-    return Difference(mean, mean - half, mean + half, 2 * float(special.stdtr(freedom, -abs(mean) / error)))
+    low, high = max(-100.0, mean - half), min(100.0, mean + half)
+    return Difference(mean, low, high, 2 * float(special.stdtr(freedom, -abs(mean) / error)))
 
 
 def probability_lower(a: Sequence[float], b: Sequence[float], resolution: float | None = None) -> float | None:

@@ -1,8 +1,9 @@
 """Where a study's trials are kept: a journal in the study's folder, or any storage that Optuna knows by its URL."""
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,62 @@ from search.errors import Halted, InputError, first_line
 from search.redact import public, without_credentials
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
+SEAL = "seal"  # of a line of the journal
+RESTORE = "restore it from a copy, or begin again with --fresh --yes"
 
 
 class _Journal(JournalFileBackend):
-    """Optuna's journal, of which every addition is told on."""
+    """Optuna's journal, in which every line has a seal: a digest of itself and of the seal before it.
+
+    So a line that is missing or was changed is found at the next one that has a seal. Optuna and its dashboard do not
+    look at seals, and lines that they add have none. `grown` is called with the path after each addition.
+    """
 
     def __init__(self, path: Path, grown: Callable[[Path], None]) -> None:
         super().__init__(str(path))
         self._path, self._grown = path, grown
+        self._seals = [""]  # the last seal before line 1, 2, 3 ...
+        self.line = 0  # that was read last
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        self.line = log_number_from
+        try:
+            for log in super().read_logs(log_number_from):
+                self.line += 1
+                self._check(log)
+                yield log
+        except InputError:
+            raise
+        except (ValueError, RecursionError):  # no JSON
+            raise InputError(_damaged(self._path, self.line + 1)) from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        super().append_logs(logs)
+        for _ in self.read_logs(len(self._seals) - 1):
+            pass  # what others have added
+        seal, sealed = self._seals[-1], list[dict[str, Any]]()
+        for log in logs:
+            seal = _seal(seal, log)
+            sealed.append({**log, SEAL: seal})
+        super().append_logs(sealed)
         self._grown(self._path)
+
+    def _check(self, log: Any) -> None:
+        if not isinstance(log, dict):
+            raise InputError(_damaged(self._path, self.line))
+        seal, before = log.pop(SEAL, None), self._seals[self.line - 1]
+        if seal not in (None, _seal(before, log)):
+            raise InputError(
+                f"{self._path} is damaged: line {self.line} was changed, or lines before it are missing; {RESTORE}"
+            )
+        self._seals[self.line :] = [seal or before]
+
+
+def _seal(before: str, log: Mapping[str, Any]) -> str:
+    return hashlib.sha256(f"{before}{json.dumps(log)}".encode()).hexdigest()[:16]
+
+
+def _damaged(journal: Path, line: int) -> str:
+    return f"{journal} is damaged in line {line}; {RESTORE}"
 
 
 def open_storage(
@@ -40,7 +85,13 @@ def open_storage(
     """
     if url is None:
         _mend(journal)
-        return JournalStorage(_Journal(journal, grown))
+        backend = _Journal(journal, grown)
+        try:
+            return JournalStorage(backend)
+        except InputError:
+            raise
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError):  # Optuna checks no line
+            raise InputError(_damaged(journal, backend.line)) from None
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:  # whatever a database's driver raises, or that it is not installed
@@ -72,13 +123,11 @@ def _mend(journal: Path) -> None:
     journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
     if journal.exists():
         data = journal.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):  # the next line would be glued to it, and both unreadable
-            os.truncate(journal, whole)
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            try:
-                json.loads(line or b"null")
-            except ValueError:
-                raise InputError(
-                    f"{journal} is damaged in line {number}; restore it from a copy, or begin again with --fresh --yes"
-                ) from None
+        whole = data[: data.rfind(b"\n") + 1].rstrip(b"\n")
+        size = len(whole) + 1 if whole else 0
+        if size < len(data):  # the next line would be glued to half a one, and both unreadable
+            os.truncate(journal, size)
+        try:
+            json.loads(whole.rpartition(b"\n")[2] or b"{}")
+        except (ValueError, RecursionError):  # in the last line Optuna takes it for one that is being written
+            raise InputError(_damaged(journal, whole.count(b"\n") + 1)) from None

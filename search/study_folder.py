@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from search import study_files
+from search import plain_yaml, study_files
 from search.data_spec import DataSpec
 from search.errors import InputError
 from search.lease import Lease
@@ -194,8 +194,8 @@ class StudyFolder:
 
     def _settled(self) -> dict[str, Any]:
         try:
-            before = yaml.safe_load(self.study_file.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            before = plain_yaml.read(self.study_file)
+        except (OSError, yaml.YAMLError):
             before = None
         if not isinstance(before, dict):
             raise InputError(f"{self.study_file} is damaged; remove it to continue with the study given now")
@@ -214,7 +214,7 @@ class StudyFolder:
                     f"name = {spec.name!r}, but {self.place} is of the study {before.get('name')!r}; give that folder "
                     "its name back, or use another --name"
                 )
-            now = flatten(yaml.safe_load(spec.to_yaml()))
+            now = flatten(plain_yaml.parse(spec.to_yaml()))
             for path in sorted(before.keys() | now.keys()):
                 if not path.startswith(STAYS) or path in MAY_CHANGE or before.get(path) == now.get(path):
                     continue

@@ -1,5 +1,6 @@
 """The sections of a study beside its networks and data: how it is searched, on what, and where it is tracked."""
 
+import math
 import re
 from enum import StrEnum
 from typing import Any, Literal
@@ -60,11 +61,12 @@ class LimitSpec(BaseModel):
         if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE]\d+)?) ?(k|Ki|[MGT]i?)?B?", str(value).strip())
-        if not match:
+        quantity = float(match[1]) * _PREFIXES[match[2] or ""] if match else math.inf
+        if not math.isfinite(quantity):
             raise ValueError(
                 f"limits.{info.field_name} = {value!r} is no quantity; write a number, or 500k, 1.7M, 8G, 8Gi"
             )
-        return round(float(match[1]) * _PREFIXES[match[2] or ""])
+        return round(quantity)
 
 
 class SearchSpec(BaseModel):

@@ -9,6 +9,7 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from search import plain_yaml
 from search.compare import Configuration, Row, check_alone, configurations, parsed
 from search.data_spec import DataSpec
 from search.errors import InputError, hint
@@ -123,7 +124,7 @@ class StudySpec(BaseModel):
 
     def to_yaml(self) -> str:
         """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""
-        return yaml.safe_dump(self.public(), sort_keys=False, allow_unicode=True)
+        return plain_yaml.dump(self.public())
 
     def public(self) -> dict[str, Any]:
         """The study, fully resolved, without the passwords in its URLs."""
@@ -186,11 +187,9 @@ def load(path: Path, changes: Sequence[tuple[str, Any]] = (), scale_name: str | 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"study {path}: cannot be read as YAML ({' '.join(str(error).split())}); correct the file"
-        ) from None
+        raw = plain_yaml.read(path)
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"study {path}: cannot be read as YAML ({error}); correct the file") from None
     if not isinstance(raw, dict):
         raise InputError(f"study {path}: holds no mapping; begin with name:, data: and space:")
     raw.setdefault("name", path.stem)

@@ -15,13 +15,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from search import tracking_database, tracking_pages, tracking_uri
 from search.errors import Halted, InputError, hint
 from search.output import STUDY_FILE, Output
 from search.redact import public
+from search.study_spec import load
 from search.tracking_view import SEEDS
 
 SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
@@ -49,8 +49,7 @@ def _open(given: argparse.Namespace, console: Console) -> int:
     output: Path = given.output.path
     folder = _fetched(given.output, given.study) if given.output.url else _folder(output, given.study)
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    settings = yaml.safe_load((folder / "study.yaml").read_text())
-    uri = settings["tracking"]["uri"] or tracking_uri.default_uri(output)
+    uri = load(folder / STUDY_FILE).tracking.uri or tracking_uri.default_uri(output)
     given_now = os.environ.get("MLFLOW_TRACKING_URI", "")
     if public(given_now) == uri:  # with the password of a database, which the study's file does not keep
         uri = given_now

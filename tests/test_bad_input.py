@@ -26,7 +26,14 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["--set", "net.dpth=20"], ["net.dpth is not a field", "did you mean 'net.depth'?"]),
     (["--set", "train.lr"], ["--set train.lr has no `=`", "KEY=VALUE"]),
     (["--set", "=3"], ["--set =3", "KEY=VALUE"]),
-    (["--set", "net.depth=[8"], ["'[8' cannot be read", "[list]"]),
+    (["--set", "train.lr\nx"], ["--set train.lr x has no `=`", "KEY=VALUE"]),
+    (["--set", "net.depth=[8"], ["--set net.depth=[8: cannot be read", "line 1, column 3", "[list]"]),
+    (["--set", "net.depth=" + "[" * 5000], ["cannot be read", "more than 32 lists", "[list]"]),
+    (["--set", "train.lr=" + "9" * 5000], ["cannot be read", "is no number", "write a number"]),
+    (["--set", "train.lr=0x_"], ["'0x_' is no number", "write a number"]),
+    (["--set", "train.lr={low: 1, low: 2}"], ["'low' is given twice", "remove one"]),
+    (["--set", "train.lr=!!int x"], ["the tag", "leave it out"]),
+    (["--set", "train.lr=2024-99-99"], ["train.lr = '2024-99-99'", "should be a valid number"]),
     (["--set", "name.x=3"], ["name.x cannot be set", "name = 'digits'"]),
     (["--set", "data.name.x=3"], ["data.name.x cannot be set", "data.name = 'digits'"]),
     (["--name", "a/b"], ["name = 'a/b' cannot name a folder", "use letters"]),
@@ -100,6 +107,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["--storage", "sqlite:////no/such/folder/x.db"], ["search.storage", "/no/such/folder", "correct the URL"]),
     # limits and starts
     (["--set", "limits.params=lots"], ["limits.params = 'lots' is no quantity", "500k"]),
+    (["--set", "limits.macs=1e999G"], ["limits.macs = '1e999G' is no quantity", "500k"]),
     # 75,002 parameters: test_dry_run_of_digits in test_cli.py counts them by hand
     (["--set", "limits.params=75001"], ["limits.params = 75,001", "(75,002)", "raise it"]),
     (["--set", "limits.macs=1k"], ["limits.macs = 1,000", "smallest network", "raise it"]),
@@ -136,12 +144,18 @@ REFUSED: list[tuple[list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])
+@pytest.mark.parametrize(("arguments", "words"), REFUSED, ids=[" ".join(a)[:80] for a, _ in REFUSED])
 def test_one_sentence(arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     sentence = refusal(arguments, capsys)
     for word in words:
         assert word in sentence
     assert not Path("results/digits/study.yaml").exists()
+
+
+# a kilobyte that stands for a million words
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcde", "bcdef", strict=True)
+)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +168,21 @@ def test_one_sentence(arguments: list[str], words: list[str], capsys: pytest.Cap
         ("space: [1, 2]", ["space = [1, 2]", "no mapping", "write net.depth:"]),
         ("net: {depth: 8}\nspace: {net.depth: [8, 14]}", ["net.depth", "both fixed and in space", "remove one"]),
         ("name: 7", ["name = 7", "should be a valid string"]),
+        (LAUGHS, ["own.yaml", "line 1", "&a and *a are not read", "write the value"]),
+        ("start: *first", ["own.yaml", "&first and *first are not read", "write the value"]),
+        ("start: " + "[" * 5000, ["own.yaml", "line 1", "more than 32 lists", "correct the file"]),
+        ("a:\n" + "- " * 5000, ["own.yaml", "line 2", "more than 32 lists", "correct the file"]),
+        ("a: " + "{a: " * 5000, ["own.yaml", "more than 32 lists", "correct the file"]),
+        ("data: digits\nnet: {}\ndata: cifar10", ["own.yaml", "line 3", "'data' is given twice, first in line 1"]),
+        ("space: {net.depth: [8], 'net.depth': [14]}", ["own.yaml", "'net.depth' is given twice", "remove one"]),
+        ("? [a]\n: 1", ["own.yaml", "line 1", "a key is a list or a mapping", "write a word"]),
+        ("a: !!python/name:os.system x", ["own.yaml", "the tag", "leave it out", "correct the file"]),
+        ("data: digits\n---\ndata: cifar10", ["own.yaml", "line 2", "single document", "correct the file"]),
+        ("train: {lr: " + "9" * 5000 + "}", ["own.yaml", "line 1", "'9999", "is no number"]),
+        ("train: {lr: " + "9" * 400 + "}", ["own.yaml", "'9999", "more than 64 bits", "smaller number"]),
+        ("name: a\0b", ["own.yaml", "the character U+0000", "correct the file"]),
+        ("# " + "x" * 2**18, ["own.yaml", "more than 262144 bytes", "correct the file"]),
+        ("compare: [{name: a, published: 1}]", ["row 'a'", "published = 1 is no known figure", "choose from"]),
         ("net: 5", ["net = 5", "should be a valid dictionary"]),
         (
             "space: {train.lr: {choices: [1], when: {train.warmup: 0.1}}, "
@@ -170,8 +199,11 @@ def test_study_file(text: str, words: list[str], capsys: pytest.CaptureFixture[s
 
 
 def test_study_file_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("own.yaml").write_bytes(b"\xff\xfe\x00\x81")
-    assert "cannot be read as YAML" in refusal(["own.yaml"], capsys)
+    for data in (b"\xff\xfe\x00\x81", "data: digits".encode("utf-16")):
+        Path("own.yaml").write_bytes(data)
+        sentence = refusal(["own.yaml"], capsys)
+        assert "cannot be read as YAML" in sentence
+        assert "save it as UTF-8" in sentence
     Path("folder.yaml").mkdir()
     assert "'folder.yaml': it is a folder" in refusal(["folder.yaml"], capsys)
     os.mkfifo("pipe.yaml")

@@ -192,7 +192,7 @@ def test_another_champion_takes_over(made: Made, tmp_path: Path) -> None:
     assert register(*where, first) == "1"
     assert register(*where, second) == "2"
     assert str(client.get_model_version_by_alias("rivals", "champion").version) == "2"
-    more = {"test_error": 1.5, "test_error_by_seed": {"0": 1.0, "1": 2.0}, "test_interval": [-4.85, 7.85]}
+    more = {"test_error": 1.5, "test_error_by_seed": {"0": 1.0, "1": 2.0}, "test_interval": [0.0, 7.85]}
     again = renamed(made, tmp_path / "again", "rivals", **more)
     assert register(*where, again) == "1"
     found = client.get_model_version_by_alias("rivals", "champion")

@@ -1,5 +1,7 @@
 """Checkpoints: bit-equal, whole or not there, checked when read."""
 
+import hashlib
+import json
 import logging
 import os
 import resource
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from search import checkpoint
 from search.checkpoint import Checkpoint
@@ -103,6 +106,65 @@ def test_damaged_is_set_aside(name: str, damage: object, tmp_path: Path, caplog:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000004", "epoch-000005.damaged"]
     checkpoint.write(tmp_path, made(5))  # the epoch trained again
     assert same(read(tmp_path), made(5))
+
+
+def header(text: bytes) -> bytes:
+    """A safetensors file that has only this header: its length, 8 bytes, and itself."""
+    return len(text).to_bytes(8, "little") + text
+
+
+WRONG = {  # files of other content, under the checksums of that content
+    "not safetensors": {"model.safetensors": b"\x00" * 64},
+    "empty": {"momentum.safetensors": b""},
+    "header that is deep": {"model.safetensors": header(b'{"a":' * 100_000)},
+    "numbers that torch has not": {
+        "model.safetensors": header(b'{"a":{"dtype":"F8_E8M0","shape":[1],"data_offsets":[0,1]}}') + b"0"
+    },
+    "more than the file holds": {
+        "model.safetensors": header(b'{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,4]}}') + b"0000"
+    },
+    "index that is a list": {"state.json": b"[1]"},
+    "index that is a number": {"state.json": b"1"},
+    "index that is deep": {"state.json": b"[" * 100_000},
+    "index without epochs": {"state.json": b'{"epoch": "5", "compiled": false, "history": []}'},
+    "history that is none": {"state.json": b'{"epoch": 5, "compiled": false, "history": [5]}'},
+    "name with a path": {"../epoch-000004/state.json": json.dumps({"epoch": 5}).encode()},
+    "absolute name": {"/etc/hostname": b""},
+    "unknown name": {"other.safetensors": save({"a": torch.ones(1)})},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_content_with_right_checksums_is_set_aside(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint.write(tmp_path, made(4))
+    path = Path(checkpoint.write(tmp_path, made(5)))
+    contents = {file.name: file.read_bytes() for file in path.iterdir() if file.name != "SHA256SUMS"} | WRONG[name]
+    for file, data in WRONG[name].items():
+        if "/" not in file:
+            (path / file).write_bytes(data)
+        elif Path(path / file).exists():
+            contents[file] = (path / file).read_bytes()
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {file}\n" for file, data in contents.items())
+    (path / "SHA256SUMS").write_text(sums)
+    with caplog.at_level(logging.WARNING):
+        assert same(read(tmp_path), made(4))
+    assert "epoch-000005 is damaged" in caplog.text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000004", "epoch-000005.damaged"]
+
+
+@pytest.mark.parametrize("file", ["SHA256SUMS", "model.safetensors", "state.json"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_link_or_a_pipe_is_no_file_of_a_checkpoint(kind: str, file: str, tmp_path: Path) -> None:
+    checkpoint.write(tmp_path / "0001", made(4))
+    path = Path(checkpoint.write(tmp_path / "0001", made(5))) / file
+    if kind == "link":
+        path.symlink_to(path.rename(tmp_path / "elsewhere"))
+    else:
+        path.unlink()
+        os.mkfifo(path)
+    assert same(read(tmp_path / "0001"), made(4))
 
 
 def test_all_damaged_is_none(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_standard_error_is_binomial(error: float, images: int, points: float) ->
 def test_no_error_at_all_is_not_certainty() -> None:
     assert facts.standard_error(0.0, 300) == 0.0
     assert facts.margin(0.0, 300) == pytest.approx(1.0)  # the rule of three: 3 / 300
+    assert facts.margin(0.0, 2) == 100.0  # and no error is above 100 %
     summary = sample.summary(data={"name": "d", "validation": 300})
     (line,) = [line for line in report_text.caveats(summary, [trial(0, 0.0)]) if "300" in line]
     assert "up to 1 %" in line

@@ -12,8 +12,9 @@ import sample_finals as sample
 import sample_study
 from scipy import stats
 
-from search import report, report_contrasts, report_device
+from search import final_recorder, report, report_contrasts, report_device
 from search import report_finals as finals_of
+from search.exportable import Facts
 from search.records import Finalist, Finals, SeedRun, TrialState
 from search.report_text import caveats
 
@@ -64,6 +65,24 @@ def test_the_sentence_of_finalists_that_cannot_be_told_apart() -> None:
         " 1.44 ± 0.23 % test error (mean ± standard deviation of 5 seeds, 95 % interval 1.16 to 1.73, 360 test images),"
         " not separable from trial 5 (20-layer v2 identity) with 5 seeds; about 13 of each would be needed."
     )
+
+
+def test_no_interval_of_an_error_leaves_0_to_100_percent(tmp_path: Path) -> None:
+    """Errors of 10, 60 and 95 %: 55 -+ 4.303 x 42.7 / sqrt(3) is -51 to 161."""
+    wide = finals((10.0, 60.0, 95.0), (60.0, 100.0), tested_on=360)
+    assert "95 % interval 0.00 to 100.00," in answer(wide)
+    found = checked(tmp_path, finals=wide)["finals"]["finalists"]
+    assert [(one["interval"]["low"], one["interval"]["high"]) for one in found] == [(0, 100), (0, 100)]
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "0.00 to 100.00" in text
+        assert "161." not in text
+        assert "-51." not in text
+    metrics = final_recorder.tested(wide.finalists[0], wide)
+    assert (metrics["test/error_low"], metrics["test/error_high"]) == (0, 100)
+    exported = Facts("", "", "", "", 1, 1, tested={0: 10.0, 1: 60.0, 2: 95.0}).interval(360)
+    assert exported is not None
+    assert (exported.low, exported.high) == (0, 100)
 
 
 def test_the_seeds_that_would_be_needed_have_the_power_that_is_meant() -> None:

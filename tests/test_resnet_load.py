@@ -1,6 +1,8 @@
 """What `resnet.load` gives takes images as users have them: converted where that is exact, refused in a sentence."""
 
+import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -248,19 +250,60 @@ def test_descriptions_that_are_not_right(changed: dict[str, Any], sentence: str,
 
 
 def test_no_description_at_all(copy: Path) -> None:
-    for text in ("", "{", "[]", "{}"):
+    for text in ("", "{", "[]", "{}", "[" * 100_000, '{"format": [1]}', '{"format": ' + "[" * 900 + "]" * 900 + "}"):
         (copy / "config.json").write_text(text)
         with pytest.raises(ValueError, match="is no description of an exported network; export again"):
             resnet.load(copy)
 
 
 def test_weights_of_another_network(copy: Path, made: Made) -> None:
-    import hashlib
-
-    weights = save({"fc.bias": torch.zeros(10)})
-    (copy / "model.safetensors").write_bytes(weights)
-    rewrite(copy, weights_sha256=hashlib.sha256(weights).hexdigest())
+    put_weights(copy, save({"fc.bias": torch.zeros(10), "other": torch.zeros(made.model.spec.net.depth * 100_000)}))
     with pytest.raises(ValueError, match=r"has not the weights of the network in config.json \(.*Missing key"):
+        resnet.load(copy)
+
+
+def put_weights(folder: Path, data: bytes) -> None:
+    """With the checksum of them in the description."""
+    (folder / "model.safetensors").write_bytes(data)
+    rewrite(folder, weights_sha256=hashlib.sha256(data).hexdigest())
+
+
+def header(text: bytes) -> bytes:
+    """A safetensors file that begins with this header: its length, 8 bytes, and itself."""
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        header(b"{"),
+        header(b'{"a":' * 100_000),
+        header(b'{"a":{"dtype":"F8_E8M0","shape":[2000000],"data_offsets":[0,2000000]}}') + bytes(2_000_000),
+        header(b'{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,2000000]}}') + bytes(2_000_000),
+        bytes(2_000_000),
+    ],
+    ids=["empty", "header", "deep", "numbers", "size", "zeros"],
+)
+def test_weights_that_are_none(data: bytes, copy: Path) -> None:
+    put_weights(copy, data)
+    with pytest.raises(ValueError, match=r"has not the weights of the network in config.json \(") as refused:
+        resnet.load(copy)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_network_without_its_weights_is_not_built(copy: Path) -> None:
+    """9,998 layers and 64 times the channels are 660 billion numbers: 2.6 TB."""
+    rewrite(copy, net={"depth": 9998, "width": 64, "in_channels": 1})
+    with pytest.raises(ValueError, match=r"has not the weights of the network in config.json \(it is too short\)"):
+        resnet.load(copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_is_no_file(name: str, copy: Path) -> None:
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(FileNotFoundError, match=f"has no {name}; name a folder"):
         resnet.load(copy)
 
 

@@ -49,6 +49,30 @@ def test_the_means_interval_is_students() -> None:
     assert mean_interval([]) is None
 
 
+def test_an_interval_of_errors_ends_at_0_and_at_100_percent() -> None:
+    """Student's 97.5 % quantile of one degree of freedom is 12.706; half the range of two values is s / sqrt(2)."""
+    for errors, ends in (
+        ((0.0, 10.0), (0, 5 + 12.706 * 5)),
+        ((90.0, 100.0), (95 - 12.706 * 5, 100)),
+        ((0, 100), (0, 100)),
+    ):
+        found = statistics.mean_error_interval(errors, 0.95)
+        assert found is not None
+        assert (found.low, found.high) == pytest.approx(ends, rel=1e-4)
+        assert found.level == 0.95
+    assert statistics.mean_error_interval([5.0], 0.95) is None
+
+
+def test_an_interval_of_a_difference_ends_at_100_points() -> None:
+    above = difference([90.0, 100.0, 95.0], [0.0, 20.0, 1.0])
+    below = difference([0.0, 20.0, 1.0], [90.0, 100.0, 95.0])
+    assert above is not None
+    assert below is not None
+    assert above.high == 100
+    assert 50 < above.low < above.mean == pytest.approx(88)
+    assert (below.low, below.high) == (-100, pytest.approx(-above.low))
+
+
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_the_means_interval_holds_the_mean_as_often_as_it_says(n: int, level: float) -> None:

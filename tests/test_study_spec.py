@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from search.errors import InputError
 from search.schedulers import make_scheduler
+from search.spec import TrialSpec
 from search.study_sections import SearchSpec
 from search.study_spec import SHIPPED, StudySpec, find, flatten, load, shipped
 
@@ -183,3 +186,66 @@ def test_a_password_in_an_address_is_not_written_down(tmp_path: Path) -> None:
     written = load(file).to_yaml()
     assert "hunter2" not in written
     assert "https://mlflow.example.org/path" in written
+
+
+SECTIONS = {section: getattr(field.annotation, "model_fields", {}) for section, field in StudySpec.model_fields.items()}
+PATHS = (
+    *SECTIONS,
+    *(f"{section}.{name}" for section, fields in SECTIONS.items() for name in fields),
+    *TrialSpec.paths(),
+    *(f"space.{path}{part}" for path in TrialSpec.paths() for part in ("", ".low", ".choices", ".when")),
+    *("scales.quick", "scale.name", "", ".", "net.", "space.", "net.a.b", "a"),
+)
+NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([2**63 - 1, 1e308, 1e-320, "9" * 5000, "1e999G", "8"]))
+WORDS = st.one_of(st.text(max_size=8), st.sampled_from(["resnet20", "npz:/dev/zero", "imagefolder:~nobody", "n/a"]))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, WORDS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.one_of(
+                st.sampled_from(["low", "high", "step", "log", "choices", "when", "name", "set"]), NUMBERS, WORDS
+            ),
+            inner,
+            max_size=3,
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from(PATHS), VALUES), max_size=3), st.sampled_from([None, "smoke", "x"]))
+def test_whatever_is_set_is_taken_or_refused_in_a_sentence(changes: list[tuple[str, Any]], scale: str | None) -> None:
+    for path, images in ((SHIPPED / "digits.yaml", "digits"), (SHIPPED / "paper-preact.yaml", "cifar10")):
+        height, width, channels, classes = IMAGES[images]
+        refused = ""
+        try:
+            spec = load(path, changes, scale)
+            spec.make_space((height, width, channels), classes).check((height, width))
+            spec.rows((height, width, channels), classes)
+        except InputError as refusal:
+            refused = str(refusal)
+        assert "\n" not in refused
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, len(FILE)), st.text("[]{}:,-&*!|>'\"%@`#?\n \t\0\ufeff9.~=<", max_size=3))))
+def test_any_text_is_a_study_or_refused_in_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, str]]
+) -> None:
+    text = FILE
+    for place, put in edits:
+        text = text[:place] + put + text[place + 1 :]
+    file = tmp_path_factory.getbasetemp() / "edited.yaml"
+    file.write_text(text)
+    try:
+        spec = load(file)
+        spec.make_space((8, 8, 1), 10)
+    except InputError as refusal:
+        refused = str(refusal)
+    else:
+        refused = ""
+        file.write_text(spec.to_yaml())
+        assert load(file) == spec
+    assert "\n" not in refused

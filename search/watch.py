@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ray._private.node import Node
 
 EVERY = 1.0  # seconds between two looks
-SILENT = 12.0  # seconds for which a cluster may be out of reach; Ray's own processes wait for a minute
-GRACE = 10.0  # seconds in which the study is to stop after a part has died
+SILENT = 10.0  # seconds for which a cluster may be out of reach; Ray's own processes wait for a minute
+GRACE = 10.0  # seconds in which the study is to leave Ray after a part has died: without its head, Tune never does
 
 
 class Watch:

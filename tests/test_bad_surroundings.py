@@ -77,7 +77,7 @@ def test_job_server_that_does_not_answer(
     monkeypatch.setenv("RAY_ADDRESS", address)
     began = time.monotonic()
     sentence = refusal(["--output", "/shared"], capsys)
-    assert time.monotonic() - began < 10, "seconds"
+    assert time.monotonic() - began < 50, "Ray itself would try for minutes"
     assert f"RAY_ADDRESS = {address} does not answer" in sentence
     assert "ssh -L" in sentence
     assert refusal(["--stop"], capsys) == sentence

@@ -235,9 +235,9 @@ def test_however_the_preparation_ends_its_processes_do(tmp_path: Path, number: s
         assert len(theirs) == 2
         process.send_signal(number)
         if number is signal.SIGINT:
-            process.wait(20)
+            process.wait(120)
             assert not any(child.is_running() for child in theirs), "even those in the middle of an image"
-    _, left = psutil.wait_procs(theirs, timeout=20)
+    _, left = psutil.wait_procs(theirs, timeout=120)
     assert left == []
     errors = process.communicate()[1]
     assert process.returncode == -number

@@ -46,7 +46,7 @@ def test_a_disk_that_fills_up_halts_the_study_and_one_with_room_continues_it(dis
     left = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     with (disk / "ballast").open("wb") as ballast:
         os.posix_fallocate(ballast.fileno(), 0, left)
-    assert process.wait(60) == 1, log.read_text()
+    assert process.wait(240) == 1, log.read_text()
     *_, last = log.read_text().splitlines()
     assert last.startswith("error: "), log.read_text()
     assert last.endswith(

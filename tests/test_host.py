@@ -109,6 +109,7 @@ def test_other_users_see_nothing_of_our_ray(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_a_killed_process_left_of_its_ray_ends_with_the_next_start(tmp_path: Path) -> None:
     """Some of Ray's processes end with it, some do not; its sockets and logs stay."""
     shell = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}

@@ -34,7 +34,7 @@ def test_a_trial_may_lose_its_worker_three_times(tmp_path: Path) -> None:
             wait_until(lambda n=number, k=known: epochs_of(tmp_path, n) > k, process, log)
             (worker,) = workers(process.pid)
             worker.kill()
-    assert process.wait(120) == 0, log.read_text()
+    assert process.wait(240) == 0, log.read_text()
     first, second = report_of(tmp_path)["trials"]
     assert (first["state"], first["epochs"]) == ("complete", 12)
     assert (second["state"], second["reason"]) == ("failed", "its worker died, 4 times")
@@ -57,7 +57,7 @@ def test_a_machine_that_dies_costs_its_trials_no_restart(tmp_path: Path) -> None
             assert workers(machine)
             switch_off(machine)
             machine = joined.add(1)
-        assert process.wait(120) == 0, log.read_text()
+        assert process.wait(240) == 0, log.read_text()
     assert_whole(tmp_path, 1)
 
 

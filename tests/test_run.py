@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, set[s
     process, log = start(folder, command(folder))
     wait_until(lambda: "[1/6]" in log.read_text(), process, log)
     addresses = listening(process)
-    assert process.wait(180) == 0, log.read_text()
+    assert process.wait(240) == 0, log.read_text()
     return folder, log.read_text(), addresses
 
 
@@ -202,7 +202,7 @@ def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
         process, log = start(tmp_path, arguments)
         wait_until(lambda before=before: epochs() >= before + 2, process, log)
         process.send_signal(how)
-        assert process.wait(60) == 130, log.read_text()
+        assert process.wait(240) == 130, log.read_text()
         assert "run the same command again" in log.read_text()
         kept(known, tmp_path)
         known = {t.number: (t.params, dict(t.intermediate_values)) for t in journal(tmp_path)}

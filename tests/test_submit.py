@@ -48,7 +48,7 @@ def test_detached_by_ctrl_c_and_followed_again_by_the_same_command(cluster: Head
     process, log = start(tmp_path, study, cluster.shell)
     wait_until(lambda: "2 trials of up to 9 epochs" in log.read_text(), process, log)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(120) == 130
     (job,) = jobs_in(cluster, tmp_path)
     assert f"detached: job {job['submission_id']} goes on" in log.read_text()
     assert "--stop" in log.read_text()
@@ -97,7 +97,7 @@ def test_stop_ends_a_job_where_its_trials_can_be_continued(cluster: Head, tmp_pa
     # By its name alone, for it is the only study of this user that is so called.
     stopped = run(tmp_path, [*study[:3], "tiny", "--stop"], cluster.shell)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    assert process.wait(20) == 130
+    assert process.wait(120) == 130
     assert "stopped after 0 of 2 trials; run the same command again to continue" in log.read_text()
     assert status(cluster, tmp_path) == "STOPPED"
     assert any(trials.glob("*/*")), "checkpoints to go on from"

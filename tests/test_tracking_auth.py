@@ -99,7 +99,7 @@ def test_a_study_with_name_and_password(server: Server, tmp_path: Path) -> None:
         return (tmp_path / "results" / "tiny" / "report.json").exists()
 
     wait_until(over, process, log, 200)
-    assert process.wait(60) == 0, log.read_text()
+    assert process.wait(240) == 0, log.read_text()
     assert any("search.run" in word for word in shown)
     assert any("raylet" in word for word in shown)
     assert not [word for word in shown if secret in word]

@@ -108,5 +108,5 @@ def test_a_bucket_that_is_not_there(place: str) -> None:
     before = time.monotonic()
     with pytest.raises(Halted, match=r"s3://nosuch/results cannot be written .*; see to that store, or your access"):
         Remote("s3://nosuch/results").put("a", b"b")
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 50, "a store that fails is tried again for a minute"
     assert fsspec.filesystem("s3", skip_instance_cache=True).ls("") == [BUCKET]

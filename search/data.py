@@ -19,6 +19,7 @@ from search.data_source import Pixels, Source
 from search.data_spec import DataInfo, DataSpec, PreparedInfo
 from search.data_standard import STANDARD, digits_source, standard_source
 from search.errors import InputError, hint
+from search.paths import resolved
 
 __all__ = [
     "DataInfo",
@@ -114,7 +115,7 @@ def open_prepared(folder: Path, spec: DataSpec) -> Prepared:
     Raises:
         InputError: when it is not there, or was prepared from another specification.
     """
-    if not (folder / "meta.json").exists():
+    if not (folder / data_cache.META).exists():
         raise InputError(f"data: {spec.name} is not prepared in {folder}; start the study again on this machine")
     meta = data_cache.read_meta(folder)
     if meta["spec"] != data_cache.identity(spec):
@@ -123,12 +124,12 @@ def open_prepared(folder: Path, spec: DataSpec) -> Prepared:
 
 
 def on_this_machine(folder: Path, spec: DataSpec, digest: str) -> Prepared:
-    """What the driver prepared in `folder`, or, on a machine that does not have it, prepared here from the raw files.
+    """What the driver prepared in `folder`, or, on a machine that does not have it whole, prepared here from raw files.
 
     Raises:
         InputError: as `open_prepared` and `prepare` do; also when the data are not those with the driver's `digest`.
     """
-    prepared = open_prepared(folder, spec) if (folder / "meta.json").exists() else prepare(spec)
+    prepared = open_prepared(folder, spec) if data_cache.is_intact(folder) else prepare(spec)
     if prepared.info.digest != digest:
         raise InputError(
             f"data: {spec.name} on {socket.gethostname()} is not what the study began with (digest "
@@ -139,15 +140,24 @@ def on_this_machine(folder: Path, spec: DataSpec, digest: str) -> Prepared:
 
 
 def _find(spec: DataSpec) -> Source:
+    try:
+        return _source(spec)
+    except OSError as error:
+        raise InputError(
+            f"data: {error.filename} cannot be read ({error.strerror}); give access to it, or name other data"
+        ) from error
+
+
+def _source(spec: DataSpec) -> Source:
     kind, _, path = spec.name.partition(":")
     if spec.image_size is not None and kind != "imagefolder":
         raise InputError(f"data.image_size = {spec.image_size} has no effect on {spec.name!r}; leave it out")
     if kind in ("imagefolder", "npz") and not path:
         raise InputError(f"data.name = {spec.name!r} has no path; write {kind}:PATH")
     if kind == "imagefolder":
-        return folder_source(Path(path).expanduser(), spec.image_size or DEFAULT_SIZE)
+        return folder_source(resolved(path, "data.name"), spec.image_size or DEFAULT_SIZE)
     if kind == "npz":
-        return npz_source(Path(path).expanduser())
+        return npz_source(resolved(path, "data.name"))
     if spec.name == "digits":
         return digits_source()
     if spec.name in STANDARD:

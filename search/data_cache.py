@@ -1,7 +1,7 @@
 """Prepared data on this machine's disk: built once under a lock, whole or not at all, checked before it is used.
 
 A preparation is a folder with `images.npy` and `labels.npy` (train, then validation), `test_images.npy`,
-`test_labels.npy` and `meta.json`.
+`test_labels.npy`, `meta.json`, and `SHA256SUMS` of all of these. `verified.json` saves reading them at every start.
 """
 
 import hashlib
@@ -21,9 +21,11 @@ from search.data_plan import Arrangement, Part, arrange, planned
 from search.data_source import Pixels, Source, images_at_a_time
 from search.data_spec import DataSpec, PreparedInfo
 from search.errors import InputError
+from search.paths import fault
 
-FORMAT = 1  # of the folder; part of its name's digest
+FORMAT = 2  # of the folder; part of its name's digest
 ARRAYS = ("images.npy", "labels.npy", "test_images.npy", "test_labels.npy")
+META, SUMS, VERIFIED = "meta.json", "SHA256SUMS", "verified.json"
 
 
 def user_cache() -> Path:
@@ -69,15 +71,31 @@ def locked(path: Path) -> Iterator[None]:
 
 def ensure(folder: Path, source: Source, spec: DataSpec) -> None:
     """Make `folder` hold an undamaged preparation. The caller holds the folder's lock."""
-    if not _intact(folder):
+    state = _verified(folder)
+    if state is None:
         _build(folder, source, spec)
-        if not _intact(folder):
+        state = _verified(folder)
+        if state is None:
             raise InputError(f"data: {folder} reads back differently from what was written; check that disk")
+    if _content(folder / VERIFIED) != state:
+        (folder / VERIFIED).write_bytes(state)
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether every file is as it was written; they are read only if one changed since they were last right."""
+    return _verified(folder) is not None
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The `meta.json` of a preparation."""
-    return json.loads((folder / "meta.json").read_text())
+    """The `meta.json` of a preparation.
+
+    Raises:
+        InputError: when it is not as it was written.
+    """
+    content, sums = _content(folder / META), _content(folder / SUMS)
+    if content is None or sums is None or _sum(META, hashlib.sha256(content).hexdigest()) not in sums:
+        raise InputError(f"data: {folder / META} is damaged; start the study again, which prepares the data again")
+    return json.loads(content)
 
 
 def open_array(folder: Path, name: str) -> NDArray[Any]:
@@ -87,8 +105,8 @@ def open_array(folder: Path, name: str) -> NDArray[Any]:
         InputError: when the file is gone or has another size than was written.
     """
     path = folder / name
-    if not path.exists() or path.stat().st_size != read_meta(folder)["files"][name]["bytes"]:
-        raise InputError(f"data: {path} is damaged; start the study again, which prepares it anew")
+    if not path.exists() or path.stat().st_size != read_meta(folder)["bytes"][name]:
+        raise InputError(f"data: {path} is damaged; start the study again, which prepares the data again")
     return np.lib.format.open_memmap(path, mode="c")
 
 
@@ -102,10 +120,11 @@ def _build(folder: Path, source: Source, spec: DataSpec) -> None:
     arrangement = arrange(spec, source.load(), len(source.classes))
     _write(partial, "", source.shape, [arrangement.train, arrangement.validation])
     _write(partial, "test_", source.shape, [arrangement.test])
-    files = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in ARRAYS}
-    info = _info(partial, source, spec, arrangement, [entry["sha256"] for entry in files.values()])
-    meta = {"spec": identity(spec), "info": info.model_dump(), "files": files}
-    (partial / "meta.json").write_text(json.dumps(meta, indent=1))
+    info = _info(partial, source, spec, arrangement, [_sha256(partial / name) for name in ARRAYS])
+    sizes = {name: (partial / name).stat().st_size for name in ARRAYS}
+    meta = {"spec": identity(spec), "info": info.model_dump(), "bytes": sizes}
+    (partial / META).write_text(json.dumps(meta, indent=1))
+    (partial / SUMS).write_bytes(_sums(partial))
     if folder.exists():
         folder.rename(damaged)  # processes that have it mapped keep their pages
     partial.rename(folder)
@@ -131,8 +150,8 @@ def _info(
     sizes = {f"n_{split}": len(part[1]) for split, part in vars(arrangement).items()}
     images = np.load(partial / "images.npy", mmap_mode="r")
     mean, std = _statistics(images[: sizes["n_train"]])
-    digest = hashlib.sha256(json.dumps([*checksums, sizes]).encode()).hexdigest()
     plan = planned(spec, source).model_dump()
+    digest = hashlib.sha256(json.dumps([*checksums, sizes, plan["classes"]]).encode()).hexdigest()
     return PreparedInfo(**{**plan, **sizes}, digest=digest, mean=mean, std=std)
 
 
@@ -151,23 +170,36 @@ def _statistics(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean.tolist()), tuple(np.maximum(np.sqrt(variance), 1 / 255).tolist())
 
 
-def _intact(folder: Path) -> bool:
-    """Whether every file has its size and checksum; the checksum only if a file changed since it was last right."""
+def _verified(folder: Path) -> bytes | None:
+    """The state of the files, all of them as they were written; None where one is not."""
     try:
-        files = read_meta(folder)["files"]
-        stats = {name: (folder / name).stat() for name in ARRAYS}
-    except (FileNotFoundError, ValueError):  # a file is gone, or meta.json is no JSON
-        return False
-    if any(stats[name].st_size != files[name]["bytes"] for name in ARRAYS):
-        return False
-    stamp = json.dumps({name: stat.st_mtime_ns for name, stat in stats.items()})
-    verified = folder / "verified.json"
-    if verified.exists() and verified.read_text() == stamp:
-        return True
-    if any(_sha256(folder / name) != files[name]["sha256"] for name in ARRAYS):
-        return False
-    verified.write_text(stamp)
-    return True
+        state = _state(folder)  # before they are read: what changes meanwhile is read again the next time
+        if state == _content(folder / VERIFIED) or _sums(folder) == _content(folder / SUMS):
+            return state
+    except OSError:  # one is gone, or cannot be read
+        pass
+    return None
+
+
+def _state(folder: Path) -> bytes:
+    """Another one after any change of a file. The time is ctime: that of the content (mtime) can be set back."""
+    stats = {name: (folder / name).stat() for name in (*ARRAYS, META, SUMS)}
+    return json.dumps({name: [s.st_size, s.st_ino, s.st_ctime_ns] for name, s in stats.items()}).encode()
+
+
+def _content(path: Path) -> bytes | None:
+    """Of a regular file that can be read."""
+    return None if fault(path) else path.read_bytes()
+
+
+def _sums(folder: Path) -> bytes:
+    """What SHA256SUMS has to be for the files as they are."""
+    return b"".join(_sum(name, _sha256(folder / name)) for name in (*ARRAYS, META))
+
+
+def _sum(name: str, checksum: str) -> bytes:
+    """A line as `sha256sum --check` reads it."""
+    return f"{checksum}  {name}\n".encode()
 
 
 def _sha256(path: Path) -> str:

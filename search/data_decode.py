@@ -11,28 +11,36 @@ would have another digest on each kind of machine.
 
 import io
 import json
+import logging
+import math
 import os
 import queue
 import signal
 import struct
 import subprocess
 import sys
+import warnings
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from search.data_source import Pixels, images_at_a_time
 from search.errors import InputError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 FILES_PER_PROCESS = 256  # a process takes 0.25 s to start, an image 0.3 ms and more
 TASK = 16  # images that a process is asked for at once
+LARGEST = 2**25  # pixels that an image is resized to as a whole, of 4 bytes; a longer strip is cropped before
 _HEAD = struct.Struct(">I")  # of each answer: 0, and the pixels follow; or the length of the error's text that follows
 _START = "import sys; sys.path[:] = sys.argv[1:]; from search.data_decode import serve; serve()"
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs it also raises
 
 
 def decode(path: Path, size: int) -> Pixels:
@@ -44,7 +52,8 @@ def decode(path: Path, size: int) -> Pixels:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        # Pillow warns of metadata that it leaves out and of images above 89 million pixels; above 178 it refuses them.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             mode = image.mode
             ImageOps.exif_transpose(image, in_place=True)
             image.load()
@@ -53,12 +62,32 @@ def decode(path: Path, size: int) -> Pixels:
         raise InputError(f"data.name: image {path} cannot be decoded ({error}); replace or remove it") from error
     if mode[0] in "IF":  # converting would clip the upper bits, silently
         raise InputError(f"data.name: image {path} has more than 8 bits a channel ({mode}); convert it to 8 bits")
-    width, height = upright.size
+    return np.asarray(_square(upright, size))
+
+
+def _square(image: "Image", size: int) -> "Image":
+    """The centre of `image`, (size, size), after its shorter side is resized to `size`."""
+    from PIL.Image import Resampling
+
+    width, height = image.size
     scale = size / min(width, height)
     wide, high = max(size, round(width * scale)), max(size, round(height * scale))
     left, top = (wide - size) // 2, (high - size) // 2
-    resized = upright.resize((wide, high), Image.Resampling.BILINEAR)
-    return np.asarray(resized.crop((left, top, left + size, top + size)))
+    if wide * high <= LARGEST:
+        resized = image.resize((wide, high), Resampling.BILINEAR)
+        return resized.crop((left, top, left + size, top + size))
+    # The same without the rest of the strip. Pillow takes a box as single-precision numbers, so that a pixel can differ
+    # by a level, and large positions would be lost: the box is given within the part that the filter reads.
+    kept: list[int] = []
+    box: list[float] = []
+    for start, whole, resized in ((left, width, wide), (top, height, high)):
+        step = whole / resized  # pixels of the image for one of the result
+        first = max(0, math.floor((start - 1) * step - 1))
+        last = min(whole, math.ceil((start + size + 1) * step + 1))
+        kept += [first, last]
+        box += [start * step - first, min((start + size) * step, whole) - first]
+    part = image.crop((kept[0], kept[2], kept[1], kept[3]))
+    return part.resize((size, size), Resampling.BILINEAR, (box[0], box[2], box[1], box[3]))
 
 
 def processes_for(files: int, cores: int) -> int:

@@ -1,6 +1,8 @@
 """`imagefolder:PATH`: train/CLASS/*.jpg and, if shipped, val/ and test/ with the same class folders."""
 
-from collections.abc import Generator
+import os
+import unicodedata
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +13,22 @@ from search.data_decode import decoded, processes_for
 from search.data_source import Counts, Images, Pixels, Shipped, Source
 from search.data_split import class_counts
 from search.errors import InputError
+from search.paths import fault
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 DEFAULT_SIZE = 32  # pixels
+# A class's name stands in reports, tables and JSON. These cannot be written as UTF-8, end a line, or turn the text that
+# follows: Unicode's general categories, and its classes of bidirectional embeddings, overrides and isolates.
+UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
 def folder_source(root: Path, image_size: int) -> Source:
     """The images below `root`, RGB, resized by the shorter side to `image_size` pixels and cropped at the centre.
 
     Raises:
-        InputError: when train/ or its class folders are missing, a class folder has no image, or the classes of val/ or
-            test/ differ from those of train/.
+        InputError: when train/ or its class folders are missing, a class folder has no image or an unfit name, an image
+            is no file that can be read, or the classes of val/ or test/ differ from those of train/.
     """
-    root = root.resolve()
     train = _class_files(root, "train")
     if not train:
         raise InputError(
@@ -34,7 +39,7 @@ def folder_source(root: Path, image_size: int) -> Source:
         raise InputError(
             f"data.name: {root / 'train'} has the one class {next(iter(train))!r}; add a second class folder"
         )
-    others = {split: _class_files(root, split) for split in ("val", "test") if (root / split).is_dir()}
+    others = {split: _class_files(root, split) for split in ("val", "test") if os.path.lexists(root / split)}
     for split, found in others.items():
         if found.keys() != train.keys():
             odd = min(found.keys() ^ train.keys())
@@ -78,12 +83,42 @@ def _class_files(root: Path, split: str) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise InputError(f"data.name: there is no folder {folder}; give the folder that holds train/ and val/ or test/")
     found: dict[str, list[Path]] = {}
-    for entry in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        found[entry.name] = sorted(
-            path for path in entry.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        )
+    for entry in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if entry.is_symlink() and not entry.exists():  # a class that would be missing without a word
+            raise InputError(f"data.name: {entry} is a link that leads nowhere; restore what it leads to, or remove it")
+        if not entry.is_dir():
+            continue
+        if not UNFIT.isdisjoint(
+            {kind(c) for c in entry.name for kind in (unicodedata.category, unicodedata.bidirectional)}
+        ):
+            raise InputError(
+                f"data.name: class folder {entry.name!r} in {folder} has a name with bytes that are not UTF-8, or with "
+                "control characters; rename it"
+            )
+        found[entry.name] = sorted(_images(entry))
         if not found[entry.name]:
             raise InputError(
                 f"data.name: class folder {entry} has no image ({', '.join(sorted(SUFFIXES))}); add images or remove it"
             )
     return found
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """The images in `folder` and in the folders below it, but for hidden ones; none of them is opened."""
+    pending = [folder]
+    while pending:
+        for entry in os.scandir(pending.pop()):
+            if entry.name.startswith("."):
+                continue
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(path)
+            elif entry.is_symlink() and path.is_dir():  # it may lead to a folder that it is in
+                raise InputError(
+                    f"data.name: {path} is a link to a folder, which is not followed within a class folder; put the "
+                    "folder itself there, or remove the link"
+                )
+            elif path.suffix.lower() in SUFFIXES:
+                if cause := fault(path):
+                    raise InputError(f"data.name: image {path} {cause}; replace or remove it")
+                yield path

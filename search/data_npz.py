@@ -1,46 +1,67 @@
 """`npz:PATH`: one NumPy archive with x_train, y_train, x_test and y_test, checked without reading the pixels."""
 
+import lzma
+import math
+import tokenize
+import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from search import memory
 from search.data_source import Counts, Images, Labels, Shipped, Source, require_every_class
-from search.errors import InputError
+from search.errors import InputError, first_line
+from search.paths import fault
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError)
+# What zipfile and NumPy raise for archives that are damaged, encrypted (RuntimeError) or compressed in an unknown way.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError, RuntimeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array as its member of the archive begins."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stored: int  # bytes of the member after its header, as the archive lists it
+
+    @property
+    def promised(self) -> int:
+        """Bytes that reading it takes."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def npz_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
     """The archive at `path`: pixels uint8 (n, H, W) or (n, H, W, C), labels whole numbers 0..K-1 of shape (n,).
 
     Raises:
-        InputError: when the file is missing, is no archive, lacks a key, or an array has another type, shape or range.
+        InputError: when the file is missing, is no archive, lacks a key, an array has another type, shape or range, or
+            the arrays are larger than what is there of them, or than the memory.
     """
-    if not path.is_file():
-        raise InputError(f"data.name: there is no file {path}; give the path of an .npz archive with {', '.join(KEYS)}")
+    if cause := fault(path):
+        raise InputError(f"data.name: {path} {cause}; give the path of an .npz archive with {', '.join(KEYS)}")
     path = path.resolve()
-    try:
+    with _reading(path):
         with zipfile.ZipFile(path) as archive:
-            headers = {key: _header(archive, path, key) for key in KEYS}
-            for key in ("y_train", "y_test"):
-                _check_labels_header(path, key, *headers[key])
-            labels = {key: np.asarray(_array(path, key), np.int64) for key in ("y_train", "y_test")}
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        raise InputError(f"data.name: {path} cannot be read as an .npz archive ({error}); write it again") from error
-    for split in ("train", "test"):
-        _check_images_header(path, f"x_{split}", *headers[f"x_{split}"], n=len(labels[f"y_{split}"]))
-    if headers["x_train"][0][1:] != headers["x_test"][0][1:]:
-        raise InputError(
-            f"data.name: in {path} x_train has images of shape {headers['x_train'][0][1:]} and x_test of "
-            f"{headers['x_test'][0][1:]}; give both the same shape"
-        )
-    return _source(path, labels, headers["x_train"][0][1:], classes)
+            arrays = {key: _header(archive, path, key) for key in KEYS}
+        for split in ("train", "test"):
+            _check_labels(path, f"y_{split}", arrays[f"y_{split}"])
+            _check_images(path, f"x_{split}", arrays[f"x_{split}"], n=arrays[f"y_{split}"].shape[0])
+        _check_sizes(path, arrays)
+        if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+            raise InputError(
+                f"data.name: in {path} x_train has images of shape {arrays['x_train'].shape[1:]} and x_test of "
+                f"{arrays['x_test'].shape[1:]}; give both the same shape"
+            )
+        labels = {key: np.asarray(_array(path, key), np.int64) for key in ("y_train", "y_test")}
+    return _source(path, labels, arrays["x_train"].shape[1:], classes)
 
 
 def _source(path: Path, labels: dict[str, Labels], shape: tuple[int, ...], classes: tuple[str, ...] | None) -> Source:
@@ -63,43 +84,56 @@ def _source(path: Path, labels: dict[str, Labels], shape: tuple[int, ...], class
     whole = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
 
     def load() -> Shipped:
-        try:
+        with _reading(path):
             pixels = [_array(path, f"x_{split}") for split in ("train", "test")]
-        except _UNREADABLE as error:
-            raise InputError(f"data.name: the images in {path} cannot be read ({error}); write it again") from error
         return Shipped(Images.of(pixels[0], labels["y_train"]), None, Images.of(pixels[1], labels["y_test"]))
 
     return Source(names, whole, Counts(train, test=test), (path,), load)
 
 
-def _header(archive: zipfile.ZipFile, path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of an array, from the first bytes of its member."""
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of headers that Python 2 wrote
+            yield
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        cause = first_line(error)
+        raise InputError(f"data.name: {path} cannot be read as an .npz archive ({cause}); write it again") from error
+
+
+def _header(archive: zipfile.ZipFile, path: Path, key: str) -> _Array:
     if f"{key}.npy" not in archive.namelist():
         found = ", ".join(sorted(Path(name).stem for name in archive.namelist())) or "nothing"
         raise InputError(f"data.name: {path} has no array {key!r} (it has {found}); save it with {', '.join(KEYS)}")
     with archive.open(f"{key}.npy") as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
-    return shape, dtype
+        try:
+            shape, _, dtype = read(member)
+        except (tokenize.TokenError, TypeError) as error:  # which NumPy lets through, beside its own ValueError
+            raise ValueError(f"{key} has a damaged header") from error
+        return _Array(shape, dtype, archive.getinfo(f"{key}.npy").file_size - member.tell())
 
 
 def _array(path: Path, key: str) -> np.ndarray[Any, Any]:
-    with np.load(path, allow_pickle=False) as archive:
-        return archive[key]
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _check_labels_header(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if dtype.kind not in "iu" or len(shape) != 1 or shape[0] == 0:
+def _check_labels(path: Path, key: str, array: _Array) -> None:
+    if array.dtype.kind not in "iu" or len(array.shape) != 1 or array.shape[0] < 1:
         raise InputError(
-            f"data.name: {key} in {path} is {dtype} of shape {shape}; give whole numbers of shape (images,)"
+            f"data.name: {key} in {path} is {array.dtype} of shape {array.shape}; give whole numbers of shape (images,)"
         )
 
 
-def _check_images_header(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype[Any], n: int) -> None:
-    if dtype != np.uint8:
-        raise InputError(f"data.name: {key} in {path} is {dtype}; give pixels from 0 to 255 as uint8")
-    if len(shape) not in (3, 4) or 0 in shape:
+def _check_images(path: Path, key: str, array: _Array, n: int) -> None:
+    shape = array.shape
+    if array.dtype != np.uint8:
+        raise InputError(f"data.name: {key} in {path} is {array.dtype}; give pixels from 0 to 255 as uint8")
+    if len(shape) not in (3, 4) or min(shape) < 1:
         raise InputError(
             f"data.name: {key} in {path} has shape {shape}; give (images, height, width) or (images, height, width, "
             "channels)"
@@ -112,4 +146,21 @@ def _check_images_header(path: Path, key: str, shape: tuple[int, ...], dtype: np
     if shape[0] != n:
         raise InputError(
             f"data.name: {path} has {shape[0]} images in {key} and {n} labels in y{key[1:]}; give one label an image"
+        )
+
+
+def _check_sizes(path: Path, arrays: dict[str, _Array]) -> None:
+    """Before memory is taken for any of them: zeros compress a thousand times, and a header can say anything."""
+    for key, array in arrays.items():
+        if array.promised > array.stored:
+            raise InputError(
+                f"data.name: {key} in {path} has {array.stored:,} bytes where its shape {array.shape} needs "
+                f"{array.promised:,}; write it again"
+            )
+    as_int64 = 8 * (arrays["y_train"].shape[0] + arrays["y_test"].shape[0])
+    needed, there = sum(array.promised for array in arrays.values()) + as_int64, memory.total()
+    if needed > there:
+        raise InputError(
+            f"data.name: the arrays in {path} take {needed / 1e9:,.1f} GB of memory, and this machine has "
+            f"{there / 1e9:,.1f} GB; give fewer or smaller images"
         )

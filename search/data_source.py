@@ -74,8 +74,12 @@ class Source:
 
     @cached_property
     def identity(self) -> str:
-        """Changes whenever a raw file changes, appears or disappears."""
-        return "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path in self.files if (stat := path.stat()))
+        """Changes whenever a raw file changes, appears or disappears.
+
+        The time of the last change of its content or its record (ctime) cannot be set, as the time of the last change
+        of its content can be: by `touch`, `cp -p`, or an archive that is unpacked over another.
+        """
+        return "\n".join(f"{path} {stat.st_size} {stat.st_ctime_ns}" for path in self.files if (stat := path.stat()))
 
 
 def require_every_class(classes: tuple[str, ...], counts: tuple[int, ...], where: str) -> None:

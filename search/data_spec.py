@@ -20,6 +20,17 @@ class DataSpec(BaseModel):
     image_size: int | None = None  # imagefolder only: side of the square images are resized and cropped to (32)
     limit: int | None = None  # train on this many images only; validation and test stay whole
 
+    @field_validator("name", "dir")
+    @classmethod
+    def _utf_8(cls, value: str | None, info: ValidationInfo) -> str | None:
+        try:
+            (value or "").encode()
+        except UnicodeEncodeError:  # it could not be written into records and reports
+            raise ValueError(
+                f"data.{info.field_name} = {value!r} has bytes that are not UTF-8; rename it, or give a link to it"
+            ) from None
+        return value
+
     @field_validator("validation", "test")
     @classmethod
     def _fraction(cls, value: float, info: ValidationInfo) -> float:

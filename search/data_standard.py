@@ -2,6 +2,7 @@
 
 import gzip
 import http.client
+import os
 import socket
 import zlib
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from search.data_remote import copy_of, fetch
 from search.data_source import Counts, Images, Shipped, Source
 from search.data_spec import DataSpec
 from search.errors import InputError
+from search.paths import fault, resolved
 from search.remote import is_url
 
 _DIGITS = tuple("0123456789")
@@ -148,20 +150,29 @@ def standard_source(spec: DataSpec) -> Source:
     """The raw files of `spec.name`, or, where none are found, the way to download them.
 
     Raises:
-        InputError: when `spec.dir` is no folder, or holds a `cifar10.npz` that is not CIFAR-10.
+        InputError: when `spec.dir` is no folder, when one of the files in it cannot be read as one, or when it holds a
+            `cifar10.npz` that is not CIFAR-10.
     """
     standard = STANDARD[spec.name]
     url = spec.dir if spec.dir and is_url(spec.dir) else None
-    if spec.dir is not None and url is None and not Path(spec.dir).expanduser().is_dir():
-        raise InputError(f"data.dir = {spec.dir!r} is no folder; create it, or name the one with the raw files")
-    root = copy_of(url) if url else Path(spec.dir).expanduser() if spec.dir else user_cache() / "datasets"
-    root = root.resolve()
-    if spec.name == "cifar10" and (root / "cifar10.npz").exists():
+    if url:
+        root = copy_of(url)
+    elif spec.dir is not None:
+        root = resolved(spec.dir, "data.dir")
+        if not root.is_dir():
+            raise InputError(f"data.dir = {spec.dir!r} is no folder; create it, or name the one with the raw files")
+    else:
+        root = (user_cache() / "datasets").resolve()
+    if spec.name == "cifar10" and os.path.lexists(root / "cifar10.npz"):
         return _cifar10_npz(root / "cifar10.npz", standard)
     for folder in (root, _DEBIAN_FASHION) if spec.name == "fashion-mnist" and not url else (root,):
         for layout in standard.layouts:
             files = tuple(folder / name for name in layout)
-            if all(path.is_file() for path in files):
+            there = [path for path in files if os.path.lexists(path)]
+            for path in there:
+                if cause := fault(path):  # a download would write into it
+                    raise InputError(f"data.dir: {path} {cause}; replace or remove it")
+            if len(there) == len(files):
                 return _found(spec.name, standard, folder, files)
     missing = _found(spec.name, standard, root, ())
     if url:

@@ -108,7 +108,7 @@ def _searched(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Searc
     space = spec.make_space(prepared.info.shape, len(prepared.info.classes))
     which = lineage.identity(space, prepared.info.digest, spec.limits.model_dump())
     storage = open_storage(folder.journal, spec.search.storage)
-    kept = lineage.kept(storage, spec.name, folder.place, which)
+    kept = lineage.kept(storage, spec.name, folder.owner(shared=spec.search.storage is not None), which)
     study = lineage.family(storage, spec.name).get(f"{spec.name}-{which}")
     if study is None or (not kept and not spec.compare):
         raise InputError(

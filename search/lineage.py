@@ -19,6 +19,7 @@ from search.records import TrialRecord, TrialState
 from search.space import Space
 from search.spec import TrialSpec, Value
 from search.starts import nearest
+from search.study_folder import Owner
 
 PASSED_ON = 3  # best trials that a study begins with when none of the trials before it is its own
 
@@ -49,7 +50,7 @@ class Opened:
 
 
 def open_ledger(
-    storage: BaseStorage, name: str, owner: str, which: str, space: Space, appraise: Callable[[TrialSpec], Appraisal]
+    storage: BaseStorage, name: str, owner: Owner, which: str, space: Space, appraise: Callable[[TrialSpec], Appraisal]
 ) -> Opened:
     """Opens the study `name` that searches `which` (see `identity`), or makes it.
 
@@ -59,7 +60,7 @@ def open_ledger(
     Args:
         storage: may hold studies of other names, and of others.
         name: of the study.
-        owner: who writes to it: the study's folder.
+        owner: the study's folder.
         which: part of the name in the storage, so that studies of different spaces are never mixed.
         space: what is searched.
         appraise: what a trial would cost, and whether it is within the limits.
@@ -68,17 +69,17 @@ def open_ledger(
         InputError: the storage holds a study of this name that belongs to another folder.
     """
     known = family(storage, name)
+    check_owner(storage, name, owner)
     for study in known.values():
-        if study.user_attrs["owner"] != owner:
-            raise InputError(
-                f"study {name!r} in this storage belongs to {study.user_attrs['owner']}; use another --name, or "
-                "the --output of that one"
-            )
+        for key, value in (("owner", owner.id), ("place", owner.place)):
+            if owner.shared and study.user_attrs[key] != value:
+                study.set_user_attr(key, value)
     own = f"{name}-{which}"
     ledger = Ledger(storage, own, space, appraise)
     if own not in known:
         ledger.study.set_user_attr("generation", len(known) + 1)
-        ledger.study.set_user_attr("owner", owner)
+        ledger.study.set_user_attr("place", owner.place)
+        ledger.study.set_user_attr("owner", owner.id)
     notes = ledger.study.user_attrs
     if "starts" not in notes:  # written last: a process that died before it takes over the rest when it comes again
         older = [s for s in known.values() if s.user_attrs["generation"] < notes["generation"]]
@@ -86,6 +87,20 @@ def open_ledger(
         ledger.study.set_user_attr("starts", _take_over(ledger, before, space) if before else [])
     notes = ledger.study.user_attrs
     return Opened(ledger, notes["generation"], tuple(notes["starts"]))
+
+
+def check_owner(storage: BaseStorage, name: str, owner: Owner) -> None:
+    """Refuses a storage in which the study `name` is another's.
+
+    Raises:
+        InputError: it belongs to another folder.
+    """
+    for study in family(storage, name).values():
+        if not owner.has(study.user_attrs):
+            raise InputError(
+                f"study {name!r} in this storage belongs to {study.user_attrs['place']}; use another --name, or "
+                "the --output of that one"
+            )
 
 
 def keys(storage: BaseStorage, name: str) -> dict[int, str]:
@@ -102,12 +117,12 @@ class Kept:
     number: int  # in that generation
 
 
-def kept(storage: BaseStorage, name: str, owner: str, which: str) -> list[Kept]:
+def kept(storage: BaseStorage, name: str, owner: Owner, which: str) -> list[Kept]:
     """The trials of the study `name` of this owner that searches `which`, by number; none where there is no such study.
 
     Nothing is written.
     """
-    own = {key: s for key, s in family(storage, name).items() if s.user_attrs["owner"] == owner}
+    own = {key: s for key, s in family(storage, name).items() if owner.has(s.user_attrs)}
     study = own.get(f"{name}-{which}")
     return [] if study is None else [_kept(own, study, trial) for trial in study.get_trials(deepcopy=False)]
 
@@ -121,18 +136,18 @@ def _kept(own: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.tr
     return Kept(record, study.user_attrs["generation"], number)
 
 
-def finished(storage: BaseStorage, name: str, owner: str) -> int:
+def finished(storage: BaseStorage, name: str, owner: Owner) -> int:
     """How many trials of the studies of this name and owner are over, those taken over counted once."""
-    own = (s for s in family(storage, name).values() if s.user_attrs["owner"] == owner)
+    own = (s for s in family(storage, name).values() if owner.has(s.user_attrs))
     records = (read(frozen) for study in own for frozen in study.get_trials(deepcopy=False))
     return sum(not r.running and not r.refused and r.origin is None for r in records)
 
 
-def delete(storage: BaseStorage, name: str, owner: str) -> None:
+def delete(storage: BaseStorage, name: str, owner: Owner) -> None:
     """Deletes the studies of this name and owner."""
     every = optuna.get_all_study_names(storage)
     for study_name, study in family(storage, name).items():
-        if study.user_attrs["owner"] == owner:
+        if owner.has(study.user_attrs):
             if study_name + SUFFIX in every:
                 optuna.delete_study(study_name=study_name + SUFFIX, storage=storage)
             optuna.delete_study(study_name=study_name, storage=storage)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from search.records import TrialState
+from search.remote import is_url
 
 
 class _Record(BaseModel):
@@ -142,8 +143,13 @@ class Cursor:
     runs: dict[str, str] = field(default_factory=dict)  # search.key -> MLflow run id
 
 
+_CURSOR = TypeAdapter(Cursor)
+
+
 class Outbox:
     """The log at `path` (`.../outbox.jsonl`) and, beside it, the cursor of what has been sent.
+
+    Paths in its folder are written relative to it, and read as they are now: the folder may be moved.
 
     A last line torn by a crash is cut away on opening. Raises ValueError, naming the line, when any other line is not
     an event; OSError when the disk does not take an event, in which case the log is left as it was. `forced` is told
@@ -163,7 +169,7 @@ class Outbox:
 
     def append(self, event: Event) -> None:
         """Add an event; on return it survives the death of this process, and all but epochs a power cut."""
-        line = event.model_dump_json().encode() + b"\n"
+        line = _with_paths(event, self._relative).model_dump_json().encode() + b"\n"
         with self._lock:
             try:
                 written = os.write(self._file, line)
@@ -186,13 +192,14 @@ class Outbox:
         """Each event from byte `offset` on, with the offset of its end."""
         for line, end in self._lines(offset):
             try:
-                yield _EVENT.validate_json(line), end
+                yield _with_paths(_EVENT.validate_json(line), self._absolute), end
             except ValueError as error:
                 raise ValueError(f"{self.path}: the line that ends at byte {end} is not an event: {error}") from error
 
     def last(self, count: int) -> list[Event]:
         """The last events, in their order; fewer where there are no more."""
-        return [_EVENT.validate_json(line) for line, _ in deque(self._lines(0), count)]
+        lines = deque(self._lines(0), count)
+        return [_with_paths(_EVENT.validate_json(line), self._absolute) for line, _ in lines]
 
     def commit(self, cursor: Cursor, events: int) -> None:
         """Record that `events` more have been sent, up to the cursor's offset."""
@@ -221,6 +228,12 @@ class Outbox:
         self.sync()
         os.close(self._file)
 
+    def _relative(self, path: str) -> str:
+        return str(Path(path).relative_to(self.path.parent)) if Path(path).is_relative_to(self.path.parent) else path
+
+    def _absolute(self, path: str) -> str:
+        return path if is_url(path) else str(self.path.parent / path)
+
     def _lines(self, offset: int) -> Iterator[tuple[bytes, int]]:
         with self.path.open("rb") as log:
             log.seek(offset)
@@ -239,7 +252,18 @@ class Outbox:
 
     def _read_cursor(self) -> Cursor:
         cursor = read_cursor(self._cursor_path)
-        return cursor if cursor.offset <= self._size else Cursor()
+        ends = {0, *(end for _, end in self._lines(0))}
+        return cursor if cursor.offset in ends else Cursor()
+
+
+def _with_paths(event: Event, changed: Callable[[str], str]) -> Event:
+    match event:
+        case TrialEnded() | StudyEnded():
+            return event.model_copy(update={"artifacts": [changed(path) for path in event.artifacts]})
+        case ChampionChosen():
+            return event.model_copy(update={"folder": changed(event.folder)})
+        case _:
+            return event
 
 
 def read_cursor(path: Path) -> Cursor:
@@ -247,6 +271,6 @@ def read_cursor(path: Path) -> Cursor:
     if not path.exists():
         return Cursor()
     try:
-        return Cursor(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError):
-        return Cursor()  # torn by a power cut: sending everything again changes nothing
+        return _CURSOR.validate_json(path.read_bytes(), strict=True)
+    except ValueError:
+        return Cursor()  # torn by a power cut, or damaged: sending everything again changes nothing

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from search.data_cache import user_cache
 from search.remote import Remote, is_url
+from search.study_files import STUDY_FILE
 from search.whole_file import replace
 
-STUDY_FILE = "study.yaml"
+__all__ = ["STUDY_FILE", "Output"]
+
+PRIVATE = 0o700  # what is in a study's folder says what it was trained on, and MLflow runs code that lies beside it
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,16 @@ class Output:
             return Path(self.given.removeprefix("file://"))
         return user_cache() / "resnet-search" / "studies" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
+    def make(self, study: str) -> None:
+        """Makes the folder, and that of a study in it, for their owner alone; one that is there stays as it is.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.path / study):
+            folder.mkdir(PRIVATE, exist_ok=True)
+
     def file(self, study: str, name: str) -> Path | None:
         """A file of a study, brought here from a URL; None where there is none.
 
@@ -43,6 +56,6 @@ class Output:
             found = Remote(f"{self.url}/{study}", patience=0).get(name)
             if found is None:
                 return None
-            kept.parent.mkdir(parents=True, exist_ok=True)
+            self.make(study)
             replace(kept, found)
         return kept if kept.is_file() else None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from search.errors import InputError
 from search.remote import Remote
+from search.study_files import in_order, is_own, is_record
 
 MERGED = 500  # pieces of a log that are made one: a store has no appending, each record is a file of its own
 
@@ -22,16 +23,19 @@ class Replica:
         self._pieces: dict[str, list[tuple[int, int]]] = {}  # of each log, in order
         self._large: dict[str, int] = {}  # of each log, how many of the first of them were made of others
 
-    def fetch(self) -> None:
+    def fetch(self) -> list[str]:
         """Makes the folder's files those at the URL. What only the folder has was never told to anybody: it goes.
+
+        Returns all names at the URL; of those only the study's records are read.
 
         Raises:
             InputError: a log has a gap.
             Halted: the store does not answer.
         """
         if self._remote is None:
-            return
-        names = [name for name in self._remote.files() if not name.startswith((".", "trials", "report/"))]
+            return []
+        found = self._remote.files()
+        names = [name for name in found if is_record(name)]
         logs = {name.partition("/")[0] for name in names if "/" in name}
         for path in self._folder.iterdir():
             if path.is_file() and not path.name.startswith("."):
@@ -40,6 +44,7 @@ class Replica:
             (self._folder / name).write_bytes(data)
         for log in logs:
             self._fetch_log(log, [n.partition("/")[2] for n in names if n.startswith(f"{log}/")])
+        return found
 
     def log(self, path: Path) -> None:
         """Sends what has been appended to a log."""
@@ -71,14 +76,15 @@ class Replica:
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
 
-    def clear(self, keep: str) -> None:
-        """Deletes everything there but the file `keep`: checkpoints first, the records of the trials last."""
+    def clear(self) -> list[str]:
+        """Deletes the study's own files there, as `study_files.delete`; returns the URLs of what stays."""
         if self._remote is None:
-            return
-        names = [name for name in self._remote.files() if name != keep and not name.startswith(".")]
-        self._remote.remove(sorted(names, key=lambda n: (n.startswith("optuna"), not n.startswith("trials"))))
+            return []
+        found = self._remote.files()
+        self._remote.remove(in_order(name for name in found if is_own(name)))
         self._pieces.clear()
         self._large.clear()
+        return [f"{self._remote.url}/{name}" for name in found if not is_own(name)]
 
     def remove(self, path: Path) -> None:
         """Deletes a file there."""

@@ -1,6 +1,5 @@
 """The answer of a study, written as report.json, report.md, report.html and PNG files; `python -m search.report`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from search import report_facts, report_figures, report_html, report_json, report_markdown, report_png, report_text
 from search.records import StudySummary, TrialRecord
 from search.report_front import unbeaten
-from search.whole_file import replace
+from search.whole_file import json_object, replace
 
 FILES = "report.json", "report.md", "report.html"
 
@@ -36,12 +35,9 @@ def answer(summary: StudySummary, records: Sequence[TrialRecord]) -> str:
 def is_of(folder: Path, summary: StudySummary) -> bool:
     """Whether `folder` holds a report with which this study, as it is now, has ended."""
     files = [folder / name for name in FILES]
-    try:
-        content = json.loads(files[0].read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    if not all(file.exists() for file in files):
         return False
-    if not (isinstance(content, dict) and all(file.exists() for file in files)):
-        return False
+    content = json_object(files[0])
     now = {
         "study": summary.name,
         "description": summary.description,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from search.report_plots import Figure
+from search.study_files import PICTURES
 from search.whole_file import replace
 
 FOLDER = "report"
@@ -25,7 +26,7 @@ SHEET = Path(__file__).parent / "assets" / "report.css"
 
 
 def write(folder: Path, pictures: Mapping[str, Sequence[Figure]], title: str) -> tuple[Path, ...]:
-    """Writes `NAME.png` of each name's figures, below each other, into `folder`/report; removes those of before.
+    """Writes `NAME.png` of each name's figures, below each other, into `folder`/report; removes the others of before.
 
     Equal figures give equal bytes.
 
@@ -35,8 +36,8 @@ def write(folder: Path, pictures: Mapping[str, Sequence[Figure]], title: str) ->
     made = {f"{name}.png": draw(figures, title) for name, figures in pictures.items() if figures}
     place = folder / FOLDER
     place.mkdir(exist_ok=True)
-    for old in set(place.glob("*.png")) - {place / name for name in made}:
-        old.unlink()
+    for old in {f"{name}.png" for name in PICTURES} - made.keys():
+        (place / old).unlink(missing_ok=True)
     for name, data in made.items():
         replace(place / name, data)
     return tuple(place / name for name in made)

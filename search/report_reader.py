@@ -1,6 +1,5 @@
 """A study as its storage holds it now, for a report: nothing of the study is locked, sent or changed."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from search.storage import open_storage
 from search.study_folder import JOURNAL, outbox_file
 from search.study_spec import StudySpec, load
 from search.study_summary import Surroundings, latest, noted, over, stopped, summarise
+from search.whole_file import json_object
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _opened(journal: Path, url: str | None) -> Iterator[BaseStorage]:
 def _reported(folder: Path) -> Surroundings | None:
     """From the report of before, for a study whose storage notes none."""
     try:
-        known = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        known = json_object(folder / "report.json")
         return Surroundings(known["data"], known["hardware"], known["versions"], {}, {}, 0.0)
-    except (FileNotFoundError, ValueError, KeyError):
+    except KeyError:
         return None

@@ -57,9 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace, console: Console) -> int:
-    from search import fresh, host, preflight, preview  # these import torch; bad flags are told before
+    from search import fresh, host, preflight, preview, study_folder  # these import torch; bad flags are told before
 
     spec = flags.study(given, dict(os.environ))
+    study_folder.check_apart(given.output, spec.name, spec.data)
     info, space, proposer = preflight.planned(spec)
     if host.address() is None and not given.sync:
         host.share(spec.resources, spec.search)
@@ -72,7 +73,7 @@ def _run(given: argparse.Namespace, console: Console) -> int:
     folder = StudyFolder.enter(given.output, spec.name)
     try:
         if given.fresh:
-            fresh.begin_again(folder, spec, given.yes)
+            fresh.check_told(folder, spec, given.yes)
         return _study(given, spec, space, folder, uri, console)
     except OSError as error:
         halted = halt(error, folder.place)
@@ -86,16 +87,23 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 def _study(
     given: argparse.Namespace, spec: StudySpec, space: Space, folder: StudyFolder, uri: str, console: Console
 ) -> int:
+    from search import fresh, host
     from search.study import Study
 
     try:
         tracking_uri.check_reachable(uri, spec.tracking.experiment)
     except tracking_uri.NoAnswer as away:
-        if given.sync or not folder.tracked_at(tracking_uri.store(uri, spec.tracking.experiment)):
+        if given.sync or given.fresh or not folder.tracked_at(tracking_uri.store(uri, spec.tracking.experiment)):
             raise
         fault = str(away).partition(";")[0]
         console.print(f"{fault}; the study goes on, and keeps what it is to be sent", highlight=False, soft_wrap=True)
     prepared = data.prepare(spec.data)
+    if given.fresh and given.yes:
+        if host.address() is not None:
+            host.connect(spec.resources, spec.search)  # for what it refuses
+            host.leave()
+        for path in fresh.delete_study(folder, spec):  # last, after all that may be refused
+            console.print(f"not of the study, and kept: {path}", markup=False, highlight=False, soft_wrap=True)
     if not given.sync:
         folder.settle(spec)
     root = tracking_uri.artifact_root(uri, given.output.path)

@@ -74,13 +74,13 @@ class Study:
         opened = open_ledger(
             storage,
             spec.name,
-            self.folder.place,
+            self.folder.owner(shared=spec.search.storage is not None),
             identity(self.space, self.data.info.digest, spec.limits.model_dump()),
             self.space,
             lambda trial: appraise(trial, image, spec.limits),
         )
         self._generation = opened.generation
-        self.folder.bind(self._generation, opened.ledger.key)
+        self.folder.bind(self._generation, opened.ledger.key, begun=bool(opened.ledger.records))
         mine = spec, self.data.info, self.folder, self._generation
         self._outboxes = Outboxes(*mine, lineage.keys(storage, spec.name), self.tracking_uri, self.artifact_root)
         export_folder.mend(self.folder.path / champion.FOLDER)

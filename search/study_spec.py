@@ -12,12 +12,14 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from search.compare import Configuration, Row, check_alone, configurations, parsed
 from search.data_spec import DataSpec
 from search.errors import InputError, hint
+from search.paths import expanded, fault
 from search.redact import without_credentials
 from search.scales import Scale, record, scale, spelled
 from search.space import Space, sentence
 from search.space_parse import FROM_DATA, make
 from search.spec import TrainSpec, TrialSpec
 from search.study_change import SECTIONS, change, dotted
+from search.study_files import is_reserved
 from search.study_sections import FROZEN, FinalSpec, LimitSpec, ResourceSpec, SearchSpec, TrackingSpec
 
 SHIPPED = Path(__file__).parent / "studies"
@@ -69,6 +71,8 @@ class StudySpec(BaseModel):
     def _name_is_a_folder(cls, value: Any) -> Any:
         if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
             raise ValueError(f"name = {value!r} cannot name a folder; use letters, digits, dots, - and _")
+        if isinstance(value, str) and is_reserved(value):
+            raise ValueError(f"name = {value!r} is a name that the output folder uses for MLflow; use another name")
         return value
 
     @model_validator(mode="after")
@@ -146,11 +150,13 @@ def find(study: str) -> Path:
     """
     if study in shipped():
         return shipped()[study]
-    path = Path(study).expanduser()
+    path = expanded(study, "study")
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
+        cause = fault(path)
+        if cause is None:
             return path
-        raise InputError(f"study {study!r}: there is no such file; {hint(study, list(shipped()))}")
+        cause = "there is no such file" if cause == "does not exist" else f"it {cause}"
+        raise InputError(f"study {study!r}: {cause}; {hint(study, list(shipped()))}")
     raise InputError(f"study {study!r} is unknown; {hint(study, list(shipped()))} (or give a file that ends in .yaml)")
 
 

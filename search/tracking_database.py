@@ -5,6 +5,7 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)  # where MLflow keeps the places of artifacts
 
 
 def ready(uri: str, client_type: "type[MlflowClient]") -> None:
@@ -41,6 +49,33 @@ def ready(uri: str, client_type: "type[MlflowClient]") -> None:
             fresh.replace(path)
         else:
             fresh.unlink()
+
+
+def follow(uri: str, root: str | None) -> None:
+    """Where the SQLite file and the artifacts in `root` beside it were moved together: notes their new place in it.
+
+    MLflow keeps absolute paths, would find no artifact again, and would make the old folders anew for new ones.
+
+    Raises:
+        sqlite3.Error: the file cannot be written.
+    """
+    if root is None or not uri.startswith(SQLITE):
+        return
+    path, artifacts = file_of(uri).absolute(), Path(root)
+    if artifacts.parent != path.parent or not artifacts.is_dir() or _empty(path):
+        return
+    new = artifacts.as_uri()
+    with closing(sqlite3.connect(path)) as database, database:
+        for (old,) in database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall():
+            there = Path(unquote(urlsplit(old).path))
+            if old == new or not old.startswith("file://") or there.name != artifacts.name or there.exists():
+                continue
+            for table, column in _PLACES:
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )
 
 
 def file_of(uri: str) -> Path:

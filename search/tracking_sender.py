@@ -114,6 +114,7 @@ class Sender:
     def _connect(self) -> RunWriter:
         client_type = import_quietly()
         self._attempt(lambda: tracking_database.ready(self.uri, client_type))
+        self._attempt(lambda: tracking_database.follow(self.uri, self._artifact_root))
         client = self._attempt(lambda: client_type(self.uri))
         experiment_id = self._attempt(lambda: find_or_create(client, self.experiment, self._artifact_root))
         self.experiment_id = experiment_id

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from search import tracking_uri
+from search import tracking_database, tracking_uri
 from search.errors import Halted, InputError, hint
 from search.output import STUDY_FILE, Output
 from search.tracking_view import SEEDS
@@ -55,6 +55,7 @@ def _open(given: argparse.Namespace, console: Console) -> int:
     base = f"http://127.0.0.1:{given.port}"
     if _answers(base):
         raise InputError(f"--port = {given.port} is in use; give another --port")
+    tracking_database.follow(uri, root)
     server = subprocess.Popen(tracking_uri.ui_arguments(uri, root, given.port), env=tracking_uri.ui_environment())
     try:
         _await(base, server)

@@ -1,10 +1,12 @@
 """Files that are replaced whole, and folders that are written aside before they get their name."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -37,6 +39,15 @@ def sweep(folder: Path) -> None:
 def checksums(contents: Mapping[str, bytes]) -> bytes:
     """A line for each file, as `sha256sum --check` reads it."""
     return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items()).encode()
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that can be made again; empty where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def fill(folder: Path, contents: Mapping[str, bytes]) -> None:

@@ -1,7 +1,13 @@
 """Small data sets that tests write to disk, and a process of its own that prepares one."""
 
+import fcntl
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +65,26 @@ def preparing(spec_json: str) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
+
+
+@contextmanager
+def held(path: Path) -> Iterator[Callable[[], None]]:
+    """Whoever opens `path` waits meanwhile, at most for /proc/sys/fs/lease-break-time, which is 45 s.
+
+    Yields what waits for that: a process is then in the middle of whatever it reads `path` for.
+    """
+
+    def wait() -> None:
+        until = time.monotonic() + 40
+        while fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_WRLCK:
+            assert time.monotonic() < until, f"nobody opens {path}"
+            time.sleep(0.01)
+
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the system's word that the file is wanted
+    file = os.open(path, os.O_RDWR)
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield wait
+    finally:
+        os.close(file)
+        signal.signal(signal.SIGIO, before)

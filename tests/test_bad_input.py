@@ -173,4 +173,25 @@ def test_study_file_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     Path("own.yaml").write_bytes(b"\xff\xfe\x00\x81")
     assert "cannot be read as YAML" in refusal(["own.yaml"], capsys)
     Path("folder.yaml").mkdir()
-    assert "'folder.yaml': there is no such file" in refusal(["folder.yaml"], capsys)
+    assert "'folder.yaml': it is a folder" in refusal(["folder.yaml"], capsys)
+    os.mkfifo("pipe.yaml")
+    assert "'pipe.yaml': it is no regular file" in refusal(["pipe.yaml"], capsys)
+    Path("dangling.yaml").symlink_to("gone.yaml")
+    assert "'dangling.yaml': it is a link that leads to no file" in refusal(["dangling.yaml"], capsys)
+    assert "cannot be read (File name too long)" in refusal(["x" * 300 + ".yaml"], capsys)
+    assert "'~no-such-user/x.yaml' is no path" in refusal(["~no-such-user/x.yaml"], capsys)
+
+
+def test_data_folders_that_are_not_utf_8(capsys: pytest.CaptureFixture[str]) -> None:
+    """All of them would be written into records and reports, at the end of the training."""
+    odd = os.fsdecode(b"caf\xe9")
+    for folder in ("photos/train/a", f"photos/train/{odd}"):
+        Path(folder).mkdir(parents=True)
+    Path("photos/train/a/1.png").touch()
+    sentence = refusal(["--set", "data.name=imagefolder:photos", "--set", "data.image_size=32"], capsys)
+    assert r"class folder 'caf\udce9'" in sentence
+    assert "rename it" in sentence
+    assert r"data.dir = 'caf\udce9' has bytes that are not UTF-8; rename it" in refusal(["--data-dir", odd], capsys)
+    Path("own.yaml").write_text(r'data: "imagefolder:caf\uDCE9"')
+    assert r"data.name = 'imagefolder:caf\udce9' has bytes that are not UTF-8" in refusal(["own.yaml"], capsys)
+    assert not Path("results/digits").exists()

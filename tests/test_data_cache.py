@@ -1,15 +1,17 @@
 """Preparations are made once, whole or not at all, and again when they are damaged or their source changes."""
 
+import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from sample_data import preparing, write_folder, write_npz
+from sample_data import held, preparing, write_folder, write_npz
 
-from search.data import DataSpec, Prepared, open_prepared, prepare
+from search.data import DataSpec, Prepared, on_this_machine, open_prepared, prepare
 from search.errors import InputError
 
 
@@ -55,23 +57,21 @@ def test_four_processes_at_once_make_one_preparation(tmp_path: Path) -> None:
 def test_killed_while_preparing_leaves_nothing_half(tmp_path: Path) -> None:
     root = tmp_path / "images"
     spec = DataSpec(name=write_folder(root, {"train": {"a": 4, "b": 4}}))
-    pipe = root / "train/a/pipe.png"
-    os.mkfifo(pipe)
     process = preparing(spec.model_dump_json())
     assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    end = os.open(pipe, os.O_WRONLY)  # returns when the process is reading this image: in the middle of preparing
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    os.close(end)
-    assert [Path(name).suffix for name in folders(tmp_path)] == [".partial"]
-    pipe.unlink()
+    with held(root / "train/a/3.png") as wait:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        wait()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    (left,) = folders(tmp_path)
+    assert left.endswith(".partial")
+    with pytest.raises(InputError, match="is not prepared in"):
+        open_prepared(tmp_path / "cache/resnet-search/data" / left, spec)
     prepared = prepare(spec)
     assert prepared.info.n_train + prepared.info.n_validation + prepared.info.n_test == 8
-    # the killed one was of other files (one more): nobody prepares that again, and its remains are no preparation
-    with pytest.raises(InputError, match="is not prepared in"):
-        open_prepared(next(prepared.folder.parent.glob("*.partial")), spec)
+    assert folders(tmp_path) == [prepared.folder.name]
 
 
 def test_remains_of_a_killed_process_are_replaced(tmp_path: Path) -> None:
@@ -102,11 +102,81 @@ def test_damaged_arrays_are_prepared_again(tmp_path: Path, name: str, damage: st
     assert len(folders(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("content", ["", '{"files"'])
-def test_a_damaged_description_is_written_again(tmp_path: Path, content: str) -> None:
+def set_times(path: Path, stat: os.stat_result) -> None:
+    """As a restored copy has them."""
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "test_images.npy", "test_labels.npy"])
+def test_damage_with_the_old_time_is_found(name: str) -> None:
     prepared = prepare(DataSpec())
-    (prepared.folder / "meta.json").write_text(content)
+    path = prepared.folder / name
+    good, before = path.read_bytes(), path.stat()
+    flip_last_byte(path)
+    set_times(path, before)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    prepare(DataSpec())
+    assert path.read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"files"', b"\xff\xfe\x00\x81", b"5", b"[]", b"{}", b"null", b'{"files": 3}', b"[" * 10**5],
+    ids=["empty", "cut", "no text", "number", "list", "nothing", "null", "type", "deep"],
+)
+@pytest.mark.parametrize("name", ["meta.json", "SHA256SUMS", "verified.json"])
+def test_damaged_descriptions_are_written_again(name: str, content: bytes) -> None:
+    prepared = prepare(DataSpec())
+    good = (prepared.folder / name).read_bytes()
+    (prepared.folder / name).write_bytes(content)
     assert prepare(DataSpec()) == prepared
+    assert name == "verified.json" or (prepared.folder / name).read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("mean", [0.9]), ("classes", [*"1023456789"]), ("n_train", 1200), ("n_validation", 238)]
+)
+def test_changed_figures_are_found(key: str, value: object) -> None:
+    """Mean, order of the classes and sizes of the splits decide on results as the pixels do."""
+    prepared = prepare(DataSpec())
+    path = prepared.folder / "meta.json"
+    meta, before = json.loads(path.read_bytes()), path.stat()
+    assert meta["info"][key] != value
+    meta["info"][key] = value
+    path.write_text(json.dumps(meta, indent=1))
+    set_times(path, before)
+    with pytest.raises(
+        InputError, match=r"meta\.json is damaged; start the study again, which prepares the data again"
+    ):
+        open_prepared(prepared.folder, DataSpec())
+    assert prepare(DataSpec()) == prepared
+
+
+def test_files_that_did_not_change_are_not_read_again() -> None:
+    """The four arrays can be gigabytes: a held file would be waited for."""
+    prepared = prepare(DataSpec())
+    with held(prepared.folder / "images.npy"):
+        process = preparing(DataSpec().model_dump_json())
+        output, errors = process.communicate("go\n", timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    assert output.split()[-1] == prepared.info.digest
+
+
+def test_the_checksums_are_those_of_sha256sum() -> None:
+    folder = prepare(DataSpec()).folder
+    done = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
+    names = ["images.npy", "labels.npy", "test_images.npy", "test_labels.npy", "meta.json"]
+    assert (done.returncode, done.stdout.splitlines()) == (0, [f"{name}: OK" for name in names])
+
+
+def test_a_worker_prepares_damaged_data_again() -> None:
+    prepared = prepare(DataSpec())
+    path = prepared.folder / "images.npy"
+    good, before = path.read_bytes(), path.stat()
+    flip_last_byte(path)
+    set_times(path, before)
+    assert on_this_machine(prepared.folder, DataSpec(), prepared.info.digest) == prepared
+    assert path.read_bytes() == good
 
 
 def test_arrays_in_use_survive_being_prepared_again() -> None:
@@ -121,7 +191,9 @@ def test_arrays_in_use_survive_being_prepared_again() -> None:
 def test_a_damaged_array_is_refused_by_a_worker() -> None:
     prepared = prepare(DataSpec())
     os.truncate(prepared.folder / "images.npy", 1000)
-    with pytest.raises(InputError, match=r"images\.npy is damaged; start the study again, which prepares it anew"):
+    with pytest.raises(
+        InputError, match=r"images\.npy is damaged; start the study again, which prepares the data again"
+    ):
         open_prepared(prepared.folder, DataSpec()).train()
 
 
@@ -152,6 +224,26 @@ def test_a_changed_image_of_equal_size_is_another_preparation(tmp_path: Path) ->
     Image.new("RGB", (40, 32), (200, 200, 200)).save(path)
     os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns + 1))
     assert prepare(spec).info.digest != first.info.digest
+
+
+def test_an_image_replaced_with_its_size_and_time_is_another_preparation(tmp_path: Path) -> None:
+    """As `cp -p`, rsync and tar replace them."""
+    spec = DataSpec(name=write_folder(tmp_path / "images", {"train": {"a": 4, "b": 4}}))
+    first = prepare(spec)
+    path = tmp_path / "images/train/a/0.png"
+    old = path.stat()
+    Image.new("RGB", (40, 32), (200, 200, 200)).save(path)
+    os.truncate(path, old.st_size)  # what follows the picture in a PNG may be zeros
+    set_times(path, old)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (old.st_size, old.st_mtime_ns)
+    assert prepare(spec).info.digest != first.info.digest
+
+
+def test_other_names_of_the_classes_are_other_data(tmp_path: Path) -> None:
+    first = prepare(DataSpec(name=write_folder(tmp_path / "one", {"train": {"a": 4, "b": 4}})))
+    second = prepare(DataSpec(name=write_folder(tmp_path / "two", {"train": {"a": 4, "c": 4}})))
+    assert (first.folder / "images.npy").read_bytes() == (second.folder / "images.npy").read_bytes()
+    assert first.info.digest != second.info.digest
 
 
 def test_workers_refuse_the_wrong_folder(tmp_path: Path) -> None:

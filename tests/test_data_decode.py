@@ -1,8 +1,12 @@
 """Decoding in processes: the same pixels in the same order, one sentence for what goes wrong, and no process left."""
 
+import io
 import os
 import resource
 import signal
+import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from sample_data import preparing, write_folder
+from sample_data import held, preparing, write_folder
 from sklearn.datasets import load_sample_images
 
 from search.cores import usable
@@ -66,6 +70,79 @@ def test_the_pixels_are_in_order(tmp_path: Path) -> None:
         Image.new("RGB", (3, 3), (k, 255 - k, 0)).save(tmp_path / f"{k}.png")
     (piece,) = decoded([tmp_path / f"{k}.png" for k in range(200)], 2, 2)
     assert piece[:, 1, 1].tolist() == [[k, 255 - k, 0] for k in range(200)]
+
+
+def whole_then_cropped(image: Image.Image, size: int) -> Image.Image:
+    """By Pillow's own resizing of the whole image, as torchvision's Resize and CenterCrop do it."""
+    width, height = image.size
+    scale = size / min(width, height)
+    resized = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
+    left, top = (resized.width - size) // 2, (resized.height - size) // 2
+    return resized.crop((left, top, left + size, top + size))
+
+
+@pytest.mark.parametrize("size", [8, 32, 224])
+@pytest.mark.parametrize(("width", "height"), [(640, 427), (427, 640), (31, 17), (300, 300), (640, 3), (1, 400)])
+def test_usual_images_are_those_of_pillow_to_the_bit(tmp_path: Path, width: int, height: int, size: int) -> None:
+    photograph = Image.fromarray(load_sample_images().images[0]).resize((width, height))
+    photograph.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decode(tmp_path / "a.png", size), np.asarray(whole_then_cropped(photograph, size)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_long_strip_is_cropped_before_it_is_resized(tmp_path: Path, turned: bool) -> None:
+    """Of 41,000 x 5 pixels, 524,800 x 64 would be made; Pillow's box is in single precision, hence one level."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 41_000, 3), dtype=np.uint8)
+    strip = Image.fromarray(pixels.transpose(1, 0, 2).copy() if turned else pixels)
+    strip.save(tmp_path / "strip.png")
+    expected = np.asarray(whole_then_cropped(strip, 64)).astype(int)
+    assert np.abs(decode(tmp_path / "strip.png", 64) - expected).max() <= 1
+
+
+def test_the_longest_strip_takes_little_memory(tmp_path: Path) -> None:
+    """A million pixels in a row would be 224 million in 224 rows: 200 GB."""
+    row = np.zeros((1, 1_000_000, 3), np.uint8)
+    row[:, 499_999:500_001] = (10, 200, 30)  # the crop keeps half of each
+    Image.fromarray(row).save(tmp_path / "row.png")
+    code = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31)); "
+    code += "from search.data_decode import decode; from pathlib import Path; "
+    code += "print(decode(Path(sys.argv[1]), 224)[:, [0, -1]].tolist() == [[[10, 200, 30]] * 2] * 224)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "row.png"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_what_pillow_warns_of_and_logs_is_not_shown(
+    tmp_path: Path, processes: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Python's own test fails on a warning; a process would print it."""
+    usual = write_photographs(tmp_path, 2)[0]
+    glass = Image.new("P", (4, 4))
+    glass.putpalette([9, 8, 7])
+    glass.save(tmp_path / "glass.png", transparency=bytes([5]))
+    wide = tmp_path / "wide.pgm"
+    wide.write_bytes(
+        b"P4 9500 9500\n" + bytes(1188 * 9500)
+    )  # 90,250,000 pixels of a bit: Pillow warns above 89,478,485
+    many = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(many, "TIFF")
+    samples = struct.pack("<HHIH", 277, 3, 1, 3)  # the entry that says how many values a pixel has
+    assert many.getvalue().count(samples) == 1
+    (tmp_path / "many.tif").write_bytes(many.getvalue().replace(samples, struct.pack("<HHIH", 277, 3, 1, 30_000)))
+    (pixels,) = decoded([usual, tmp_path / "glass.png", wide], 2, processes)
+    np.testing.assert_array_equal(pixels[1], np.broadcast_to([9, 8, 7], (2, 2, 3)))
+    with pytest.raises(InputError, match=r"image .*many\.tif cannot be decoded"):
+        list(decoded([tmp_path / "many.tif"], 2, processes))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_image_of_a_billion_pixels_is_one_sentence(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.pgm"
+    bomb.write_bytes(b"P5 40000 40000 255\n")
+    with pytest.raises(InputError) as raised:
+        decode(bomb, 8)
+    assert str(raised.value).startswith(f"data.name: image {bomb} cannot be decoded (Image size (1600000000 pixels) ")
+    assert str(raised.value).endswith("; replace or remove it")
 
 
 @pytest.mark.parametrize("processes", [0, 2])
@@ -148,13 +225,12 @@ def test_however_the_preparation_ends_its_processes_do(tmp_path: Path, number: s
     name = write_folder(tmp_path / "images", {"train": few, "val": few, "test": few}, size=(4, 4))
     for k in range(500):
         os.link(tmp_path / "images/train/a/0.png", tmp_path / f"images/train/a/again{k}.png")
-    pipe = tmp_path / "images/train/a/pipe.png"
-    os.mkfifo(pipe)
     process = preparing(DataSpec(name=name).model_dump_json())
     assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    with pipe.open("wb"):  # opens when a process reads it: in the middle of preparing
+    with held(tmp_path / "images/train/a/1.png") as wait:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        wait()
         theirs = psutil.Process(process.pid).children()
         assert len(theirs) == 2
         process.send_signal(number)

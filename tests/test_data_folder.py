@@ -1,5 +1,8 @@
 """Folders of images: which split they end in, and what decoding does to them."""
 
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +94,149 @@ def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(InputError, match=r"deep\.png has more than 8 bits a channel \(I;16\); convert it to 8 bits"):
         decode(tmp_path / "deep.png", 4)
+
+
+NO_FILES: list[tuple[Callable[[Path], object], str]] = [
+    (lambda path: path.symlink_to("gone.png"), "is a link that leads to no file"),
+    (lambda path: path.symlink_to(path.name), "is a link that leads to no file"),
+    (lambda path: os.mkfifo(path), "is no regular file"),
+    (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+    (lambda path: socket.socket(socket.AF_UNIX).bind(os.path.relpath(path)), "is no regular file"),
+]
+
+
+@pytest.mark.parametrize(("make", "cause"), NO_FILES, ids=["dangling", "loop", "pipe", "device", "socket"])
+def test_what_is_no_file_is_refused_before_it_is_opened(
+    tmp_path: Path, make: Callable[[Path], object], cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = write_folder(tmp_path / "images", {"train": {"a": 4, "b": 4}})
+    odd = tmp_path / "images/train/b/odd.png"
+    monkeypatch.chdir(odd.parent)  # a socket's path has at most 107 bytes
+    make(odd)
+    with pytest.raises(InputError) as raised:
+        check(DataSpec(name=name))
+    assert str(raised.value) == f"data.name: image {odd} {cause}; replace or remove it"
+
+
+def refused_for_another_user(spec: DataSpec) -> str:
+    """What a process of the user `nobody` is told, which must not read what is closed; root reads everything."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(read)
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            check(spec)
+        except BaseException as error:
+            os.write(write, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.parametrize("closed", ["train/b/2.png", "train/b", "train", "."])
+def test_what_is_closed_to_this_user_is_named(tmp_path: Path, closed: str) -> None:
+    name = write_folder(tmp_path / "images", {"train": {"a": 4, "b": 4}})
+    for folder in [tmp_path, *list(tmp_path.parents)[:2]]:  # pytest's own folders are closed to others
+        folder.chmod(0o755)
+    path = (tmp_path / "images" / closed).resolve()
+    mode = path.stat().st_mode
+    path.chmod(0)
+    try:
+        said = refused_for_another_user(DataSpec(name=name))
+    finally:
+        path.chmod(mode)
+    assert said.startswith("InputError: data")
+    assert str(path) in said
+    assert "cannot be read (Permission denied)" in said
+    assert "\n" not in said
+
+
+def test_links_to_images_and_to_class_folders_are_followed(tmp_path: Path) -> None:
+    """As datasets on a larger disk are linked; and a folder may be called like an image."""
+    name = write_folder(tmp_path / "images", {"train": {"a": 4, "b": 4}})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "images/train/b").rename(tmp_path / "elsewhere/b")
+    (tmp_path / "images/train/b").symlink_to(tmp_path / "elsewhere/b")
+    (tmp_path / "images/train/a/0.png").rename(tmp_path / "elsewhere/0.png")
+    (tmp_path / "images/train/a/0.png").symlink_to("../../../elsewhere/0.png")
+    (tmp_path / "elsewhere/b/more.png").mkdir()
+    (tmp_path / "elsewhere/b/3.png").rename(tmp_path / "elsewhere/b/more.png/3.png")
+    prepared = prepare(DataSpec(name=name))
+    assert sorted(greys(prepared.train()) + greys(prepared.validation()) + greys(prepared.test())) == [
+        *range(4),
+        *range(10, 14),
+    ]
+
+
+def test_hidden_folders_hold_no_images(tmp_path: Path) -> None:
+    """Such as the copies of thumbnails and notebooks, which would be in two splits."""
+    name = write_folder(tmp_path / "images", {"train": {"a": 4, "b": 4}})
+    (tmp_path / "images/train/a/.thumbnails").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images/train/a/.thumbnails/0.png")
+    info = check(DataSpec(name=name))
+    assert info.n_train + info.n_validation + info.n_test == 8
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("target", ["gone", "itself", "file"])
+def test_a_split_that_cannot_be_entered_is_not_split_off(tmp_path: Path, split: str, target: str) -> None:
+    name = write_folder(tmp_path / "images", {"train": {"a": 4, "b": 4}})
+    place = tmp_path / "images" / split
+    place.write_text("") if target == "file" else place.symlink_to({"gone": "/gone", "itself": split}[target])
+    with pytest.raises(InputError, match=rf"there is no folder .*images/{split}; give the folder that holds train/"):
+        check(DataSpec(name=name))
+
+
+def test_links_that_lead_nowhere_or_round_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    name = write_folder(root, {"train": {"a": 4, "b": 4}})
+    (root / "train/c").symlink_to("/gone")  # a class on a disk that is away
+    with pytest.raises(
+        InputError, match=r"^data\.name: .*/train/c is a link that leads nowhere; restore what it leads"
+    ):
+        check(DataSpec(name=name))
+    (root / "train/c").unlink()
+    (root / "train/b/round").symlink_to(root)
+    with pytest.raises(InputError, match=r"/train/b/round is a link to a folder, which is not followed within a class"):
+        check(DataSpec(name=name))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"caf\xe9", r"'caf\udce9'"),
+        (b"two\nlines", r"'two\nlines'"),
+        (b"\x1b[31mred", r"'\x1b[31mred'"),
+        ("\u202egnp.exe".encode(), r"'\u202egnp.exe'"),
+    ],
+    ids=["latin-1", "newline", "escape", "override"],
+)
+def test_class_names_that_would_break_a_report_are_refused(tmp_path: Path, name: bytes, shown: str) -> None:
+    spec = DataSpec(name=write_folder(tmp_path / "images", {"train": {"a": 4, "b": 4}}))
+    (tmp_path / "images/train/b").rename(tmp_path / "images/train" / os.fsdecode(name))
+    with pytest.raises(InputError) as raised:
+        check(spec)
+    assert str(raised.value) == (
+        f"data.name: class folder {shown} in {tmp_path / 'images/train'} has a name with bytes that are not UTF-8, or "
+        "with control characters; rename it"
+    )
+
+
+def test_class_names_of_all_languages_and_any_names_of_images(tmp_path: Path) -> None:
+    """Persian has a joiner within its words and Japanese a space of its own; - begins no flag."""
+    names = ["-rf", "می\u200cخواهم", "日本\u3000語", "a b|c<d>&\"'`$*"]
+    root = tmp_path / "images"
+    spec = DataSpec(name=write_folder(root, {"train": dict.fromkeys(names, 4)}))
+    for odd in (b"caf\xe9.png", b"-two\nlines.png"):
+        (root / "train/-rf/0.png").rename(root / "train/-rf" / os.fsdecode(odd))
+        Image.new("RGB", (4, 4)).save(root / "train/-rf/0.png")
+    prepared = prepare(spec)
+    assert prepared.info.classes == tuple(sorted(names))
+    assert len(prepared.train()) + len(prepared.validation()) + len(prepared.test()) == 18

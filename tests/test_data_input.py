@@ -3,10 +3,15 @@
 import gc
 import gzip
 import http.server
+import math
+import os
+import re
+import struct
 import threading
 import urllib.request
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +39,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"name": "imagefolder:"}, r"has no path; write imagefolder:PATH$"),
         (
             {"name": "npz:/no/such.npz"},
-            r"^data\.name: there is no file /no/such\.npz; give the path of an \.npz archive",
+            r"^data\.name: /no/such\.npz does not exist; give the path of an \.npz archive",
         ),
         ({"image_size": 64}, r"^data\.image_size = 64 has no effect on 'digits'; leave it out$"),
         ({"limit": 9}, r"^data\.limit = 9 is not between the 10 classes and the 1293 training images of digits"),
@@ -121,8 +126,132 @@ def test_a_damaged_archive_is_refused_when_its_pixels_are_read(tmp_path: Path) -
     content[60_000] ^= 255  # within the pixels of x_train, which stand first
     path.write_bytes(content)
     check(spec)
-    with pytest.raises(InputError, match=r"the images in .*d\.npz cannot be read \(Bad CRC-32"):
+    with pytest.raises(InputError, match=r"d\.npz cannot be read as an \.npz archive \(Bad CRC-32"):
         prepare(spec)
+
+
+def header(text: str) -> bytes:
+    """The beginning of an array's file, by the description of NumPy's format 1.0."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode("latin-1")
+
+
+def crafted(path: Path, headers: dict[str, str], listed: dict[str, int] | None = None) -> DataSpec:
+    """An archive of arrays with these headers, that lists some as of a size which they do not have."""
+    name = write_npz(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {member.removesuffix(".npy"): archive.read(member) for member in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, content in members.items():
+            archive.writestr(f"{key}.npy", header(headers[key]) + content[128:] if key in headers else content)
+        for key, size in (listed or {}).items():  # the list stands at the archive's end, and is yet to be written
+            archive.getinfo(f"{key}.npy").file_size = size
+    return DataSpec(name=name)
+
+
+def described(shape: str, kind: str = "|u1") -> str:
+    return f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "sentence"),
+    [
+        (
+            "y_train",
+            described("(1000000000000,)", "<i8"),
+            r"has 20 images in x_train and 1000000000000 labels in y_train",
+        ),
+        (
+            "y_train",
+            described("(-20,)", "<i8"),
+            r"y_train in .* is int64 of shape \(-20,\); give whole numbers of shape",
+        ),
+        ("x_train", described("(20, -4, 5, 3)"), r"x_train in .* has shape \(20, -4, 5, 3\); give \(images, height"),
+        (
+            "x_train",
+            described("(20, 100000, 100000, 3)"),
+            r"x_train in .* has 1,\d\d\d bytes where its shape \(20, 100000, 100000, 3\) needs 600,000,000,000; ",
+        ),
+        ("y_train", described("(20,)", "|i999999999999"), r"cannot be read as an \.npz archive \(descr is not a valid"),
+        ("y_train", described("(20,)", "|O"), r"y_train in .* is object of shape \(20,\); give whole numbers"),
+        (
+            "y_train",
+            "{'descr': '<i8', 'shape': (20,",
+            r"cannot be read as an \.npz archive \(y_train has a damaged head",
+        ),
+        ("y_train", "{1: 2, 'a': 3}", r"cannot be read as an \.npz archive \(y_train has a damaged header\); write it"),
+        ("y_train", "-" * 9000 + "1", r"cannot be read as an \.npz archive \(.*\); write it again$"),
+    ],
+    ids=["labels", "negative", "negative side", "pixels", "type", "object", "cut", "keys", "deep"],
+)
+def test_headers_that_promise_what_is_not_there(tmp_path: Path, key: str, text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check(crafted(tmp_path / "d.npz", {key: text}))
+
+
+def test_more_than_the_memory_is_refused_from_the_headers(tmp_path: Path) -> None:
+    """Zeros compress a thousand times: the archive lists them, and could even hold them."""
+    memory = int(re.findall(r"MemTotal: *(\d+) kB", Path("/proc/meminfo").read_text())[0]) * 1024
+    side = math.isqrt(memory // 40) + 1
+    headers = {"x_train": described(f"(20, {side}, {side}, 2)"), "x_test": described(f"(6, {side}, {side}, 2)")}
+    spec = crafted(tmp_path / "d.npz", headers, {"x_train": 40 * side**2 + 128, "x_test": 12 * side**2 + 128})
+    with pytest.raises(InputError) as raised:
+        check(spec)
+    needed, there = re.findall(
+        r"the arrays in .* take ([\d,.]+) GB of memory, and .* has ([\d,.]+) GB;", str(raised.value)
+    )[0]
+    assert float(needed.replace(",", "")) == pytest.approx(52 * side**2 / 1e9, abs=0.051)
+    assert float(there.replace(",", "")) <= memory / 1e9 + 0.051  # a container can have less
+
+
+def test_archives_that_are_encrypted_or_cut(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    spec = DataSpec(name=write_npz(path))
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.getinfo("y_train.npy").flag_bits |= 1  # "encrypted", in the list that is written again
+        archive.writestr("more", b"")
+    with pytest.raises(InputError, match=r"cannot be read as an \.npz archive \(.*y_train\.npy.* is encrypted"):
+        check(spec)
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"d\.npz cannot be read as an \.npz archive \(.*\); write it again$"):
+            check(spec)
+
+
+def test_a_member_with_the_bare_name_is_not_taken_for_the_array(tmp_path: Path) -> None:
+    """NumPy's own look-up prefers it; what was checked is the other."""
+    spec = DataSpec(name=write_npz(tmp_path / "d.npz"))
+    with zipfile.ZipFile(tmp_path / "d.npz", "a") as archive:
+        archive.writestr("y_train", b"0")
+    assert check(spec).n_train == 18
+
+
+@pytest.mark.parametrize(
+    ("make", "cause"),
+    [
+        (lambda path: os.mkfifo(path), r"d\.npz is no regular file"),
+        (lambda path: path.mkdir(), r"d\.npz is a folder"),
+        (lambda path: path.symlink_to("gone.npz"), r"gone\.npz does not exist"),
+        (lambda path: path.symlink_to("/dev/zero"), r"/dev/zero is no regular file"),
+        (lambda path: path.symlink_to("d.npz"), r"d\.npz' is no path"),
+    ],
+    ids=["pipe", "folder", "dangling", "device", "loop"],
+)
+def test_what_is_no_file_is_refused_before_it_is_opened(
+    tmp_path: Path, make: Callable[[Path], None], cause: str
+) -> None:
+    make(tmp_path / "d.npz")
+    with pytest.raises(InputError, match=rf"^data\.name: .*{cause}.*; (give the path of an \.npz archive|correct it)"):
+        check(DataSpec(name=f"npz:{tmp_path / 'd.npz'}"))
+
+
+@pytest.mark.parametrize("kind", ["npz:", "imagefolder:", ""])
+@pytest.mark.parametrize("path", ["~no-such-user/d", "zero\0byte", "round", "x" * 300])
+def test_what_cannot_be_a_path(tmp_path: Path, kind: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("round").symlink_to("round")
+    with pytest.raises(InputError, match=r"^data[^\n]*; (correct it|give |create it, or name)"):
+        check(DataSpec(name=kind + path) if kind else DataSpec(name="cifar100", dir=path))
 
 
 @pytest.mark.parametrize(
@@ -234,6 +363,27 @@ def test_cifar10_archive_of_another_shape(tmp_path: Path) -> None:
         InputError, match=r"cifar10\.npz has images of shape \(4, 5, 3\), not \(32, 32, 3\); replace it"
     ):
         check(DataSpec(name="cifar10", dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cifar10", "cifar10.npz"),
+        ("svhn", "test_32x32.mat"),
+        ("fashion-mnist", "FashionMNIST/raw/t10k-labels-idx1-ubyte"),
+    ],
+)
+def test_raw_files_that_are_none_are_not_downloaded_into(tmp_path: Path, name: str, file: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / file)
+    with pytest.raises(InputError, match=rf"^data.*{file} is no regular file; (replace or remove it|give the path)"):
+        check(DataSpec(name=name, dir=str(tmp_path)))
+    (tmp_path / file).unlink()
+    (tmp_path / file).symlink_to("/gone/file")
+    with pytest.raises(
+        InputError, match=rf"^data.*{file} is a link that leads to no file; (replace or rem|give the p)"
+    ):
+        check(DataSpec(name=name, dir=str(tmp_path)))
 
 
 def test_damaged_cifar_batches_are_refused(tmp_path: Path) -> None:

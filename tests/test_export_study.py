@@ -46,7 +46,7 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
     storage = open_storage(folder.journal, None, folder.forced)
     which = identity(space, prepared.info.digest, spec.limits.model_dump())
     opened = open_ledger(
-        storage, spec.name, folder.place, which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
+        storage, spec.name, folder.owner(shared=False), which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
     )
     for depth, state in depths.items():
         asked = opened.ledger.add({**space.fixed, "net.depth": depth})

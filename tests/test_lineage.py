@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from search.lineage import Opened, identity, open_ledger
 from search.records import TrialState
 from search.space_parse import make
 from search.storage import open_storage
+from search.study_folder import Owner
 from search.study_sections import LimitSpec
 
 ROOT = Path(__file__).parents[1]
@@ -23,12 +25,15 @@ FIXED: dict[str, Any] = {"net.in_channels": 1, "net.num_classes": 10, "train.epo
 DEPTHS: dict[str, Any] = {"net.depth": [8, 14, 20], "net.version": ["v1", "v2"]}
 
 
+HERE = Owner("1" * 32, "/results/study", shared=True, begun=False)
+
+
 def opened(
     folder: Path,
     space: Mapping[str, Any] = DEPTHS,
     fixed: Mapping[str, Any] = FIXED,
     limits: LimitSpec = LimitSpec(),  # noqa: B008
-    owner: str = "here",
+    owner: Owner = HERE,
 ) -> Opened:
     made = make(space, fixed)
     which = identity(made, "digits", limits.model_dump())
@@ -126,8 +131,35 @@ def test_back_to_the_first_space(tmp_path: Path) -> None:
 
 def test_another_folder_of_the_same_name_is_refused(tmp_path: Path) -> None:
     three(tmp_path)
-    with pytest.raises(InputError, match="'study' in this storage belongs to here; use another --name"):
-        opened(tmp_path, owner="there")
+    for other in (
+        Owner("2" * 32, "/other/study", shared=True, begun=True),
+        Owner("2" * 32, "/results/study", shared=True, begun=False),  # on another machine, where nothing is of it
+    ):
+        with pytest.raises(InputError, match="'study' in this storage belongs to /results/study; use another --name"):
+            opened(tmp_path, owner=other)
+
+
+def test_a_folder_is_known_wherever_it_is(tmp_path: Path) -> None:
+    first = three(tmp_path)
+    for again in (
+        Owner("1" * 32, "/moved/study", shared=True, begun=True),
+        Owner("3" * 32, "/moved/study", shared=True, begun=True),  # its id was damaged
+        Owner("3" * 32, "/moved again", shared=True, begun=True),
+        Owner("4" * 32, "/anywhere", shared=False, begun=True),  # the journal is in the folder
+    ):
+        assert opened(tmp_path, owner=again).ledger.records == first.ledger.records
+
+
+def test_a_copy_is_not_the_folder(tmp_path: Path) -> None:
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    original.mkdir()
+    (original / "study.id").write_text("1" * 32 + "\n")
+    three_of = Owner("1" * 32, str(original), shared=True, begun=True)
+    opened(tmp_path, owner=three_of)
+    with pytest.raises(InputError, match=f"belongs to {original}; use another --name"):
+        opened(tmp_path, owner=replace(three_of, place=str(copy)))
+    original.rename(copy)
+    opened(tmp_path, owner=replace(three_of, place=str(copy)))
 
 
 @pytest.mark.parametrize("writes", range(1, 9))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search.outbox import Cursor, EpochEnded, Outbox, StudyEnded, TrialEnded, TrialStarted
+from search.outbox import ChampionChosen, Cursor, EpochEnded, Outbox, StudyEnded, TrialEnded, TrialStarted
 from search.records import TrialState
 
 
@@ -39,6 +39,22 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
         outbox.append(event)
     assert [event for event, _ in Outbox(outbox.path).events()] == events
     assert [line["kind"] for line in lines(outbox.path)] == ["trial_started", "epoch", "trial_ended", "study_ended"]
+
+
+def test_files_of_a_folder_that_was_moved(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "here" / "outbox.jsonl")
+    weights, elsewhere = str(tmp_path / "here" / "trials" / "0000" / "model.safetensors"), "/tmp/x"
+    for paths in ([weights, elsewhere], ["s3://bucket/tiny/report.json"]):
+        outbox.append(TrialEnded(time_ms=9, number=3, state=TrialState.COMPLETE, artifacts=paths))
+    outbox.append(ChampionChosen(time_ms=9, number=3, folder=str(tmp_path / "here" / "champion"), tested=[1.0]))
+    (tmp_path / "here").rename(tmp_path / "there")
+    first, second, third = (event for event, _ in Outbox(tmp_path / "there" / "outbox.jsonl").events())
+    assert isinstance(first, TrialEnded)
+    assert isinstance(second, TrialEnded)
+    assert isinstance(third, ChampionChosen)
+    assert first.artifacts == [weights.replace("/here/", "/there/"), elsewhere]
+    assert second.artifacts == ["s3://bucket/tiny/report.json"]
+    assert third.folder == str(tmp_path / "there" / "champion")
 
 
 def test_values_that_json_lacks(tmp_path: Path) -> None:
@@ -91,11 +107,28 @@ def test_what_was_sent_stays_sent(tmp_path: Path) -> None:
     assert (again.unsent, again.cursor) == (3, Cursor(0, "elsewhere", {}))
 
 
-@pytest.mark.parametrize("cursor", ["", '{"offset": 99', '{"offset": 100000, "store": "", "runs": {}}', '{"other": 1}'])
-def test_a_damaged_cursor_sends_everything_again(tmp_path: Path, cursor: str) -> None:
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        b"",
+        b'{"offset": 99',
+        b'{"offset": 100000, "store": "", "runs": {}}',
+        b'{"offset": 5, "store": "here", "runs": {}}',  # in the middle of an event
+        b'{"offset": -1, "store": "here", "runs": {}}',
+        b'{"offset": "0", "store": "here", "runs": {}}',
+        b'{"offset": 0, "store": "here", "runs": []}',
+        b'{"offset": 0, "store": "here", "runs": {"0": 7}}',
+        b'{"other": 1}',
+        b"[]",
+        b"5",
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_a_damaged_cursor_sends_everything_again(tmp_path: Path, cursor: bytes) -> None:
     outbox = Outbox(tmp_path / "outbox.jsonl")
     outbox.append(epoch(1))
-    (tmp_path / "outbox.cursor.json").write_text(cursor)
+    (tmp_path / "outbox.cursor.json").write_bytes(cursor)
     assert (Outbox(outbox.path).unsent, Outbox(outbox.path).cursor) == (1, Cursor())
 
 

@@ -161,6 +161,15 @@ def test_nothing_within_the_limits_is_said_in_one_sentence() -> None:
     )
 
 
+@pytest.mark.parametrize("damage", [b"", b"[]", b"5", b"null", b"\xff\xfe", b"[" * 100_000, b'{"study": []}'])
+def test_a_damaged_report_is_of_no_study(damage: bytes, tmp_path: Path) -> None:
+    summary = sample.summary()
+    report.write(tmp_path, summary, sample.trials(), {})
+    assert report.is_of(tmp_path, summary)
+    (tmp_path / "report.json").write_bytes(damage)
+    assert not report.is_of(tmp_path, summary)
+
+
 def test_a_report_is_of_the_study_that_it_was_written_for(tmp_path: Path) -> None:
     summary = sample.summary()
     assert not report.is_of(tmp_path, summary)

@@ -86,11 +86,13 @@ def test_a_gap_is_told(tmp_path: Path) -> None:
     here, there, url = pair(tmp_path)
     mine = Replica(here, Remote(url))
     for size in (4, 5, 6):
-        with (here / "a.jsonl").open("ab") as file:
+        with (here / "outbox.jsonl").open("ab") as file:
             file.write(b"x" * (size - 1) + b"\n")
-        mine.log(here / "a.jsonl")
-    (there / "a.jsonl" / "000000000004-000000000009").unlink()
-    with pytest.raises(InputError, match=r"a\.jsonl lacks bytes 4 to 9; restore them from a copy, or delete file:"):
+        mine.log(here / "outbox.jsonl")
+    (there / "outbox.jsonl" / "000000000004-000000000009").unlink()
+    with pytest.raises(
+        InputError, match=r"outbox\.jsonl lacks bytes 4 to 9; restore them from a copy, or delete file:"
+    ):
         fetched(url, tmp_path / "elsewhere")
 
 
@@ -210,9 +212,9 @@ def test_pieces_are_made_one_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     here, there, url = pair(tmp_path)
     mine = Replica(here, Remote(url))
     for _ in range(100):
-        with (here / "a.jsonl").open("ab") as file:
+        with (here / "outbox.jsonl").open("ab") as file:
             file.write(b"one\n")
-        mine.log(here / "a.jsonl")
-    names = sorted(path.name for path in (there / "a.jsonl").iterdir())
+        mine.log(here / "outbox.jsonl")
+    names = sorted(path.name for path in (there / "outbox.jsonl").iterdir())
     assert names == [f"{40 * n:012d}-{40 * (n + 1):012d}" for n in range(10)]
-    assert fetched(url, tmp_path / "elsewhere") == {"a.jsonl": b"one\n" * 100}
+    assert fetched(url, tmp_path / "elsewhere") == {"outbox.jsonl": b"one\n" * 100}

@@ -17,6 +17,9 @@ from tests.whole import report_of
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
+OTHER = STUDY["data"] | {"limit": 200}
+
+
 def events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "results" / "tiny" / "outbox.jsonl").read_text().splitlines()]
 
@@ -119,12 +122,39 @@ def test_a_damaged_journal_is_told_in_a_sentence(finished: Path, tmp_path: Path)
 
 def test_a_study_begun_again(finished: Path) -> None:
     """Other data, which the folder would refuse; what MLflow has of the first one stays."""
-    data = STUDY["data"] | {"limit": 200}
-    other = command(finished, "--trials", "1", data=data)
+    other = command(finished, "--trials", "1", data=OTHER)
     assert run_here(finished, other).returncode == 2
+    notes = finished / "results" / "tiny" / "notes.txt"
+    notes.write_text("mine")
     ended = run(finished, [*other, "--fresh", "--yes"])
     assert ended.returncode == 0, ended.stderr
+    assert [line for line in ended.stdout.splitlines() if "kept" in line] == [f"not of the study, and kept: {notes}"]
+    assert notes.read_text() == "mine"
     report = report_of(finished)
     assert len(report["trials"]) == 1
     assert {event["number"] for event in events(finished) if event["kind"] == "epoch"} == {0}
     assert [p.name for p in (finished / "results" / "tiny" / "trials").iterdir()] == ["0000"]
+
+
+def test_results_that_were_moved(finished: Path) -> None:
+    """The study above: goes on elsewhere, with its checkpoints on yet another disk, and writes nothing where it was."""
+    before, elsewhere = report_of(finished), finished / "a" / "studies"
+    elsewhere.parent.mkdir()
+    (finished / "results").rename(elsewhere)
+    (elsewhere / "tiny" / "trials").rename(finished / "large")
+    (elsewhere / "tiny" / "trials").symlink_to(finished / "large")
+    arguments = command(finished, "--trials", "2", "--max-concurrent", "1", data=OTHER)
+    arguments[arguments.index("results")] = "a/studies"
+    ended = run(finished, arguments)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "continued after 1 of 2 trials" in ended.stdout
+    assert "MLflow has not taken" not in ended.stdout
+    assert not (finished / "results").exists()
+    report = json.loads((elsewhere / "tiny" / "report.json").read_text())
+    assert report["trials"][0] == before["trials"][0], "the same run in MLflow, too"
+    assert sorted(p.name for p in (finished / "large").iterdir()) == ["0000", "0001"]
+    for trial in report["trials"]:
+        assert list((elsewhere / "mlartifacts").rglob(f"{trial['mlflow_run_id']}/artifacts/model.safetensors"))
+    arguments[arguments.index("a/studies")] = "a/../a/studies"
+    told = run_here(finished, [*arguments, "--fresh"])
+    assert "with 2 finished trials; add --yes" in told.stderr

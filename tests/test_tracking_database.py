@@ -14,7 +14,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from search.tracking_client import import_quietly
-from search.tracking_database import ready
+from search.tracking_database import follow, ready
+from tests.empty_database import place
 
 ROOT = Path(__file__).parents[1]
 MAKE = """
@@ -24,6 +25,14 @@ from search.tracking_database import ready
 client_type = import_quietly()
 print("begins", flush=True)
 ready(sys.argv[1], client_type)
+"""
+USE = """
+import sys
+from pathlib import Path
+from search.tracking_client import import_quietly
+client = import_quietly()(sys.argv[1])
+client.log_artifact(*sys.argv[2:])
+print(Path(client.download_artifacts(sys.argv[2], "note.txt")).read_text(), end="")
 """
 
 
@@ -96,3 +105,37 @@ def test_one_in_use_stays(tmp_path: Path) -> None:
     ready(uri, import_quietly())
     assert path.stat().st_ino == before
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+
+
+def test_artifacts_that_were_moved_with_it(tmp_path: Path) -> None:
+    """Runs, models and versions are found where they are now, and nothing is written where they were."""
+    here, there = tmp_path / "a 1%_b" / "results", tmp_path / "there"
+    place(here / "mlflow.db")
+    for folder in (here, tmp_path / "other"):
+        (folder / "mlartifacts").mkdir(parents=True)
+    (here / "note.txt").write_text("kept")
+    client = import_quietly()(f"sqlite:///{here / 'mlflow.db'}")
+    experiment = client.create_experiment("search", (here / "mlartifacts").as_uri())
+    elsewhere = client.create_experiment("elsewhere", (tmp_path / "other" / "mlartifacts").as_uri())
+    run = client.create_run(experiment).info
+    client.log_artifact(run.run_id, str(here / "note.txt"))
+    model = client.create_logged_model(experiment, "champion", run.run_id)
+    client.create_registered_model("tiny")
+    client.create_model_version("tiny", f"{run.artifact_uri}/champion", run.run_id)
+    follow(f"sqlite:///{here / 'mlflow.db'}", str(here / "mlartifacts"))
+    assert client.get_run(run.run_id).info.artifact_uri == run.artifact_uri, "nothing was moved"
+    here.rename(there)
+
+    uri, root = f"sqlite:///{there / 'mlflow.db'}", there / "mlartifacts"
+    follow(uri, str(root))
+    moved = import_quietly()(uri)
+    (there / "more.txt").write_text("more")
+    uses = [sys.executable, "-c", USE, uri, run.run_id, str(there / "more.txt")]  # here, MLflow remembers the run's
+    used = subprocess.run(uses, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert used.stdout == "kept", used.stderr
+    assert (root / run.run_id / "artifacts" / "more.txt").read_text() == "more"
+    assert not here.exists()
+    assert moved.get_experiment(experiment).artifact_location == root.as_uri()
+    assert moved.get_logged_model(model.model_id).artifact_location.startswith(f"{root.as_uri()}/")
+    assert moved.get_model_version("tiny", "1").source == f"{root.as_uri()}/{run.run_id}/artifacts/champion"
+    assert moved.get_experiment(elsewhere).artifact_location == (tmp_path / "other" / "mlartifacts").as_uri()

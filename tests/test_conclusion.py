@@ -93,8 +93,10 @@ def test_sync_makes_it_again_too(study: Path, finished: Path) -> None:
 
 
 def test_sync_says_what_it_cannot_finish(study: Path, finished: Path) -> None:
-    """Two trials more are asked for, and not trained; asked for no more, the study is over as before."""
-    sent = run_here(finished, [*arguments(finished)[:3], "tiny", "--trials", "5", "--sync"])
+    """Killed as it went on with two trials more; asked for no more, the study is over as before."""
+    file = study / "study.yaml"
+    file.write_text(file.read_text().replace("trials: 3\n", "trials: 5\n"))
+    sent = run_here(finished, [*arguments(finished)[:3], "tiny", "--sync"])
     assert sent.returncode == 0, sent.stderr
     assert "tiny is not complete, after 3 of 5 trials; without --sync the command continues it" in sent.stdout
     assert run_here(finished, arguments(finished)).returncode == 0

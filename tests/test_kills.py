@@ -192,7 +192,7 @@ def test_a_driver_killed_in_the_second_half(tmp_path: Path, request: pytest.Fixt
     for number in range(kills):
         phase = PHASES[number % len(PHASES)]
         restored(searched if phase == "finals" else trained, tmp_path)
-        where, left = killed(tmp_path, line, phase, instants.uniform(0, 0.8 * lasts[phase]))
+        where, left = killed(tmp_path, line, phase, instants.uniform(0, 0.6 * lasts[phase]))
         log.warning("kill %d, aimed at %s: it hit %s", number, phase, where)
         hit[where] += 1
         ended = run(tmp_path, line)

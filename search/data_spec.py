@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
+LARGEST = 4096  # pixels, of a side
+
 
 class DataSpec(BaseModel):
     """A data set and how it is split.
@@ -52,6 +54,10 @@ class DataSpec(BaseModel):
     def _positive(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and value < 1:
             raise ValueError(f"data.{info.field_name} = {value} is below 1; choose 1 or more, or leave it out")
+        if info.field_name == "image_size" and value is not None and value > LARGEST:
+            raise ValueError(
+                f"data.image_size = {value} is above {LARGEST}, too large for a network; choose a smaller one"
+            )
         return value
 
 

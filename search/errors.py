@@ -17,16 +17,24 @@ class InputError(ValueError):
     """Bad input, told in one sentence that names the field, its value and the remedy."""
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(" ".join(sentence.splitlines()))  # what is quoted may have lines of its own
+        super().__init__(_printable(sentence))
 
 
 class Halted(Exception):  # noqa: N818 - the study has no error, and goes on when it can
     """The study cannot go on until something outside of it is mended; a clause that says what, and how."""
 
+    def __init__(self, clause: str) -> None:
+        super().__init__(_printable(clause))
+
     @property
     def sentence(self) -> str:
         """As the user is told."""
         return f"error: {self}, and run the same command again: it continues"
+
+
+def _printable(sentence: str) -> str:
+    """One line, whatever is quoted in it: names of files may hold line breaks and what controls a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(sentence.splitlines()))
 
 
 def halt(error: OSError, where: object) -> Halted | None:

@@ -167,7 +167,7 @@ class Outbox:
         self._forced = forced
         self._cursor_path = path.with_suffix(".cursor.json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._lock = threading.Lock()
         self._size = self._cut_torn_line()
         self.cursor = self._read_cursor()

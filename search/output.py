@@ -70,6 +70,8 @@ class Output:
         Raises:
             Halted: the URL does not answer.
         """
+        if Path(study).name != study:
+            return None  # a path is no name: it would lead out of this place
         kept = self.path / study / name
         if self.url is not None:
             found = Remote(f"{self.url}/{study}", patience=0).get(name)

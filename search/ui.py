@@ -3,7 +3,6 @@
 import argparse
 import errno
 import html
-import json
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ from search.output import STUDY_FILE, Output
 from search.redact import public
 from search.study_spec import load
 from search.tracking_view import SEEDS
+from search.whole_file import json_object
 
 SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
 
@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _open(given: argparse.Namespace, console: Console) -> int:
     output: Path = given.output.path
     folder = _fetched(given.output, given.study) if given.output.url else _folder(output, given.study)
-    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    report = json_object(folder / "report.json")
+    if not report:
+        raise InputError(f"{folder / 'report.json'} is damaged; make it again: `python -m search.report {folder.name}`")
     uri = load(folder / STUDY_FILE).tracking.uri or tracking_uri.default_uri(output)
     given_now = os.environ.get("MLFLOW_TRACKING_URI", "")
     if public(given_now) == uri:  # with the password of a database, which the study's file does not keep

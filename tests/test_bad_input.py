@@ -214,6 +214,21 @@ def test_study_file_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'~no-such-user/x.yaml' is no path" in refusal(["~no-such-user/x.yaml"], capsys)
 
 
+def test_a_study_outside_of_the_output_folder_is_not_read(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("elsewhere").mkdir()
+    Path("elsewhere/study.yaml").write_text("data: digits")
+    for name in ("../elsewhere", str(Path("elsewhere").absolute())):
+        assert f"study {name!r} is unknown" in refusal([name], capsys)
+
+
+def test_names_of_files_do_not_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/train/a").mkdir(parents=True)
+    os.mkfifo("photos/train/a/\x1b[2J\n.png")
+    sentence = refusal(["--set", "data.name=imagefolder:photos"], capsys)
+    assert "\x1b" not in sentence
+    assert r"a/\x1b[2J .png is no regular file" in sentence
+
+
 def test_data_folders_that_are_not_utf_8(capsys: pytest.CaptureFixture[str]) -> None:
     """All of them would be written into records and reports, at the end of the training."""
     odd = os.fsdecode(b"caf\xe9")

@@ -65,6 +65,10 @@ def test_settings(settings: dict[str, Any], sentence: str) -> None:
         ({"test": 0.9}, r"data\.test = 0\.9 is not a fraction"),
         ({"validation": float("nan")}, r"data\.validation = nan is not a fraction"),
         ({"seed": -1}, r"data\.seed = -1 is negative; choose 0 or more"),
+        (
+            {"image_size": 100_000},
+            r"data\.image_size = 100000 is above 4096, too large for a network; choose less",
+        ),
         ({"image_size": 0}, r"data\.image_size = 0 is below 1; choose 1 or more, or leave it out"),
         ({"limit": -5}, r"data\.limit = -5 is below 1; choose 1 or more"),
         ({"sise": 3}, r"sise\n  Extra inputs are not permitted"),

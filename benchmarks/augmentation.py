@@ -16,9 +16,9 @@ from benchmarks import reference_loop, report
 from benchmarks.loops import BATCH, subset, trial
 from benchmarks.report import publish, ratios, spread, table
 from benchmarks.side_by_side import all_cores, pin
-from search import augment, cores
-from search.batches import Resident
+from search import training
 from search.data import Prepared
+from search.training import Resident, augment
 
 
 def ours(prepared: Prepared, device: str, epochs: int) -> Callable[[int], int]:
@@ -84,7 +84,7 @@ def main() -> None:
     usable = all_cores()
     pin(usable[:1])
     torch.set_num_threads(1)
-    cores.keep_freed_memory()  # as the worker of a study does
+    training.keep_freed_memory()  # as the worker of a study does
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     *measured, theirs = rates([*(ours(prepared, d, args.epochs) for d in devices), reference(prepared)], args.turns)
     pin(usable)

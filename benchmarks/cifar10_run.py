@@ -12,10 +12,9 @@ import torch
 
 from benchmarks import reference_loop
 from resnet import NetSpec, Version
-from search.batches import Resident
-from search.data import DataSpec, Prepared, prepare
-from search.spec import Schedule, TrainSpec, TrialSpec
-from search.train import evaluate, train
+from search.data import Prepared, prepare
+from search.spec import DataSpec, Schedule, TrainSpec, TrialSpec
+from search.training import Resident, evaluate, train
 
 
 def ours(spec: TrialSpec, prepared: Prepared) -> Iterator[dict[str, float]]:

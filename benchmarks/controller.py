@@ -24,16 +24,15 @@ import yaml
 from benchmarks.report import publish, table
 from benchmarks.search_cost import EPOCHS, FIRST_RUNG, SPACE, error
 from search.run import main as command
-from search.spec import TrialSpec
-from search.study_sections import Sampler
+from search.spec import Sampler, TrialSpec
 
 
 def without_training() -> None:
     """Makes workers of this process' studies report epochs that take no time."""
     os.environ["RAY_AUTH_MODE"] = "token"  # as the command sets it, before Ray is imported
-    import search.trial
+    import search.execution.worker
 
-    class Untrained(search.trial.TrialWorker):
+    class Untrained(search.execution.worker.TrialWorker):
         def _run(self) -> Iterator[dict[str, Any]]:
             flat = TrialSpec.model_validate(self.config["spec"]).flat()
             for epoch in range(self.config["epochs_known"] + 1, EPOCHS + 1):
@@ -42,7 +41,7 @@ def without_training() -> None:
                 told = {"epoch": epoch, "metrics": metrics, "diverged": False, "last": last, "done": last}
                 yield told | {"time_ms": int(time.time() * 1000)}
 
-    search.trial.TrialWorker = Untrained
+    search.execution.worker.TrialWorker = Untrained
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,9 @@ import torch
 
 from benchmarks import reference_loop
 from resnet import NetSpec
-from search import cores
-from search.batches import Resident
-from search.data import DataSpec, Prepared, PreparedInfo, prepare
-from search.spec import TrainSpec, TrialSpec
-from search.train import train
+from search.data import Prepared, prepare
+from search.spec import DataSpec, PreparedInfo, TrainSpec, TrialSpec
+from search.training import Resident, keep_freed_memory, train
 
 BATCH = 128
 STUDY_STEPS = 30 * (45_000 // BATCH)  # of a trial in the shipped study `cifar10`
@@ -42,7 +40,7 @@ class Ours:
     def __call__(self) -> Iterator[Span]:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
-            cores.keep_freed_memory()  # as the worker of a study does
+            keep_freed_memory()  # as the worker of a study does
         scale = self.prepared.info.mean, self.prepared.info.std
         splits = self.prepared.train(), self.prepared.validation()
         training, validation = (Resident.load(split, *scale, device) for split in splits)

@@ -26,8 +26,9 @@ from benchmarks.report import publish, ratios, spread, table
 from benchmarks.server_trouble import TROUBLES, WELL, Done, run
 from benchmarks.side_by_side import Place, pin
 from resnet import NetSpec
-from search.data import DataSpec, open_prepared, prepare
-from search.spec import TrainSpec, TrialSpec
+from search.data import prepare
+from search.data.prepared import open_prepared
+from search.spec import DataSpec, TrainSpec, TrialSpec
 
 BARE, LOCAL = "training only", "study, MLflow in a file"
 

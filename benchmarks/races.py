@@ -11,7 +11,7 @@ from scipy import special
 
 from benchmarks.known_truth import LAWS, Sample, held, share
 from search import statistics
-from search.race import Verdict, race
+from search.optimize.race import Verdict, race
 from search.statistics import mean_interval
 
 FINALISTS = (2, 3, 5, 11)

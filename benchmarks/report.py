@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.versions import hardware, versions
+from search.machine import hardware, versions
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -24,8 +24,8 @@ from benchmarks.loops import BATCH, Ours, Reference
 from benchmarks.report import publish, table
 from benchmarks.side_by_side import all_cores, pin
 from resnet import NetSpec
-from search.data import DataSpec, Prepared, prepare
-from search.spec import TrainSpec, TrialSpec
+from search.data import Prepared, prepare
+from search.spec import DataSpec, TrainSpec, TrialSpec
 
 FIGURES = {"train/loss": "nats", "val/loss": "nats", "val/error": "points"}
 Sample = NDArray[np.float64]

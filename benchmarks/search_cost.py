@@ -14,16 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import publish, spread, table
-from search.ledger import Ledger
-from search.limits import Appraisal
-from search.records import TrialState
-from search.samplers import Proposer
-from search.schedulers import make_scheduler
-from search.space_parse import make
-from search.spec import Value
-from search.storage import open_storage
-from search.strategy import Strategy
-from search.study_sections import Sampler, Scheduler, SearchSpec
+from search.optimize import Proposer, Strategy, make_scheduler
+from search.records import Ledger, TrialState, open_storage
+from search.spec import Appraisal, Sampler, Scheduler, SearchSpec, Value
+from search.spec.space import make
 
 EPOCHS, FIRST_RUNG = 9, 1
 FIXED: Mapping[str, Value] = {"net.in_channels": 3, "net.num_classes": 10, "train.epochs": EPOCHS}

@@ -25,7 +25,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from benchmarks.learning_curves import EPOCHS, TASKS, final, random_configurations, seconds
 from benchmarks.quality_page import write
 from benchmarks.simulation import Ours, Player, Rays, simulate
-from search.study_sections import Sampler, Scheduler, SearchSpec
+from search.spec import Sampler, Scheduler, SearchSpec
 
 ENDLESS = 10**6  # trials: the budget ends the search
 RANDOM, LONG, SHORT = "random", 100.0, 25.0  # budget of random search, and of the others

@@ -31,7 +31,8 @@ from benchmarks.cpu_seconds import Usage, processes
 from benchmarks.loops import BATCH, Ours, subset, trial
 from benchmarks.report import publish, quartiles, table
 from benchmarks.side_by_side import Place, all_cores, in_turns, team
-from search.data import DataSpec, check
+from search.data import check
+from search.spec import DataSpec
 
 DEPTH, EPOCHS = 8, 5
 VALIDATION = 0.005  # fraction of the training images: trials shall train

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from resnet import NetSpec, shortcut_gain, signal
-from search.data import DataSpec, prepare
-from search.versions import hardware
+from search.data import prepare
+from search.machine import hardware
+from search.spec import DataSpec
 
 PAPERS = json.loads((Path(__file__).parents[1] / "tests" / "data" / "papers.json").read_text())
 ORDERS = {

@@ -19,17 +19,11 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.learning_curves import EPOCHS, SPACE, Training
-from search.ledger import Asked, Ledger
-from search.limits import Appraisal
-from search.recorder import Recorder
-from search.restarts import Restarts
-from search.samplers import Proposer
-from search.schedulers import make_scheduler
-from search.searcher import Faults, LedgerScheduler, LedgerSearcher
-from search.space import Dimension, Space
-from search.spec import TrialSpec, Value
-from search.strategy import Strategy
-from search.study_sections import SearchSpec
+from search.execution.recorder import Recorder
+from search.execution.tuner import Faults, LedgerScheduler, LedgerSearcher, Restarts
+from search.optimize import Proposer, Strategy, make_scheduler
+from search.records import Asked, Ledger
+from search.spec import Appraisal, Dimension, SearchSpec, Space, TrialSpec, Value
 from search.tracking import Tracker
 
 METRIC = "error"

@@ -11,15 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from search import arguments as flags
-from search import cluster, data, tracking_uri
-from search.errors import Halted, InputError, halt
-from search.interrupt import Interrupt
-from search.output import Output
-from search.redact import without_credentials
-from search.space import Space
-from search.study_folder import StudyFolder
-from search.study_spec import StudySpec
+from search import cli, cluster, data, tracking
+from search.errors import Halted, InputError, halt, without_credentials
+from search.execution import Interrupt
+from search.records import StudyFolder
+from search.spec import Space, StudySpec
+from search.storage import Output
+from search.tracking import tracked_at
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -31,20 +29,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        given = flags.parse(arguments)
+        given = cli.parse(arguments)
         if given.list:
-            for line in flags.listing():
+            for line in cli.listing():
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             return DONE
         server = cluster.job_server(given)
         if server is not None:
-            from search.submit import submit
+            from search.cluster import submit
 
             return submit(given, server, console)
         if given.check_cluster:
-            from search import nodes
+            from search.cluster import check_cluster
 
-            return nodes.check(given, console)
+            return check_cluster(given, console)
         return _run(given, console)
     except InputError as error:
         errors.print(f"error: {without_credentials(str(error))}", markup=False)
@@ -58,23 +56,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace, console: Console) -> int:
-    from search import fresh, host, preflight, preview, study_folder  # these import torch; bad flags are told before
+    from search import (
+        dry_run,
+        execution,
+        records,  # these import torch; bad flags are told before
+        study,
+    )
 
-    spec = flags.study(given, dict(os.environ))
-    study_folder.check_apart(given.output, spec.name, spec.data)
-    info, space, proposer = preflight.planned(spec)
-    if host.address() is None and not given.sync:
-        host.share(spec.resources, spec.search)
+    spec = cli.study(given, dict(os.environ))
+    records.check_apart(given.output, spec.name, spec.data)
+    info, space, proposer = study.planned(spec)
+    if execution.address() is None and not given.sync:
+        execution.share(spec.resources, spec.search)
     if given.dry_run:
-        preview.show(console, spec, space, info, proposer)
+        dry_run.show(console, spec, space, info, proposer)
         return DONE
     cluster.check_shared(given, spec)
-    preflight.open_elsewhere(spec)
-    uri = tracking_uri.chosen(spec.tracking.uri, given.output)
+    study.open_elsewhere(spec)
+    uri = tracking.chosen(spec.tracking.uri, given.output)
     folder = StudyFolder.enter(given.output, spec.name)
     try:
         if given.fresh:
-            fresh.check_told(folder, spec, given.yes)
+            study.check_told(folder, spec, given.yes)
         return _study(given, spec, space, folder, uri, console)
     except OSError as error:
         halted = halt(error, folder.place)
@@ -88,30 +91,30 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 def _study(
     given: argparse.Namespace, spec: StudySpec, space: Space, folder: StudyFolder, uri: str, console: Console
 ) -> int:
-    from search import fresh, host
-    from search.study import Study
+    from search import execution
+    from search.study import Study, delete_study
 
     try:
-        tracking_uri.check_reachable(uri, spec.tracking.experiment)
-    except tracking_uri.NoAnswer as away:
-        if given.sync or given.fresh or not folder.tracked_at(tracking_uri.store(uri, spec.tracking.experiment)):
+        tracking.check_reachable(uri, spec.tracking.experiment)
+    except tracking.NoAnswer as away:
+        if given.sync or given.fresh or not tracked_at(folder.path, tracking.store(uri, spec.tracking.experiment)):
             raise
         fault = str(away).partition(";")[0]
         console.print(f"{fault}; the study goes on, and keeps what it is to be sent", highlight=False, soft_wrap=True)
     prepared = data.prepare(spec.data)
     if given.fresh and given.yes:
-        if host.address() is not None:
-            with host.connected(spec.resources, spec.search):
+        if execution.address() is not None:
+            with execution.connected(spec.resources, spec.search):
                 pass  # for what it refuses
-        for path in fresh.delete_study(folder, spec):  # last, after all that may be refused
+        for path in delete_study(folder, spec):  # last, after all that may be refused
             console.print(f"not of the study, and kept: {path}", markup=False, highlight=False, soft_wrap=True)
     if not given.sync:
         folder.settle(spec)
-    root = tracking_uri.artifact_root(uri, given.output.path)
+    root = tracking.artifact_root(uri, given.output.path)
     study = Study(spec, space, prepared, folder, uri, root)
     shown = folder.place if given.output.url else given.output.path / spec.name
     if given.sync:
-        return _sync(study, tracking_uri.store(uri, spec.tracking.experiment), console)
+        return _sync(study, tracking.store(uri, spec.tracking.experiment), console)
     _announce(console, study, shown)
     outcome = study.concluded()
     if outcome is None:

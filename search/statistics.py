@@ -17,8 +17,6 @@ from statistics import fmean
 import numpy as np
 from scipy import special
 
-from search.report_facts import standard_error
-
 ROUNDING = 1e-9  # points: figures of the same counts of images may differ by this
 MANY = 10_000  # trainings
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
@@ -236,3 +234,9 @@ def _normal(level: float) -> float:
 def _quantile(level: float, freedom: float) -> float:
     """How far on either side of 0 Student's t reaches at `level`."""
     return float(special.stdtrit(freedom, (1 + level) / 2))
+
+
+def standard_error(error: float, images: int) -> float:
+    """Standard error in points of an error of `error` percent counted on `images` images: sqrt(p (1 - p) / n)."""
+    share = error / 100
+    return 100 * sqrt(share * (1 - share) / images)

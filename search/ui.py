@@ -16,13 +16,11 @@ from typing import Any
 
 from rich.console import Console
 
-from search import tracking_database, tracking_pages, tracking_uri
-from search.errors import Halted, InputError, hint
-from search.output import STUDY_FILE, Output
-from search.redact import public
-from search.study_spec import load
-from search.tracking_view import SEEDS
-from search.whole_file import json_object
+from search import tracking
+from search.errors import Halted, InputError, hint, public
+from search.spec import load
+from search.storage import STUDY_FILE, Output, json_object
+from search.tracking import SEEDS
 
 SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
 
@@ -51,25 +49,25 @@ def _open(given: argparse.Namespace, console: Console) -> int:
     report = json_object(folder / "report.json")
     if not report:
         raise InputError(f"{folder / 'report.json'} is damaged; make it again: `python -m search.report {folder.name}`")
-    uri = load(folder / STUDY_FILE).tracking.uri or tracking_uri.default_uri(output)
+    uri = load(folder / STUDY_FILE).tracking.uri or tracking.default_uri(output)
     given_now = os.environ.get("MLFLOW_TRACKING_URI", "")
     if public(given_now) == uri:  # with the password of a database, which the study's file does not keep
         uri = given_now
-    root = tracking_uri.artifact_root(uri, output)
+    root = tracking.artifact_root(uri, output)
     if root is None:
         charts = _show(console, uri, uri, report)
         if not given.no_browser:
             webbrowser.open(charts)
         return 0
-    tracking_database.follow(uri, root)
+    tracking.follow(uri, root)
     with _listening(given.port) as listening, ExitStack() as at_end:
-        base, token = f"http://127.0.0.1:{listening.getsockname()[1]}", tracking_pages.new_token()
-        pages = tracking_pages.application(uri, root, token)
+        base, token = f"http://127.0.0.1:{listening.getsockname()[1]}", tracking.new_token()
+        pages = tracking.application(uri, root, token)
         charts = _show(console, uri, base, report, token)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
         if not given.no_browser:
             webbrowser.open(at_end.enter_context(_privately(charts, output)))
-        tracking_pages.serve(pages, listening)
+        tracking.serve(pages, listening)
     return 0
 
 
@@ -122,20 +120,20 @@ def _show(console: Console, uri: str, base: str, report: dict[str, Any], token: 
     runs = [t["mlflow_run_id"] for t in (*trials, *compared)][:SHOWN]
     if not runs:
         raise InputError(f"study {report['study']!r} has no trial in MLflow; run the same search again to send them")
-    experiment, study = tracking_uri.place(uri, runs[0])
-    compare = tracking_uri.compare_url(base, experiment, runs)
+    experiment, study = tracking.place(uri, runs[0])
+    compare = tracking.compare_url(base, experiment, runs)
     name = report["study"]
-    charts = tracking_uri.view_url(base, experiment, study, charts=True)
-    seeds = tracking_uri.view_url(base, experiment, study + SEEDS, charts=True)
+    charts = tracking.view_url(base, experiment, study, charts=True)
+    seeds = tracking.view_url(base, experiment, study + SEEDS, charts=True)
     for words, address in (
         (f"{name}: parallel coordinates and learning curves", charts),
-        ("table of trials", tracking_uri.view_url(base, experiment, study, charts=False)),
+        ("table of trials", tracking.view_url(base, experiment, study, charts=False)),
         ("trials side by side", compare),
         *([("finalists, mean over seeds", seeds)] if "finalists" in finals else []),
     ):
-        shown = tracking_pages.with_token(address, token) if token else address
+        shown = tracking.with_token(address, token) if token else address
         console.print(f"{words}\n  {shown}", soft_wrap=True, highlight=False)
-    return tracking_pages.with_token(charts, token) if token else charts
+    return tracking.with_token(charts, token) if token else charts
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 import resnet
-from search.data import DataSpec, prepare
-from search.tracking_client import import_quietly
+from search.data import prepare
+from search.spec import DataSpec
+from search.tracking.client import import_quietly
 from tests.empty_database import tracked
 from tests.study_process import STUDY, command
 from tests.whole import report_of

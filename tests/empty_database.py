@@ -9,8 +9,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from search.tracking_client import import_quietly
-from search.tracking_database import ready
+from search.tracking.client import import_quietly, ready
 
 
 def place(path: Path) -> None:

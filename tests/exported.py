@@ -9,11 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from resnet import NetSpec, build
-from search.batches import Resident
 from search.data import Prepared
-from search.exportable import Exportable, Facts
+from search.export.trained import Exportable, Facts
 from search.spec import TrainSpec, TrialSpec
-from search.train import train
+from search.training import Resident, train
 
 NET = NetSpec(depth=8, version="v2", in_channels=1, num_classes=10)
 TRAINED = TrialSpec(net=NET, train=TrainSpec(epochs=3, batch_size=32, crop_padding=1, flip=False))

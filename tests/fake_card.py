@@ -13,24 +13,20 @@ from typing import Any
 import ray
 import torch
 
-import search.trial
-from search import device, host
-from search.data import DataSpec, prepare
-from search.ledger import Asked, Ledger
-from search.limits import appraise
-from search.outbox import Outbox
-from search.recorder import Recorder
-from search.samplers import Proposer
-from search.space_parse import make
-from search.stopping import NoStopping
-from search.storage import open_storage
-from search.strategy import Strategy
-from search.study_sections import LimitSpec, ResourceSpec, Sampler, SearchSpec
-from search.study_spec import StudySpec
+import search.execution.worker
+from search import training
+from search.data import prepare
+from search.execution import host
+from search.execution.recorder import Recorder
+from search.execution.tuner import tune_until_done
+from search.execution.worker import TrialWorker, WorkerData
+from search.optimize import Proposer, Strategy
+from search.optimize.schedulers import NoStopping
+from search.records import Asked, Ledger, open_storage
+from search.spec import DataSpec, LimitSpec, ResourceSpec, Sampler, SearchSpec, StudySpec, appraise
+from search.spec.space import make
 from search.tracking import Tracker
-from search.trial import TrialWorker
-from search.tuning import tune_until_done
-from search.worker_data import WorkerData
+from search.tracking.outbox import Outbox
 
 FIXED = {
     "net.in_channels": 1,
@@ -45,7 +41,7 @@ FIXED = {
 def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     class Worker(TrialWorker):
         def setup(self, config: dict[str, Any]) -> None:
-            device.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
+            training.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
             super().setup(config)
 
         def _splits(self) -> WorkerData:
@@ -91,7 +87,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
             "gpus": 1.0 if on_its_own else 0.5,
         }
 
-    search.trial.TrialWorker = Worker
+    search.execution.worker.TrialWorker = Worker
     share = host.divide(spec.resources, spec.search, 2.0, 1.0, "the card")
     tune_until_done(recorder, config, spec, share, lambda: False, lambda: None, print)
     tracker.close()

@@ -5,9 +5,10 @@ import json
 import pytest
 from filelock import FileLock
 
-from search.data import DataSpec, prepare
-from search.export_folder import export
-from search.exportable import Exportable, Facts
+from search.data import prepare
+from search.export.bundle import export
+from search.export.trained import Exportable, Facts
+from search.spec import DataSpec
 from tests.exported import TRAINED, Made, said, trained
 
 

@@ -17,7 +17,7 @@ from tests.mlflow_server import end_group, wait_until
 LOAD_MS = 60_000
 SERVE = """
 import sys, socket
-from search.tracking_pages import application, serve
+from search.tracking.pages import application, serve
 uri, root, listening = sys.argv[1], sys.argv[2], socket.socket(fileno=int(sys.argv[3]))
 pages = application(uri, root, sys.stdin.readline().strip())
 print("ready", flush=True)

@@ -18,7 +18,7 @@ PREPARE = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
-from search.data import DataSpec, prepare
+from search.data.prepared import prepare; from search.spec.data import DataSpec
 spec = DataSpec.model_validate_json(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from search.batches import Resident
+from search.training import Resident
 
 CPU = torch.device("cpu")
 

@@ -17,20 +17,12 @@ from optuna.storages.journal import JournalFileBackend
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from search.ledger import Asked, Ledger
-from search.limits import Appraisal
-from search.recorder import Recorder
-from search.records import TrialRecord
-from search.restarts import Restarts
-from search.samplers import Proposer
-from search.schedulers import make_scheduler
-from search.searcher import Faults, LedgerScheduler, LedgerSearcher
-from search.space import Space
-from search.space_parse import make
-from search.spec import TrialSpec, Value
-from search.storage import open_storage
-from search.strategy import Strategy
-from search.study_sections import Sampler, Scheduler, SearchSpec
+from search.execution.recorder import Recorder
+from search.execution.tuner import Faults, LedgerScheduler, LedgerSearcher, Restarts
+from search.optimize import Proposer, Strategy, make_scheduler
+from search.records import Asked, Ledger, TrialRecord, open_storage
+from search.spec import Appraisal, Sampler, Scheduler, SearchSpec, Space, TrialSpec, Value
+from search.spec.space import make
 from search.tracking import Tracker
 
 FIXED: dict[str, Any] = {"net.in_channels": 1, "net.num_classes": 10, "net.depth": 8, "train.nesterov": False}

@@ -11,9 +11,9 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import v2 as transforms
 from torchvision.transforms.v2 import functional as vision
 
-from search.augment import Batch, batch, crop_and_flip, cut_out_, draw
-from search.batches import Resident
 from search.spec import TrainSpec
+from search.training import Resident
+from search.training.augment import Batch, batch, crop_and_flip, cut_out_, draw
 
 
 def photograph() -> torch.Tensor:

@@ -13,9 +13,9 @@ import psutil
 import pytest
 from fixtures import alone, refusal  # noqa: F401
 
-from search.output import Output
-from search.study_folder import StudyFolder
-from search.study_spec import find, load
+from search.records import StudyFolder
+from search.spec import find, load
+from search.storage import Output
 
 ROOT = Path(__file__).parents[1]
 
@@ -132,7 +132,7 @@ def test_damaged_study_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    holds = "import sys; from search.output import Output; from search.study_folder import StudyFolder; "
+    holds = "import sys; from search.storage.remote import Output; from search.records.folder import StudyFolder; "
     holds += "folder = StudyFolder.enter(Output(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", holds, str(tmp_path / "results")],

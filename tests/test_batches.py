@@ -4,8 +4,9 @@ import pytest
 import torch
 from sample_digits import pixels, resident
 
-from search.batches import Resident, evaluation_batches
 from search.data import Split
+from search.training import Resident
+from search.training.batches import evaluation_batches
 
 
 def test_normalisation_by_hand() -> None:

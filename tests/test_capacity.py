@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from search.capacity import joined, machines, most
+from search.cluster.jobs import check_joined
 from search.errors import InputError
-from search.shipment import check_joined
-from search.study_spec import find, load
+from search.execution import machines
+from search.execution.host import joined, most
+from search.spec import find, load
 
 NONE = Path("/nowhere/ray_bootstrap_config.yaml")
 

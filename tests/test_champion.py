@@ -14,8 +14,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import resnet
-from search.tracking_champion import DIGEST, register
-from search.tracking_client import import_quietly
+from search.tracking.client import import_quietly
+from search.tracking.registry import DIGEST, register
 from tests.exported import Made
 from tests.mlflow_server import Proxy, Server, answers, end_group, free_port, wait_until
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from search import checkpoint
-from search.checkpoint import Checkpoint
-from search.train import State
+from search import training
+from search.training import Checkpoint, checkpoint
+from search.training.loop import State
 
 ROOT = Path(__file__).parents[1]
 HISTORY = [{"epoch": 1, "metrics": {"val/error": 12.5}}]
@@ -41,27 +41,27 @@ def same(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def read(folder: Path) -> Checkpoint:
-    found = checkpoint.latest(folder)
+    found = training.latest(folder)
     assert found is not None
     return found
 
 
 def test_round_trip_is_bit_equal(tmp_path: Path) -> None:
-    assert checkpoint.latest(tmp_path / "none") is None
-    path = checkpoint.write(tmp_path / "new" / "0001", made(3))
+    assert training.latest(tmp_path / "none") is None
+    path = training.write(tmp_path / "new" / "0001", made(3))
     assert same(read(tmp_path / "new" / "0001"), made(3))
     assert checkpoint.paths(tmp_path / "new" / "0001") == [path]
 
 
 def test_without_momentum(tmp_path: Path) -> None:
     given = Checkpoint(State(1, made(1).state.weights, {}), [])
-    checkpoint.write(tmp_path, given)
+    training.write(tmp_path, given)
     assert same(read(tmp_path), given)
 
 
 def test_two_are_kept(tmp_path: Path) -> None:
     for epoch in (1, 2, 9, 10, 11):
-        checkpoint.write(tmp_path, made(epoch))
+        training.write(tmp_path, made(epoch))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000010", "epoch-000011"]
     assert same(read(tmp_path), made(11))
 
@@ -98,13 +98,13 @@ DAMAGES = [
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGES, ids=[f"{n} {d.__name__}" for n, d in DAMAGES])
 def test_damaged_is_set_aside(name: str, damage: object, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    checkpoint.write(tmp_path, made(4))
-    damage(Path(checkpoint.write(tmp_path, made(5))) / name)
+    training.write(tmp_path, made(4))
+    damage(Path(training.write(tmp_path, made(5))) / name)
     with caplog.at_level(logging.WARNING):
         assert same(read(tmp_path), made(4))
     assert "epoch-000005 is damaged" in caplog.text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000004", "epoch-000005.damaged"]
-    checkpoint.write(tmp_path, made(5))  # the epoch trained again
+    training.write(tmp_path, made(5))  # the epoch trained again
     assert same(read(tmp_path), made(5))
 
 
@@ -138,8 +138,8 @@ WRONG = {  # files of other content, under the checksums of that content
 def test_wrong_content_with_right_checksums_is_set_aside(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoint.write(tmp_path, made(4))
-    path = Path(checkpoint.write(tmp_path, made(5)))
+    training.write(tmp_path, made(4))
+    path = Path(training.write(tmp_path, made(5)))
     contents = {file.name: file.read_bytes() for file in path.iterdir() if file.name != "SHA256SUMS"} | WRONG[name]
     for file, data in WRONG[name].items():
         if "/" not in file:
@@ -157,8 +157,8 @@ def test_wrong_content_with_right_checksums_is_set_aside(
 @pytest.mark.parametrize("file", ["SHA256SUMS", "model.safetensors", "state.json"])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_a_link_or_a_pipe_is_no_file_of_a_checkpoint(kind: str, file: str, tmp_path: Path) -> None:
-    checkpoint.write(tmp_path / "0001", made(4))
-    path = Path(checkpoint.write(tmp_path / "0001", made(5))) / file
+    training.write(tmp_path / "0001", made(4))
+    path = Path(training.write(tmp_path / "0001", made(5))) / file
     if kind == "link":
         path.symlink_to(path.rename(tmp_path / "elsewhere"))
     else:
@@ -168,8 +168,8 @@ def test_a_link_or_a_pipe_is_no_file_of_a_checkpoint(kind: str, file: str, tmp_p
 
 
 def test_all_damaged_is_none(tmp_path: Path) -> None:
-    truncated(Path(checkpoint.write(tmp_path, made(1))) / "model.safetensors")
-    assert checkpoint.latest(tmp_path) is None
+    truncated(Path(training.write(tmp_path, made(1))) / "model.safetensors")
+    assert training.latest(tmp_path) is None
 
 
 KILLED = """
@@ -218,7 +218,7 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
         folder = tmp_path / str(moment)
         found.append(read(folder).state.epoch)
         assert same(read(folder), made(found[-1]))
-        checkpoint.write(folder, made(4))
+        training.write(folder, made(4))
         assert same(read(folder), made(4))
         assert len(checkpoint.paths(folder)) == 2
     assert found == sorted(found)
@@ -232,11 +232,11 @@ def limit(size: int) -> None:
 
 
 def test_disk_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
-    checkpoint.write(tmp_path, made(1))
+    training.write(tmp_path, made(1))
     limit(100)
     try:
         with pytest.raises(OSError, match="too large"):
-            checkpoint.write(tmp_path, made(2))
+            training.write(tmp_path, made(2))
     finally:
         limit(resource.RLIM_INFINITY)
     assert [p.name for p in tmp_path.iterdir()] == ["epoch-000001"]
@@ -244,15 +244,15 @@ def test_disk_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> No
 
 
 def test_an_epoch_that_another_worker_has_written_stays(tmp_path: Path) -> None:
-    path = Path(checkpoint.write(tmp_path, made(2)))
+    path = Path(training.write(tmp_path, made(2)))
     before = (path / "state.json").stat().st_ino
-    assert checkpoint.write(tmp_path, made(2)) == str(path)
+    assert training.write(tmp_path, made(2)) == str(path)
     assert (path / "state.json").stat().st_ino == before
     assert [p.name for p in tmp_path.iterdir()] == ["epoch-000002"]
 
 
 def test_what_a_killed_worker_had_begun_is_removed(tmp_path: Path) -> None:
-    checkpoint.write(tmp_path, made(1))
+    training.write(tmp_path, made(1))
     begun = tmp_path / ".epoch-000002-0a1b.part"
     begun.mkdir()
     (begun / "model.safetensors").write_bytes(b"half")
@@ -262,7 +262,7 @@ def test_what_a_killed_worker_had_begun_is_removed(tmp_path: Path) -> None:
 
 def test_the_checksums_are_those_of_coreutils(tmp_path: Path) -> None:
     """Every file but the list itself is in it, and `sha256sum` agrees."""
-    path = Path(checkpoint.write(tmp_path, made(1)))
+    path = Path(training.write(tmp_path, made(1)))
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=path, capture_output=True, text=True
     )
@@ -274,7 +274,7 @@ def test_the_checksums_are_those_of_coreutils(tmp_path: Path) -> None:
 
 def test_no_pickle_in_files(tmp_path: Path) -> None:
     """A safetensors file begins with the length of its header and the header, JSON; a pickle or a zip does not."""
-    path = Path(checkpoint.write(tmp_path, made(1)))
+    path = Path(training.write(tmp_path, made(1)))
     names = ["SHA256SUMS", "model.safetensors", "momentum.safetensors", "state.json"]
     assert sorted(p.name for p in path.iterdir()) == names
     for file in path.glob("*.safetensors"):

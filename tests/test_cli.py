@@ -10,7 +10,7 @@ import yaml
 from fixtures import alone  # noqa: F401
 
 from search.run import main
-from search.study_spec import shipped
+from search.spec import shipped
 
 pytestmark = pytest.mark.usefixtures("alone")
 PAPERS = json.loads((Path(__file__).parent / "data" / "papers.json").read_text())

@@ -1,4 +1,4 @@
-"""`python -m search.clusters.aws` against a fake AWS on loopback, and what the autoscaler prefers."""
+"""`python -m search.cluster.aws` against a fake AWS on loopback, and what the autoscaler prefers."""
 
 import argparse
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from ray.autoscaler._private.node_provider_availability_tracker import (
     UnavailableNodeInformation,
 )
 
-from search.clusters import aws
-from search.scorer import score
+from search.cluster import aws
+from search.cluster.scorer import score
 
 REGION, BUCKET = "us-west-2", "my-resnet-search"
 

@@ -45,7 +45,7 @@ def test_rules_of_both(file: Path) -> None:
     (head,) = [line for line in cluster["head_start_ray_commands"] if "ray start" in line]
     (worker,) = [line for line in cluster["worker_start_ray_commands"] if "ray start" in line]
     for start in (head, worker):
-        assert ". ~/project/search/clusters/env.sh; RAY_AUTH_MODE=token ray start" in start
+        assert ". ~/project/search/cluster/env.sh; RAY_AUTH_MODE=token ray start" in start
     for word in ("--dashboard-host=127.0.0.1", "--num-cpus=0", "--num-gpus=0", "--autoscaling-config="):
         assert word in head
     assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
@@ -96,7 +96,7 @@ def test_rules_of_aws() -> None:
 
 def test_every_shell_of_a_machine_knows_of_the_token() -> None:
     for file in (AWS, ONPREM):
-        assert any("clusters/env.sh >> ~/.bashrc" in line.replace("'", "") for line in read(file)["setup_commands"])
+        assert any("cluster/env.sh >> ~/.bashrc" in line.replace("'", "") for line in read(file)["setup_commands"])
     launched = {"HOME": "/home/x", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "RAY_enable_autoscaler_v2": "1"}
     shell = ["sh", "-c", f". {CLUSTERS}/env.sh; env"]
     shown = subprocess.run(shell, env=launched, capture_output=True, text=True, check=True).stdout.splitlines()

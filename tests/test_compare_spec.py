@@ -7,11 +7,10 @@ import pytest
 import yaml
 from fixtures import alone, refusal  # noqa: F401
 
+from search.dry_run import Timed, seconds_an_image
 from search.errors import InputError
-from search.estimate import Timed
-from search.preview_compare import seconds_an_image
 from search.run import main
-from search.study_spec import StudySpec, load
+from search.spec import StudySpec, load
 
 FILE = """
 name: mine

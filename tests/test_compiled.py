@@ -11,8 +11,9 @@ import torch
 from sample_digits import resident
 
 from resnet import NetSpec, build
-from search.compiled import Compiler, Timing
 from search.spec import Compile, TrainSpec, TrialSpec
+from search.training import Compiler
+from search.training.step import Timing
 
 SPEC = TrialSpec(net=NetSpec(depth=8, in_channels=1), train=TrainSpec(epochs=2, batch_size=32, crop_padding=1))
 TWO_TRIALS = """
@@ -20,13 +21,13 @@ import json, sys
 from pathlib import Path
 import torch
 from sample_digits import resident
-from search.compiled import Compiler
-from search.spec import Compile, TrialSpec
-from search.train import train
+from search.training.step import Compiler
+from search.spec.trial import Compile, TrialSpec
+from search.training.loop import train
 
 torch.set_num_threads(1)
-import search.precision
-search.precision.has_bf16 = lambda device: False  # float32, whatever the processor has
+import search.training.device
+search.training.device.has_bf16 = lambda device: False  # float32, whatever the processor has
 specs = [TrialSpec.model_validate_json(text) for text in json.loads(sys.argv[2])]
 compiler = Compiler(Compile.ALWAYS, Path(sys.argv[1]))
 splits = resident(0, 96), resident(1000, 1032)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from search.records import TrialState
-from search.study_sections import Sampler, Scheduler
+from search.spec import Sampler, Scheduler
 from tests.simulated import EPOCHS, Process, Setting, opened, play, short, stored
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(len(ALLOWED) < 2, reason="needs two cores and th
 
 CLAIM = """
 import sys, threading
-from search import cores
+from search.training import device as cores
 claimed = cores.claim(int(sys.argv[1]))
 def allowed(thread):
     (line,) = (l for l in open(f"/proc/self/task/{thread}/status") if l.startswith("Cpus_allowed_list"))
@@ -140,7 +140,7 @@ def test_the_folder_is_for_its_user_alone(tmp_path: Path) -> None:
 
 FAULTS = """
 import ctypes, resource, sys
-from search import cores
+from search.training import device as cores
 if sys.argv[1] == "keep":
     assert cores.keep_freed_memory()
 c = ctypes.CDLL(None)

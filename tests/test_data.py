@@ -11,7 +11,9 @@ import pytest
 from sample_data import write_npz
 from sklearn.datasets import load_digits
 
-from search.data import DataSpec, Split, check, open_prepared, prepare
+from search.data import Split, check, prepare
+from search.data.prepared import open_prepared
+from search.spec import DataSpec
 
 REAL = Path.home() / ".cache/datasets"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -57,7 +59,8 @@ def test_check_knows_what_prepare_finds_without_heavy_imports() -> None:
     assert info.n_train == 100
     assert info.model_dump() == prepare(DataSpec(limit=100)).info.model_dump(exclude={"digest", "mean", "std"})
     heavy = "{'torch', 'ray', 'mlflow', 'sklearn'}"
-    code = f"import sys; from search.data import *; check(DataSpec()); print({heavy} & {{*sys.modules}})"
+    code = "import sys; from search.data import check; from search.spec import DataSpec; check(DataSpec()); "
+    code += f"print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
@@ -92,7 +95,7 @@ def test_limit_keeps_some_of_the_training_images_and_all_others() -> None:
 
 def test_same_digest_in_another_process_and_another_cache(tmp_path: Path) -> None:
     here = prepare(DataSpec()).info.digest
-    code = "from search.data import *; print(prepare(DataSpec()).info.digest)"
+    code = "from search.data import *; from search.spec import DataSpec; print(prepare(DataSpec()).info.digest)"
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "other"), "PYTHONHASHSEED": "7"}
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert there.stdout.strip() == here

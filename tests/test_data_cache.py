@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 from sample_data import held, preparing, write_folder, write_npz
 
-from search.data import DataSpec, Prepared, on_this_machine, open_prepared, prepare
+from search.data import Prepared, on_this_machine, prepare
+from search.data.prepared import open_prepared
 from search.errors import InputError
+from search.spec import DataSpec
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from sample_data import write_folder
 
-from search.data import DataSpec, Split, check, prepare
-from search.data_decode import decode
+from search.data import Split, check, prepare
+from search.data.folder import decode
 from search.errors import InputError
+from search.spec import DataSpec
 
 
 @pytest.fixture(autouse=True)

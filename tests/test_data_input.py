@@ -20,8 +20,9 @@ import pytest
 from pydantic import ValidationError
 from sample_data import write_folder, write_npz
 
-from search.data import DataSpec, check, prepare
+from search.data import check, prepare
 from search.errors import InputError
+from search.spec import DataSpec
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sample_data import write_npz
 
-from search.data import DataSpec, on_this_machine, prepare
-from search.data_cache import prepared_root
+from search.data import on_this_machine, prepare
+from search.data.prepared import prepared_root
 from search.errors import InputError
+from search.spec import DataSpec
 from tests.study_process import ROOT
 
 
@@ -23,7 +24,8 @@ def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prepared_elsewhere(folder: Path, spec: DataSpec) -> tuple[Path, str]:
     """Folder and digest of a preparation in a cache that this process does not have."""
-    code = "import sys; from search.data import *; p = prepare(DataSpec.model_validate_json(sys.argv[1])); "
+    code = "import sys; from search.data import *; from search.spec import DataSpec; "
+    code += "p = prepare(DataSpec.model_validate_json(sys.argv[1])); "
     code += "print(p.folder); print(p.info.digest)"
     done = subprocess.run(
         [sys.executable, "-c", code, spec.model_dump_json()],

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.data_split import Stream, class_counts, draw, portions, quotas, rest
+from search.data.splits import Stream, class_counts, draw, portions, quotas, rest
 
 counts = st.lists(st.integers(2, 60), min_size=2, max_size=8)
 

@@ -8,9 +8,8 @@ import torch
 
 from resnet.spec import NetSpec
 from search import data
-from search.data import DataSpec
-from search.estimate import Estimate, Timed, fewest_epochs, reckoned, timed
-from search.study_spec import find, load
+from search.dry_run import Estimate, Timed, fewest_epochs, reckoned, timed
+from search.spec import DataSpec, find, load
 
 CPU = torch.device("cpu")
 

@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 import resnet
 from resnet import NetSpec, build
 from resnet.classifier import Scaled
-from search import export_graph as graphs
-from search.data import DataSpec, prepare
+from search.data import prepare
 from search.errors import InputError
-from search.export_folder import export, is_whole, mend, renew
-from search.exportable import Exportable
-from search.spec import TrialSpec
+from search.export import NotTheSame, graphs, mend
+from search.export.bundle import export, is_whole, renew
+from search.export.trained import Exportable
+from search.spec import DataSpec, TrialSpec
 from tests.exported import NET, Made, trained
 from tests.sample_data import write_folder, write_npz
 
@@ -163,7 +163,7 @@ def test_a_graph_that_gives_other_numbers_is_refused(made: Made) -> None:
     with torch.no_grad():
         network.get_parameter("net.fc.bias")[3] += 3e-4
     changed = graphs.run_network(network, made.images)
-    with pytest.raises(graphs.NotTheSame, match=r"it gives other logits than the network \(0\.0003 apart"):
+    with pytest.raises(NotTheSame, match=r"it gives other logits than the network \(0\.0003 apart"):
         graphs.check("it", changed, graphs.run_onnx(onnx, made.images))
 
 
@@ -172,7 +172,7 @@ def test_a_network_without_numbers_is_refused(made: Made, tmp_path: Path) -> Non
     with torch.no_grad():
         net.fc.bias[0] = torch.nan
     save_file(net.state_dict(), tmp_path / "weights.safetensors")
-    with pytest.raises(graphs.NotTheSame, match="not finite"):
+    with pytest.raises(NotTheSame, match="not finite"):
         export(tmp_path / "out", replace(made.model, weights=tmp_path / "weights.safetensors"))
     assert {path.name for path in tmp_path.iterdir()} == {"weights.safetensors"}
 

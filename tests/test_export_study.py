@@ -9,21 +9,16 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from resnet import build
-from search import checkpoint, data
-from search.checkpoint import Checkpoint
-from search.data_spec import DataSpec
+from search import data, training
 from search.errors import InputError
-from search.export import main
-from search.export_source import Searched, chosen, exportable
-from search.limits import appraise
-from search.lineage import identity, open_ledger
-from search.output import Output
-from search.records import Finalist, Finals, SeedRun, TrialRecord, TrialState
-from search.spec import TrialSpec
-from search.storage import open_storage
-from search.study_folder import StudyFolder
-from search.study_spec import StudySpec
-from search.train import State
+from search.export.__main__ import main
+from search.export.bundle import Searched, chosen, exportable
+from search.optimize import identity, open_ledger
+from search.records import Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, open_storage
+from search.spec import DataSpec, StudySpec, TrialSpec, appraise
+from search.storage import Output
+from search.training import Checkpoint
+from search.training.loop import State
 from tests.exported import NET
 from tests.object_store import object_store
 
@@ -55,7 +50,7 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
         for epoch in range(1, epochs + 1):
             opened.ledger.report(asked.number, epoch, ERRORS[depth] + 3 - epoch, 1.0, 100.0)
         written = State(epochs, load_file(weights), {})
-        checkpoint.write(f"{folder.trials(opened.generation)}/{asked.number:04d}", Checkpoint(written, []))
+        training.write(f"{folder.trials(opened.generation)}/{asked.number:04d}", Checkpoint(written, []))
         if state is not TrialState.RUNNING:
             opened.ledger.finish(asked.number, state, "stopped")
     folder.leave()

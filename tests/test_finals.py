@@ -13,10 +13,10 @@ import pytest
 import torch
 from scipy import stats
 
-from search.batches import Resident
-from search.data import DataSpec, Prepared, Split, prepare
-from search.spec import TrialSpec
-from search.train import Epoch, train
+from search.data import Prepared, Split, prepare
+from search.spec import DataSpec, TrialSpec
+from search.training import Resident, train
+from search.training.loop import Epoch
 from tests.opened import Opened
 from tests.study_process import STUDY, command, run, start, wait_until
 from tests.whole import Runs

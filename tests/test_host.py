@@ -9,13 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search import host
+from search.execution import host
 from tests.study_process import ROOT, command, run, wait_until_ended
 
 LEAVE = """
 import threading
-from search import host
-from search.study_sections import ResourceSpec, SearchSpec
+from search.execution import host as host
+from search.spec.sections import ResourceSpec, SearchSpec
 
 begun = threading.Event()
 
@@ -43,8 +43,8 @@ print("goes on")
 TWICE = """
 import json, os, psutil
 from pathlib import Path
-from search import host
-from search.study_sections import ResourceSpec, SearchSpec
+from search.execution import host as host
+from search.spec.sections import ResourceSpec, SearchSpec
 
 def closed(path):
     return any(p.stat().st_mode & 0o077 == 0 and p.stat().st_uid == os.getuid() for p in Path(path).parents)
@@ -63,8 +63,8 @@ print(json.dumps(os.environ.get("RAY_AUTH_TOKEN")))
 """
 
 HELD = """
-from search import host
-from search.study_sections import ResourceSpec, SearchSpec
+from search.execution import host as host
+from search.spec.sections import ResourceSpec, SearchSpec
 
 with host.connected(ResourceSpec(), SearchSpec()):
     print("connected", flush=True)

@@ -5,7 +5,7 @@ from random import Random
 import optuna
 import pytest
 
-from search.importance import importance
+from search.optimize import importance
 
 
 def study(effects: dict[str, float], trials: int = 40, bias_effect: float = 0.0) -> optuna.Study:
@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_shares() -> None:
 def test_of_very_many_trials_some_are_drawn_and_the_answer_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     many = study(EFFECTS, trials=300)
     drawn = importance(many, 3, seed=0)
-    monkeypatch.setattr("search.importance.MOST_TRIALS", 300)
+    monkeypatch.setattr("search.optimize.importances.MOST_TRIALS", 300)
     of_all = importance(many, 3, seed=0)
     assert drawn != of_all
     assert drawn == pytest.approx(of_all, abs=0.02)

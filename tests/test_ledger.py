@@ -14,12 +14,9 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from search.ledger import Asked, Ledger
-from search.limits import appraise
-from search.records import TrialState
-from search.space_parse import make
-from search.storage import open_storage
-from search.study_sections import LimitSpec
+from search.records import Asked, Ledger, TrialState, open_storage
+from search.spec import LimitSpec, appraise
+from search.spec.space import make
 
 ROOT = Path(__file__).parents[1]
 FIXED: dict[str, Any] = {"net.in_channels": 1, "net.num_classes": 10, "net.depth": 8}

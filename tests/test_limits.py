@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from search.limits import Appraisal, appraise
-from search.spec import TrialSpec
-from search.study_sections import LimitSpec
+from search.spec import Appraisal, LimitSpec, TrialSpec, appraise
 
 
 def trial(**changes: Any) -> TrialSpec:

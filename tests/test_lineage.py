@@ -12,13 +12,10 @@ from typing import Any
 import pytest
 
 from search.errors import InputError
-from search.limits import appraise
-from search.lineage import Opened, identity, open_ledger
-from search.records import TrialState
-from search.space_parse import make
-from search.storage import open_storage
-from search.study_folder import Owner
-from search.study_sections import LimitSpec
+from search.optimize import Opened, identity, open_ledger
+from search.records import Owner, TrialState, open_storage
+from search.spec import LimitSpec, appraise
+from search.spec.space import make
 
 ROOT = Path(__file__).parents[1]
 FIXED: dict[str, Any] = {"net.in_channels": 1, "net.num_classes": 10, "train.epochs": 2}

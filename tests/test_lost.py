@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search.restarts import RESTARTS, Loss, Restarts
+from search.execution.tuner import RESTARTS, Loss, Restarts
 from tests.cluster import cluster, switch_off, workers
 from tests.empty_database import tracked
 from tests.study_process import command, run, start, wait_until, wait_until_ended

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from search.node_look import look
-from search.nodes import Node, mismatches
+from search.cluster.node_look import look
+from search.cluster.nodes import Node, mismatches
 
 MINE = {
     "versions": {"python": "3.11.2", "torch": "2.14.1", "ray": "2.60.0"},

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from search.errors import InputError
-from search.outbox import ChampionChosen, Cursor, EpochEnded, Outbox, StudyEnded, TrialEnded, TrialStarted
 from search.records import TrialState
+from search.tracking import ChampionChosen, StudyEnded
+from search.tracking.outbox import Cursor, EpochEnded, Outbox, TrialEnded, TrialStarted
 
 
 def epoch(number: int, of: int = 0, error: float = 5.0) -> EpochEnded:
@@ -170,7 +171,7 @@ def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
 
 WRITER = """
 import itertools, pathlib, sys
-from search.outbox import EpochEnded, Outbox
+from search.tracking.outbox import EpochEnded, Outbox
 outbox = Outbox(pathlib.Path(sys.argv[1]))
 for number in itertools.count(1):
     outbox.append(EpochEnded(time_ms=1, number=0, epoch=number, metrics={"val/error": 1.0}))

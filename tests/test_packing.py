@@ -10,14 +10,13 @@ import torch
 import yaml
 
 from resnet import cost
-from search import device, host, packing
-from search.data_spec import DataInfo
+from search import spec, training
 from search.errors import InputError
-from search.packing import Measured, Packing
-from search.space_parse import make
-from search.spec import TrialSpec
-from search.study_sections import ResourceSpec, SearchSpec
-from search.study_spec import load
+from search.execution import host, packing
+from search.execution.packing import Measured, Packing
+from search.spec import DataInfo, ResourceSpec, SearchSpec, TrialSpec, load
+from search.spec.space import make
+from search.training import speed
 
 ROOT = Path(__file__).parents[1]
 GIB = 2**30
@@ -64,8 +63,8 @@ def test_decimal_shares_are_not_lost_in_binary(part: float, times: int) -> None:
 
 def test_auto_is_no_gpu_where_there_is_none_and_one_until_it_is_measured() -> None:
     auto = ResourceSpec()
-    assert host.divide(auto, SearchSpec(), 8, 0, "here") == host.Share(cpus=1, gpus=0, concurrent=8)
-    assert host.divide(auto, SearchSpec(), 8, 2, "here") == host.Share(cpus=1, gpus=1, concurrent=2)
+    assert host.divide(auto, SearchSpec(), 8, 0, "here") == spec.Share(cpus=1, gpus=0, concurrent=8)
+    assert host.divide(auto, SearchSpec(), 8, 2, "here") == spec.Share(cpus=1, gpus=1, concurrent=2)
 
 
 def test_a_gpu_that_is_not_there() -> None:
@@ -99,22 +98,22 @@ def test_the_largest_network_keeps_most_for_its_backward_pass() -> None:
 def test_noise_is_many_steps_of_small_images_and_few_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "DATA", 2**20)
     spec = TrialSpec.from_flat(FIXED | {"train.batch_size": 4})
-    small = packing.noise(spec, (8, 8, 3), torch.device("cpu"))
-    assert tuple(small.images.shape) == (4 * packing.STEPS, 8, 8, 3)
+    small = training.noise(spec, (8, 8, 3), torch.device("cpu"))
+    assert tuple(small.images.shape) == (4 * speed.STEPS, 8, 8, 3)
     assert small.images.dtype == torch.uint8
     assert set(small.labels.tolist()) == set(range(10))
-    large = packing.noise(spec, (256, 256, 3), torch.device("cpu"))  # 786,432 bytes a batch
+    large = training.noise(spec, (256, 256, 3), torch.device("cpu"))  # 786,432 bytes a batch
     assert len(large) == 4
 
 
 TIMED = """
 import sys, time, torch
 from pathlib import Path
-from search import packing
-from search.spec import TrialSpec
+from search.execution import packing as packing
+from search.spec.trial import TrialSpec
 torch.set_num_threads(1)
-import search.precision
-search.precision.has_bf16 = lambda device: False  # float32, whatever the processor has
+import search.training.device
+search.training.device.has_bf16 = lambda device: False  # float32, whatever the processor has
 def peak():
     # of this process alone: getrusage would start at what the parent has held
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -141,7 +140,7 @@ def test_a_timing_trains_the_network_at_its_batch_size() -> None:
     spec = TrialSpec.from_flat(FIXED | {"net.depth": 8})
     assert grown > 256 * cost(spec.net, 32).activation_bytes > 100e6
     assert images == 2 * 256
-    assert rate > (packing.EPOCHS - 1) * images / seconds, "the timed epochs took less than all did"
+    assert rate > (speed.EPOCHS - 1) * images / seconds, "the timed epochs took less than all did"
 
 
 def data_of(images: int) -> DataInfo:
@@ -154,7 +153,7 @@ def test_data_and_context_count_as_memory_of_a_trial() -> None:
     """Network 1 GiB + context 0.75 GiB + 100,000 images of 3,072 bytes and a label of 8: of 10 GiB, 0.9 hold 4."""
     measured = Measured("card", 10 * GIB, GIB, 1000.0, 9000.0)
     decided = packing.decide(measured, data_of(100_000), 16)
-    assert decided.trial_bytes == GIB + device.CONTEXT + 308_000_000
+    assert decided.trial_bytes == GIB + training.CONTEXT + 308_000_000
     assert decided.trials == 4
     assert packing.decide(measured, data_of(1), 16).trials == 5
     assert packing.decide(measured, data_of(1), 3).trials == 3

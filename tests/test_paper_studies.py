@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from resnet import cost
-from search.compare import Configuration
-from search.published import differences, figure
-from search.scales import Scale
-from search.study_spec import StudySpec, find, load
+from search.spec import Configuration, StudySpec, differences, figure, find, load
+from search.spec.overrides import Scale
 
 PAPERS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "papers.json").read_text())
 STUDIES = {

@@ -10,10 +10,11 @@ import pytest
 import sample_study as sample
 from test_report import tables, trial
 
-from search import report, report_cost, report_text
-from search.pareto import front
-from search.records import TrialRecord, TrialState
-from search.study_sections import Objective
+from search import report
+from search.records import TrialRecord, TrialState, front
+from search.report import answer, figures
+from search.report.answer import sentence
+from search.spec import Objective
 
 ERROR, MACS, PARAMS = Objective.VAL_ERROR, Objective.MACS, Objective.PARAMS
 SPEED, SECONDS = Objective.IMAGES_PER_S, Objective.SECONDS
@@ -74,7 +75,7 @@ def three() -> list[TrialRecord]:
 
 def test_the_answer_names_the_front() -> None:
     summary = sample.summary(objectives=(ERROR, MACS))
-    answer = report.answer(summary, three())
+    answer = report.short_answer(summary, three())
     assert answer.splitlines()[0] == (
         "2 networks are not beaten in both validation error and MACs: an 8-layer v2 residual network with identity"
         " shortcuts (trial 0: 13.9 %, 0.75M MACs) and a 14-layer v2 residual network with identity shortcuts"
@@ -82,15 +83,15 @@ def test_the_answer_names_the_front() -> None:
     )
     (table,) = tables(answer)
     assert [(row["rank"], row["trial"]) for row in table] == [("1", "1"), ("2", "0")]
-    assert report_text.sentence(sample.summary(), three()).startswith("Use a 14-layer")
-    in_three = report_text.sentence(sample.summary(objectives=(ERROR, SPEED, SECONDS)), three())
+    assert sentence(sample.summary(), three()).startswith("Use a 14-layer")
+    in_three = sentence(sample.summary(objectives=(ERROR, SPEED, SECONDS)), three())
     assert "not beaten in all of validation error, images/s and training time" in in_three
     assert "(trial 0: 13.9 %, 1,771 images/s, 1.0 s of training)" in in_three
 
 
 def test_one_network_that_is_best_in_everything() -> None:
     summary = sample.summary(objectives=(ERROR, MACS))
-    sentence = report_text.sentence(summary, three()[1:])
+    sentence = answer.sentence(summary, three()[1:])
     assert sentence.startswith("Use a 14-layer")
     assert sentence.endswith("after 2 epochs; no other complete trial is better in MACs.")
 
@@ -98,7 +99,7 @@ def test_one_network_that_is_best_in_everything() -> None:
 def test_trials_stopped_early_may_hide_cheaper_networks() -> None:
     stopped = trial(3, 20.0, TrialState.PRUNED, macs=1)
     told = [sample.summary(objectives=(ERROR, MACS)), sample.summary()]
-    several, one = (" ".join(report_text.caveats(summary, [*three(), stopped])) for summary in told)
+    several, one = (" ".join(answer.caveats(summary, [*three(), stopped])) for summary in told)
     assert "stopped early by their error alone" in several
     assert "stopped early by their error alone" not in one
 
@@ -118,7 +119,7 @@ def test_the_files_of_several_objectives(tmp_path: Path) -> None:
 
 def test_the_plot_marks_the_front() -> None:
     def drawn(*objectives: Objective) -> tuple[list[float], list[float], str]:
-        figure = report_cost.cost(sample.summary(objectives=objectives), three(), objectives[1])
+        figure = figures.cost(sample.summary(objectives=objectives), three(), objectives[1])
         assert figure is not None
         (trace,) = (t for t in figure["data"] if t["name"] == "Pareto front")
         return trace["x"], trace["customdata"], trace["mode"]
@@ -156,7 +157,7 @@ def test_proposals_beyond_the_limits_are_counted_and_nothing_else(tmp_path: Path
 def test_nothing_within_the_limits_is_said_in_one_sentence() -> None:
     beyond = replace(trial(0, None, TrialState.INFEASIBLE), violation=1.0, exceeded=("macs",))
     summary = sample.summary(limits={"macs": 5}, stopped="1,000 proposals in a row were beyond the limits")
-    assert report.answer(summary, [beyond]) == (
+    assert report.short_answer(summary, [beyond]) == (
         "No network can be recommended: no trial was started (1,000 proposals in a row were beyond the limits).\n"
     )
 

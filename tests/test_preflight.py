@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from resnet import NetSpec, cost
-from search import preflight
 from search.errors import InputError
-from search.space import Space
-from search.study_spec import StudySpec
+from search.spec import Space, StudySpec
+from search.study import open_elsewhere, preflight, within
 
 IMAGE = (8, 8)
 
@@ -27,14 +26,14 @@ def test_networks_within_the_limits_are_counted_one_by_one() -> None:
     space = {"net.depth": [8, 14, 20], "net.shortcut": ["identity", "conv1x1"], "train.lr": [0.1, 0.2]}
     for limit in sorted(counts)[::2]:
         able = sum(count <= limit for count in counts)
-        assert preflight.within(*study(space, limits={"params": limit}), IMAGE) == preflight.Within(able, 6)
+        assert within(*study(space, limits={"params": limit}), IMAGE) == preflight.Within(able, 6)
 
 
 def test_many_networks_are_not_counted() -> None:
     space = {"net.depth": {"low": 8, "high": 8 + 6 * 150, "step": 6}, "net.shortcut": ["identity", "conv1x1"]}
-    assert preflight.within(*study(space, limits={"params": 10**6}), IMAGE) is None
+    assert within(*study(space, limits={"params": 10**6}), IMAGE) is None
     scale = {"net.residual_scale": {"low": 0.1, "high": 0.5, "when": {"net.shortcut": "constant_scaling"}}}
-    assert preflight.within(*study(scale, net={"shortcut": "constant_scaling"}), IMAGE) is None
+    assert within(*study(scale, net={"shortcut": "constant_scaling"}), IMAGE) is None
 
 
 def test_the_smallest_batch_decides_about_memory() -> None:
@@ -76,9 +75,9 @@ def test_a_gaussian_process_needs_what_every_trial_has() -> None:
 
 def test_a_storage_that_does_not_open_is_told_without_its_password(tmp_path: Path) -> None:
     spec, _ = study({}, search={"storage": f"sqlite:///{tmp_path}/new.db"})
-    preflight.open_elsewhere(spec)
+    open_elsewhere(spec)
     assert (tmp_path / "new.db").exists()
     spec, _ = study({}, search={"storage": "nosql://me:secret@host/x"})
     with pytest.raises(InputError, match="nosql://host/x") as told:
-        preflight.open_elsewhere(spec)
+        open_elsewhere(spec)
     assert "secret" not in str(told.value)

@@ -10,7 +10,7 @@ import sample_study as sample
 from rich.cells import cell_len
 from rich.console import Console
 
-from search.progress import Progress, remaining, screen
+from search.execution.progress import Progress, remaining, screen
 from search.records import TrialRecord, TrialState
 
 PATHS = ["net.depth", "net.version", "net.shortcut", "train.lr"]

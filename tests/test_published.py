@@ -8,8 +8,7 @@ import pytest
 
 from resnet import NetSpec, cost
 from search.errors import InputError
-from search.published import Figure, differences, figure, figures_for, keys
-from search.spec import TrialSpec
+from search.spec import Figure, TrialSpec, differences, figure, figures_for, keys
 
 PAPERS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "papers.json").read_text())
 SHORTCUTS = {

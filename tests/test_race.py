@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from search.race import Claim, Outcomes, Verdict, equal_pairs, outcomes, race, verdict
+from search.optimize import verdict
+from search.optimize.race import Claim, Outcomes, Verdict, equal_pairs, outcomes, race
 from search.records import Finalist, Finals, SeedRun, TrialState
 from search.statistics import seeds_for, seeds_needed
 

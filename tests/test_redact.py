@@ -11,8 +11,8 @@ from fixtures import refusal
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from search.redact import HIDDEN, public, without_credentials
-from search.study_spec import load
+from search.errors import HIDDEN, public, without_credentials
+from search.spec import load
 
 pytest_plugins = ["tests.fixtures"]
 

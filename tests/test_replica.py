@@ -11,11 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search import lease, replica
 from search.errors import Halted, InputError
-from search.lease import Lease
-from search.remote import Remote
-from search.replica import Replica
+from search.storage import Lease, Remote, Replica, lease, replica
 
 ROOT = Path(__file__).parents[1]
 
@@ -137,7 +134,7 @@ def test_any_history_of_deaths(
 
 HOLD = """
 import sys
-from search.lease import Lease
+from search.storage.lease import Lease
 held = Lease(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()

@@ -11,10 +11,9 @@ import pytest
 import sample_finals as finals
 import sample_study as sample
 
-from search import report, report_text
-from search import report_facts as facts
-from search import report_words as words
+from search import formatting, records, report, statistics
 from search.records import TrialRecord, TrialState
+from search.report import answer
 
 
 def trial(number: int, error: float | None, state: TrialState = TrialState.COMPLETE, **more: Any) -> TrialRecord:
@@ -49,15 +48,15 @@ def tables(markdown: str) -> list[list[dict[str, str]]]:
     ],
 )
 def test_standard_error_is_binomial(error: float, images: int, points: float) -> None:
-    assert facts.standard_error(error, images) == pytest.approx(points, abs=5e-5)
+    assert statistics.standard_error(error, images) == pytest.approx(points, abs=5e-5)
 
 
 def test_no_error_at_all_is_not_certainty() -> None:
-    assert facts.standard_error(0.0, 300) == 0.0
-    assert facts.margin(0.0, 300) == pytest.approx(1.0)  # the rule of three: 3 / 300
-    assert facts.margin(0.0, 2) == 100.0  # and no error is above 100 %
+    assert statistics.standard_error(0.0, 300) == 0.0
+    assert records.margin(0.0, 300) == pytest.approx(1.0)  # the rule of three: 3 / 300
+    assert records.margin(0.0, 2) == 100.0  # and no error is above 100 %
     summary = sample.summary(data={"name": "d", "validation": 300})
-    (line,) = [line for line in report_text.caveats(summary, [trial(0, 0.0)]) if "300" in line]
+    (line,) = [line for line in answer.caveats(summary, [trial(0, 0.0)]) if "300" in line]
     assert "up to 1 %" in line
 
 
@@ -65,38 +64,40 @@ def test_best_is_the_lowest_complete_then_the_cheaper_then_the_earlier() -> None
     complete = [trial(5, 3.0, macs=100), trial(1, 2.0, macs=200), trial(4, 2.0, macs=90), trial(3, 2.0, macs=90)]
     complete += [trial(2, 2.0), trial(0, nan)]
     pruned = [trial(6, 0.5, TrialState.PRUNED, macs=1)]
-    assert [t.number for t in facts.ranked([*complete, *pruned])] == [3, 4, 1, 2, 5, 6]
-    assert facts.best([*pruned, *complete]) is complete[3]
+    assert [t.number for t in records.ranked([*complete, *pruned])] == [3, 4, 1, 2, 5, 6]
+    assert records.best([*pruned, *complete]) is complete[3]
 
 
 def test_a_pruned_trial_is_named_only_where_none_is_complete() -> None:
     pruned, failed = trial(1, 7.0, TrialState.PRUNED), trial(0, 1.0, TrialState.FAILED)
-    assert facts.best([failed, pruned]) is pruned
-    assert "stopped early: no trial is complete" in report.answer(sample.summary(), [failed, pruned])
-    assert "stopped early" not in report.answer(sample.summary(), [failed, pruned, trial(2, 9.0)])
+    assert records.best([failed, pruned]) is pruned
+    assert "stopped early: no trial is complete" in report.short_answer(sample.summary(), [failed, pruned])
+    assert "stopped early" not in report.short_answer(sample.summary(), [failed, pruned, trial(2, 9.0)])
 
 
 def test_no_result_at_all_is_said_in_one_sentence(tmp_path: Path) -> None:
     ended = [trial(0, None, TrialState.FAILED), trial(1, None, TrialState.FAILED), trial(2, 60.0, TrialState.DIVERGED)]
     told = "No network can be recommended: none of 3 trials has a result (2 failed, 1 diverged).\n"
     assert report.write(tmp_path, sample.summary(), ended, {}).answer == told
-    assert report.answer(sample.summary(), []) == "No network can be recommended: none of 0 trials has a result.\n"
+    assert (
+        report.short_answer(sample.summary(), []) == "No network can be recommended: none of 0 trials has a result.\n"
+    )
     assert json.loads((tmp_path / "report.json").read_text())["best"] is None
 
 
 def test_trials_taken_over_are_counted_beside_those_asked_for() -> None:
     trials = [replace(trial(0, 3.0), origin=4), trial(1, 5.0)]
     summary = sample.summary(stopped="time budget of 30m spent")
-    assert dict(report_text.facts_of_study(summary, trials))["trials"] == (
+    assert dict(answer.facts_of_study(summary, trials))["trials"] == (
         "1 of 24, and 1 taken over from before the study was changed: 2 complete"
     )
-    assert "ended after 1 of 24 trials" in report.answer(summary, trials)
+    assert "ended after 1 of 24 trials" in report.short_answer(summary, trials)
 
 
 def test_rivals_lie_within_one_standard_error() -> None:
     trials = [trial(0, 10.0), trial(1, 12.0), trial(2, 13.0), trial(3, 14.0), trial(4, 11.0, TrialState.PRUNED)]
-    assert [t.number for t in facts.rivals(trials, images=100)] == [1, 2]  # 10 + 3 points
-    assert facts.rivals([], images=100) == []
+    assert [t.number for t in records.rivals(trials, images=100)] == [1, 2]  # 10 + 3 points
+    assert records.rivals([], images=100) == []
 
 
 def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
@@ -104,7 +105,7 @@ def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
     stopped = replace(trial(1, 9.0, TrialState.PRUNED), params={"net.depth": 20}, curve={1: 30.0})
     without = replace(trial(2, 9.0), params={}, curve={1: 20.0})
     unreached = replace(trial(3, None, TrialState.FAILED), params={"net.depth": 14})
-    groups = facts.effect([without, stopped, first, unreached], "net.depth", epoch=1)
+    groups = records.effect([without, stopped, first, unreached], "net.depth", epoch=1)
     assert [(value, [error for _, error in members]) for value, members in groups.items()] == [
         ("8", [40.0]),
         ("20", [30.0]),
@@ -118,7 +119,7 @@ def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
      (40_551_808, "41M"), (253_000_000, "253M"), (1_230_000_000, "1.2G")],
 )  # fmt: skip
 def test_magnitudes_read_as_in_the_papers(count: int | None, shown: str) -> None:
-    assert words.magnitude(count) == shown
+    assert formatting.magnitude(count) == shown
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_magnitudes_read_as_in_the_papers(count: int | None, shown: str) -> None
     [(None, "n/a"), (0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (92, "1 min 32 s"), (7500, "2 h 05 min")],
 )
 def test_durations(seconds: float | None, shown: str) -> None:
-    assert words.duration(seconds) == shown
+    assert formatting.duration(seconds) == shown
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_durations(seconds: float | None, shown: str) -> None:
     ],
 )
 def test_networks_in_words(depth: int, version: str, shortcut: str, phrase: str) -> None:
-    assert words.network_sentence({"net.depth": depth, "net.version": version, "net.shortcut": shortcut}) == phrase
+    assert formatting.network_sentence({"net.depth": depth, "net.version": version, "net.shortcut": shortcut}) == phrase
 
 
 def test_answer_is_one_sentence_and_a_table() -> None:
@@ -150,7 +151,7 @@ def test_answer_is_one_sentence_and_a_table() -> None:
     for one in trials:
         one.params["net.unit"] = "basic"
         one.params["train.lr"] = 0.1 * (1 + one.number)
-    answer = report.answer(sample.summary(), trials)
+    answer = report.short_answer(sample.summary(), trials)
     assert answer.splitlines()[0] == (
         "Use a 20-layer v2 residual network with identity shortcuts (basic units, 0.27M parameters, 2.5M MACs):"
         " 1.4 % validation error (4 of 287 images) after 12 epochs."
@@ -167,12 +168,12 @@ def test_answer_is_one_sentence_and_a_table() -> None:
 def test_the_number_of_wrong_images_survives_the_way_through_percent(images: int) -> None:
     summary = sample.summary(data={"name": "d", "validation": images})
     for wrong in range(0, images + 1, 41):
-        assert f"({wrong} of {images} images)" in report_text.sentence(summary, [trial(0, 100 * wrong / images)])
+        assert f"({wrong} of {images} images)" in answer.sentence(summary, [trial(0, 100 * wrong / images)])
 
 
 def test_caveats_name_what_cannot_be_told_apart() -> None:
     trials = [trial(n, 100 * wrong / 287) for n, wrong in enumerate((4, 5, 5, 6, 9))]  # standard error 0.69: up to 5
-    told = " ".join(report_text.caveats(sample.summary(stopped="time budget of 30m spent"), trials))
+    told = " ".join(answer.caveats(sample.summary(stopped="time budget of 30m spent"), trials))
     assert "not test error" in told
     assert "best of 5 complete trials" in told
     assert "standard error is 0.69 points" in told
@@ -235,7 +236,7 @@ def test_markdown_tables(tmp_path: Path) -> None:
 
 
 def test_a_searched_parameter_that_some_trials_lack_is_shown_as_absent() -> None:
-    (table,) = tables(report.answer(sample.summary(), sample.trials()))
+    (table,) = tables(report.short_answer(sample.summary(), sample.trials()))
     assert {row["gate bias"] for row in table if row["shortcut"] != "exclusive_gate"} == {"n/a"}
 
 

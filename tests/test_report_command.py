@@ -12,11 +12,11 @@ import optuna
 import pytest
 from filelock import FileLock
 
-from search import report, report_command
-from search.output import Output
+from search.report import __main__, files
+from search.storage import Output
 from tests.study_process import STUDY, command, run, start, wait_until
 
-SCHEMA = json.loads((Path(report.__file__).parent / "assets" / "report.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(files.__file__).parent / "assets" / "report.schema.json").read_text(encoding="utf-8"))
 pytestmark = pytest.mark.timeout(600)  # the whole study is run in the first test
 AGAIN = [sys.executable, "-m", "search.report", "tiny", "--output", "results"]
 WITH_FINALS = {
@@ -124,7 +124,7 @@ def test_a_study_at_a_url_is_reported_from_this_machines_copy(
     folder, _, late = finished
     output = Output("s3://no-such-bucket/results")
     shutil.copytree(folder / "results" / "tiny", output.path / "tiny")
-    assert report_command.main(["tiny", "--output", str(output)]) == 0
+    assert __main__.main(["tiny", "--output", str(output)]) == 0
     assert str(output.path / "tiny" / "report.html") in capsys.readouterr().out
     again = json.loads((output.path / "tiny" / "report.json").read_text())
     assert again["finals"] == late["finals"]
@@ -132,7 +132,7 @@ def test_a_study_at_a_url_is_reported_from_this_machines_copy(
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The sentence with which these arguments are refused."""
-    assert report_command.main(arguments) == 2
+    assert __main__.main(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()

@@ -9,10 +9,10 @@ import pytest
 import sample_study as sample
 from scipy import stats
 
-from search import report_effects
 from search.records import TrialRecord, TrialState
-from search.report_effect_plots import ratios
-from search.report_effects import Effect
+from search.report import effects
+from search.report.effects import Effect
+from search.report.figures_finals import ratios
 
 SUMMARY = sample.summary(first_rung=1, data={"name": "d", "validation": 10_000})
 
@@ -32,7 +32,7 @@ def test_pairs_are_a_t_test_of_logarithms() -> None:
     first, second = (10.0, 12.0, 9.0, 20.0), (15.0, 15.0, 14.0, 24.0)
     trials = [trial(n, e, 1.0 + n, net__version="v2", net__depth=8 + 6 * n) for n, e in enumerate(first)]
     trials += [trial(9 + n, e, 9.0, net__version="v1", net__depth=8 + 6 * n) for n, e in enumerate(second)]
-    found = between(report_effects.effects(SUMMARY, trials), "net.version", "v1")
+    found = between(effects.effects(SUMMARY, trials), "net.version", "v1")
     paired = stats.ttest_rel([log(e) for e in second], [log(e) for e in first])
     low, high = paired.confidence_interval(0.95)
     assert (found.ratio, found.low, found.high) == pytest.approx(
@@ -47,7 +47,7 @@ def test_what_follows_from_a_choice_does_not_part_a_pair_and_a_configuration_cou
         trials.append(trial(10 * n, 10.0, 1.0, net__shortcut="identity", train__lr=lr))
         trials.append(trial(10 * n + 1, 10.0, 2.0, net__shortcut="gate", net__gate_bias=-6.0, train__lr=lr))
         trials.append(trial(10 * n + 2, 40.0 + n, 3.0, net__shortcut="gate", net__gate_bias=0.0, train__lr=lr))
-    found = between(report_effects.effects(SUMMARY, trials), "net.shortcut", "gate")
+    found = between(effects.effects(SUMMARY, trials), "net.shortcut", "gate")
     # of both gates the mean of the logarithms: 20.0, 20.25, 20.49 to 10
     assert found.ratio == pytest.approx((2 * (4.1**0.5) * (4.2**0.5)) ** (1 / 3))
     assert (found.pairs, found.trials) == (3, 9)
@@ -59,7 +59,7 @@ def test_without_pairs_a_model_of_two_values_is_the_t_test_of_equal_variances() 
     trials = [trial(n, e, 1.0, net__version="v2", net__depth=20) for n, e in enumerate(one)]
     trials += [trial(9 + n, e, 2.0, net__version="v1", net__depth=20) for n, e in enumerate(other)]
     apart = [replace(t, params=t.params | {"train.seed": t.number}) for t in trials]
-    model = report_effects._Model.fit(SUMMARY, [(t, log(t.curve[1])) for t in trials], trials[0])
+    model = effects._Model.fit(SUMMARY, [(t, log(t.curve[1])) for t in trials], trials[0])
     assert model is not None
     found = model.effect("net.version", "v1", "v2")
     assert found is not None
@@ -67,7 +67,7 @@ def test_without_pairs_a_model_of_two_values_is_the_t_test_of_equal_variances() 
     low, high = student.confidence_interval(0.95)
     assert (log(found.low), log(found.high)) == pytest.approx((low, high))
     assert (found.pairs, found.trials) == (0, 9)
-    assert between(report_effects.effects(SUMMARY, apart), "net.version", "v1").reference == "v2"
+    assert between(effects.effects(SUMMARY, apart), "net.version", "v1").reference == "v2"
 
 
 def searched(draw: random.Random) -> list[TrialRecord]:
@@ -91,7 +91,7 @@ def test_intervals_of_the_model_hold_the_truth_as_often_as_they_say() -> None:
     held = {"v1": 0, "none": 0, "conv1x1": 0}
     runs = 300
     for _ in range(runs):
-        for effect in report_effects.effects(SUMMARY, searched(draw)):
+        for effect in effects.effects(SUMMARY, searched(draw)):
             held[effect.value] += effect.low <= {"v1": 1.3, "none": 2.0, "conv1x1": 1.0}[effect.value] <= effect.high
             assert effect.pairs == 0  # no two learning rates are the same
     for count in held.values():  # 95 % with a standard error of 1.26 points: within 3 of them
@@ -104,13 +104,13 @@ def test_choices_that_always_went_together_are_left_out() -> None:
         trial(n, 10.0 + n % 3, 1.0 + n, net__version=names[n % 2][0], net__shortcut=names[n % 2][1], train__lr=0.1 + n)
         for n in range(20)
     ]
-    assert report_effects.effects(SUMMARY, trials) == []
+    assert effects.effects(SUMMARY, trials) == []
 
 
 def test_too_few_trials_have_no_effects() -> None:
-    assert report_effects.effects(SUMMARY, []) == []
+    assert effects.effects(SUMMARY, []) == []
     few = [trial(n, 10.0 + n, net__version=("v1", "v2")[n % 2], train__lr=0.1 * (n + 1)) for n in range(4)]
-    assert report_effects.effects(SUMMARY, few) == []
+    assert effects.effects(SUMMARY, few) == []
 
 
 def test_a_figure_says_which_side_of_1_an_interval_is_on() -> None:

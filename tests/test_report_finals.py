@@ -12,13 +12,15 @@ import sample_finals as sample
 import sample_study
 from scipy import stats
 
-from search import final_recorder, report, report_contrasts, report_device
-from search import report_finals as finals_of
-from search.exportable import Facts
+from search import report
+from search.execution import recorder
+from search.export.trained import Facts
 from search.records import Finalist, Finals, SeedRun, TrialState
-from search.report_text import caveats
+from search.report import effects, files
+from search.report.answer import DeviceHours, caveats, device_hours, device_sentence
+from search.report.finals import flattery, largest_of, standings
 
-SCHEMA = json.loads((Path(report.__file__).parent / "assets" / "report.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(files.__file__).parent / "assets" / "report.schema.json").read_text(encoding="utf-8"))
 BEST = [100 * wrong / 360 for wrong in sample.WRONG[10]]
 SECOND = [100 * wrong / 360 for wrong in sample.WRONG[5]]
 
@@ -55,7 +57,7 @@ def finals(*finalists: tuple[float | None, ...], **changes: Any) -> Finals:
 
 
 def answer(found: Finals) -> str:
-    return report.answer(sample.summary(finals=found), sample_study.trials()).splitlines()[0]
+    return report.short_answer(sample.summary(finals=found), sample_study.trials()).splitlines()[0]
 
 
 def test_the_sentence_of_finalists_that_cannot_be_told_apart() -> None:
@@ -78,7 +80,7 @@ def test_no_interval_of_an_error_leaves_0_to_100_percent(tmp_path: Path) -> None
         assert "0.00 to 100.00" in text
         assert "161." not in text
         assert "-51." not in text
-    metrics = final_recorder.tested(wide.finalists[0], wide)
+    metrics = recorder.tested(wide.finalists[0], wide)
     assert (metrics["test/error_low"], metrics["test/error_high"]) == (0, 100)
     exported = Facts("", "", "", "", 1, 1, tested={0: 10.0, 1: 60.0, 2: 95.0}).interval(360)
     assert exported is not None
@@ -109,7 +111,7 @@ def test_who_lost_a_training_is_not_the_champion() -> None:
     told = answer(found)
     assert told.startswith("Use a 20-layer")
     assert told.endswith("the only finalist that lost no training.")
-    order = finals_of.standings(found)
+    order = standings(found)
     assert [s.finalist.number for s in order] == [0, 1]
     assert [len(s.lost) for s in order] == [0, 1]
 
@@ -127,17 +129,17 @@ def test_finals_that_are_not_there_yet_leave_the_answer_of_the_search(tmp_path: 
         (None, "The finals have not begun: no test error is known yet."),
         (part, "The finals are not complete: 2 of at least 9 trainings are tested."),
     ):
-        told = report.answer(sample.summary(finals=found), sample_study.trials())
+        told = report.short_answer(sample.summary(finals=found), sample_study.trials())
         assert "1.0 % validation error" in told.splitlines()[0]
         assert said in told
         content = checked(tmp_path, finals=found)
         assert (content["finals"] or {"missing": said})["missing"] == said
-    without = report.answer(sample.summary(finals=None, finals_asked=False), sample_study.trials())
+    without = report.short_answer(sample.summary(finals=None, finals_asked=False), sample_study.trials())
     assert "finals" not in without
 
 
 def test_no_champion_is_said_with_its_cause() -> None:
-    told = report.answer(sample.summary(finals=finals((5.0, None), (6.0, None))), sample_study.trials())
+    told = report.short_answer(sample.summary(finals=finals((5.0, None), (6.0, None))), sample_study.trials())
     assert "The finals name no champion: every finalist lost a training (2 diverged)." in told
     assert "validation error" in told.splitlines()[0]
 
@@ -170,13 +172,13 @@ def test_standings_are_scipys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("k", "expected"), [(2, 0.56419), (3, 0.84628), (5, 1.16296), (10, 1.53875)])
 def test_the_largest_of_normal_values(k: int, expected: float) -> None:
-    assert finals_of.largest_of(k) == pytest.approx(expected, abs=5e-6)  # order statistics: Teichroew 1956, table I
+    assert largest_of(k) == pytest.approx(expected, abs=5e-6)  # order statistics: Teichroew 1956, table I
 
 
 def test_the_best_of_alike_finalists_is_flattered_by_so_much() -> None:
     found = finals((5.0, 5.2), (5.1, 5.3), (5.2, 5.4))  # deviation 0.1414 each, of a mean 0.1
-    assert finals_of.flattery(finals_of.standings(found)) == pytest.approx(0.084628, abs=1e-6)
-    assert finals_of.flattery(finals_of.standings(finals((5.0, 5.2)))) is None
+    assert flattery(standings(found)) == pytest.approx(0.084628, abs=1e-6)
+    assert flattery(standings(finals((5.0, 5.2)))) is None
 
 
 def test_caveats_of_a_champion() -> None:
@@ -212,7 +214,7 @@ def test_a_study_that_compares_has_no_trials(tmp_path: Path) -> None:
 
 
 def test_contrasts_part_finalists_in_one_parameter_alone() -> None:
-    found = report_contrasts.contrasts(sample.compared())
+    found = effects.contrasts(sample.compared())
     assert {c.path for c in found} == {"net.shortcut"}
     assert len(found) == 10  # every other shortcut against identity; gates have a bias, which follows
     (gate,) = [c for c in found if c.one.label == "exclusive gate, bias -7"]
@@ -223,7 +225,7 @@ def test_contrasts_part_finalists_in_one_parameter_alone() -> None:
     assert gate.seeds == (5, 5)
     one, other = sample.compared().finalists[:2]
     deeper = replace(other, params=other.params | {"net.depth": 32})
-    assert report_contrasts.contrasts(sample.compared(finalists=(one, deeper))) == []  # two things differ
+    assert effects.contrasts(sample.compared(finalists=(one, deeper))) == []  # two things differ
 
 
 def test_what_a_study_cost() -> None:
@@ -231,12 +233,12 @@ def test_what_a_study_cost() -> None:
     found = finals((5.0, 5.1), (5.0, 5.1))
     runs = [replace(f, runs=tuple(replace(run, seconds=90.0) for run in f.runs)) for f in found.finalists]
     quarter = sample.summary(finals=replace(found, finalists=tuple(runs)), holds={"cpus": 2.0, "gpus": 0.25})
-    cost = report_device.device_hours(quarter, trials)
-    assert cost == report_device.DeviceHours("GPU-hours", pytest.approx(0.025), pytest.approx(0.025))  # 360 s / 4 each
-    assert report_device.sentence(cost) == "0.05 GPU-hours: 0.025 in the search, 0.025 in the finals"
-    cores = report_device.device_hours(sample.summary(finals=None, holds={"cpus": 2.0, "gpus": 0.0}), trials)
-    assert cores == report_device.DeviceHours("core-hours", pytest.approx(0.2), 0.0)
-    assert report_device.device_hours(sample.summary(holds={}), trials) is None
+    cost = device_hours(quarter, trials)
+    assert cost == DeviceHours("GPU-hours", pytest.approx(0.025), pytest.approx(0.025))  # 360 s / 4 each
+    assert device_sentence(cost) == "0.05 GPU-hours: 0.025 in the search, 0.025 in the finals"
+    cores = device_hours(sample.summary(finals=None, holds={"cpus": 2.0, "gpus": 0.0}), trials)
+    assert cores == DeviceHours("core-hours", pytest.approx(0.2), 0.0)
+    assert device_hours(sample.summary(holds={}), trials) is None
 
 
 @pytest.mark.parametrize("broken", ["state", "schema_version", "finalists"])

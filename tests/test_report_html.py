@@ -14,8 +14,9 @@ import sample_finals as finals
 import sample_study as sample
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from search import report, report_figures, report_parallel, report_plots
+from search import report
 from search.records import StudySummary, TrialRecord, TrialState
+from search.report import figures, files
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -38,13 +39,13 @@ def resolved(value: Any) -> Any:
 
 
 def all_figures(trials: list[TrialRecord], **changes: Any) -> list[dict[str, Any]]:
-    return list(report_figures.figures(sample.summary(**changes), trials, SHARES).values())
+    return list(files.all_figures(sample.summary(**changes), trials, SHARES).values())
 
 
 def test_figures_satisfy_plotlys_schema() -> None:
     made = all_figures(sample.trials())
     assert len(made) == 8  # curves, parallel, effects, depth, version, shortcut, importances, cost
-    with_finals = report_figures.figures(finals.comparing(), [], {})
+    with_finals = files.all_figures(finals.comparing(), [], {})
     assert list(with_finals) == ["finals-errors", "finals-curves", "finals-contrasts"]
     for figure in (*made, *with_finals.values()):
         go.Figure(data=resolved(figure["data"]), layout=resolved(figure["layout"]))  # raises on an unknown property
@@ -52,7 +53,7 @@ def test_figures_satisfy_plotlys_schema() -> None:
 
 def test_parallel_lines_never_hide_each_other_behind_a_choice() -> None:
     trials = sample.trials()
-    figure = report_parallel.parallel(sample.summary(), trials)
+    figure = figures.parallel(sample.summary(), trials)
     assert figure is not None
     points = [
         (number, x, y)
@@ -73,8 +74,8 @@ def test_parallel_lines_never_hide_each_other_behind_a_choice() -> None:
 
 def test_every_colour_of_a_figure_is_in_the_style_sheet() -> None:
     drawn = [*all_figures(sample.trials()), *all_figures([], finals=finals.with_lost(finals.finals()))]
-    named = set(re.findall(r"'@(\w+)'", repr([*drawn, report_figures.figures(finals.comparing(), [], {})])))
-    sheet = (Path(report.__file__).parent / "assets" / "report.css").read_text()
+    named = set(re.findall(r"'@(\w+)'", repr([*drawn, files.all_figures(finals.comparing(), [], {})])))
+    sheet = (Path(files.__file__).parent / "assets" / "report.css").read_text()
     light, dark = sheet.split("prefers-color-scheme: dark", 1)
     assert {"accent", "shade0", "bad", "third_veil", "quiet"} < named
     for half in (light, dark):
@@ -88,7 +89,7 @@ def test_the_smallest_studies_make_a_page(tmp_path: Path) -> None:
 
 
 def test_a_study_without_results_has_no_figures() -> None:
-    assert all_figures([]) == [report_plots.importances(SHARES)]
+    assert all_figures([]) == [figures.importances(SHARES)]
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +273,7 @@ def test_contrast_as_the_guidelines_reckon_it() -> None:
 
 @pytest.mark.parametrize("half", [0, 1], ids=["light", "dark"])
 def test_text_and_lines_stand_out_from_the_page(half: int) -> None:
-    sheet = (Path(report.__file__).parent / "assets" / "report.css").read_text()
+    sheet = (Path(files.__file__).parent / "assets" / "report.css").read_text()
     named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", sheet.split("prefers-color-scheme: dark", 1)[half]))
     for ground in ("page", "card"):
         for text in ("ink", "muted", "good", "bad"):

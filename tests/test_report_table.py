@@ -9,11 +9,10 @@ import pytest
 import sample_study as sample
 from scipy import stats
 
-from search import report_table
-from search.agreement import Agrees, figure_agreement, prediction, published_order
-from search.published import figure
 from search.records import Finalist, Finals, SeedRun, StudySummary, TrialState
-from search.spec import TrialSpec
+from search.report import published
+from search.report.published import Agrees, figure_agreement, prediction, published_order
+from search.spec import TrialSpec, figure
 
 DATA = {
     "name": "cifar10",
@@ -86,7 +85,7 @@ def small(one: Finalist) -> Finalist:
 
 
 def test_figures_of_trainings_by_the_recipe() -> None:
-    original, dropout, weak, gate = report_table.rows(FULL)
+    original, dropout, weak, gate = published.rows(FULL)
     assert (original.median, original.mean, original.std) == pytest.approx((6.6, 6.6, sqrt(0.025)))
     assert original.interval is not None
     student = stats.t.interval(0.95, 4, 6.6, sqrt(0.025 / 5))
@@ -110,7 +109,7 @@ def test_a_further_training_lies_in_its_interval_as_often_as_it_says() -> None:
 
 
 def test_orders() -> None:
-    _, dropout, weak, gate = report_table.rows(FULL)
+    _, dropout, weak, gate = published.rows(FULL)
     assert [row.order.published if row.order else None for row in (dropout, weak, gate)] == ["worse"] * 3
     assert [row.order.ours if row.order else None for row in (dropout, weak, gate)] == ["worse", None, "better"]
     assert [row.order.agrees if row.order else None for row in (dropout, weak, gate)] == [
@@ -158,14 +157,14 @@ def test_training_errors_where_the_paper_speaks_of_them() -> None:
     plain = {"net.shortcut": "none"}
     shallow = finalist(0, "plain-20", "1512.03385/figure6/plain20", plain, (9.0, 9.2, 9.1), trained=(4.0, 4.1, 4.2))
     deep = finalist(1, "plain-56", "1512.03385/figure6/plain56", plain, (9.1, 9.0, 9.2), trained=(8.0, 8.2, 8.1))
-    order = report_table.rows(summary(shallow, deep))[1].order
+    order = published.rows(summary(shallow, deep))[1].order
     assert order is not None
     assert (order.measure, order.ours, order.agrees) == ("training error", "worse", Agrees.YES)
-    assert "+4.00 points" in report_table.markdown(summary(shallow, deep))
+    assert "+4.00 points" in published.markdown(summary(shallow, deep))
 
 
 def test_sentence_at_full_scale() -> None:
-    assert report_table.sentence(FULL) == (
+    assert published.comparison_sentence(FULL) == (
         "Of 3 published orders beside original: 1 reproduced (dropout), 1 not shown (gate -6), 1 contradicted (gate 0)"
         "; of 4 published figures: 3 like ours (original; dropout; gate -6), 1 unlike ours (gate 0) "
         "(n = 5 trainings of each row, 95 % intervals)."
@@ -178,8 +177,8 @@ def test_a_smaller_scale_compares_orders_alone() -> None:
         scale={"net.depth": (110, 20), "train.epochs": (164, 10)},
         scale_name="cpu",
     )
-    assert all(row.figure_agrees is None for row in report_table.rows(found))
-    text, told = report_table.markdown(found), report_table.sentence(found)
+    assert all(row.figure_agrees is None for row in published.rows(found))
+    text, told = published.markdown(found), published.comparison_sentence(found)
     assert told is not None
     assert told.endswith("(n = 5 trainings of each row, 95 % intervals, at scale cpu).")
     assert "figures" not in told
@@ -191,18 +190,18 @@ def test_a_smaller_scale_compares_orders_alone() -> None:
 
 def test_a_row_says_in_which_way_it_is_another_network() -> None:
     deep = replace(DROPOUT, params=DROPOUT.params | {"net.depth": 56, "train.epochs": 10})
-    text = report_table.markdown(summary(small(IDENTITY), deep))
+    text = published.markdown(summary(small(IDENTITY), deep))
     assert "| original (here depth 20) |" in text
     assert "| dropout (here depth 56) |" in text
 
 
 def test_a_row_may_name_the_one_beside_which_it_stands() -> None:
     found = summary(IDENTITY, DROPOUT, replace(WEAK, against="dropout"))
-    assert "better than dropout (" in report_table.markdown(found)
+    assert "better than dropout (" in published.markdown(found)
 
 
 def test_markdown() -> None:
-    lines = report_table.markdown(FULL).splitlines()
+    lines = published.markdown(FULL).splitlines()
     head = "| row | published | median | mean | n | 95 % interval | figure agrees? | beside | order agrees? |"
     assert lines[0] == head
     first = (
@@ -218,29 +217,29 @@ def test_markdown() -> None:
 
 def test_rows_that_nobody_has_published() -> None:
     found = summary(replace(IDENTITY, published=()), replace(GATE_0, published=()))
-    assert report_table.sentence(found) is None
-    text = report_table.markdown(found)
+    assert published.comparison_sentence(found) is None
+    text = published.markdown(found)
     assert "published" not in text
     assert "better than original (-0.52 points" in text
 
 
 def test_one_training_shows_nothing() -> None:
     found = summary(*(replace(one, runs=one.runs[:1]) for one in (IDENTITY, GATE_0)))
-    text = report_table.markdown(found)
+    text = published.markdown(found)
     assert "| original | 6.61 % (median of 5 runs) | 6.50 % | 6.50 % | 1 | n/a | not shown | reference |" in text
     assert "original: too few trainings; published: worse by 6.25 | not shown |" in text
 
 
 def test_nothing_yet() -> None:
     nothing = sample.summary(finals=None)
-    assert report_table.rows(nothing) == ()
-    assert (report_table.sentence(nothing), report_table.markdown(nothing), report_table.html(nothing)) == (
+    assert published.rows(nothing) == ()
+    assert (published.comparison_sentence(nothing), published.markdown(nothing), published.html(nothing)) == (
         None,
         "",
         "",
     )
     begun = summary(replace(IDENTITY, runs=()))
-    assert "| original | 6.61 % (median of 5 runs) | n/a | n/a | 0 | n/a |" in report_table.markdown(begun)
+    assert "| original | 6.61 % (median of 5 runs) | n/a | n/a | 0 | n/a |" in published.markdown(begun)
 
 
 def test_html_holds_the_same_cells_escaped() -> None:
@@ -265,7 +264,7 @@ def test_html_holds_the_same_cells_escaped() -> None:
 
     odd = replace(WEAK, label="<b>gate & |")
     reader = Cells()
-    reader.feed(report_table.html(summary(IDENTITY, odd)))
-    head, body = report_table.cells(summary(IDENTITY, odd))
+    reader.feed(published.html(summary(IDENTITY, odd)))
+    head, body = published.cells(summary(IDENTITY, odd))
     assert reader.found == [*head, *body[0], *body[1]]
-    assert "&lt;b>gate & \\|" in report_table.markdown(summary(IDENTITY, odd))
+    assert "&lt;b>gate & \\|" in published.markdown(summary(IDENTITY, odd))

@@ -8,7 +8,7 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as vision
 
-from search.resized_crop import draw_boxes, resized_crop
+from search.training.augment import draw_boxes, resized_crop
 
 SIZES = [(32, 32), (64, 48), (12, 60), (60, 12)]  # of images: height, width
 

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as transforms
 import resnet
 from resnet.exported import Exported, ImageSpec
 from resnet.pictures import batch
-from search.data_decode import decode
+from search.data.folder import decode
 from tests.exported import Made
 
 pytest_plugins = ["tests.fixtures_export"]

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from resnet import build
-from search.data import DataSpec, prepare
-from search.spec import TrialSpec
+from search.data import prepare
+from search.spec import DataSpec, TrialSpec
 from tests.empty_database import tracked
 from tests.study_process import STUDY, command, listening, run, start, wait_until
 

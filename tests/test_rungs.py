@@ -4,10 +4,9 @@ from collections import Counter
 
 import pytest
 
-from search.records import TrialRecord, TrialState
-from search.rungs import Halving, Hyperband
-from search.standings import Standings
-from search.stopping import Held
+from search.optimize import Halving, Hyperband
+from search.optimize.schedulers import Held
+from search.records import Standings, TrialRecord, TrialState
 
 
 def record(number: int, *errors: float) -> TrialRecord:

@@ -9,14 +9,11 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from search.errors import InputError
-from search.evidence import Evidence, gather
-from search.limits import Appraisal
-from search.records import TrialRecord, TrialState
-from search.samplers import Proposer
-from search.space_parse import make
-from search.spec import TrialSpec, Value
-from search.standings import Standings
-from search.study_sections import Objective, Sampler, Scheduler, SearchSpec
+from search.optimize import Evidence, Proposer
+from search.optimize.samplers import gather
+from search.records import Standings, TrialRecord, TrialState
+from search.spec import Appraisal, Objective, Sampler, Scheduler, SearchSpec, TrialSpec, Value
+from search.spec.space import make
 from tests.simulated import FIXED, Fate, Setting, play
 
 RANGES: dict[str, Any] = {

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from search.schedule import learning_rate
 from search.spec import TrainSpec
+from search.training.loop import learning_rate
 
 HALF = math.sqrt(0.5)
 

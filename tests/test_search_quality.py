@@ -14,7 +14,7 @@ from benchmarks import learning_curves, quality_page, search_quality
 from benchmarks.learning_curves import EPOCHS, MODEL, SPACE, TASKS, Training
 from benchmarks.search_quality import Run
 from benchmarks.simulation import Ours, Rays, simulate
-from search.study_sections import SearchSpec
+from search.spec import SearchSpec
 
 CONFIGURATION = {
     "batch_size": 64,

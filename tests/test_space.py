@@ -7,8 +7,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search.errors import InputError
-from search.space import CHECKED_COMBINATIONS, Space, suggested
-from search.space_parse import make
+from search.spec import Space, suggested
+from search.spec.space import CHECKED_COMBINATIONS, make
 
 DATA = {"net.in_channels": 1, "net.num_classes": 10}
 # more combinations than are built one by one, none of them wrong

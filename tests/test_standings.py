@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from search.records import WORST, TrialRecord, TrialState
-from search.standings import Standings, better
+from search.records import WORST, Standings, TrialRecord, TrialState, better
 
 ENDS = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.DIVERGED, TrialState.FAILED]
 

@@ -10,14 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from search import statistics
-from search.statistics import (
-    difference,
-    mean_interval,
-    median_interval,
-    probability_lower,
-    seeds_for,
-    seeds_needed,
-)
+from search.statistics import difference, mean_interval, median_interval, probability_lower, seeds_for, seeds_needed
 
 A, B = [6.61, 6.44, 6.83], [6.37, 6.40, 6.21, 6.52, 6.29]
 APART = ([6.37 - 0.16, 6.37, 6.37 + 0.16], [6.61 - 0.16, 6.61, 6.61 + 0.16])  # 0.24 points, deviations of 0.16

@@ -11,11 +11,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from resnet import NetSpec, build
-from search.augment import draw
-from search.average import Average
-from search.precision import cpu_flags, has_bf16
 from search.spec import TrainSpec
-from search.step import Step
+from search.training.augment import draw
+from search.training.device import cpu_flags, has_bf16
+from search.training.step import Average, Step
 
 ALL = {"crop_padding": 1, "cutout": 2, "mixup": 0.5, "ema": 0.5, "label_smoothing": 0.1}
 
@@ -126,7 +125,7 @@ def test_bf16_on_a_cpu_by_its_flags(
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nmodel name\t: a processor\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    monkeypatch.setattr("search.precision.CPUINFO", cpuinfo)
+    monkeypatch.setattr("search.training.device.CPUINFO", cpuinfo)
     assert has_bf16(torch.device("cpu")) is expected
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from search.records import TrialRecord, TrialState
-from search.standings import Standings
-from search.stopping import Held, MedianStopping, NoStopping, OneEpochTopK
+from search.optimize import OneEpochTopK
+from search.optimize.schedulers import Held, MedianStopping, NoStopping
+from search.records import Standings, TrialRecord, TrialState
 
 
 def record(number: int, *errors: float, state: TrialState = TrialState.RUNNING) -> TrialRecord:

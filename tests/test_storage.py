@@ -9,8 +9,8 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from search.errors import InputError
-from search.storage import open_storage
-from search.study_sections import Sampler, SearchSpec
+from search.records import open_storage
+from search.spec import Sampler, SearchSpec
 from tests.simulated import Setting, play
 
 STUDY = Setting(SearchSpec(sampler=Sampler.RANDOM, trials=6, first_rung=1, reduction=2, seed=5), epochs=3)

@@ -13,7 +13,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from search.records import TrialRecord, TrialState
-from search.study_sections import Sampler, Scheduler, SearchSpec
+from search.spec import Sampler, Scheduler, SearchSpec
 from tests.simulated import EPOCHS, SIZE, Process, Setting, play, short, stored
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ import json, os, sys
 import tests.test_strategy as t
 from optuna.storages.journal import JournalFileBackend
 from pathlib import Path
-from search.study_sections import Sampler, Scheduler
+from search.spec.sections import Sampler, Scheduler
 append, killed_at = JournalFileBackend.append_logs, []
 def killed(setting, folder, writes):  # whether the process died before this write, for it had as many to do
     if not (child := os.fork()):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from sample_digits import pixels
 
-from search.augment import crop_and_flip
-from search.streamed import fits, stream
+from search.training.augment import crop_and_flip
+from search.training.batches import fits, stream
 
 CPU = torch.device("cpu")
 

@@ -11,14 +11,11 @@ from fixtures import alone, refusal, run_here  # noqa: F401
 from PIL import Image
 
 from search.errors import InputError
-from search.limits import appraise
-from search.lineage import identity, open_ledger
-from search.output import Output
-from search.remote import Remote
+from search.optimize import identity, open_ledger
+from search.records import StudyFolder, open_storage
 from search.run import main
-from search.storage import open_storage
-from search.study_folder import StudyFolder
-from search.study_spec import StudySpec, find, load
+from search.spec import StudySpec, appraise, find, load
+from search.storage import Output, Remote
 from tests.object_store import object_store
 
 pytestmark = pytest.mark.usefixtures("alone")

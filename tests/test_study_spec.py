@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from search.errors import InputError
-from search.schedulers import make_scheduler
-from search.spec import TrialSpec
-from search.study_sections import SearchSpec
-from search.study_spec import SHIPPED, StudySpec, find, flatten, load, shipped
+from search.optimize import make_scheduler
+from search.spec import SearchSpec, StudySpec, TrialSpec, find, flatten, load, shipped
+from search.spec.study import SHIPPED
 
 # height, width, channels, classes, as the data sets' authors state them
 IMAGES = {

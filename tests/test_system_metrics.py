@@ -5,9 +5,9 @@ import torch
 from sample_digits import resident
 
 from resnet import NetSpec
-from search import system_metrics
 from search.spec import TrainSpec, TrialSpec
-from search.train import train
+from search.training import device, train
+from search.training.device import begin, read
 
 CPU = torch.device("cpu")
 
@@ -20,7 +20,7 @@ def test_a_trial_on_the_cpu_has_none() -> None:
 
 def test_without_nvml_there_is_no_utilisation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)  # how Python marks what cannot be imported
-    assert system_metrics._utilisation(torch.device("cuda", 0)) is None
+    assert device._utilisation(torch.device("cuda", 0)) is None
 
 
 @pytest.mark.gpu
@@ -29,10 +29,10 @@ def test_the_most_that_a_trial_took() -> None:
     device = torch.device("cuda", 0)
     before = torch.empty(64 * 2**20, dtype=torch.uint8, device=device)
     del before
-    system_metrics.begin(device)
+    begin(device)
     kept = torch.cuda.memory_allocated(device) / 2**20
     taken = torch.empty(32 * 2**20, dtype=torch.uint8, device=device)
     del taken
-    metrics = system_metrics.read(device)
+    metrics = read(device)
     assert metrics["system/gpu_memory_MiB"] == pytest.approx(kept + 32, abs=0.01)
     assert 0 <= metrics.get("system/gpu_utilisation_percent", 0) <= 100

@@ -11,9 +11,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from search.outbox import Dataset, EpochEnded, Outbox, TrialStarted
 from search.records import TrialState
-from search.tracking import Tracker, TrackingError
+from search.tracking import Dataset, Tracker
+from search.tracking.mirror import TrackingError
+from search.tracking.outbox import EpochEnded, Outbox, TrialStarted
 from tests.mlflow_server import Proxy, Server, history, rest, runs_of, wait_until
 
 pytest_plugins = ["tests.fixtures_mlflow"]
@@ -338,7 +339,9 @@ def test_an_epoch_is_recorded_once(tmp_path: Path) -> None:
 
 QUIET = """
 import pathlib, sys
-from search.tracking import Outbox, Tracker, TrialState
+from search.records import TrialState
+from search.tracking import Tracker
+from search.tracking.outbox import Outbox
 folder = pathlib.Path(sys.argv[1])
 assert "mlflow" not in sys.modules
 tracker = Tracker(Outbox(folder / "outbox.jsonl"), f"sqlite:///{folder}/mlflow.db", "e", "k", str(folder / "files"))

@@ -11,9 +11,8 @@ import psutil
 import pytest
 
 from search.errors import InputError
-from search.outbox import Outbox
-from search.tracking import Tracker
-from search.tracking_uri import check_reachable
+from search.tracking import Tracker, check_reachable
+from search.tracking.outbox import Outbox
 from tests.mlflow_server import Server, rest, runs_of
 from tests.study_process import command, run, start, wait_until
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from search.tracking_uri import artifact_root, compare_url, default_uri, place, view_url
-from search.tracking_view import SEEDS
+from search.tracking import SEEDS, artifact_root, compare_url, default_uri, place, view_url
 from tests.mlflow_pages import LOAD_MS, cookie, enter, pages
 from tests.mlflow_server import rest
 from tests.study_process import ROOT, command, run

@@ -13,15 +13,15 @@ import pytest
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
-from search.tracking_client import import_quietly
-from search.tracking_database import follow, ready
+from search.tracking import follow
+from search.tracking.client import import_quietly, ready
 from tests.empty_database import place
 
 ROOT = Path(__file__).parents[1]
 MAKE = """
 import sys
-from search.tracking_client import import_quietly
-from search.tracking_database import ready
+from search.tracking.client import import_quietly
+from search.tracking.client import ready
 client_type = import_quietly()
 print("begins", flush=True)
 ready(sys.argv[1], client_type)
@@ -29,7 +29,7 @@ ready(sys.argv[1], client_type)
 USE = """
 import sys
 from pathlib import Path
-from search.tracking_client import import_quietly
+from search.tracking.client import import_quietly
 client = import_quietly()(sys.argv[1])
 client.log_artifact(*sys.argv[2:])
 print(Path(client.download_artifacts(sys.argv[2], "note.txt")).read_text(), end="")

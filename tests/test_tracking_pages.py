@@ -5,10 +5,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from search.outbox import Outbox
 from search.records import TrialState
-from search.tracking import Tracker
-from search.tracking_uri import artifact_root, compare_url, default_uri, view_url
+from search.tracking import Tracker, artifact_root, compare_url, default_uri, view_url
+from search.tracking.outbox import Outbox
 from tests.mlflow_pages import LOAD_MS, enter, pages
 
 CLASSIC = "workflowType=machine_learning"  # MLflow's pages open on language models otherwise

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.outbox import Dataset, EpochEnded, Event, StudyEnded, StudyStarted, TrialEnded, TrialStarted
 from search.records import TrialState
-from search.tracking_client import import_quietly
-from search.tracking_store import RunWriter
+from search.tracking import Dataset, Event, StudyEnded
+from search.tracking.client import import_quietly
+from search.tracking.outbox import EpochEnded, StudyStarted, TrialEnded, TrialStarted
+from search.tracking.runs import RunWriter
 
 DATA = Dataset(name="digits", digest="5f2c", source="scikit-learn")
 Write = Callable[[list[list[Event]]], list[tuple[Any, ...]]]

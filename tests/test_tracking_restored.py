@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from search.errors import InputError
-from search.outbox import Outbox
 from search.records import TrialState
-from search.tracking import Tracker
-from search.tracking_client import import_quietly
-from search.tracking_state import is_behind
-from search.tracking_uri import check_reachable
+from search.tracking import Tracker, check_reachable
+from search.tracking.client import import_quietly
+from search.tracking.outbox import Outbox
+from search.tracking.state import is_behind
 from tests.empty_database import place
 from tests.mlflow_server import Server
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import InputError
-from search.tracking_uri import artifact_root, check_reachable, default_uri
+from search.tracking import artifact_root, check_reachable, default_uri
 from tests.mlflow_server import Server, free_port
 
 pytest_plugins = ["tests.fixtures_mlflow"]

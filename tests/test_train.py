@@ -11,12 +11,10 @@ from sample_digits import resident
 from sklearn.metrics import accuracy_score
 
 from resnet import NetSpec, build
-from search import checkpoint
-from search.augment import batch, draw
-from search.batches import Resident
-from search.checkpoint import Checkpoint
 from search.spec import TrainSpec, TrialSpec
-from search.train import _mix, evaluate, train
+from search.training import Checkpoint, Resident, evaluate, latest, train, write
+from search.training.augment import batch, draw
+from search.training.loop import _mix
 
 NET = {"depth": 8, "in_channels": 1}
 SMALL = {"epochs": 4, "batch_size": 32, "crop_padding": 1, "flip": True, "lr": 0.05}
@@ -24,7 +22,7 @@ SMALL = {"epochs": 4, "batch_size": 32, "crop_padding": 1, "flip": True, "lr": 0
 
 @pytest.fixture(autouse=True)
 def _one_thread_in_float32(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("search.precision.has_bf16", lambda device: False)  # what is compared with is in float32
+    monkeypatch.setattr("search.training.device.has_bf16", lambda device: False)  # what is compared with is in float32
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -115,10 +113,10 @@ def test_interrupted_is_uninterrupted_to_the_bit(net: dict[str, Any], fields: di
     for stop in (1, 2):
         for epoch in train(given, training, validation):
             if epoch.number == stop:
-                checkpoint.write(tmp_path, Checkpoint(epoch.state(), []))
+                write(tmp_path, Checkpoint(epoch.state(), []))
                 break
         torch.manual_seed(12345)  # another process has drawn other numbers
-        found = checkpoint.latest(tmp_path)
+        found = latest(tmp_path)
         assert found is not None
         rest = [(epoch, epoch.state()) for epoch in train(given, training, validation, found.state)]
         assert [epoch.number for epoch, _ in rest] == list(range(stop + 1, 4))

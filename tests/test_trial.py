@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from search import device
-from search.data import DataSpec, prepare
+from search import training
+from search.data import prepare
 from search.errors import InputError
-from search.spec import TrialSpec
+from search.spec import DataSpec, TrialSpec
+from search.training import device
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and affinity as Linux has them")
 ROOT = Path(__file__).parents[1]
 DATA = DataSpec(name="digits", limit=300)
 WORKER = """
 import json, resource, sys, threading
-from search.trial import TrialWorker
+from search.execution.worker import TrialWorker
 def status(key):
     (line,) = (l for l in open("/proc/thread-self/status") if l.startswith(key + ":"))
     return line.split()[1]
@@ -107,7 +108,7 @@ def test_a_gpu_that_torch_does_not_see_fails_the_trial_in_one_sentence(
 ) -> None:
     if torch.cuda.is_available():
         pytest.skip("torch sees a GPU")
-    from search.trial import TrialWorker  # imports Ray
+    from search.execution.worker import TrialWorker  # imports Ray
 
     monkeypatch.setenv("HOME", str(tmp_path))
     threads = torch.get_num_threads()
@@ -121,7 +122,7 @@ def test_a_gpu_that_torch_does_not_see_fails_the_trial_in_one_sentence(
 
 @pytest.mark.parametrize(("gpus", "state"), [(0.0, "infeasible"), (0.25, "out_of_share"), (1.0, "infeasible")])
 def test_only_a_trial_with_a_share_of_a_card_is_told_to_be_tried_again(gpus: float, state: str, tmp_path: Path) -> None:
-    from search.trial import TrialWorker
+    from search.execution.worker import TrialWorker
 
     worker = TrialWorker.__new__(TrialWorker)  # no process of its own: nothing is to be pinned
     worker.config = config(tmp_path, 7, gpus=gpus)
@@ -134,12 +135,12 @@ def test_only_a_trial_with_a_share_of_a_card_is_told_to_be_tried_again(gpus: flo
 def test_running_out_of_memory_is_recognised_by_what_torch_raises() -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**60)
-    assert device.out_of_memory(raised.value)
-    assert device.out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert training.out_of_memory(raised.value)
+    assert training.out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     with pytest.raises(RuntimeError) as other:
         torch.zeros(2) + torch.zeros(3)
-    assert not device.out_of_memory(other.value)
-    assert not device.out_of_memory(ValueError("CUDA error: out of memory"))
+    assert not training.out_of_memory(other.value)
+    assert not training.out_of_memory(ValueError("CUDA error: out of memory"))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_running_out_of_memory_is_recognised_by_what_torch_raises() -> None:
 )
 def test_a_device_that_failed_ends_the_process(error: Exception, tmp_path: Path) -> None:
     """The texts are those of torch's own messages; what is raised goes to Ray, which starts the trial in another."""
-    from search.trial import TrialWorker
+    from search.execution.worker import TrialWorker
 
     def failing() -> Iterator[dict[str, Any]]:
         raise error
@@ -165,7 +166,7 @@ def test_a_device_that_failed_ends_the_process(error: Exception, tmp_path: Path)
 
 
 def test_a_programming_error_is_told_and_the_worker_lives(tmp_path: Path) -> None:
-    from search.trial import TrialWorker
+    from search.execution.worker import TrialWorker
 
     worker = TrialWorker.__new__(TrialWorker)
     worker.config, worker._reports = config(tmp_path), map(int, ["x"])
@@ -182,7 +183,7 @@ def test_a_share_of_the_card_leaves_room_for_the_context() -> None:
 
 
 def test_the_cpu_is_asked_for_with_no_gpu() -> None:
-    assert device.of_worker(0.0) == torch.device("cpu")
+    assert training.of_worker(0.0) == torch.device("cpu")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="sees no GPU in this worker"):
-            device.of_worker(0.5)
+            training.of_worker(0.5)

@@ -12,7 +12,7 @@ from optuna import load_study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from search import host
+from search.execution import host
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow

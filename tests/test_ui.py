@@ -20,10 +20,9 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
-from search.outbox import Outbox
 from search.records import TrialState
-from search.tracking import Tracker
-from search.tracking_uri import artifact_root, default_uri
+from search.tracking import Tracker, artifact_root, default_uri
+from search.tracking.outbox import Outbox
 from search.ui import main
 from tests.empty_database import place
 from tests.mlflow_pages import LOAD_MS

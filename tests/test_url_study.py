@@ -9,10 +9,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from search import checkpoint
-from search.checkpoint import Checkpoint
+from search import training
 from search.errors import Halted
-from search.remote import Remote
+from search.storage import Remote
+from search.training import Checkpoint, checkpoint
 from tests.mlflow_server import Server
 from tests.object_store import BUCKET, object_store
 from tests.study_process import command, run, start, wait_until
@@ -68,24 +68,24 @@ def test_killed_and_continued_on_another_machine(place: str, tmp_path: Path, mon
 
 def test_checkpoints(place: str) -> None:
     folder = f"{place}/trial"
-    assert checkpoint.latest(folder) is None
+    assert training.latest(folder) is None
     for epoch in (1, 2, 9, 10):
-        path = checkpoint.write(folder, made(epoch))
+        path = training.write(folder, made(epoch))
         assert checkpoint.paths(folder)[-1] == path
     assert [path.rpartition("/")[2][:12] for path in checkpoint.paths(folder)] == ["epoch-000009", "epoch-000010"]
-    found = checkpoint.latest(folder)
+    found = training.latest(folder)
     assert isinstance(found, Checkpoint)
     assert same(found, made(10))
-    assert checkpoint.validated(folder) == f"{path}/model.safetensors"
+    assert training.validated(folder) == f"{path}/model.safetensors"
 
 
 def test_a_damaged_one_is_set_aside(place: str) -> None:
     folder = f"{place}/trial"
-    checkpoint.write(folder, made(4))
-    damaged = checkpoint.write(folder, made(5)).removeprefix(f"{place}/")
+    training.write(folder, made(4))
+    damaged = training.write(folder, made(5)).removeprefix(f"{place}/")
     files = Remote(place)
     files.put(f"{damaged}/model.safetensors", b"half")
-    found = checkpoint.latest(folder)
+    found = training.latest(folder)
     assert found is not None
     assert same(found, made(4))
     assert files.get(f"{damaged}.damaged/model.safetensors") == b"half"
@@ -95,11 +95,11 @@ def test_a_damaged_one_is_set_aside(place: str) -> None:
 def test_one_that_is_cut_short_is_none(place: str) -> None:
     """A worker died before it wrote the list of checksums."""
     files = Remote(place)
-    checkpoint.write(f"{place}/trial", made(1))
+    training.write(f"{place}/trial", made(1))
     files.put("trial/epoch-000002-0a1b2c3d/model.safetensors", b"half")
     assert len(checkpoint.paths(f"{place}/trial")) == 1
     for epoch in (3, 4):
-        checkpoint.write(f"{place}/trial", made(epoch))
+        training.write(f"{place}/trial", made(epoch))
     assert not [name for name in files.files() if "epoch-000002" in name]
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from search.batches import Resident
-from search.data import DataSpec, open_prepared, prepare
-from search.spec import TrialSpec
-from search.train import train
+from search.data import prepare
+from search.data.prepared import open_prepared
+from search.spec import DataSpec, TrialSpec
+from search.training import Resident, train
 from tests.study_process import STUDY
 
 

@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from search.remote import Remote
-from search.replica import Replica
+from search.storage import Remote, Replica
 
 if __name__ == "__main__":
     url, folder = sys.argv[1], Path(sys.argv[2])

@@ -17,7 +17,7 @@ INSTALLED = f"ln -sfn {sys.prefix} ~/venv"
 
 
 def onprem(lan: Lan) -> dict[str, Any]:
-    """search/clusters/onprem.yaml for the head and the workers of `lan`."""
+    """search/cluster/onprem.yaml for the head and the workers of `lan`."""
     cluster = _offline(ROOT / "search" / "clusters" / "onprem.yaml")
     cluster["provider"]["head_ip"] = lan.head.address
     cluster["provider"]["worker_ips"] = [worker.address for worker in lan.workers]

@@ -1,7 +1,7 @@
 """`python -m tests.hosts.growing DEMANDS`: a cluster without workers, asked for so many GPUs at once, then for none.
 
 Prints lines of JSON, each with `seconds` since the start and `kinds`, that of every GPU node; the last one when none is
-left. The head runs with what search/clusters/env.sh sets.
+left. The head runs with what search/cluster/env.sh sets.
 """
 
 import json

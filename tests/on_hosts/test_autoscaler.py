@@ -22,7 +22,7 @@ def grown(folder: Path, demands: int, before: str = "true") -> list[dict[str, An
     """What `tests.hosts.growing` told; the host is there for the time of it."""
     lan = Lan(folder / "lan", workers=None)
     with lan:
-        token, environment = "umask 077; ray get-auth-token --generate >&2", f". {ROOT}/search/clusters/env.sh"
+        token, environment = "umask 077; ray get-auth-token --generate >&2", f". {ROOT}/search/cluster/env.sh"
         grow = f"cd {ROOT}; python -m tests.hosts.growing {demands}"
         ended = lan.laptop.run("; ".join([before, token, environment, grow]))
     assert lan.remains() == []

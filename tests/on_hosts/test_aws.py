@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search.data_cache import user_cache
-from search.output import Output
+from search.storage import Output, user_cache
 from tests.hosts import derived, needs
 from tests.hosts.cloud import REGION, Cloud
 from tests.hosts.host_files import USER
@@ -55,7 +54,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 
 
 def prepare(launcher: Aws, ssh_from: str) -> str:
-    made = f"python -m search.clusters.aws --region {REGION} --ssh-from {ssh_from} --bucket {BUCKET}"
+    made = f"python -m search.cluster.aws --region {REGION} --ssh-from {ssh_from} --bucket {BUCKET}"
     return launcher.lan.laptop.run(f"cd {ROOT} && {made}").stdout
 
 

@@ -1,4 +1,4 @@
-"""search/clusters/onprem.yaml on four hosts: a study from a laptop, through a dead worker and a cut one.
+"""search/cluster/onprem.yaml on four hosts: a study from a laptop, through a dead worker and a cut one.
 
 The tests are one story, in the order in which they stand.
 """

@@ -1,1 +1,0 @@
-"""Clusters to bring up: what every machine of one needs, beside `cluster.yaml` at the top."""

@@ -1,0 +1,171 @@
+"""How many trials share a GPU: measured on the study's largest network before the first trial.
+
+Each trial has a process of its own, with a fraction of a GPU as Ray counts them. Streams within one process, or MPS,
+would take the place of that fraction; what is measured and decided here would stay.
+"""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from resnet import cost
+from search import training
+from search.execution import host
+from search.spec import DataInfo, Share, Space, StudySpec, TrialSpec, extremes
+from search.training import CONTEXT, images_per_s, noise, of_worker
+
+MARGIN = 0.9  # of the card: fragments of torch's allocator, and networks that keep more than the largest
+BATCHES = (8, 4, 2)  # times the trial's batch: what the card does when nothing waits for the host
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the largest network takes of a card that it has for itself. Memory in bytes, without the data set."""
+
+    card: str
+    card_bytes: int  # free when the measurement began
+    trial_bytes: int  # torch's allocator, at the most
+    alone_images_per_s: float  # at the trial's batch size
+    full_images_per_s: float  # at the largest batch tried, so that the card itself is the limit
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What was decided, and from which figures; `measured` is None where the largest network did not fit at all."""
+
+    trials: int  # on each GPU
+    cores: int  # of a node for each GPU, in trials
+    trial_bytes: int  # with the data set and the CUDA context
+    measured: Measured | None
+
+    def __str__(self) -> str:
+        if self.measured is None:
+            return "1 trial on each GPU: the largest network of the space does not fit beside another"
+        m, gib = self.measured, 2**30
+        return (
+            f"{self.trials} trial{'s' if self.trials > 1 else ''} on each GPU: the largest network takes "
+            f"{self.trial_bytes / gib:.1f} of the {m.card}'s {m.card_bytes / gib:.1f} GiB and trains at "
+            f"{m.alone_images_per_s:,.0f} of its {m.full_images_per_s:,.0f} images/s; there are cores for {self.cores}"
+        )
+
+
+def trials_per_gpu(
+    card_bytes: int, trial_bytes: int, alone_images_per_s: float, full_images_per_s: float, cores: int
+) -> int:
+    """How many trials fit into the card's memory, keep it busy and have a core each; at least one.
+
+    Args:
+        card_bytes: memory of the card.
+        trial_bytes: what one process takes of it, all counted.
+        alone_images_per_s: of one trial.
+        full_images_per_s: of the card when it is busy all the time.
+        cores: trials for which the node has cores, for each of its GPUs.
+    """
+    fit = int(MARGIN * card_bytes) // trial_bytes
+    fed = round(full_images_per_s / alone_images_per_s)
+    return max(1, min(fit, fed, cores))
+
+
+def share(trials: int) -> float:
+    """The largest share of a GPU, in Ray's four decimals, of which it has `trials`."""
+    return 10_000 // trials / 10_000
+
+
+def largest(space: Space, image: tuple[int, int]) -> TrialSpec:
+    """The trial of the space that keeps most for its backward pass, for images of `image` (height, width)."""
+    net = max(extremes(space), key=lambda net: cost(net, image).activation_bytes)
+    sizes = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
+    fixed = {path: value for path, value in space.fixed.items() if path.startswith("train.")}
+    trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
+    return trial.model_copy(update={"net": net})
+
+
+def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | None:
+    """Measures on the GPU of this process, which must end afterwards: its CUDA context holds memory. None: too large.
+
+    Raises:
+        InputError: there is no GPU that torch sees.
+    """
+    where = of_worker(1.0)
+    free, total = torch.cuda.mem_get_info(where)  # once there is this process's context: others may hold memory, too
+    try:
+        training = noise(spec, shape, where)
+        alone = images_per_s(spec, training)
+    except torch.OutOfMemoryError:
+        return None
+    taken = torch.cuda.max_memory_reserved(where) - training.images.nbytes - training.labels.nbytes
+    del training
+    full = next(filter(None, (_at(spec, times, shape, where) for times in BATCHES)), alone)
+    there = min(total, free + CONTEXT)
+    return Measured(torch.cuda.get_device_name(where), there, taken, alone, max(full, alone))
+
+
+def pack(
+    given: Share, spec: StudySpec, network: TrialSpec, data: DataInfo, trials: int, closed: Callable[[], bool]
+) -> tuple[Share, Packing | None]:
+    """The share of a study that leaves it to be measured, once Ray runs; None where nothing is to be packed.
+
+    Args:
+        given: by `host.connect`.
+        spec, data: the study's.
+        network: the largest that will be trained, see `largest`.
+        trials: that are still to run.
+        closed: True when the study is to end: measuring ends, too.
+
+    Raises:
+        InputError: Ray has a GPU that torch does not see.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    if spec.resources.gpus_per_trial != "auto" or not given.gpus:
+        return given, None
+    cpus, gpus = host.most(ray.nodes())
+    useful = min(trials, spec.search.max_concurrent or trials)
+    if cores_per_gpu(ray.nodes(), given.cpus) == 1 or useful <= gpus:
+        return given, None
+    # A worker that has measured ends, and its CUDA context with it.
+    task = ray.remote(num_gpus=1, num_cpus=given.cpus, max_calls=1, max_retries=0)(measure)
+    running = task.remote(network, data.shape)
+    while not ray.wait([running], timeout=0.2)[0]:
+        if closed():
+            ray.cancel(running, force=True)
+            return given, None
+    try:
+        packing = decide(ray.get(running), data, cores_per_gpu(ray.nodes(), given.cpus) or 1)
+    except RayTaskError as failed:
+        raise failed.cause from None
+    resources = spec.resources.model_copy(update={"gpus_per_trial": share(packing.trials)})
+    return host.divide(resources, spec.search, cpus, gpus, "Ray"), packing
+
+
+def decide(measured: Measured | None, data: DataInfo, cores: int) -> Packing:
+    """The packing that follows from what was measured."""
+    if measured is None:
+        return Packing(1, cores, 0, None)
+    images = (data.n_train + data.n_validation) * (data.shape[0] * data.shape[1] * data.shape[2] + 8)  # and a label
+    taken = measured.trial_bytes + images + training.CONTEXT
+    rates = measured.alone_images_per_s, measured.full_images_per_s
+    return Packing(trials_per_gpu(measured.card_bytes, taken, *rates, cores), cores, taken, measured)
+
+
+def cores_per_gpu(nodes: list[dict[str, Any]], cpus: float) -> int | None:
+    """Trials of `cpus` cores for each GPU of the node (of `ray.nodes()`) that has fewest; None: none has a GPU yet."""
+    having = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("GPU")]
+    return min((max(1, int(has.get("CPU", 0.0) / cpus / has["GPU"])) for has in having), default=None)
+
+
+def _at(spec: TrialSpec, times: int, shape: tuple[int, int, int], where: torch.device) -> float | None:
+    """Speed at a multiple of the batch size; None where that does not fit."""
+    larger = spec.train.model_copy(update={"batch_size": times * spec.train.batch_size})
+    try:
+        trial = spec.model_copy(update={"train": larger})
+        return images_per_s(trial, noise(trial, shape, where))
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()

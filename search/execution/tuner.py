@@ -1,0 +1,312 @@
+"""Ray Tune's view of the study: a Searcher that asks the ledger, and a scheduler that decides from it."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search import spec, storage
+from search.execution.recorder import Recorder
+from search.records import OUT_OF_SHARE, WORST, Asked
+from search.spec import Share, StudySpec
+
+if TYPE_CHECKING:
+    from ray.tune import PlacementGroupFactory
+
+
+RESTARTS = 3  # of a trial whose worker dies while the machine lives
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How a worker was lost."""
+
+    cause: str  # in a sentence
+    detail: str  # all that is known
+    machine: str | None = None  # Ray's id of the node that it was on; None when nobody knows
+    final: bool = False  # another worker would end in the same way
+    preempted: bool = False  # the machine was taken away
+    unsure: bool = False  # the worker is out of reach: it, or its machine, which may yet be found dead
+
+
+@dataclass
+class Restarts:
+    """Counts what each trial has lost. A machine that dies, or is taken away, costs its trials nothing.
+
+    That a machine is dead is known seconds after its workers are: so it is asked for of all losses, at each.
+    """
+
+    alive: Callable[[], Iterable[str]]  # ids of the machines that live
+    _machines: dict[int, list[str | None]] = field(default_factory=dict[int, list[str | None]])
+
+    def again(self, number: int, loss: Loss) -> bool:
+        """Whether the trial goes on after this loss."""
+        if loss.final or loss.preempted:
+            return not loss.final
+        machines = self._machines.setdefault(number, [])
+        known = [*machines] if loss.unsure else [*machines, loss.machine]
+        machines.append(loss.machine)
+        dead = {machine for machine in known if machine is not None} - set(self.alive())
+        return sum(machine not in dead for machine in known) <= RESTARTS
+
+
+def living() -> set[str]:
+    """Ids of the machines of the cluster that live."""
+    import ray
+
+    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
+
+
+def loss(trial: "Trial") -> Loss:
+    """Why Tune gave up this trial, from the error that it left in its own folder for it."""
+    from ray import cloudpickle
+    from ray.exceptions import ActorUnavailableError, RayActorError
+
+    path = trial.pickled_error_file
+    error: object = cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
+    if not isinstance(error, RayActorError):
+        lines = str(error or "its worker died").strip().splitlines()
+        return Loss(lines[-1], "\n".join(lines))
+    if error.actor_init_failed:
+        return Loss(f"its worker did not start: {_last(error)}", str(error), final=True)
+    unsure = isinstance(error, ActorUnavailableError)
+    return Loss("its worker died", str(error), _machine(error.actor_id), preempted=error.preempted, unsure=unsure)
+
+
+def _machine(actor_id: str) -> str | None:
+    from ray._private import state  # the public way to a dead actor's machine needs Ray's dashboard
+
+    found = state.actors(actor_id)
+    return str(found["Address"]["NodeID"]) if found else None
+
+
+def _last(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+class Faults:
+    """Exceptions of our own code inside Tune's loop. Tune would take them for failures of a trial and go on."""
+
+    def __init__(self) -> None:
+        self.seen: list[Exception] = []
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Keeps what is raised inside, and lets it pass."""
+        try:
+            yield
+        except Exception as error:
+            self.seen.append(error)
+            raise
+
+    def surface(self) -> None:
+        """Raises the first one again, outside of Tune."""
+        if self.seen:
+            raise self.seen[0]
+
+
+class _Stateless:
+    """Tune pickles what it is given, to restore a run. We continue from the study's records: nothing to keep."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Closing(_Stateless, Stopper):
+    """Ends Tune's loop when the study is closed. Trials that still run keep their last checkpoint."""
+
+    def __init__(self, closed: Callable[[], bool], faults: Faults) -> None:
+        self._closed, self._faults = closed, faults
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._faults.seen) or self._closed()
+
+
+class LedgerSearcher(_Stateless, Searcher):
+    """Proposes the trials that an earlier process left unfinished, then what the strategy says.
+
+    A trial whose worker is lost stays open too, and is the next to be proposed, until it has lost too many.
+
+    A trial that runs out of memory in its share of a GPU stays open, and is the next to be proposed, alone on a whole
+    GPU: once, for there it is infeasible. A process that dies in between leaves it unfinished, to be tried at its share
+    again.
+
+    Args:
+        recorder: where everything is written down.
+        config: what a worker is told to run a trial; the second argument is True for a trial that is tried alone.
+        concurrent: how many run at once.
+        closed: True when no trial shall be started any more.
+        faults: where exceptions of ours are kept.
+        restarts: whether a trial whose worker was lost goes on.
+        say: shows the user a line.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        config: Callable[[Asked, bool], dict[str, Any]],
+        concurrent: int,
+        closed: Callable[[], bool],
+        faults: Faults,
+        restarts: Restarts,
+        say: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self._recorder, self._config, self._faults = recorder, config, faults
+        self._concurrent, self._closed, self._restarts, self._say = concurrent, closed, restarts, say
+        self._left = recorder.strategy.unfinished
+        self._running: dict[str, Asked] = {}
+        self._alone: set[int] = set()  # numbers of the trials to which their share was too small
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self._closed():
+            return Searcher.FINISHED
+        if len(self._running) >= self._concurrent:
+            return None
+        with self._faults.watched():
+            asked = self._next()
+        if asked is None:
+            return None if self._running else Searcher.FINISHED  # one that runs may have to be tried again
+        self._running[trial_id] = asked
+        return self._config(asked, asked.number in self._alone)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if error:
+            return  # `lost` is told why
+        asked = self._running.pop(trial_id, None)
+        if not result:
+            return
+        if asked and result.get("failure") == OUT_OF_SHARE:
+            self._alone.add(asked.number)
+            self._left.insert(0, asked)
+            return
+        with self._faults.watched():
+            self._recorder.result(result)
+
+    def lost(self, trial_id: str, loss: Loss) -> None:
+        """The worker of a trial died, or could not go on."""
+        asked = self._running.pop(trial_id)
+        if self._restarts.again(asked.number, loss):
+            self._left.insert(0, asked)
+            self._say(f"trial {asked.number}: {loss.cause}; it goes on from its last checkpoint in another")
+        else:
+            times = "" if loss.final else f", {RESTARTS + 1} times"
+            self._recorder.lost(asked.number, loss.cause + times, loss.detail)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see `_Stateless`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a continued study asks its ledger."""
+
+    def _next(self) -> Asked | None:
+        while self._left:
+            asked = self._left.pop(0)
+            self._recorder.started(asked)  # it may have died before its run was announced
+            # One that diverged is not compared: its worker knows, and says so again.
+            diverged = self._recorder.ledger.record(asked.number).val_error == WORST
+            if diverged or not self._recorder.held(asked.number):
+                return asked
+        asked = self._recorder.strategy.next()
+        if asked is not None:
+            self._recorder.started(asked)
+        return asked
+
+
+class LedgerScheduler(_Stateless, FIFOScheduler):
+    """Stops a trial when the records say so. Holds no state of its own, so a continued study decides the same."""
+
+    def __init__(self, recorder: Recorder, faults: Faults) -> None:
+        super().__init__()
+        self._recorder, self._faults = recorder, faults
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        with self._faults.watched():
+            return TrialScheduler.STOP if self._recorder.result(result) else TrialScheduler.CONTINUE
+
+
+class Watcher(_Stateless, Callback):
+    """Shows progress at every turn of Tune's loop, and tells the searcher of trials whose worker was lost."""
+
+    def __init__(self, searcher: LedgerSearcher, show: Callable[[], None], faults: Faults) -> None:
+        self._searcher, self._show, self._faults = searcher, show, faults
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        with self._faults.watched():
+            self._show()
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        with self._faults.watched():
+            self._searcher.lost(trial.trial_id, loss(trial))
+
+
+def tune_until_done(
+    recorder: Recorder,
+    config: Callable[[Asked, bool], dict[str, Any]],
+    spec: StudySpec,
+    share: Share,
+    closed: Callable[[], bool],
+    show: Callable[[], None],
+    say: Callable[[str], None],
+) -> None:
+    """Ray Tune spreads trials over the cluster until there are no more or the study is `closed`; Ray is connected."""
+    from ray import tune
+
+    # (moved into this file)
+    # (moved into this file)
+    from search.execution.worker import TrialWorker
+
+    logging.getLogger("ray.tune").setLevel(
+        logging.CRITICAL
+    )  # what fails is recorded with its trial, and told at the end
+    # All workers start together. One whose trial waits for a whole GPU must come before trials that take parts of it.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if 0 < share.gpus < 1 else str(share.concurrent)
+    faults = Faults()
+    searcher = LedgerSearcher(recorder, config, share.concurrent, closed, faults, Restarts(living), say)
+    with storage.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
+        tuner = tune.Tuner(
+            tune.with_resources(TrialWorker, lambda config: _held(share, config)),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=LedgerScheduler(recorder, faults),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+                trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+            ),
+            run_config=tune.RunConfig(
+                name=spec.name,
+                storage_path=str(folder),
+                verbose=0,
+                callbacks=[Watcher(searcher, show, faults)],
+                stop=Closing(closed, faults),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_at_end=False
+                ),  # a worker writes its own after each epoch
+                failure_config=tune.FailureConfig(max_failures=0),  # a trial goes on as another of Tune's
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception:  # of any kind, passed on: by what was ours at first, if Tune has raised that as its own
+            faults.surface()
+            raise
+    faults.surface()
+
+
+def _held(share: spec.Share, config: Mapping[str, Any]) -> "PlacementGroupFactory":
+    # Equal requests compare equal, so trials of one size pass their workers on; one that is tried alone gets its own.
+    from ray.tune import PlacementGroupFactory
+
+    return PlacementGroupFactory([{"CPU": share.cpus, "GPU": config["gpus"]}])

@@ -1,0 +1,164 @@
+"""The Ray shell around one trial: long-lived worker, checkpoints, continuation, failures told as data."""
+
+import gc
+import math
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from torch import nn
+
+from search import storage, training
+from search.data import Prepared, Split, on_this_machine
+from search.errors import Halted, first_line, halt
+from search.records import OUT_OF_SHARE, TrialState
+from search.spec import Compile, DataSpec, TrialSpec
+from search.training import Checkpoint, Compiler, Resident, evaluate, of_worker, train
+
+
+@dataclass(frozen=True)
+class WorkerData:
+    """Args:
+    prepared: on this machine.
+    where: the device.
+    training: of a trial, the training split; of a finalist, train + validation.
+    validation: None for a finalist.
+    """
+
+    prepared: Prepared
+    where: torch.device
+    training: Resident
+    validation: Resident | None
+
+    @classmethod
+    def load(cls, config: dict[str, Any]) -> "WorkerData":
+        """For the trials of this configuration (see `search.execution.worker.TrialWorker`).
+
+        Raises:
+            InputError: the data on this machine are not those that the study began with.
+        """
+        folder, digest = config["prepared"]
+        prepared = on_this_machine(Path(folder), DataSpec.model_validate(config["data"]), digest)
+        where = of_worker(config["gpus"])
+        if config["final"]:
+            return cls(prepared, where, _resident(prepared, prepared.whole(), where), None)
+        splits = (_resident(prepared, split, where) for split in (prepared.train(), prepared.validation()))
+        return cls(prepared, where, *splits)
+
+    def test(self) -> Resident:
+        """The test split, opened now: for a network that has been trained to its end, and nothing else."""
+        return _resident(self.prepared, self.prepared.test(), self.where)
+
+
+def _resident(prepared: Prepared, split: Split, where: torch.device) -> Resident:
+    # All splits are scaled by the training split's mean and deviation: a finalist sees its pixels as its trial did.
+    return Resident.load(split, prepared.info.mean, prepared.info.std, where)
+
+
+class TrialWorker(tune.Trainable):
+    """Trains one specification after another in one process; the data set stays loaded in between.
+
+    The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (path or URL, of its checkpoints),
+    `epochs_known` (epochs on record in the study), `data`, `prepared` (the driver's folder of the prepared data set and
+    its digest), `threads`, `gpus` (its share of a GPU; 0 for the CPU), `compile` and `final` (train on
+    train + validation, and test after the last epoch). A worker's last four never change.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._reports: Iterator[dict[str, Any]] | None = None
+        self._data: tuple[tuple[str, str], WorkerData] | None = None
+        if not config["gpus"]:  # before torch starts threads, which run where the thread that starts them does
+            training.claim(config["threads"])
+            training.keep_freed_memory()
+        torch.set_num_threads(config["threads"])
+        self._compiler = Compiler(Compile(config["compile"]), storage.user_cache() / "resnet-search" / "compiled")
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._reports = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            if self._reports is None:
+                self._reports = self._run()
+            return {"number": self.config["number"], **next(self._reports)}
+        except Halted as halted:
+            failure = {"number": self.config["number"], "halt": str(halted)}
+        except OSError as error:
+            halted = halt(error, self.config["folder"])
+            failure = {"number": self.config["number"], "halt": str(halted)} if halted else self._failure(error)
+        except Exception as error:
+            if training.broken(error) and not training.out_of_memory(error):
+                raise  # ends this process: the trial goes on in another
+            failure = self._failure(error)
+        # Out here: as long as there is the exception, there are the tensors of the frames that it came through. The
+        # rest is in circles (an optimiser's hooks), which Python's own collector may leave for long.
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return failure
+
+    def cleanup(self) -> None:
+        self._reports = None
+
+    def _run(self) -> Iterator[dict[str, Any]]:
+        config = self.config
+        spec = TrialSpec.model_validate(config["spec"])
+        splits = self._splits()
+        folder = config["folder"]
+        found = training.latest(folder)
+        history = list(found.history) if found else []
+        over = bool(history) and history[-1]["last"]
+        # What the checkpoint knows and the study does not was trained just before the driver died: told, not repeated.
+        for known in history:
+            if known["epoch"] > config["epochs_known"] or (over and known is history[-1]):
+                yield {**known, "done": known["last"]}
+        if over:
+            return
+        state = found.state if found else None
+        for epoch in train(spec, splits.training, splits.validation, state, self._compiler):
+            metrics, diverged = epoch.metrics, epoch.diverged
+            if config["final"] and not diverged and epoch.number == spec.train.epochs:
+                tested = _test(epoch.model, splits)
+                metrics, diverged = {**metrics, **tested}, not math.isfinite(tested["test/loss"])
+            history.append(
+                {
+                    "epoch": epoch.number,
+                    "metrics": metrics,
+                    "diverged": diverged,
+                    "last": diverged or epoch.number == spec.train.epochs,
+                    "time_ms": int(time.time() * 1000),
+                }
+            )
+            training.write(folder, Checkpoint(epoch.state(), history))
+            yield {**history[-1], "done": history[-1]["last"]}
+
+    def _splits(self) -> WorkerData:
+        key = (str(self.config["prepared"]), str(self.config["data"]))
+        if self._data is None or self._data[0] != key:
+            self._data = (key, WorkerData.load(self.config))
+        return self._data[1]
+
+    def _failure(self, error: Exception) -> dict[str, Any]:
+        if training.out_of_memory(error):
+            shared = 0 < self.config["gpus"] < 1
+            state, cause = OUT_OF_SHARE if shared else TrialState.INFEASIBLE.value, "out of memory"
+        else:
+            state, cause = TrialState.FAILED.value, type(error).__name__
+        return {
+            "number": self.config["number"],
+            "failure": state,
+            "reason": f"{cause}: {first_line(error, 'no message')}",
+            "traceback": traceback.format_exc(),
+            "done": True,
+        }
+
+
+def _test(model: nn.Module, splits: WorkerData) -> dict[str, float]:
+    loss, error = evaluate(model, splits.test())
+    return {"test/loss": loss, "test/error": error}

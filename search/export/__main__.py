@@ -1,0 +1,62 @@
+"""`python -m search.export NAME --to DIR`: a study's champion as a folder that loads without the study."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from search.errors import Halted, InputError, halt
+from search.storage import Output
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every flag."""
+    made = argparse.ArgumentParser(prog="python -m search.export", description=__doc__)
+    made.add_argument("study", help="name of a study in --output")
+    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that is new or empty")
+    made.add_argument("--output", type=Output, default=Output("results"), metavar="DIR", help="default: results")
+    made.add_argument("--trial", type=int, metavar="N", help="another trial than the champion")
+    made.add_argument("--storage", metavar="URL", help="the study's Optuna storage, where its URL needs a password")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exports. Exit status 0: done; 1: a place cannot be read or written, or the graphs differ; 2: bad input."""
+    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+    given = parser().parse_args(arguments)
+    from search.export.graphs import NotTheSame  # this imports torch; bad flags are told before
+
+    try:
+        _export(given, console)
+    except InputError as error:
+        errors.print(f"error: {error}", markup=False)
+        return 2
+    except (Halted, NotTheSame) as error:
+        errors.print(f"error: {error}", markup=False)
+        return 1
+    except OSError as error:
+        halted = halt(error, given.to)
+        if halted is None:
+            raise
+        errors.print(f"error: {halted}", markup=False)
+        return 1
+    return 0
+
+
+def _export(given: argparse.Namespace, console: Console) -> None:
+    from search.export.bundle import check_free, export, exportable
+
+    check_free(given.to)
+    with exportable(given.output, given.study, given.trial, given.storage) as model:
+        export(given.to, model)
+    facts = model.facts
+    error = facts.val_error if facts.test_error is None else facts.test_error
+    kind = "validation" if facts.test_error is None else f"test, n = {len(facts.tested)}"
+    said = f"{facts.training} of {facts.study} ({error:.2f} % {kind} error) is in {given.to}; its README.md says more"
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,381 @@
+"""The folder of an exported network, written whole or not at all."""
+
+import glob
+import hashlib
+import io
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_weights
+
+from resnet import build
+from resnet.classifier import Scaled
+from resnet.exported import CONFIG, WEIGHTS, Exported
+from search import data, optimize, training
+from search.data import Prepared
+from search.errors import InputError, hint
+from search.export import graphs
+from search.export.card import card
+from search.export.trained import Exportable, Facts
+from search.machine import versions
+from search.optimize import copied, finals_of
+from search.records import (
+    RANKED,
+    Finals,
+    StudyFolder,
+    TrialRecord,
+    TrialState,
+    answering,
+    best,
+    described,
+    measured,
+    open_storage,
+)
+from search.spec import StudySpec, TrialSpec, load
+from search.storage import STUDY_FILE, Output, checksums, fill, local_copy, sync
+from search.training import SUMS
+
+CARD, ONNX, PT2, EXAMPLES = "README.md", "model.onnx", "model.pt2", "examples.npy"
+CHECKED = CONFIG, WEIGHTS, ONNX, PT2  # against SHA256SUMS; the card and the images are the user's to change or remove
+FILES = {*CHECKED, SUMS, CARD, EXAMPLES}
+SHOWN = 4  # real images in the folder, to try it with
+COMPARED = 256  # real images on which the graphs must give the network's logits
+
+
+def export(folder: Path, model: Exportable) -> Exported:
+    """Writes the folder: weights, description, model card, ONNX, torch.export's program and four images.
+
+    The graphs are compared, on images of the validation split, with the network as `resnet` builds it.
+
+    Raises:
+        InputError: the folder has something in it, or is a file.
+        NotTheSame: a graph gives other logits; nothing is written.
+        OSError: the disk is full or cannot be written; nothing is left in the folder.
+    """
+    check_free(folder)
+    with _aside(folder, model) as (partial, config):
+        check_free(folder)  # again: this took a while
+        partial.rename(folder)  # in place of an empty one, too
+    sync(folder.absolute().parent)
+    return config
+
+
+def renew(folder: Path, model: Exportable) -> None:
+    """As `export`, in place of an earlier export, which is there until the new one is whole.
+
+    `mend` finishes what a kill between the two renames leaves. It is for one process at a time.
+
+    Raises:
+        InputError: something is there that no export has written.
+        NotTheSame: a graph gives other logits; the earlier export stays.
+        OSError: the disk is full or cannot be written; the earlier export stays.
+    """
+    _check_own(folder)
+    with _aside(folder, model) as (partial, _):
+        _check_own(folder)  # again: this took a while
+        if folder.exists():
+            folder.rename(_hidden(folder, "old"))
+        try:
+            partial.rename(folder)
+        finally:
+            mend(folder)
+    sync(folder.parent)
+
+
+def mend(folder: Path) -> None:
+    """Removes what a process that died in `renew` left; the earlier export comes back where the new one is missing."""
+    named = f".{glob.escape(folder.name)}.*"
+    earlier = sorted(folder.parent.glob(f"{named}.old"))
+    if earlier and not folder.exists():
+        earlier.pop().rename(folder)
+    for left in (*earlier, *folder.parent.glob(f"{named}.partial")):
+        if not _foreign(left):
+            shutil.rmtree(left)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether an export is there, and what is read of it is as it was written."""
+    try:
+        return (folder / SUMS).read_bytes() == checksums({name: (folder / name).read_bytes() for name in CHECKED})
+    except OSError:  # what cannot be read is of no use to anybody
+        return False
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a place where something is.
+
+    Raises:
+        InputError: the folder has something in it, or is a file.
+    """
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        kind = "has something in it" if folder.is_dir() else "is a file"
+        raise InputError(f"--to = {str(folder)!r} {kind}; name a folder that is new or empty")
+
+
+def _check_own(folder: Path) -> None:
+    foreign = _foreign(folder)
+    if foreign:
+        listed = ", ".join(map(str, foreign[:3])) + (" and more" if len(foreign) > 3 else "")
+        raise InputError(f"no export has written {listed}, which a new one would replace; move it away")
+
+
+def _foreign(folder: Path) -> list[Path]:
+    """What is in the place of an export and was not written by one, so that it must not be deleted."""
+    if folder.is_symlink() or folder.is_file():
+        return [folder]
+    found = folder.iterdir() if folder.exists() else []
+    return sorted(p for p in found if p.name not in FILES or (p.is_dir() and not p.is_symlink()))
+
+
+def _hidden(folder: Path, ending: str) -> Path:
+    return folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.{ending}")
+
+
+@contextmanager
+def _aside(folder: Path, model: Exportable) -> Iterator[tuple[Path, Exported]]:
+    """The export in a folder beside, which is to be renamed, and its description."""
+    weights = model.weights.read_bytes()
+    config = model.config(hashlib.sha256(weights).hexdigest())
+    contents = _contents(model, config, weights)
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = _hidden(folder, "partial")
+    try:
+        fill(partial, contents)
+        yield partial, config
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _contents(model: Exportable, config: Exported, weights: bytes) -> dict[str, bytes]:
+    net = build(config.net)
+    net.load_state_dict(load_weights(weights))
+    network = Scaled(net, config.mean, config.std).eval()
+    images = np.array(model.data.validation().images[:COMPARED])
+    logits = graphs.run_network(network, images)
+    graph = graphs.program(network, config.image.shape)
+    pt2, onnx = graphs.pt2(graph), graphs.onnx(graph, config.classes)
+    apart = max(
+        graphs.check("the exported program", logits, graphs.run_pt2(pt2, images)),
+        graphs.check("the ONNX model", logits, graphs.run_onnx(onnx, images)),
+    )
+    examples = io.BytesIO()
+    np.save(examples, images[:SHOWN])
+    answers = [config.classes[k] for k in torch.from_numpy(logits[:SHOWN]).argmax(1).tolist()]
+    text = card(model, config, answers, apart, len(images))
+    described = config.model_dump_json(indent=2).encode() + b"\n"
+    checked = {CONFIG: described, WEIGHTS: weights, ONNX: onnx, PT2: pt2}  # in the order of CHECKED
+    return checked | {CARD: text.encode(), EXAMPLES: examples.getvalue(), SUMS: checksums(checked)}
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A study as far as it decides what is exported."""
+
+    spec: StudySpec
+    data: Prepared
+    records: Sequence[TrialRecord]
+    finals: Finals | None
+    trials: Mapping[int, str]  # number -> folder or URL of its checkpoints
+    runs: Callable[[int], str]  # likewise for the runs of the finals
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A training whose weights are exported."""
+
+    spec: TrialSpec
+    facts: Facts
+    checkpoints: str  # their folder or URL
+
+
+def chosen(study: Searched, trial: int | None) -> Chosen:
+    """Trial number `trial`, else the champion of the finals, else the best complete trial.
+
+    Raises:
+        InputError: there is no such trial, it has no result, or none is complete.
+    """
+    finals = study.finals
+    if trial is None and finals is not None and finals.best is not None:
+        return winner(study.spec, finals, study.runs)
+    return _trial(study, trial)
+
+
+@contextmanager
+def exportable(output: Output, name: str, trial: int | None, storage: str | None) -> Iterator[Exportable]:
+    """The network of a study that is chosen, with its weights on this machine's disk while it is entered.
+
+    Args:
+        output: where studies are kept.
+        name: of the study.
+        trial: its number; default: the champion.
+        storage: the study's Optuna storage, where its own words for it lack a password.
+
+    Raises:
+        InputError: there is no such study, it has no champion, its data are not there, or it is being worked on.
+        Halted: the URL or the storage does not answer.
+    """
+    spec = _study(output, name, storage)
+    prepared = data.prepare(spec.data)
+    folder = StudyFolder.enter(output, spec.name)  # what another process is writing could not be read whole
+    try:
+        with (
+            answering(spec.search.storage),
+            weighed(chosen(_searched(spec, prepared, folder), trial), prepared) as model,
+        ):
+            yield model
+    finally:
+        folder.leave()
+
+
+@contextmanager
+def weighed(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
+    """A training with its weights on this machine's disk while it is entered.
+
+    Raises:
+        InputError: its checkpoint is gone or damaged.
+        Halted: the URL does not answer.
+    """
+    with local_copy(_weights(found)) as weights:
+        yield Exportable(found.spec, Path(weights), prepared, found.facts)
+
+
+def _study(output: Output, name: str, storage: str | None) -> StudySpec:
+    file = output.file(name, STUDY_FILE)
+    if file is None:
+        known = [] if output.url else [path.parent.name for path in output.path.glob(f"*/{STUDY_FILE}")]
+        remedy = hint(name, known) if known else "correct the name, or --output"
+        raise InputError(f"study {name!r} is not in {str(output)!r}; {remedy}")
+    return load(file, [("search.storage", storage)] if storage else [])
+
+
+def _searched(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Searched:
+    space = spec.make_space(prepared.info.shape, len(prepared.info.classes))
+    which = optimize.identity(space, prepared.info.digest, spec.limits.model_dump())
+    storage = open_storage(folder.journal, spec.search.storage)
+    kept = optimize.earlier_trials(storage, spec.name, folder.owner(shared=spec.search.storage is not None), which)
+    study = optimize.family(storage, spec.name).get(f"{spec.name}-{which}")
+    if study is None or (not kept and not spec.compare):
+        raise InputError(
+            f"study {spec.name!r} has no trial of what its {STUDY_FILE} says on the data that are here now (digest "
+            f"{prepared.info.digest[:12]}); bring back the data that it was searched on, or run it again"
+        )
+    trials = {k.record.number: f"{folder.trials(k.generation)}/{k.number:04d}" for k in kept}
+    records, checkpoints = [k.record for k in kept], folder.finals(study.user_attrs["generation"])
+    ledger = copied(storage, study.study_name)
+    found = finals_of(spec, ledger, records, described(prepared.info)) if ledger else None
+    return Searched(spec, prepared, records, found, trials, lambda run: f"{checkpoints}/{run:04d}")
+
+
+def winner(spec: StudySpec, finals: Finals, runs: Callable[[int], str]) -> Chosen:
+    """The champion of finals that have one; `runs`: number of a training -> folder or URL of its checkpoints."""
+    finalist = finals.best
+    assert finalist is not None  # as told
+    run = next(r for r in finalist.runs if r.number == finals.champion_run)
+    flat = {**finalist.params, "train.seed": run.seed, "train.epochs": finals.epochs}
+    called = finalist.label or f"trial {finalist.number}"
+    facts = Facts(
+        study=spec.name,
+        description=spec.description,
+        training=f"{called}, seed {run.seed}",
+        chosen=f"the one of median test error, of the best of {len(finals.finalists)} finalists by mean test error",
+        trained_on=finals.trained_on,
+        epochs=run.epochs,
+        tested={r.seed: r.test_error for r in finalist.runs if r.test_error is not None},
+        level=finals.level,
+        versions=_versions(),
+    )
+    return Chosen(TrialSpec.from_flat(flat), facts, runs(run.number))
+
+
+def _trial(study: Searched, number: int | None) -> Chosen:
+    name, records = study.spec.name, study.records
+    complete = [r for r in records if r.state is TrialState.COMPLETE]
+    if number is None:
+        record, reason = best(complete), f"the lowest validation error of {len(complete)} complete trials"
+        if record is None:
+            raise InputError(f"study {name!r} has no complete trial, hence no champion; run it to its end")
+    else:
+        record, reason = next((r for r in records if r.number == number), None), "which was asked for"
+        if record is None:
+            raise InputError(f"--trial = {number} is none of study {name!r}, which has {len(records)}, from 0")
+        if record.state not in RANKED or measured(record) is None:
+            raise InputError(f"--trial = {number} of study {name!r} is {record.state}, without a network; name another")
+    facts = Facts(
+        study=name,
+        description=study.spec.description,
+        training=f"trial {record.number}",
+        chosen=reason,
+        trained_on=study.data.info.n_train,
+        epochs=record.epochs,
+        val_error=measured(record),
+        versions=_versions(),
+    )
+    return Chosen(TrialSpec.from_flat(record.params), facts, study.trials[record.number])
+
+
+def _weights(found: Chosen) -> str:
+    newest = training.latest(found.checkpoints)  # which also compares all checksums
+    where = training.validated(found.checkpoints)
+    if newest is None or where is None or newest.state.epoch != found.facts.epochs:
+        raise InputError(
+            f"{found.facts.training} has no whole checkpoint of epoch {found.facts.epochs} in {found.checkpoints}; "
+            "restore it from a copy"
+        )
+    return where
+
+
+def _versions() -> dict[str, str]:
+    named = versions()
+    return {name: named[name] for name in ("python", "torch")} | {"onnx": version("onnx")}
+
+
+CHAMPION = "champion"
+
+
+def crown(spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]) -> str:
+    """Exports the champion, unless it is there; its folder, or for a study at a URL the archive of it there.
+
+    Args:
+        spec, data, folder: of the study.
+        finals: that have a champion.
+        runs: number of a training of the finals -> path or URL of its checkpoints' folder.
+
+    Raises:
+        InputError: its checkpoint is gone or damaged; something else is in the place of the folder.
+        NotTheSame: ONNX or torch.export's program gives other logits than the network.
+        OSError, Halted: the disk is full or cannot be written; the URL does not answer.
+    """
+    chosen = winner(spec, finals, runs)
+    place = folder.path / CHAMPION
+    if not _is_of(place, chosen):
+        with weighed(chosen, data) as model:
+            renew(place, model)
+    if folder.url is None:
+        return str(place)
+    archive = Path(shutil.make_archive(str(place), "zip", place))
+    return folder.kept(archive)[0]
+
+
+def is_exported(spec: StudySpec, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]) -> bool:
+    """Whether `crown` has nothing to do; the arguments are those of `crown`."""
+    place = folder.path / CHAMPION
+    archived = folder.url is None or place.with_suffix(".zip").exists()  # a start fetches what is at the URL, no more
+    return archived and _is_of(place, winner(spec, finals, runs))
+
+
+def _is_of(place: Path, chosen: Chosen) -> bool:
+    """Whether an exported folder is whole and of this training, with the same test errors by seed."""
+    if not is_whole(place):
+        return False
+    about = json.loads((place / CONFIG).read_text(encoding="utf-8"))["about"]
+    tested = {int(seed): error for seed, error in about["test_error_by_seed"].items()}
+    return (about["training"], tested) == (chosen.facts.training, dict(chosen.facts.tested))

@@ -1,0 +1,54 @@
+"""What a result was made with: hardware in words, versions of what matters."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+NAMED = ("torch", "torchvision", "ray", "optuna", "mlflow")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that results depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in NAMED}
+
+
+def hardware() -> str:
+    """The driver's machine, such as `2 cores of AMD EPYC, no GPU`."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    counted = [f"{cards.count(card)} x {card}" for card in dict.fromkeys(cards)]
+    return f"{cores} cores of {_processor()}, {', '.join(counted) or 'no GPU'}"
+
+
+def of_processor(name: str, information: Path = CPUINFO) -> str | None:
+    """What the first processor has under `name` in a file like Linux' /proc/cpuinfo; None where it has nothing."""
+    if information.exists():
+        for line in information.read_text().splitlines():
+            found, _, value = line.partition(":")
+            if found.strip() == name:
+                return value.strip()
+    return None
+
+
+def _processor() -> str:
+    return of_processor("model name") or platform.processor() or platform.machine()
+
+
+# What the control groups of Linux allow this container, version 2 and version 1; a number, or a word for no limit.
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def total() -> int:
+    """Bytes that could be taken at most, if nothing else took any."""
+    limits = [path.read_text().strip() for path in _LIMITS if path.is_file()]
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([machine, *(int(limit) for limit in limits if limit.isdecimal())])
+
+
+def usable() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,297 @@
+"""Who proposes the next trial: a proposal follows from the records, the seed and the trial's number alone."""
+
+import copy
+import datetime
+import hashlib
+import random
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from resnet import named
+from resnet.names import OF_DATA
+from search.errors import InputError, hint
+from search.records import Standings, TrialRecord, to_be_small
+from search.spec import Dimension, Objective, Sampler, Space, TrialSpec, Value, suggested
+
+ENOUGH = 10  # trials at a rung, for a model of it
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Trials compared after equal numbers of epochs, best first; refused ones; and those at work without a result."""
+
+    observed: tuple[TrialRecord, ...]
+    infeasible: tuple[TrialRecord, ...]
+    pending: tuple[TrialRecord, ...]
+
+
+NOTHING = Evidence((), (), ())
+
+
+def gather(standings: Standings, rungs: Sequence[int], epochs: int) -> Evidence:
+    """The trials that reached the highest rung which `ENOUGH` have reached, or else the first rung.
+
+    One rung at a time, as in BOHB (arXiv:1807.01774, section 3.2): errors after unequal numbers of epochs say more of
+    the epochs than of the configurations. A trial that diverged before the rung counts as the worst there; one that
+    waits at a lower rung does not count.
+    """
+    reached: list[TrialRecord] = []
+    for rung in reversed((*rungs, epochs)):
+        reached = [r for r in (standings[number] for _, number in standings.at(rung)) if _able(r)]
+        if len(reached) >= ENOUGH:
+            break
+    seen = {record.number for record in reached}
+    waits = frozenset(rungs)
+    return Evidence(
+        tuple(reached),
+        tuple(r for r in standings if not _able(r)),
+        tuple(r for r in standings if r.running and r.number not in seen and r.epochs not in waits and _able(r)),
+    )
+
+
+def _able(record: TrialRecord) -> bool:
+    return record.violation is None or record.violation <= 0
+
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+STARTUP = 15  # trials of a rung before a model of it is asked; until then, proposals are random
+EXPLORED = 0.2  # share of proposals that stay random: a model can take the best that it saw for the best there is
+TRIES = 20  # proposals that repeat a configuration before the rest is enumerated
+ENUMERATED = 100_000  # configurations; spaces with more are called infinite
+_SOME_TIME = datetime.datetime(2000, 1, 1)  # Optuna asks when a trial ended, and makes nothing of it
+MOST = 100  # observations of a model: more make it slower (a Gaussian process by their cube) and hardly better
+BEST = 25  # of them at least, from the best down: as many as TPE's good half ever holds
+
+
+def number_of(*words: object) -> int:
+    """A seed of 31 bits that follows from these words."""
+    digest = hashlib.sha256(",".join(map(str, words)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+@dataclass
+class Proposer:
+    """Proposes configurations: first the `starts`, then what the sampler says, in a finite space none twice.
+
+    Args:
+        space: what is searched.
+        kind: who proposes.
+        seed: of the study.
+        objectives: what is sought, the validation error first.
+        starts: configurations to begin with.
+    """
+
+    space: Space
+    kind: Sampler
+    seed: int
+    objectives: Sequence[Objective] = (Objective.VAL_ERROR,)
+    starts: Sequence[Mapping[str, Value]] = ()
+    _rest: Iterator[dict[str, Value]] | None = field(default=None, init=False)
+    _parameters: dict[int, dict[str, Value]] = field(default_factory=dict, init=False)  # of trials, by number
+
+    def __post_init__(self) -> None:
+        if self.kind is Sampler.GRID and not self.finite:
+            endless = [d.path for d in self.space.dimensions if d.values is None]
+            cause = f"it has more than {ENUMERATED:,} configurations; remove some choices"
+            if endless:
+                cause = f"{endless[0]} is a continuum; give it choices, or a step"
+            raise InputError(f"search.sampler = grid cannot exhaust this space: {cause} (or use another sampler)")
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether the space has so few configurations that none need be tried twice."""
+        return (
+            all(d.values is not None for d in self.space.dimensions) and self.space.size(ENUMERATED + 1) <= ENUMERATED
+        )
+
+    @property
+    def learns(self) -> bool:
+        """Whether proposals follow from the evidence."""
+        return self.kind in (Sampler.TPE, Sampler.GP)
+
+    def propose(self, number: int, evidence: Evidence, taken: frozenset[str] | set[str]) -> dict[str, Value] | None:
+        """A configuration for trial `number` whose key is not among `taken`; None when the space is exhausted."""
+        for start in self.starts:
+            if self.space.key(start) not in taken:
+                return dict(start)
+        if self.kind is Sampler.GRID:
+            return self._untried(taken)
+        for attempt in range(TRIES if self.finite else 1):
+            chosen = self._draw(number, attempt, evidence)
+            if not self.finite or self.space.key(chosen) not in taken:
+                return chosen
+        return self._untried(taken)
+
+    def _untried(self, taken: frozenset[str] | set[str]) -> dict[str, Value] | None:
+        # What is taken stays taken, so the search through the rest goes on where it stopped.
+        if self._rest is None:
+            every = list(self.space.combinations(values=True))
+            random.Random(self.seed).shuffle(every)  # so that a part of the grid is a fair sample of it
+            self._rest = iter(every)
+        return next((chosen for chosen in self._rest if self.space.key(chosen) not in taken), None)
+
+    def _draw(self, number: int, attempt: int, evidence: Evidence) -> dict[str, Value]:
+        seed = number_of(self.seed, number, attempt) if attempt else number_of(self.seed, number)
+        explores = random.Random(number_of(self.seed, number, "explore")).random() < EXPLORED
+        if not self.learns or explores or len(evidence.observed) < STARTUP:
+            study = optuna.create_study(sampler=RandomSampler(seed=seed))
+        else:
+            study = self._model(seed, evidence)
+        trial = study.ask()
+        return self.space.draw(lambda dimension: suggested(trial, dimension))
+
+    def _model(self, seed: int, evidence: Evidence) -> optuna.Study:
+        study = optuna.create_study(
+            storage=InMemoryStorage(),
+            sampler=_sampler(self.kind, seed),
+            directions=[StudyDirection.MINIMIZE] * len(self.objectives),
+        )
+        for trial in self._as_optuna(evidence):
+            study.add_trial(trial)
+        return study
+
+    def _as_optuna(self, evidence: Evidence) -> Iterator[FrozenTrial]:
+        constrained = bool(evidence.infeasible)
+        for place, record in enumerate(_chosen(evidence.observed)):
+            values = [float(place), *(_costs(record, objective) for objective in self.objectives[1:])]
+            yield self._trial(record, OptunaState.COMPLETE, values, -1.0 if constrained else None)
+        for record in evidence.infeasible[-MOST:]:
+            # The Gaussian process learns from complete trials alone, so there it gets a value that says nothing.
+            values = [len(evidence.observed) / 2, *(_costs(record, objective) for objective in self.objectives[1:])]
+            complete = self.kind is Sampler.GP
+            state = OptunaState.COMPLETE if complete else OptunaState.PRUNED
+            yield self._trial(record, state, values if complete else None, record.violation)
+        for record in evidence.pending:
+            yield self._trial(record, OptunaState.RUNNING, None, None)
+
+    def _trial(
+        self, record: TrialRecord, state: OptunaState, values: Sequence[float] | None, violation: float | None
+    ) -> FrozenTrial:
+        if record.number not in self._parameters:
+            self._parameters[record.number] = self.space.parameters(record.params) or {}
+        params = self._parameters[record.number]
+        trial = _Shown(
+            number=-1,
+            trial_id=-1,
+            state=state,
+            value=None,
+            values=values,
+            datetime_start=_SOME_TIME,
+            datetime_complete=_SOME_TIME if state.is_finished() else None,
+            params=params,
+            distributions={d.path: d.distribution for d in self.space.dimensions if d.path in params},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+        if violation is not None:
+            trial.set_constraint("violation", violation)
+        return trial
+
+
+class _Shown(FrozenTrial):
+    """A trial that is shown to a model. Nothing in it changes any more, so its copies share what it holds."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shown":
+        return copy.copy(self)  # storage copies each trial deeply, which took more time than the model
+
+
+def _sampler(kind: Sampler, seed: int) -> BaseSampler:
+    if kind is Sampler.GP:
+        return GPSampler(seed=seed, n_startup_trials=0, warn_independent_sampling=False)
+    with warnings.catch_warnings():  # `group` is what models conditional parameters, and is called experimental
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=0)
+
+
+def _chosen(observed: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
+    """The best, and of the rest every so many-th: the shape of the whole in at most `MOST` trials."""
+    if len(observed) <= MOST:
+        return observed
+    rest = observed[BEST:]
+    step = len(rest) / (MOST - BEST)
+    return [*observed[:BEST], *(rest[int(i * step)] for i in range(MOST - BEST))]
+
+
+def _costs(record: TrialRecord, objective: Objective) -> float:
+    """What is made small, beside the error; comparable between trials of unequal lengths."""
+    value = to_be_small(record, objective) or 0.0
+    return value / max(1, record.epochs) if objective is Objective.SECONDS else value
+
+
+def starts(given: Sequence[str | Mapping[str, Any]], space: Space) -> tuple[dict[str, Value], ...]:
+    """Assignments of the space that these entries of `start:` stand for.
+
+    A name stands for the published network, trained by the defaults where the space has them, else by what is nearest.
+
+    Raises:
+        InputError: naming the entry that the space does not hold, and why.
+    """
+    return tuple(_start(entry, space) for entry in given)
+
+
+def _start(entry: str | Mapping[str, Any], space: Space) -> dict[str, Value]:
+    name = f"start: {entry if isinstance(entry, str) else dict(entry)}"
+    wanted = _of_network(entry) if isinstance(entry, str) else dict(entry)
+    for path, value in wanted.items():
+        if path not in TrialSpec.paths():
+            raise InputError(f"{name}: {path} is not a field; {hint(path, TrialSpec.paths())}")
+        fixed = space.fixed.get(path, TrialSpec.default(path, space.fixed))
+        if path not in space.searched and value != fixed:
+            raise InputError(
+                f"{name} needs {path} = {value}, but the study has {fixed}; search {path}, or leave it out"
+            )
+    chosen = nearest(space, wanted)
+    for dimension in space.dimensions:
+        path = dimension.path
+        if path in wanted and chosen.get(path, TrialSpec.default(path, chosen)) != wanted[path]:
+            raise InputError(
+                f"{name} needs {path} = {wanted[path]}, but space.{path} is {dimension.describe()}; widen it, or leave "
+                "the start out"
+            )
+    return chosen
+
+
+def nearest(space: Space, wanted: Mapping[str, Value]) -> dict[str, Value]:
+    """The assignment with these values, or with what is nearest to them, or else to the defaults, in the space."""
+
+    def ask(dimension: Dimension) -> Value:
+        path = dimension.path
+        return _nearest(dimension, wanted[path] if path in wanted else TrialSpec.default(path, space.fixed))
+
+    return space.draw(ask)
+
+
+def _of_network(name: str) -> dict[str, Value]:
+    try:
+        spec = TrialSpec(net=named(name))
+    except ValueError as error:
+        raise InputError(f"start: {error}") from None
+    return {
+        path: value
+        for path, value in spec.flat().items()
+        if path.startswith("net.") and path.removeprefix("net.") not in OF_DATA
+    }
+
+
+def _nearest(dimension: Dimension, value: Any) -> Value:
+    if dimension.holds(value):
+        return value
+    match dimension.distribution:
+        case CategoricalDistribution() as categorical:
+            return categorical.choices[0]  # pyright: ignore[reportReturnType]
+        case _:
+            low, high = min(dimension.extremes), max(dimension.extremes)  # pyright: ignore[reportArgumentType]
+            return min(dimension.values or (low, high), key=lambda v: abs(v - value))  # pyright: ignore

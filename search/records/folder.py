@@ -1,0 +1,298 @@
+"""A study on disk: one folder, one process at a time, one specification."""
+
+import os
+import re
+import socket
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from search import storage
+from search.errors import InputError
+from search.spec import DataSpec, StudySpec, flatten, parse, read
+from search.storage import ID_FILE, JOURNAL, STUDY_FILE, Lease, Output, Remote, Replica, is_url, replace
+
+STAYS = ("data", "search.seed")  # what makes a study another one; whatever else is changed, it can go on with
+MAY_CHANGE = ("data.dir",)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The folder of a study, as a storage knows it: by its id, wherever it is moved to."""
+
+    id: str
+    place: str  # path without links, or URL
+    shared: bool  # the storage may hold studies of other folders; else it is the folder's own
+    begun: bool  # the folder holds something of a study
+
+    def has(self, notes: Mapping[str, Any]) -> bool:
+        """Whether a study in the storage, by its notes there, is this folder's."""
+        owner, place = notes["owner"], notes["place"]
+        if not self.shared:
+            return True
+        if place == self.place:
+            return owner == self.id or self.begun  # its id was damaged, and has been made again
+        return owner == self.id and not _has_id(place, owner)  # else this folder is a copy of that one
+
+
+def _has_id(place: str, identity: str) -> bool:
+    file = Path(place) / ID_FILE
+    return file.is_file() and file.read_bytes().strip() == identity.encode()
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths inside a study's folder, and what keeps a second process out.
+
+    A study at a URL has its checkpoints there alone; its records are in a folder of this machine too, and count once
+    they are at the URL.
+    """
+
+    path: Path
+    url: str | None
+    lock: FileLock
+    lease: Lease | None
+    replica: Replica
+    id: str  # of the study, wherever its folder is moved to
+
+    @classmethod
+    def enter(cls, output: Output, name: str) -> "StudyFolder":
+        """Makes the folder and locks it until the process ends or `leave` is called.
+
+        Raises:
+            InputError: not writable, not of a study but not empty, or another process works on this study.
+            Halted: the URL stopped to answer.
+        """
+        url = f"{output.url}/{name}" if output.url else None
+        with ExitStack() as undo:
+            try:
+                path, lock = _locked(output, name)
+                undo.callback(lock.release)
+                lease, replica = None, Replica(path, None)
+                if url is not None:
+                    lease = Lease(url)
+                    undo.callback(lease.leave)
+                    replica = Replica(path, Remote(url))
+                    _check_free(url, replica.fetch(), name)
+                identity = _identity(path, replica)
+            except OSError as error:
+                raise InputError(
+                    f"output = {str(output)!r} cannot be written ({error.strerror}); choose another --output"
+                ) from None
+            undo.pop_all()
+        return cls(path, url, lock, lease, replica, identity)
+
+    def leave(self) -> None:
+        """Lets another process in."""
+        if self.lease is not None:
+            self.lease.leave()
+        self.lock.release()
+
+    @property
+    def place(self) -> str:
+        """Path or URL of the study."""
+        return self.url or str(self.path)
+
+    def owner(self, shared: bool) -> Owner:
+        """The folder as a storage knows it; `shared`: one that may hold studies of other folders, not the journal."""
+        place = self.url or os.path.realpath(self.path)
+        begun = any(self.path.glob("outbox*.jsonl"))
+        return Owner(self.id, place, shared, begun)
+
+    def forced(self, path: Path) -> None:
+        """A record was written to this machine's disk: it is to count, wherever the study is.
+
+        Raises:
+            Halted: the URL does not answer, or another process has taken over.
+        """
+        if self.lease is not None:
+            self.lease.check()
+            if path.suffix in (".jsonl", ".journal"):
+                self.replica.log(path)
+            else:
+                self.replica.file(path)
+
+    def kept(self, *files: Path) -> tuple[str, ...]:
+        """Where files that were written whole are kept: their paths or URLs."""
+        for file in files:
+            self.forced(file)
+        return tuple(self.replica.where(file) for file in files)
+
+    @property
+    def study_file(self) -> Path:
+        return self.path / STUDY_FILE
+
+    @property
+    def journal(self) -> Path:
+        return self.path / JOURNAL
+
+    def outbox(self, generation: int) -> Path:
+        """Events for MLflow; `generation` counts the studies in this folder, as what it searches was changed."""
+        return outbox_file(self.path, generation)
+
+    def trials(self, generation: int) -> str:
+        """Path or URL of the checkpoints' folder."""
+        return f"{self.place}/trials{_suffix(generation)}"
+
+    def finals(self, generation: int) -> str:
+        """Path or URL of the folder of the checkpoints of the finals."""
+        return f"{self.place}/finals{_suffix(generation)}"
+
+    def bind(self, generation: int, key: str, begun: bool) -> None:
+        """Notes that what is kept here of this generation belongs to the study with this key in the storage.
+
+        A note that is damaged is made again where the study in the storage has `begun`.
+
+        Raises:
+            InputError: it belongs to another, for the one in the storage was made anew.
+        """
+        file = self.path / f"key{_suffix(generation)}"
+        known = file.read_bytes() if file.exists() else None
+        if known == key.encode():
+            return
+        damaged = known is not None and re.fullmatch(rb"[A-Za-z0-9._-]+-[0-9a-f]{32}", known) is None
+        if self._keeps(generation) and not (damaged and begun):
+            raise InputError(
+                f"{self.place} holds trials of a study that its storage has lost; restore {self.journal.name} (or "
+                "search.storage), or begin again with --fresh"
+            )
+        self._write(file, key)
+
+    def _keeps(self, generation: int) -> bool:
+        trials = self.path / f"trials{_suffix(generation)}"
+        return self.outbox(generation).exists() or storage.holds_checkpoints(trials)
+
+    def clear(self) -> list[str]:
+        """Deletes the study, but for what says which it was; returns where what is not its own is: that stays.
+
+        What says which it was is for `forget`, once nothing refers to it.
+        """
+        here = storage.delete(self.path)
+        return [*(str(path) for path in here), *self.replica.clear()]
+
+    def forget(self) -> None:
+        """Deletes the file that says which study it was."""
+        self.study_file.unlink(missing_ok=True)
+        self.replica.remove(self.study_file)
+
+    def _settled(self) -> dict[str, Any]:
+        try:
+            before = read(self.study_file)
+        except (OSError, yaml.YAMLError):
+            before = None
+        if not isinstance(before, dict):
+            raise InputError(f"{self.study_file} is damaged; remove it to continue with the study given now")
+        return before
+
+    def settle(self, spec: StudySpec) -> None:
+        """Writes the resolved study; where one is, checks that it has the same data and seed.
+
+        Raises:
+            InputError: the folder holds a study of other data, or with another seed.
+        """
+        if self.study_file.exists():
+            before = flatten(self._settled())
+            if before.get("name") != spec.name:
+                raise InputError(
+                    f"name = {spec.name!r}, but {self.place} is of the study {before.get('name')!r}; give that folder "
+                    "its name back, or use another --name"
+                )
+            now = flatten(parse(spec.to_yaml()))
+            for path in sorted(before.keys() | now.keys()):
+                if not path.startswith(STAYS) or path in MAY_CHANGE or before.get(path) == now.get(path):
+                    continue
+                raise InputError(
+                    f"{path} = {now.get(path)!r}, but the study in {self.place} was made with {before.get(path)!r}; "
+                    "use another --name for another study"
+                )
+        self._write(self.study_file, spec.to_yaml())
+
+    def _write(self, file: Path, text: str) -> None:
+        replace(file, text.encode())
+        self.forced(file)
+
+
+def outbox_file(folder: Path, generation: int) -> Path:
+    """See `StudyFolder.outbox`."""
+    return folder / f"outbox{_suffix(generation)}.jsonl"
+
+
+def _suffix(generation: int) -> str:
+    return "" if generation == 1 else f"-{generation}"
+
+
+def check_apart(output: Output, name: str, data: DataSpec) -> None:
+    """Refuses a study's folder in that of the images, or around them: what is whose could not be told.
+
+    Raises:
+        InputError: they overlap.
+    """
+    if output.url is not None:
+        return
+    kind, _, source = data.name.partition(":")
+    study = Path(os.path.realpath(output.path / name))
+    for field, given, path, whole in (
+        ("data.name", data.name, source, kind == "imagefolder"),
+        ("data.dir", data.dir, data.dir, False),
+    ):
+        if not path or is_url(path):
+            continue
+        images = Path(os.path.realpath(Path(path).expanduser()))
+        if images.is_relative_to(study) or (whole and study.is_relative_to(images)):
+            raise InputError(
+                f"{field} = {given!r} and the study's folder {output.path / name} overlap; choose another --output or "
+                "--name"
+            )
+
+
+def _check_free(place: object, names: Iterable[str], name: str) -> None:
+    found = storage.stranger(names)
+    if found is not None:
+        raise InputError(
+            f"name = {name!r}: {place} is not the folder of a study, and {found!r} is in it; use another --name or "
+            "--output"
+        )
+
+
+def _identity(path: Path, replica: Replica) -> str:
+    """That of the study in a folder. One that is damaged is made again, as a folder's own journal needs none."""
+    file = path / ID_FILE
+    known = re.fullmatch(rb"([0-9a-f]{32})\n", file.read_bytes()) if file.is_file() else None
+    if known is not None:
+        return known[1].decode()
+    made = uuid.uuid4().hex
+    replace(file, f"{made}\n".encode())
+    replica.file(file)
+    return made
+
+
+def _locked(output: Output, name: str) -> tuple[Path, FileLock]:
+    """The study's folder on this machine, made and locked."""
+    if output.url is None and re.match(r"[A-Za-z0-9+.-]+:/(?!/)", str(output)):
+        raise InputError(f"output = {str(output)!r} is neither a folder nor a URL; write two slashes after the colon")
+    path = output.path.absolute() / name  # workers have other working directories
+    try:
+        if output.url is None:
+            _check_free(path, storage.names_in(path), name)
+        output.make(name)
+        for place in storage.checkpoint_places(path):
+            if not place.is_dir():
+                raise InputError(
+                    f"{place} is no folder, nor a link to one; mount or make the folder that it leads to, or remove it"
+                )
+        lock = FileLock(path / ".lock")
+        lock.acquire(blocking=False)
+        (path / ".holder").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    except Timeout:
+        holder = (path / ".holder").read_text(errors="replace") if (path / ".holder").exists() else "another process"
+        raise InputError(
+            f"study {name!r} in {output if output.url else path} is being worked on by {holder}; wait for it, or "
+            "use another --name"
+        ) from None
+    return path, lock

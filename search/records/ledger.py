@@ -1,0 +1,419 @@
+"""The study's one source of truth: its Optuna storage. Everything else (Tune, MLflow, the report) follows from it."""
+
+import hashlib
+import json
+import math
+import os
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from search.errors import Halted, InputError, first_line, public, without_credentials
+from search.records.records import WORST, TrialRecord, TrialState
+from search.records.trials import Standings
+from search.spec import Appraisal, Space, TrialSpec, Value
+
+MEMORY = "memory"  # the constraint that a trial violates which ran out of memory
+
+
+def read(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+    """A trial as the storage holds it."""
+    attributes: dict[str, Any] = frozen.user_attrs
+    price, outcome = attributes["cost"], attributes.get("outcome")
+    record = TrialRecord(
+        number=frozen.number,
+        state=TrialState(outcome["state"]) if outcome else TrialState.RUNNING,
+        params=attributes["params"],
+        epochs=0,
+        reason=outcome["reason"] if outcome else None,
+        params_count=price["params"],
+        macs=price["macs"],
+        violation=max(frozen.constraints.values(), default=None),
+        exceeded=tuple(limit for limit, excess in frozen.constraints.items() if excess > 0 and limit != MEMORY),
+        out_of_memory=MEMORY in frozen.constraints,
+        origin=attributes["origin"]["number"] if "origin" in attributes else None,
+        finalist=attributes.get("finalist"),
+        test=attributes.get("test"),
+    )
+    for epoch, error in sorted(frozen.intermediate_values.items()):
+        record = with_epoch(record, epoch, error, attributes[f"epoch:{epoch}"])
+    return record
+
+
+def with_epoch(record: TrialRecord, epoch: int, error: float, speed: Mapping[str, float]) -> TrialRecord:
+    """The record with one epoch more."""
+    before, seconds = record.seconds or 0.0, speed["seconds"]
+    images = (record.images_per_s or 0.0) * before + speed["images_per_s"] * seconds
+    return replace(
+        record,
+        curve={**record.curve, epoch: error},
+        epochs=epoch,
+        seconds=before + seconds,
+        images_per_s=images / (before + seconds) if before + seconds else None,
+    )
+
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+_OPTUNA_STATE = {
+    TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
+    TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
+    TrialState.DIVERGED: optuna.trial.TrialState.PRUNED,
+    TrialState.FAILED: optuna.trial.TrialState.FAIL,
+    TrialState.INFEASIBLE: optuna.trial.TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial that is to run, or to go on: its number in the study and its specification."""
+
+    number: int
+    spec: TrialSpec
+
+
+class Ledger:
+    """Trials of one study in durable Optuna storage; opening the same storage continues the same study.
+
+    Every write is durable before the call returns, and a trial is written whole: with all of its parameters, or not at
+    all. One process writes at a time.
+
+    Args:
+        storage: see `search.storage`.
+        name: of the study in it.
+        space: what is searched.
+        appraise: what a trial would cost, and whether it is within the limits.
+    """
+
+    def __init__(
+        self, storage: BaseStorage, name: str, space: Space, appraise: Callable[[TrialSpec], Appraisal]
+    ) -> None:
+        self._storage, self._space, self._appraise = storage, space, appraise
+        sampler = optuna.samplers.RandomSampler()  # asked for nothing: configurations are added whole
+        if name in optuna.get_all_study_names(storage):  # opened without a write, so that looking changes nothing
+            self.study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+        else:
+            self.study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="minimize")
+        if "key" not in self.study.user_attrs:
+            self.study.set_user_attr("key", f"{name}-{uuid.uuid4().hex}")
+        self._trials: dict[int, optuna.Trial] = {}  # handles of the trials that this process writes to
+        self.standings = Standings()
+        self._held: dict[int, int] = {}  # number -> the epoch after which it was held
+        for frozen in self.study.get_trials(deepcopy=False):
+            self.standings.put(read(frozen))
+            if "held" in frozen.user_attrs:
+                self._held[frozen.number] = frozen.user_attrs["held"]
+            outcome = frozen.user_attrs.get("outcome")
+            if outcome and not frozen.state.is_finished():  # the process died between the writes of `finish`
+                self._tell(frozen.number, TrialState(outcome["state"]))
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """All trials by number."""
+        return list(self.standings)
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """Numbers of the trials that were held after their last epoch, and are not over."""
+        held = ((self.standings[number], epoch) for number, epoch in self._held.items())
+        return frozenset(record.number for record, epoch in held if record.running and record.epochs == epoch)
+
+    @property
+    def key(self) -> str:
+        """Names this study among all, wherever its runs are tracked."""
+        return str(self.study.user_attrs["key"])
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of work that earlier processes spent on the study."""
+        return float(self.study.user_attrs.get("elapsed", 0.0))
+
+    def add_elapsed(self, seconds: float) -> None:
+        """Adds to `elapsed`."""
+        self.study.set_user_attr("elapsed", self.elapsed + seconds)
+
+    @property
+    def exhausted(self) -> str | None:
+        """Why there is nothing left to propose; None as long as there is."""
+        return self.study.user_attrs.get("exhausted")
+
+    def exhaust(self, reason: str) -> None:
+        """Notes that there is nothing left to propose."""
+        self.study.set_user_attr("exhausted", reason)
+
+    def with_run_ids(self, run_ids: Mapping[int, str]) -> list[TrialRecord]:
+        """All trials, with the ids of their MLflow runs."""
+        return [replace(r, mlflow_run_id=run_ids.get(r.number)) for r in self.records]
+
+    def record(self, number: int) -> TrialRecord:
+        """One trial."""
+        return self.standings[number]
+
+    def add(self, chosen: Mapping[str, Value]) -> Asked | None:
+        """A new trial of this configuration, in one write; None, and recorded as infeasible, when beyond the limits."""
+        return self._enter(self._space.specify(chosen), chosen, {})
+
+    def _enter(self, spec: TrialSpec, chosen: Mapping[str, Value], notes: Mapping[str, Any]) -> Asked | None:
+        price = self._appraise(spec)
+        number = len(self.standings)
+        params = {d.path: chosen[d.path] for d in self._space.dimensions if d.path in chosen}
+        attributes: dict[str, Any] = {
+            "params": dict(spec.flat()),
+            "cost": {"params": price.params, "macs": price.macs, "activation_bytes": price.activation_bytes},
+            **notes,
+        }
+        if price.reason:
+            attributes["outcome"] = {"state": TrialState.INFEASIBLE.value, "reason": price.reason}
+        trial = optuna.create_trial(
+            state=optuna.trial.TrialState.FAIL if price.reason else optuna.trial.TrialState.RUNNING,
+            params=params,
+            distributions={d.path: d.distribution for d in self._space.dimensions if d.path in params},
+            user_attrs=attributes,
+            constraints=dict(price.excess),
+        )
+        self.study.add_trial(trial)
+        trial.number = number
+        self.standings.put(read(trial))
+        return None if price.reason else Asked(number, spec)
+
+    def take_over(self, frozen: optuna.trial.FrozenTrial, study: str) -> bool:
+        """Copies a finished trial of another study of this storage, if the space could have proposed it, in one write.
+
+        It must be the same trial to the last field, trained for as long, and within the limits.
+        """
+        params = self._space.parameters(frozen.user_attrs["params"])
+        if params is None:
+            return False
+        spec = self._space.specify({**self._space.fixed, **params})
+        price = self._appraise(spec)
+        if dict(spec.flat()) != frozen.user_attrs["params"] or price.reason:
+            return False
+        copy = optuna.create_trial(
+            state=frozen.state,
+            values=frozen.values,
+            params=params,
+            distributions={d.path: d.distribution for d in self._space.dimensions if d.path in params},
+            user_attrs={**frozen.user_attrs, "origin": {"study": study, "number": frozen.number}},
+            intermediate_values=frozen.intermediate_values,
+            constraints=dict(price.excess),
+        )
+        self.study.add_trial(copy)
+        copy.number = len(self.standings)
+        self.standings.put(read(copy))
+        return True
+
+    def asked(self, number: int) -> Asked:
+        """An open trial as it was asked for, to go on."""
+        return Asked(number, self._space.specify(self.standings[number].params))
+
+    def report(self, number: int, epoch: int, val_error: float, seconds: float, images_per_s: float) -> None:
+        """Notes the error by which trials are compared (percent; NaN: diverged) and the speed of an epoch, once."""
+        record = self.standings[number]
+        if epoch in record.curve:
+            return
+        error = val_error if math.isfinite(val_error) else WORST
+        speed = {"seconds": seconds, "images_per_s": images_per_s}
+        trial = self._handle(number)
+        trial.set_user_attr(f"epoch:{epoch}", speed)
+        trial.report(error, epoch)
+        self.standings.put(with_epoch(record, epoch, error, speed))
+
+    def hold(self, number: int) -> None:
+        """Notes that a trial waits after its last epoch. Its next epoch ends that."""
+        # Whether it was held cannot be found out later, when more trials have come to compare with.
+        epoch = self.standings[number].epochs
+        if self._held.get(number) != epoch:
+            self._handle(number).set_user_attr("held", epoch)
+            self._held[number] = epoch
+
+    def finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
+        """Ends a trial; a second ending is ignored, so that the first cause stays.
+
+        One that is infeasible though within the limits ran out of memory: a limit that was not known before.
+        """
+        record = self.standings[number]
+        if not record.running:
+            return
+        self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
+        self.standings.put(replace(record, state=state, reason=reason))
+        self._tell(number, state)
+
+    def _tell(self, number: int, state: TrialState) -> None:
+        if state is TrialState.INFEASIBLE:
+            self._handle(number).set_constraint(MEMORY, 1.0)
+            self.standings.put(replace(self.standings[number], violation=1.0, out_of_memory=True))
+        values = [self._value(self.standings[number])] if state is TrialState.COMPLETE else None
+        self.study.tell(number, values=values, state=_OPTUNA_STATE[state])
+
+    def _value(self, record: TrialRecord) -> float:
+        return record.curve[record.epochs]
+
+    def _handle(self, number: int) -> optuna.Trial:
+        if number not in self._trials:
+            identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+            self._trials[number] = optuna.trial.Trial(self.study, identity)
+        return self._trials[number]
+
+
+LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
+SEAL = "seal"  # of a line of the journal
+RESTORE = "restore it from a copy, or begin again with --fresh --yes"
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal, in which every line has a seal: a digest of itself and of the seal before it.
+
+    So a line that is missing or was changed is found at the next one that has a seal. Optuna and its dashboard do not
+    look at seals, and lines that they add have none. `grown` is called with the path after each addition.
+    """
+
+    def __init__(self, path: Path, grown: Callable[[Path], None]) -> None:
+        super().__init__(str(path))
+        self._path, self._grown = path, grown
+        self._seals = [""]  # the last seal before line 1, 2, 3 ...
+        self.line = 0  # that was read last
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        self.line = log_number_from
+        try:
+            for log in super().read_logs(log_number_from):
+                self.line += 1
+                self._check(log)
+                yield log
+        except InputError:
+            raise
+        except (ValueError, RecursionError):  # no JSON
+            raise InputError(_damaged(self._path, self.line + 1)) from None
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        for _ in self.read_logs(len(self._seals) - 1):
+            pass  # what others have added
+        seal, sealed = self._seals[-1], list[dict[str, Any]]()
+        for log in logs:
+            seal = _seal(seal, log)
+            sealed.append({**log, SEAL: seal})
+        super().append_logs(sealed)
+        self._grown(self._path)
+
+    def _check(self, log: Any) -> None:
+        if not isinstance(log, dict):
+            raise InputError(_damaged(self._path, self.line))
+        seal, before = log.pop(SEAL, None), self._seals[self.line - 1]
+        if seal not in (None, _seal(before, log)):
+            raise InputError(
+                f"{self._path} is damaged: line {self.line} was changed, or lines before it are missing; {RESTORE}"
+            )
+        self._seals[self.line :] = [seal or before]
+
+
+def _seal(before: str, log: Mapping[str, Any]) -> str:
+    return hashlib.sha256(f"{before}{json.dumps(log)}".encode()).hexdigest()[:16]
+
+
+def _damaged(journal: Path, line: int) -> str:
+    return f"{journal} is damaged in line {line}; {RESTORE}"
+
+
+def open_storage(
+    journal: Path, url: str | None = None, grown: Callable[[Path], None] = lambda path: None
+) -> BaseStorage:
+    """The storage at `url`, or the journal, of which `grown` is told after each addition.
+
+    Raises:
+        InputError: nothing answers at the URL, or Optuna does not know it; a journal that is damaged before its end.
+    """
+    if url is None:
+        _mend(journal)
+        backend = _Journal(journal, grown)
+        try:
+            return JournalStorage(backend)
+        except InputError:
+            raise
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError):  # Optuna checks no line
+            raise InputError(_damaged(journal, backend.line)) from None
+    try:
+        return optuna.storages.get_storage(url)
+    except Exception as error:  # whatever a database's driver raises, or that it is not installed
+        cause = without_credentials(first_line(error), url)
+        raise InputError(
+            f"search.storage = {public(url)!r} cannot be opened ({cause}); correct the URL, or leave it out for a "
+            "journal file"
+        ) from None
+
+
+@contextmanager
+def answering(url: str | None) -> Iterator[None]:
+    """While it is entered, a database that goes away halts the study.
+
+    Raises:
+        Halted: it went away.
+    """
+    try:
+        yield
+    except StorageInternalError as error:
+        cause = without_credentials(first_line(error.__cause__ or error, "no answer"), url)
+        shown = public(url) if url else None
+        raise Halted(f"search.storage = {shown!r} does not answer any more ({cause}); start it again") from None
+
+
+def _mend(journal: Path) -> None:
+    """Removes what a process that was killed while it wrote left: Optuna's lock, and a line cut off in the middle."""
+    # Optuna would wait 30 s for the lock, and without end where the path of the journal is relative.
+    journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
+    if journal.exists():
+        data = journal.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1].rstrip(b"\n")
+        size = len(whole) + 1 if whole else 0
+        if size < len(data):  # the next line would be glued to half a one, and both unreadable
+            os.truncate(journal, size)
+        try:
+            json.loads(whole.rpartition(b"\n")[2] or b"{}")
+        except (ValueError, RecursionError):  # in the last line Optuna takes it for one that is being written
+            raise InputError(_damaged(journal, whole.count(b"\n") + 1)) from None
+
+
+SUFFIX = "-finals"  # of the search's name in the storage
+
+
+class FinalLedger(Ledger):
+    """As `Ledger`; a trial is one training of a finalist, its `curve` holds training errors, its value is a test error.
+
+    Args:
+        storage: of the study.
+        search: name of its search in the storage.
+        appraise: what a training costs.
+    """
+
+    def __init__(self, storage: BaseStorage, search: str, appraise: Callable[[TrialSpec], Appraisal]) -> None:
+        super().__init__(storage, search + SUFFIX, Space((), {}), appraise)
+
+    def enter(self, finalist: int, spec: TrialSpec) -> Asked | None:
+        """A new training of a finalist, in one write; `spec` has its seed. None where `appraise` refuses it."""
+        return self._enter(spec, {}, {"finalist": finalist})
+
+    def note_test(self, number: int, error: float, loss: float) -> None:
+        """Notes what a training gave on the test split: error in percent, loss in nats."""
+        test = {"error": error, "loss": loss}
+        self._handle(number).set_user_attr("test", test)
+        self.standings.put(replace(self.standings[number], test=test))
+
+    def numbered(self, configurations: Sequence[str]) -> dict[str, int]:
+        """Digest -> number of configurations that are compared; each keeps the number that it was first given."""
+        known: dict[str, int] = self.study.user_attrs.get("numbers", {})
+        new = [digest for digest in configurations if digest not in known]
+        if new:
+            known = {**known, **{digest: len(known) + place for place, digest in enumerate(new)}}
+            self.study.set_user_attr("numbers", known)
+        return known
+
+    def _value(self, record: TrialRecord) -> float:
+        assert record.test is not None  # a complete training has been tested
+        return record.test["error"]

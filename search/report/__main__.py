@@ -1,0 +1,59 @@
+"""`python -m search.report NAME`: the report of a study as it is now, made again at any time, also while it runs."""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from search.cli import Parser
+from search.errors import Halted, InputError, halt
+from search.records import finished
+from search.report import files
+from search.storage import Output
+from search.study import Seen, look
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the report and says where it is. Exit status: 0 done; 1 it cannot be written; 2 bad input."""
+    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+    made = Parser(prog="python -m search.report", description=__doc__)
+    made.add_argument("study", help="name of a study in the output folder")
+    made.add_argument("--output", type=Output, default=Output("results"), metavar="DIR", help="default: results")
+    made.add_argument("--storage", metavar="URL", help="of the study's trials, where it was run with a password in it")
+    try:
+        given = made.parse_args(arguments)
+        seen = look(given.output, given.study, given.storage)
+        written = files.write(
+            seen.folder, seen.summary, seen.records, seen.importance, files.is_of(seen.folder, seen.summary)
+        )
+    except InputError as error:
+        errors.print(f"error: {error}", markup=False)
+        return BAD_INPUT
+    except Halted as cause:
+        errors.print(f"error: {cause}", markup=False)
+        return FAILED
+    except OSError as error:
+        halted = halt(error, "the report")
+        if halted is None:
+            raise
+        errors.print(f"error: {halted}", markup=False)
+        return FAILED
+    console.print(f"{_sentence(seen)}: {written.html}", markup=False, highlight=False, soft_wrap=True)
+    return DONE
+
+
+def _sentence(seen: Seen) -> str:
+    done, finals = finished(seen.records), seen.summary.finals
+    text = f"The report of {seen.summary.name}, {done} of {seen.summary.trials} trials"
+    if finals is None:
+        return text
+    runs = sum(len(finalist.runs) for finalist in finals.finalists)
+    state = "" if finals.complete else ", not complete"
+    trainings = f"{runs} trainings of {len(finals.finalists)} finalists{state}"
+    return f"The report of {seen.summary.name}, {trainings}" if finals.compared else f"{text} and {trainings}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

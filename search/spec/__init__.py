@@ -1,0 +1,54 @@
+"""spec"""
+
+from search.spec.compare import Configuration, Row
+from search.spec.data import DataInfo, DataSpec, PreparedInfo
+from search.spec.limits import Appraisal, appraise, extremes, smallest_and_largest
+from search.spec.plain_yaml import parse, read
+from search.spec.published import FAIL, Figure, Found, differences, figure, figures_for, keys
+from search.spec.sections import FinalSpec, LimitSpec, Objective, ResourceSpec, Sampler, Scheduler, SearchSpec, Share
+from search.spec.space import Dimension, Space, suggested
+from search.spec.study import StudySpec, find, flatten, load, shipped
+from search.spec.trial import Compile, Crop, Schedule, TrainSpec, TrialSpec, Value
+
+__all__ = [
+    "FAIL",
+    "Appraisal",
+    "Compile",
+    "Configuration",
+    "Crop",
+    "DataInfo",
+    "DataSpec",
+    "Dimension",
+    "Figure",
+    "FinalSpec",
+    "Found",
+    "LimitSpec",
+    "Objective",
+    "PreparedInfo",
+    "ResourceSpec",
+    "Row",
+    "Sampler",
+    "Schedule",
+    "Scheduler",
+    "SearchSpec",
+    "Share",
+    "Space",
+    "StudySpec",
+    "TrainSpec",
+    "TrialSpec",
+    "Value",
+    "appraise",
+    "differences",
+    "extremes",
+    "figure",
+    "figures_for",
+    "find",
+    "flatten",
+    "keys",
+    "load",
+    "parse",
+    "read",
+    "shipped",
+    "smallest_and_largest",
+    "suggested",
+]

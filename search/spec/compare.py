@@ -1,0 +1,162 @@
+"""`compare:` of a study: configurations that are trained beside each other, in place of a search."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from search.errors import InputError, hint
+from search.spec import published
+from search.spec.sections import FROZEN, LimitSpec, SearchSpec, dotted
+from search.spec.space import FROM_DATA, sentence
+from search.spec.trial import TrialSpec, Value
+
+KEYS = ("name", "set", "published", "against")
+SAME_FOR_ALL = {  # what a row cannot set, and where it is said instead
+    "train.epochs": "all rows train equally long; set train.epochs of the study",
+    "train.seed": "every row has the same seeds, 0, 1, 2 ...; set finals.seeds",
+}
+STILL_USED = ("seed", "storage", "max_concurrent")  # of `search`, also without one
+
+
+class Row(BaseModel):
+    """One configuration, as the study's file has it."""
+
+    model_config = FROZEN
+
+    name: str
+    set: dict[str, Any] = {}  # dotted path -> value, over the fixed values of the study
+    published: tuple[str, ...] = ()  # keys of published figures that are set beside it
+    against: str | None = None  # name of the row that it is compared with; None: the first
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A row that can be trained."""
+
+    label: str
+    trial: TrialSpec
+    published: tuple[str, ...]
+    against: str | None  # label of the row that it is compared with; None for the first row
+
+    @property
+    def params(self) -> dict[str, Value]:
+        """Flat view of the trial, without its seed."""
+        return {path: value for path, value in self.trial.flat().items() if path != "train.seed"}
+
+
+def parsed(given: Any) -> list[dict[str, Any]]:
+    """The rows of a study's file as mappings that `Row` takes, their values by dotted path.
+
+    Raises:
+        InputError: naming the row that is no row.
+    """
+    if given is None:
+        return []
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise InputError(f"compare = {given!r} is no list of rows; write - {{name: deep, set: {{net.depth: 56}}}}")
+    rows = [_row(number, row.model_dump() if isinstance(row, Row) else row) for number, row in enumerate(given, 1)]
+    names = [row["name"] for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"compare: two rows are named {name!r}; give each a name of its own")
+    for row in rows:
+        against = row.get("against")
+        if against is not None and against not in names:
+            raise InputError(f"compare: row {row['name']!r}: against = {against!r} is no row; {hint(against, names)}")
+        if against == row["name"]:
+            raise InputError(f"compare: row {row['name']!r} is compared with itself; name another row in against")
+    return rows
+
+
+def _row(number: int, row: Any) -> dict[str, Any]:
+    name = row.get("name") if isinstance(row, Mapping) else None
+    if not isinstance(row, Mapping) or not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise InputError(f"compare: row {number} = {row!r} has no name; write name: and a word or two in quotes")
+    where = f"compare: row {name!r}"
+    for key in row:
+        if key not in KEYS:
+            raise InputError(f"{where}: {key} is not a key of a row; {hint(key, KEYS)}")
+    values = row.get("set") or {}
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where}: set = {values!r} holds no values; write set: {{net.depth: 56}}")
+    figures = row.get("published") or ()
+    figures = tuple(figures) if isinstance(figures, list | tuple) else (figures,)
+    known = published.keys()
+    for key in figures:
+        if key not in known:
+            raise InputError(f"{where}: published = {key!r} is no known figure; {hint(key, known)}")
+    return {**row, "name": name, "set": dotted(values), "published": figures}
+
+
+def configurations(
+    rows: Sequence[Row], fixed: Mapping[str, Value], image: tuple[int, int]
+) -> tuple[Configuration, ...]:
+    """The rows over the study's fixed values, for images of `image` (height, width).
+
+    Raises:
+        InputError: naming the row that cannot be built, sets what has no effect, or is the same as another.
+    """
+    first = rows[0].name if rows else None
+    found: dict[str, Configuration] = {}
+    for row in rows:
+        trial = _trial(row, fixed, image)
+        against = row.against or (None if row.name == first else first)
+        twin = found.setdefault(trial.digest, Configuration(row.name, trial, row.published, against))
+        if twin.label != row.name:
+            raise InputError(
+                f"compare: rows {twin.label!r} and {row.name!r} are the same network, trained in the same way; "
+                "change one, or remove it"
+            )
+    return tuple(found.values())
+
+
+def _trial(row: Row, fixed: Mapping[str, Value], image: tuple[int, int]) -> TrialSpec:
+    where = f"compare: row {row.name!r}"
+    for path, value in row.set.items():
+        if path not in TrialSpec.paths():
+            raise InputError(f"{where}: {path} is not a field; {hint(path, TrialSpec.paths())}")
+        if path in FROM_DATA:
+            raise InputError(f"{where}: {path} follows from the data set; remove it")
+        if path in SAME_FOR_ALL:
+            raise InputError(f"{where}: {path} = {value} cannot be set here, for {SAME_FOR_ALL[path]}")
+    try:
+        trial = TrialSpec.from_flat({**fixed, **row.set})
+        trial.net.check_image(*image)
+    except ValidationError as error:
+        raise InputError(f"{where}: {sentence(error)}") from None
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+    for path in row.set:
+        if path not in trial.flat():
+            raise InputError(f"{where}: {path} has no effect on this network; remove it")
+    return trial
+
+
+def check_alone(
+    space: Mapping[str, Any], start: Sequence[Any], fixed: Mapping[str, Any], search: SearchSpec, limits: LimitSpec
+) -> None:
+    """Refuses what belongs to a search, in a study that compares given configurations.
+
+    Raises:
+        InputError: naming the section or the field.
+    """
+    for name, section in (("space", space), ("start", start)):
+        if section:
+            raise InputError(
+                f"{name} and compare exclude each other, for what is compared is given; remove one of them"
+            )
+    if limits != LimitSpec():
+        raise InputError("limits and compare exclude each other, for every row is trained; remove one of them")
+    for name in SearchSpec.model_fields:
+        value = getattr(search, name)
+        if name in STILL_USED or value == getattr(SearchSpec(), name):
+            continue
+        remedy = "set finals.time_budget instead" if name == "time_budget" else "leave it out"
+        shown = value if isinstance(value, tuple) else str(value)
+        raise InputError(
+            f"search.{name} = {shown} has no effect on a study with compare, which searches nothing; {remedy}"
+        )
+    if "train.seed" in fixed:
+        raise InputError(f"train.seed = {fixed['train.seed']} cannot be set: {SAME_FOR_ALL['train.seed']}")

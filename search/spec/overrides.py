@@ -1,0 +1,197 @@
+"""`scales:` of a study: named sets of changes with which a recipe that takes days is run in minutes or hours."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from search.errors import InputError, hint
+from search.spec.compare import parsed
+from search.spec.data import DataSpec
+from search.spec.sections import FIXED_SECTIONS, FROZEN, FinalSpec, dotted
+from search.spec.trial import TrialSpec
+
+
+def change(raw: dict[str, Any], where: str, value: Any) -> None:
+    """Sets one dotted path of a study; a path that is fixed is no longer searched, and the reverse.
+
+    Raises:
+        InputError: the path leads through a value that has no parts.
+    """
+    section, _, path = where.partition(".")
+    if where == "space":
+        raw["space"] = dotted(value or {})
+        return
+    if section == "space" and path:
+        field = ".".join(path.split(".")[:2])
+        inside = path[len(field) + 1 :]
+        fixed = raw.get(field.partition(".")[0])
+        if isinstance(fixed, dict):  # searched now, so no longer fixed
+            fixed.pop(field.partition(".")[2], None)
+        if inside:
+            entry = raw["space"].get(field)
+            raw["space"][field] = {**(entry if isinstance(entry, dict) else {}), inside: value}
+        else:
+            raw["space"][field] = value
+        return
+    if section in FIXED_SECTIONS and path:  # fixed now, so no longer searched
+        raw["space"].pop(where, None)
+    if section == "data" and isinstance(raw.get("data"), str):
+        raw["data"] = {"name": raw["data"]}
+    target = raw
+    *parents, last = where.split(".")
+    for depth, part in enumerate(parents, 1):
+        if target.get(part) is None:  # missing, or an empty section
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            raise InputError(f"{where} cannot be set: {'.'.join(parents[:depth])} = {target!r} has no parts; set that")
+    target[last] = value
+
+
+SECTIONS = ("net", "train", "data")  # what decides about the numbers that come out, and `finals.seeds`
+ROWS = "compare"
+
+
+class Scale(BaseModel):
+    """How far a study is from its own full recipe."""
+
+    model_config = FROZEN
+
+    name: str | None  # None: only flags have changed it
+    changed: dict[str, tuple[Any, Any]]  # path -> (as published, as run); of values of several rows, lists of them
+
+
+def scale(raw: dict[str, Any], name: str) -> None:
+    """Changes a study, not yet validated, by one of its scales; its name gets the scale's as an ending.
+
+    A value stands in place of the study's own, and a row of `compare` that sets the same path keeps what it sets. A
+    mapping changes each value that it names, wherever it stands. `compare` is a list of the rows that are run.
+
+    Raises:
+        InputError: there is no such scale, or it changes what is not there.
+    """
+    scales = raw.get("scales") or {}
+    if not isinstance(scales, Mapping):
+        raise InputError(f"scales = {scales!r} is no mapping; write scales: {{quick: {{train.epochs: 3}}}}")
+    done = _known(raw).get("name")
+    if done == name:
+        return
+    if done is not None:
+        raise InputError(f"--scale {name}: this study was begun at scale {done}; begin another from its own file")
+    if not scales:
+        raise InputError(f"--scale {name}: study {raw['name']!r} has no scales; leave --scale out")
+    if name not in scales:
+        raise InputError(f"--scale {name} is unknown; {hint(name, [str(one) for one in scales])}")
+    changes = scales[name]
+    if not isinstance(changes, Mapping):
+        raise InputError(f"scales.{name} = {changes!r} holds no values; write {{train.epochs: 10, net.depth: 20}}")
+    raw[ROWS] = parsed(raw.get(ROWS))
+    for path, value in changes.items():
+        where = f"scales.{name}.{path}"
+        if path == ROWS:
+            _keep_rows(raw, where, value)
+        elif isinstance(value, Mapping):
+            _replace(raw, where, path, value)
+        else:
+            change(raw, path, value)
+    raw["name"] = f"{raw['name']}-{name}"
+
+
+def _keep_rows(raw: dict[str, Any], where: str, names: Any) -> None:
+    known = [row["name"] for row in raw[ROWS]]
+    if not isinstance(names, Sequence) or isinstance(names, str) or not names:
+        raise InputError(f"{where} = {names!r} is no list of names; write the names of the rows that are run")
+    for name in names:
+        if name not in known:
+            raise InputError(f"{where}: {name!r} is no row; {hint(name, known)}")
+    raw[ROWS] = [row for row in raw[ROWS] if row["name"] in names]
+    for row in raw[ROWS]:
+        against = row.get("against")
+        if against is not None and against not in names:
+            raise InputError(f"{where}: {row['name']!r} is compared with {against!r}, so name that too")
+
+
+def _replace(raw: dict[str, Any], where: str, path: str, values: Mapping[Any, Any]) -> None:
+    by_word = {_word(old): new for old, new in values.items()}
+    unused = dict(by_word)
+
+    def replaced(value: Any) -> Any:
+        unused.pop(_word(value), None)
+        return by_word.get(_word(value), value)
+
+    own = _fixed(raw)
+    if path in own:
+        change(raw, path, replaced(own[path]))
+    for row in raw[ROWS]:
+        if path in row["set"]:
+            row["set"][path] = replaced(row["set"][path])
+    if unused:
+        raise InputError(f"{where}: nothing in the study has {path} = {next(iter(unused))}; remove it")
+
+
+def record(before: Mapping[str, Any], after: Mapping[str, Any], name: str | None) -> dict[str, Any] | None:
+    """What has become of a recipe: the `scale` of a study after changes, from the study before them.
+
+    What was changed when the study was begun counts too. None where nothing differs from the recipe.
+    """
+    known = _known(before)
+    past = {path: pair[0] for path, pair in (known.get("changed") or {}).items()}
+    names = [row["name"] for row in parsed(after.get(ROWS))]
+    old, new = {**_values(before, names), **past}, _values(after, names)
+    pairs = {
+        path: [side[path] if path in side else _default(path, side) for side in (old, new)] for path in {**old, **new}
+    }
+    changed = {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
+    name = name or known.get("name")
+    return {"name": name, "changed": changed} if name or changed else None
+
+
+def spelled(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of a scale with the keys of their mappings as words, for JSON and YAML tell 20 from '20'."""
+    return {
+        path: {_word(old): new for old, new in value.items()} if isinstance(value, Mapping) else value
+        for path, value in changes.items()
+    }
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _known(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = raw.get("scale") or {}
+    if not isinstance(known, Mapping):
+        raise InputError(f"scale = {known!r} is told by a study that has begun, not given; use --scale {known}")
+    return known
+
+
+def _fixed(raw: Mapping[str, Any]) -> dict[str, Any]:
+    sections = ((one, {"name": raw[one]} if isinstance(raw.get(one), str) else raw.get(one)) for one in SECTIONS)
+    return {
+        f"{one}.{name}": value  # of what is no mapping the study's own check will tell
+        for one, section in sections
+        if isinstance(section, Mapping)
+        for name, value in section.items()
+    }
+
+
+def _values(raw: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """What decides about the numbers that come out: path -> value, or all values that the rows of these names have."""
+    found = {path: value for path, value in _fixed(raw).items() if path != "data.dir"}
+    rows = [row["set"] for row in parsed(raw.get(ROWS)) if row["name"] in names]
+    for path in sorted({path for row in rows for path in row}):
+        given = [row.get(path, found.get(path)) for row in rows]
+        found[path] = [value for place, value in enumerate(given) if value is not None and value not in given[:place]]
+    finals = raw.get("finals")
+    seeds = finals.get("seeds", FinalSpec().seeds) if isinstance(finals, Mapping) else FinalSpec().seeds
+    return {**found, "finals.seeds": seeds, ROWS: len(parsed(raw.get(ROWS)))}
+
+
+def _default(path: str, values: Mapping[str, Any]) -> Any:
+    """What a path is where it is not given; None for one that does not exist, which is told later."""
+    if path in TrialSpec.paths():
+        return TrialSpec.default(path, {other: value for other, value in values.items() if not isinstance(value, list)})
+    field = DataSpec.model_fields.get(path.removeprefix("data."))
+    return field.default if field else None

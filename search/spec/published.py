@@ -1,0 +1,160 @@
+"""The papers' own figures: of which network, on which data, by which statistic; for a report to set beside ours."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from resnet.names import OF_DATA
+from resnet.spec import NetSpec
+from search.errors import InputError, hint
+from search.spec.trial import TrainSpec, TrialSpec
+
+FAIL = 20.0  # percent: what Table 1 of 1603.05027 prints as "fail" is above it
+_CLASSES = {"cifar10": 10, "cifar100": 100}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A test error that a paper prints, or what it prints in place of one. Errors in percent."""
+
+    key: str  # paper/place/row
+    data: str
+    nets: tuple[NetSpec, ...]  # of which it is: mostly one
+    train: TrainSpec  # the paper's recipe
+    images: int  # that it was trained on
+    error: float | None  # None where the paper prints no number
+    fail: bool  # "fail" is printed: above `FAIL`
+    above: float | None  # a lower bound is printed
+    mean: float | None
+    std: float | None
+    runs: int | None  # of mean and std
+    worse_than: str | None  # key of a figure that the paper says this one is above, without numbers
+    measure: str  # what `worse_than` is about: test error or training error
+    statistic: str
+    source: str
+
+    @property
+    def least(self) -> float | None:
+        """What the error is at least: the number itself, or a bound."""
+        return self.error if self.error is not None else self.above if self.above else FAIL if self.fail else None
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{self.error:.2f} %"
+        return "fail" if self.fail else f"> {self.above:g} %" if self.above else "no number"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A published figure of a configuration, and what was done in another way than in the paper."""
+
+    figure: Figure
+    differences: dict[str, tuple[Any, Any]]  # path -> (in the paper, here); empty: by the paper's recipe
+
+
+def keys() -> tuple[str, ...]:
+    """Keys of all figures."""
+    return tuple(_figures())
+
+
+def figure(key: str) -> Figure:
+    """The figure of a key.
+
+    Raises:
+        InputError: there is none.
+    """
+    if key not in _figures():
+        raise InputError(f"published figure {key!r} is unknown; {hint(key, keys())}")
+    return _figures()[key]
+
+
+def figures_for(params: Mapping[str, Any], data_name: str, images: int | None = None) -> tuple[Found, ...]:
+    """The figures of exactly this network on this data set, in the order of the papers; mostly none.
+
+    Args:
+        params: flat view of a trial.
+        data_name: of the data set, such as cifar10.
+        images: that it was trained on, if that is to be compared too.
+
+    Raises:
+        pydantic.ValidationError: the view is of no trial.
+    """
+    net = _design(TrialSpec.from_flat(params).net)
+    return tuple(
+        Found(one, differences(one, params, data_name, images))
+        for one in _figures().values()
+        if one.data == data_name and net in map(_design, one.nets)
+    )
+
+
+def differences(
+    of: Figure, params: Mapping[str, Any], data_name: str, images: int | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Path -> (in the paper, here) of everything but the seed that was done in another way; args as `figures_for`.
+
+    Where a figure is of several networks, the nearest of them counts.
+    """
+    trial = TrialSpec.from_flat(params)
+    candidates = [TrialSpec(net=net.model_copy(update=_of_data(trial.net)), train=of.train) for net in of.nets]
+    found = min((_different(candidate, trial) for candidate in candidates), key=len)
+    if of.data != data_name:
+        found = {"data.name": (of.data, data_name), **found}
+    if images is not None and of.images != images:
+        found["images"] = (of.images, images)
+    return found
+
+
+def _different(paper: TrialSpec, ours: TrialSpec) -> dict[str, tuple[Any, Any]]:
+    theirs, here = paper.flat(), ours.flat()
+    paths = [path for path in TrialSpec.paths() if path in {**theirs, **here} and path != "train.seed"]
+    return {path: (theirs.get(path), here.get(path)) for path in paths if theirs.get(path) != here.get(path)}
+
+
+def _of_data(net: NetSpec) -> dict[str, int]:
+    return {name: getattr(net, name) for name in OF_DATA}
+
+
+def _design(net: NetSpec) -> NetSpec:
+    """The network without what follows from the images."""
+    return NetSpec.model_validate(net.model_dump(exclude=set(OF_DATA)))
+
+
+@cache
+def _figures() -> dict[str, Figure]:
+    raw = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
+    return {entry["key"]: _figure(entry, raw["papers"][entry["paper"]]) for entry in raw["figures"]}
+
+
+def _figure(entry: Mapping[str, Any], paper: Mapping[str, Any]) -> Figure:
+    return Figure(
+        key=entry["key"],
+        data=entry["data"],
+        nets=tuple(NetSpec(num_classes=_CLASSES[entry["data"]], **net) for net in _each(entry["net"])),
+        train=TrainSpec(**(paper["train"] | entry.get("train", {}))),
+        images=paper["images"],
+        error=entry["error"],
+        fail=entry.get("fail", False),
+        above=entry.get("above"),
+        mean=entry.get("mean"),
+        std=entry.get("std"),
+        runs=entry.get("runs"),
+        worse_than=entry.get("worse_than"),
+        measure=entry.get("measure", "test error"),
+        statistic=entry["statistic"],
+        source=entry["source"],
+    )
+
+
+def _each(net: Mapping[str, Any] | list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every network of an entry; a list of values stands for a network with each of them."""
+    if isinstance(net, list):
+        for one in net:
+            yield from _each(one)
+        return
+    lists = [value if isinstance(value, list) else [value] for value in net.values()]
+    for values in product(*lists):
+        yield dict(zip(net, values, strict=True))

@@ -1,0 +1,237 @@
+"""The sections of a study beside its networks and data: how it is searched, on what, and where it is tracked."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from search.errors import InputError
+from search.spec.trial import Compile
+
+FROZEN = ConfigDict(frozen=True, extra="forbid")
+_PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Sampler(StrEnum):
+    """Who proposes the next trial."""
+
+    TPE = "tpe"  # a model of the trials at equal budget
+    RANDOM = "random"
+    GRID = "grid"  # every configuration of a finite space once
+    GP = "gp"  # a Gaussian process, for small spaces and few trials
+
+
+class Scheduler(StrEnum):
+    """Who stops trials early."""
+
+    ASHA = "asha"  # asynchronous successive halving
+    HYPERBAND = "hyperband"  # several of them, with later first rungs
+    MEDIAN = "median"  # ends what is worse than the median
+    NONE = "none"
+    ONE_EPOCH_TOP_K = "one-epoch-topk"  # all for one epoch, the best few to the end
+
+
+class Objective(StrEnum):
+    """What is made small (images_per_s: large)."""
+
+    VAL_ERROR = "val_error"
+    MACS = "macs"
+    PARAMS = "params"
+    IMAGES_PER_S = "images_per_s"
+    SECONDS = "seconds"
+
+
+class LimitSpec(BaseModel):
+    """Limits of every network of a study; none by default."""
+
+    model_config = FROZEN
+
+    params: int | None = Field(default=None, ge=1, description="trainable parameters, such as 500k or 1.7M")
+    macs: int | None = Field(default=None, ge=1, description="multiply-accumulates of one image, such as 200M")
+    activation_memory: int | None = Field(
+        default=None, ge=1, description="bytes kept for the backward pass of a batch in float32, such as 8G or 8Gi"
+    )
+    signal: bool = Field(default=False, description="refuse networks whose gradient cannot reach the first unit")
+
+    @field_validator("params", "macs", "activation_memory", mode="before")
+    @classmethod
+    def _quantity(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE]\d+)?) ?(k|Ki|[MGT]i?)?B?", str(value).strip())
+        quantity = float(match[1]) * _PREFIXES[match[2] or ""] if match else math.inf
+        if not math.isfinite(quantity):
+            raise ValueError(
+                f"limits.{info.field_name} = {value!r} is no quantity; write a number, or 500k, 1.7M, 8G, 8Gi"
+            )
+        return round(quantity)
+
+
+class SearchSpec(BaseModel):
+    """How the space is searched."""
+
+    model_config = FROZEN
+
+    trials: int = Field(default=24, ge=1, description="trials in all, however they end, but for those beyond limits")
+    sampler: Sampler = Sampler.TPE
+    scheduler: Scheduler = Scheduler.ASHA
+    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; not one-epoch-topk")
+    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha and hyperband")
+    top_k: int = Field(default=3, ge=1, description="trials that train to the end; one-epoch-topk only")
+    objectives: tuple[Objective, ...] = Field(
+        default=(Objective.VAL_ERROR,), description="what is sought; the first stops trials early, so it is val_error"
+    )
+    storage: str | None = Field(default=None, description="URL of an Optuna storage; default: a journal in the folder")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    max_concurrent: int | None = Field(default=None, ge=1, description="trials at once; default: as many as fit")
+    time_budget: float | None = Field(
+        default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no new epoch after it"
+    )
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _one_alone(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("objectives")
+    @classmethod
+    def _error_first(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        names = ", ".join(value)
+        if not value or value[0] is not Objective.VAL_ERROR:
+            raise ValueError(
+                f"search.objectives = [{names}] must begin with val_error, by which trials are stopped early"
+            )
+        if len(set(value)) < len(value):
+            raise ValueError(f"search.objectives = [{names}] names one twice; remove the repetition")
+        return value
+
+    @field_validator("time_budget", mode="before")
+    @classmethod
+    def _duration(cls, value: Any) -> Any:
+        return seconds("search.time_budget", value)
+
+
+def seconds(path: str, value: Any) -> Any:
+    """`90s`, `30m`, `2h` or `1d` in seconds; what is no string is left as it is."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
+    if not match:
+        raise ValueError(f"{path} = {value!r} is not a time; write seconds, or 90s, 30m, 2h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+class FinalSpec(BaseModel):
+    """The finals: the best configurations, each trained on train + validation with several seeds and tested once."""
+
+    model_config = FROZEN
+
+    top: int = Field(default=3, ge=0, description="best configurations that are retrained and tested; 0: none")
+    seeds: int = Field(default=3, ge=2, le=1000, description="trainings of each, with seeds 0, 1, 2 ...")
+    max_seeds: int = Field(
+        default_factory=lambda data: max(5, data.get("seeds", 0)),
+        le=1000,
+        description="trainings at the most of those that cannot be told from the best; default: 5, or seeds",
+    )
+    time_budget: float | None = Field(
+        default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no further seeds after it"
+    )
+
+    @field_validator("time_budget", mode="before")
+    @classmethod
+    def _duration(cls, value: Any) -> Any:
+        return seconds("finals.time_budget", value)
+
+    @field_validator("max_seeds")
+    @classmethod
+    def _not_fewer(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("seeds", value)
+        if value < least:
+            raise ValueError(f"finals.max_seeds = {value} is below finals.seeds = {least}; give at least as many")
+        return value
+
+
+class ResourceSpec(BaseModel):
+    """What one trial holds while it runs."""
+
+    model_config = FROZEN
+
+    cpus_per_trial: float = Field(default=1, gt=0)
+    gpus_per_trial: float | Literal["auto"] = Field(
+        default="auto", description="a share of one, or 1; auto: measured where there is a GPU, else none"
+    )
+
+    compile: Compile = Field(
+        default=Compile.AUTO, description="torch.compile: always, never, or auto: where it repays by measurement"
+    )
+
+    @field_validator("gpus_per_trial", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        if value in (None, "auto"):
+            return "auto"
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not number >= 0 or isinstance(value, bool):  # NaN is not, either
+            raise ValueError(
+                f"resources.gpus_per_trial = {value!r} should be a number greater than or equal to 0, or auto; "
+                "give 0.25 for four trials on a GPU"
+            )
+        return number
+
+    @field_validator("cpus_per_trial", "gpus_per_trial")
+    @classmethod
+    def _as_ray_counts(cls, value: float | str, info: ValidationInfo) -> float | str:
+        if isinstance(value, str):
+            return value
+        if round(value, 4) != value:
+            raise ValueError(f"resources.{info.field_name} = {value:g} is too fine; give at most four decimals")
+        if info.field_name == "gpus_per_trial" and value > 1:
+            raise ValueError(f"resources.gpus_per_trial = {value:g}, but a trial trains on one GPU; give at most 1")
+        return value
+
+
+class TrackingSpec(BaseModel):
+    """Where MLflow keeps the runs."""
+
+    model_config = FROZEN
+
+    uri: str | None = Field(default=None, description="default: a database below the output folder")
+    experiment: str = Field(default="resnet-search", min_length=1)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each trial holds and how many run at once."""
+
+    cpus: float
+    gpus: float
+    concurrent: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of one trial's arithmetic."""
+        return max(1, int(self.cpus))
+
+
+FIXED_SECTIONS = ("net", "train")  # of a study, with fixed values
+
+
+def dotted(section: Any) -> dict[str, Any]:
+    """`{net: {depth: [..]}}` and `{net.depth: [..]}` as `{"net.depth": [..]}`."""
+    if not isinstance(section, Mapping):
+        raise InputError(f"space = {section!r} is no mapping; write net.depth: [8, 14, 20]")
+    flat: dict[str, Any] = {}
+    for key, entry in section.items():
+        if key in FIXED_SECTIONS and isinstance(entry, Mapping):
+            flat.update({f"{key}.{name}": value for name, value in entry.items()})
+        else:
+            flat[str(key)] = entry
+    return flat

@@ -1,0 +1,217 @@
+"""`StudySpec`: what a user asks for, from a YAML file, the environment and the command line; validated whole."""
+
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from search.errors import InputError, hint, redacted
+from search.spec import plain_yaml
+from search.spec.compare import Configuration, Row, check_alone, configurations, parsed
+from search.spec.data import DataSpec
+from search.spec.overrides import Scale, change, record, scale, spelled
+from search.spec.sections import (
+    FIXED_SECTIONS,
+    FROZEN,
+    FinalSpec,
+    LimitSpec,
+    ResourceSpec,
+    SearchSpec,
+    TrackingSpec,
+    dotted,
+)
+from search.spec.space import FROM_DATA, Space, make, sentence
+from search.spec.trial import TrainSpec, TrialSpec
+from search.storage import expanded, fault, is_reserved
+
+SHIPPED = Path(__file__).parent / "studies"
+
+
+class StudySpec(BaseModel):
+    """A whole study. `net` and `train` hold fixed values, `space` what is searched, by dotted path of `TrialSpec`.
+
+    With `compare` nothing is searched: its rows are the finalists.
+    """
+
+    model_config = FROZEN
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    description: str = ""
+    data: DataSpec = DataSpec()
+    net: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    space: dict[str, Any] = {}
+    start: tuple[str | dict[str, Any], ...] = Field(
+        default=(), description="what is tried first: names of published networks, or values by dotted path"
+    )
+    compare: tuple[Row, ...] = Field(default=(), description="given configurations, all trained, in place of a search")
+    scales: dict[str, dict[str, Any]] = Field(default={}, description="name -> changes by dotted path, for --scale")
+    scale: Scale | None = Field(default=None, description="how far this is from the full recipe; told, not given")
+    limits: LimitSpec = LimitSpec()
+    search: SearchSpec = SearchSpec()
+    finals: FinalSpec = FinalSpec()
+    resources: ResourceSpec = ResourceSpec()
+    tracking: TrackingSpec = TrackingSpec()
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("compare", mode="before")
+    @classmethod
+    def _rows(cls, value: Any) -> Any:
+        return parsed(value)
+
+    @field_validator("scales")
+    @classmethod
+    def _keys_as_files_have_them(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {name: spelled(changes) for name, changes in value.items()}
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _name_is_a_folder(cls, value: Any) -> Any:
+        if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+            raise ValueError(f"name = {value!r} cannot name a folder; use letters, digits, dots, - and _")
+        if isinstance(value, str) and is_reserved(value):
+            raise ValueError(f"name = {value!r} is a name that the output folder uses for MLflow; use another name")
+        return value
+
+    @model_validator(mode="after")
+    def _fixed_or_searched(self) -> Self:
+        for path in self.fixed:
+            if path in self.space:
+                raise ValueError(f"{path} is both fixed and in space; remove one of them")
+        if self.compare:
+            check_alone(self.space, self.start, self.fixed, self.search, self.limits)
+        return self
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """Fixed values by dotted path."""
+        return {f"{s}.{name}": value for s in FIXED_SECTIONS for name, value in getattr(self, s).items()}
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a complete trial."""
+        return int(self.train.get("epochs", TrainSpec().epochs))
+
+    def make_space(self, shape: tuple[int, int, int], classes: int) -> Space:
+        """The search space over networks for images of `shape` (height, width, channels).
+
+        Raises:
+            InputError: naming the field that is wrong.
+        """
+        return make(self.space, self._complete(shape, classes))
+
+    def rows(self, shape: tuple[int, int, int], classes: int) -> tuple[Configuration, ...]:
+        """What is compared, on images of `shape` (height, width, channels); empty in a study that searches.
+
+        Raises:
+            InputError: naming the row that is wrong.
+        """
+        return configurations(self.compare, self._complete(shape, classes), shape[:2])
+
+    def _complete(self, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
+        """The fixed values, with those that follow from the data."""
+        for path in self.fixed:
+            if path not in TrialSpec.paths():
+                raise InputError(f"{path} is not a field; {hint(path, TrialSpec.paths())}")
+            if path in FROM_DATA:
+                raise InputError(f"{path} follows from the data set; remove it")
+        height, _, channels = shape
+        of_data = {"net.in_channels": channels, "net.num_classes": classes, "net.image_size": height}
+        return self.fixed | of_data
+
+    def to_yaml(self) -> str:
+        """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""
+        return plain_yaml.dump(self.public())
+
+    def public(self) -> dict[str, Any]:
+        """The study, fully resolved, without the passwords in its URLs."""
+        return redacted(self.model_dump(mode="json"))
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted paths."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of the studies that come with the package."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"), key=lambda path: path.stem)}
+
+
+def find(study: str) -> Path:
+    """The file of a shipped study, or the file itself.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if study in shipped():
+        return shipped()[study]
+    path = expanded(study, "study")
+    if path.suffix in (".yaml", ".yml"):
+        cause = fault(path)
+        if cause is None:
+            return path
+        cause = "there is no such file" if cause == "does not exist" else f"it {cause}"
+        raise InputError(f"study {study!r}: {cause}; {hint(study, list(shipped()))}")
+    raise InputError(f"study {study!r} is unknown; {hint(study, list(shipped()))} (or give a file that ends in .yaml)")
+
+
+def load(path: Path, changes: Sequence[tuple[str, Any]] = (), scale_name: str | None = None) -> StudySpec:
+    """Reads a study, scales it, and applies `changes`, (dotted path, value) pairs, the later over the earlier.
+
+    Raises:
+        InputError: unreadable file, unknown key or scale, or a value out of range.
+    """
+    raw = _read(path)
+    before = deepcopy(raw)
+    if scale_name is not None:
+        scale(raw, scale_name)
+    for where, value in changes:
+        change(raw, where, value)
+    if before.get("scales"):
+        raw["scale"] = record(before, raw, scale_name)
+    try:
+        return StudySpec.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(_study_sentence(error)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = plain_yaml.read(path)
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"study {path}: cannot be read as YAML ({error}); correct the file") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"study {path}: holds no mapping; begin with name:, data: and space:")
+    raw.setdefault("name", path.stem)
+    raw["space"] = dotted(raw.get("space") or {})
+    return raw
+
+
+def _study_sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        model: type[BaseModel] = StudySpec
+        for part in first["loc"][:-1]:
+            annotation = model.model_fields[str(part)].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                model = annotation
+        near = hint(first["loc"][-1], list(model.model_fields))
+        return f"{where} = {redacted(first['input'])!r} is not a key of a study; {near}"
+    text = sentence(error)
+    return text if where.split(".")[0] in text else f"{where} {text}"

@@ -1,0 +1,134 @@
+"""What can be told of a study before anything is trained: that it cannot work, and what its networks cost."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnet.spec import NetSpec
+from search import data
+from search.errors import InputError
+from search.optimize import Proposer, starts
+from search.records import open_storage
+from search.spec import (
+    Appraisal,
+    DataInfo,
+    LimitSpec,
+    Sampler,
+    Space,
+    StudySpec,
+    TrainSpec,
+    TrialSpec,
+    appraise,
+    extremes,
+)
+
+COUNTED = 300  # networks that are counted one by one: a second or two
+BUILT = 500  # of the smallest and largest networks: where none of so many is within the limits, the search finds out
+
+
+@dataclass(frozen=True)
+class Within:
+    """How many of a space's networks are within the limits."""
+
+    able: int
+    all: int
+
+
+def planned(spec: StudySpec) -> tuple[DataInfo, Space, Proposer]:
+    """The data, the space and who proposes, before anything is prepared.
+
+    Raises:
+        InputError: the study cannot work.
+    """
+    info = data.check(spec.data)
+    space = spec.make_space(info.shape, len(info.classes))
+    space.check(info.shape[:2])
+    spec.rows(info.shape, len(info.classes))
+    return info, space, check(spec, space, info.shape[:2])
+
+
+def check(spec: StudySpec, space: Space, image: tuple[int, int]) -> Proposer:
+    """Refuses what could only fail later; returns who proposes the study's trials on images of `image` pixels.
+
+    Raises:
+        InputError: the sampler is not for this space, the space does not hold a start, a start is beyond the limits, or
+            all networks are.
+    """
+    search = spec.search
+    first = starts(spec.start, space)
+    proposer = Proposer(space, search.sampler, search.seed, search.objectives, first)
+    if search.sampler is Sampler.GP:
+        _check_gp(space)
+    if spec.limits != LimitSpec():
+        _check_limits(spec, space, image)
+        for given, start in zip(spec.start, first, strict=True):
+            reason = appraise(space.specify(start), image, spec.limits).reason
+            if reason:
+                raise InputError(f"start: {given} is beyond the limits ({reason}); raise them, or leave the start out")
+    return proposer
+
+
+def open_elsewhere(spec: StudySpec) -> None:
+    """Opens a storage that is not in the study's folder, so that one that does not open is told first.
+
+    Raises:
+        InputError: it does not open.
+    """
+    if spec.search.storage:
+        open_storage(Path(), spec.search.storage)
+
+
+def within(spec: StudySpec, space: Space, image: tuple[int, int]) -> Within | None:
+    """How many networks of the space are within the limits at the smallest batch; None where they are too many."""
+    nets = Space(tuple(d for d in space.dimensions if d.path.startswith("net.")), space.fixed)
+    if any(d.values is None for d in nets.dimensions) or nets.size(COUNTED + 1) > COUNTED:
+        return None
+    every = {TrialSpec.from_flat(chosen).net for chosen in nets.combinations(values=True)}
+    able = sum(appraised.reason is None for appraised in _appraised(spec, space, every, image))
+    return Within(able, len(every))
+
+
+def _appraised(spec: StudySpec, space: Space, nets: Iterable[NetSpec], image: tuple[int, int]) -> Iterator[Appraisal]:
+    """Of each network, trained in the smallest batches of the space."""
+    batches = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
+    batch = min(batches, default=int(space.fixed.get("train.batch_size", TrainSpec().batch_size)))
+    for net in nets:
+        yield appraise(TrialSpec(net=net, train=TrainSpec(batch_size=batch)), image, spec.limits)
+
+
+def _check_limits(spec: StudySpec, space: Space, image: tuple[int, int]) -> None:
+    """All costs grow with depth and width, and a signal only gets weaker: what fails for the smallest fails for all."""
+    found: list[Appraisal] = []
+    for appraisal in _appraised(spec, space, itertools.islice(extremes(space), BUILT + 1), image):
+        if appraisal.reason is None or len(found) == BUILT:
+            return
+        found.append(appraisal)
+    least = {
+        "params": min(a.params for a in found),
+        "macs": min(a.macs for a in found),
+        "activation_memory": min(a.activation_bytes for a in found),
+    }
+    for name, value in least.items():
+        limit: int | None = getattr(spec.limits, name)
+        if limit is not None and value > limit:
+            raise InputError(
+                f"limits.{name} = {limit:,} is below the smallest network of the space ({value:,}); raise it, or allow "
+                "smaller networks"
+            )
+    raise InputError(
+        f"limits = {spec.limits.model_dump(exclude_none=True, exclude_defaults=True)} leave no network of the space "
+        f"(of one: {found[0].reason}); raise a limit, or allow other networks"
+    )
+
+
+def _check_gp(space: Space) -> None:
+    """A Gaussian process models what every trial has; what only some have would be drawn at random."""
+    for dimension in space.dimensions:
+        for path, values in dimension.when.items():
+            source = next((d for d in space.dimensions if d.path == path), None)
+            if source is not None and not set(source.extremes) <= set(values):
+                raise InputError(
+                    f"search.sampler = gp does not model space.{dimension.path}, which has no effect unless {path} is "
+                    f"{' or '.join(map(str, values))}; remove it, or use tpe"
+                )

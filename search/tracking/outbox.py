@@ -1,0 +1,287 @@
+"""A durable log of tracking events, written before any network is touched: one JSON object a line.
+
+Durability: `append` writes each event with a single `write`, so that a killed process loses nothing; what happens once
+a trial or a study is also forced to the disk before `append` returns. Epochs are forced by `sync`, which the sender
+calls before it sends: a power cut loses at most the epochs of the last second, and those are trained again anyway.
+"""
+
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from search.errors import InputError
+from search.records import TrialState
+from search.storage import is_url
+
+
+class _Record(BaseModel):
+    """Metrics may be NaN or infinite: written as strings, since JSON has no number for them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    time_ms: int  # Unix time, milliseconds
+
+
+class Dataset(BaseModel):
+    """What a trial was trained on. `digest` has at most 36 characters, `source` says where the images came from.
+
+    Of one name and digest MLflow keeps one data set, with the profile that came first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    digest: str = Field(max_length=36)
+    source: str
+    profile: dict[str, Any] = {}
+    context: str = "training"  # what for: MLflow shows it beside the name
+
+
+class StudyStarted(_Record):
+    kind: Literal["study_started"] = "study_started"
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str] = {}
+    dataset: Dataset | None = None
+
+
+def run_key(number: int, seed: int | None) -> str:
+    """`7` for a trial, `7.2` for its training with seed 2 in the finals."""
+    return str(number) if seed is None else f"{number}.{seed}"
+
+
+def of_trials(runs: Mapping[str, str]) -> dict[int, str]:
+    """Of runs by their keys those of trials: number -> id."""
+    return {int(key): run for key, run in runs.items() if key.isdigit()}
+
+
+def of_seeds(runs: Mapping[str, str]) -> dict[tuple[int, int], str]:
+    """Of runs by their keys those of trainings in the finals: (number of the trial, seed) -> id."""
+    parted = [(key.split("."), run) for key, run in runs.items() if "." in key]
+    return {(int(number), int(seed)): run for (number, seed), run in parted}
+
+
+class _OfTrial(_Record):
+    number: int  # of the trial
+    seed: int | None = None  # of one training of a finalist; None: of the trial itself
+
+    @property
+    def run(self) -> str:
+        """Names the run among those of the study."""
+        return run_key(self.number, self.seed)
+
+
+class TrialStarted(_OfTrial):
+    kind: Literal["trial_started"] = "trial_started"
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str] = {}
+    trial_json: str | None = None
+    dataset: Dataset | None = None
+
+
+class EpochEnded(_OfTrial):
+    kind: Literal["epoch"] = "epoch"
+    epoch: int  # from 1
+    metrics: dict[str, float]
+
+
+class FinalistSummed(_Record):
+    """What the trainings of a finalist gave together; `seeds` of them are the step of the metrics."""
+
+    kind: Literal["finalist"] = "finalist"
+    number: int  # of the trial
+    seeds: int
+    metrics: dict[str, float]
+
+    @property
+    def run(self) -> str:
+        """Names the trial's run among those of the study."""
+        return run_key(self.number, None)
+
+
+class ChampionChosen(_OfTrial):
+    """The training whose network is the study's answer."""
+
+    kind: Literal["champion"] = "champion"
+    folder: str  # exported: a folder of the driver's machine, or the URL of a zip archive of it
+    tested: list[float]  # the test errors of its configuration by seed, in percent
+
+
+class TrialEnded(_OfTrial):
+    kind: Literal["trial_ended"] = "trial_ended"
+    state: TrialState
+    reason: str | None = None
+    tags: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    step: ClassVar[int] = 0  # of the metrics: each is measured once
+    artifacts: list[str] = []  # files: paths on the driver's machine, or URLs
+
+
+class StudyEnded(_Record):
+    kind: Literal["study_ended"] = "study_ended"
+    state: Literal["complete", "interrupted", "failed"]
+    note: str  # Markdown
+    front: list[int] = []  # numbers of the trials on the Pareto front
+    tags: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    step: int = 0  # of the metrics
+    artifacts: list[str] = []
+
+
+Event = StudyStarted | TrialStarted | EpochEnded | TrialEnded | FinalistSummed | ChampionChosen | StudyEnded
+_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far the log has been sent, and where to."""
+
+    offset: int = 0  # bytes of the log
+    store: str = ""  # the tracking server and experiment, without credentials
+    runs: dict[str, str] = field(default_factory=dict)  # search.key -> MLflow run id
+
+
+_CURSOR = TypeAdapter(Cursor)
+
+
+class Outbox:
+    """The log at `path` (`.../outbox.jsonl`) and, beside it, the cursor of what has been sent.
+
+    Paths in its folder are written relative to it, and read as they are now: the folder may be moved.
+
+    A last line torn by a crash is cut away on opening. Raises InputError, naming the line, when any other line is not
+    an event; OSError when the disk does not take an event, in which case the log is left as it was. `forced` is told
+    the log's path, or the cursor's, whenever it has been written.
+    """
+
+    def __init__(self, path: Path, forced: Callable[[Path], None] = lambda path: None) -> None:
+        self.path = path
+        self._forced = forced
+        self._cursor_path = path.with_suffix(".cursor.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._lock = threading.Lock()
+        self._size = self._cut_torn_line()
+        self.cursor = self._read_cursor()
+        self._unsent = sum(1 for _ in self._lines(self.cursor.offset))
+
+    def append(self, event: Event) -> None:
+        """Add an event; on return it survives the death of this process, and all but epochs a power cut."""
+        line = _with_paths(event, self._relative).model_dump_json().encode() + b"\n"
+        with self._lock:
+            try:
+                written = os.write(self._file, line)
+                if written < len(line):
+                    written += os.write(self._file, line[written:])  # a full disk raises here
+            except OSError:
+                os.ftruncate(self._file, self._size)  # else the next event would continue half a line
+                raise
+            self._size += written
+            self._unsent += 1
+        if not isinstance(event, EpochEnded):
+            self.sync()
+
+    def sync(self) -> None:
+        """Force everything appended so far to the disk."""
+        os.fdatasync(self._file)
+        self._forced(self.path)
+
+    def events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:
+        """Each event from byte `offset` on, with the offset of its end."""
+        return ((self._event(line, end), end) for line, end in self._lines(offset))
+
+    def last(self, count: int) -> list[Event]:
+        """The last events, in their order; fewer where there are no more."""
+        return [self._event(line, end) for line, end in deque(self._lines(0), count)]
+
+    def _event(self, line: bytes, end: int) -> Event:
+        try:
+            return _with_paths(_EVENT.validate_json(line), self._absolute)
+        except ValueError:
+            number = self.path.read_bytes().count(b"\n", 0, end)
+            raise InputError(
+                f"{self.path} is damaged in line {number}; restore it from a copy, or remove that line and "
+                f"{self._cursor_path.name}: MLflow then lacks what the line said"
+            ) from None
+
+    def commit(self, cursor: Cursor, events: int) -> None:
+        """Record that `events` more have been sent, up to the cursor's offset."""
+        partial = self._cursor_path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(cursor), indent=1), encoding="utf-8")
+        partial.replace(self._cursor_path)  # not forced to the disk: an older cursor only means sending again
+        self._forced(self._cursor_path)
+        with self._lock:
+            self.cursor = cursor
+            self._unsent -= events
+
+    def rewind(self, store: str) -> None:
+        """Have everything sent (again) to `store`."""
+        self.commit(Cursor(store=store), 0)
+        with self._lock:
+            self._unsent = sum(1 for _ in self._lines(0))
+
+    @property
+    def unsent(self) -> int:
+        """Number of events after the cursor."""
+        with self._lock:
+            return self._unsent
+
+    def close(self) -> None:
+        """Close the log; nothing can be appended afterwards."""
+        self.sync()
+        os.close(self._file)
+
+    def _relative(self, path: str) -> str:
+        return str(Path(path).relative_to(self.path.parent)) if Path(path).is_relative_to(self.path.parent) else path
+
+    def _absolute(self, path: str) -> str:
+        return path if is_url(path) else str(self.path.parent / path)
+
+    def _lines(self, offset: int) -> Iterator[tuple[bytes, int]]:
+        with self.path.open("rb") as log:
+            log.seek(offset)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    return  # being written at this moment
+                offset += len(line)
+                yield line, offset
+
+    def _cut_torn_line(self) -> int:
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.ftruncate(self._file, whole)
+        return whole
+
+    def _read_cursor(self) -> Cursor:
+        cursor = read_cursor(self._cursor_path)
+        ends = {0, *(end for _, end in self._lines(0))}
+        return cursor if cursor.offset in ends else Cursor()
+
+
+def _with_paths(event: Event, changed: Callable[[str], str]) -> Event:
+    match event:
+        case TrialEnded() | StudyEnded():
+            return event.model_copy(update={"artifacts": [changed(path) for path in event.artifacts]})
+        case ChampionChosen():
+            return event.model_copy(update={"folder": changed(event.folder)})
+        case _:
+            return event
+
+
+def read_cursor(path: Path) -> Cursor:
+    """The cursor in a file; that of a log of which nothing has been sent where there is none."""
+    if not path.exists():
+        return Cursor()
+    try:
+        return _CURSOR.validate_json(path.read_bytes(), strict=True)
+    except ValueError:
+        return Cursor()  # torn by a power cut, or damaged: sending everything again changes nothing

@@ -1,0 +1,251 @@
+"""A trial's state on disk: whole or not at all, checked when read, the last two kept."""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from search.storage import Remote, checksums, fill, is_url, sync
+from search.training.loop import State
+
+SUMS = "SHA256SUMS"  # of all the other files, as `sha256sum --check` reads it
+
+
+class Files(Protocol):
+    """Checkpoints by names that sort by age."""
+
+    def put(self, epoch: int, contents: Mapping[str, bytes]) -> str:
+        """Adds the checkpoint of an epoch, which survives a power cut then; returns its name."""
+        ...
+
+    def names(self) -> list[str]:
+        """Of all that are whole, oldest first."""
+        ...
+
+    def read(self, name: str, file: str) -> bytes:
+        """One file. Raises FileNotFoundError where there is none."""
+        ...
+
+    def has(self, name: str, file: str) -> bool:
+        """Whether a checkpoint has this file."""
+        ...
+
+    def drop(self, before: str) -> None:
+        """Deletes all that are older than the one named."""
+        ...
+
+    def set_aside(self, name: str) -> None:
+        """Renames one to `*.damaged`."""
+        ...
+
+    def sweep(self) -> None:
+        """Removes what a killed worker left of one that it had not finished."""
+        ...
+
+    def where(self, name: str) -> str:
+        """Its path or URL."""
+        ...
+
+
+def files_in(folder: Path | str) -> Files:
+    """The checkpoints in a folder, given as path or URL."""
+    return RemoteFiles(Remote(str(folder))) if is_url(str(folder)) else LocalFiles(Path(folder))
+
+
+class LocalFiles:
+    """Written aside, forced to the disk, then renamed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, epoch: int, contents: Mapping[str, bytes]) -> str:
+        # Where there is one of this epoch, that one stays: it was written by a worker that had been given up for dead,
+        # and is of the same state.
+        self._folder.mkdir(parents=True, exist_ok=True)
+        final = self._folder / f"epoch-{epoch:06d}"
+        part = self._folder / f".{final.name}-{uuid.uuid4().hex}.part"  # of this process alone
+        try:
+            fill(part, contents)
+            part.rename(final)
+        except OSError:
+            shutil.rmtree(part, ignore_errors=True)
+            if not final.is_dir():
+                raise
+        sync(self._folder)
+        return final.name
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self._folder.glob("epoch-??????"))
+
+    def read(self, name: str, file: str) -> bytes:
+        path = self._folder / name / file
+        if path.is_symlink() or not path.is_file():  # `put` makes no links; a pipe would be waited for
+            raise FileNotFoundError(f"{path} is not there, or no file")
+        return path.read_bytes()
+
+    def has(self, name: str, file: str) -> bool:
+        return (self._folder / name / file).exists()
+
+    def drop(self, before: str) -> None:
+        for name in self.names():
+            if name < before:
+                shutil.rmtree(self._folder / name, ignore_errors=True)  # the other worker may be removing it
+
+    def set_aside(self, name: str) -> None:
+        aside = self._folder / f"{name}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self._folder / name).rename(aside)
+
+    def sweep(self) -> None:
+        for part in self._folder.glob(".epoch-*.part"):
+            shutil.rmtree(part, ignore_errors=True)
+
+    def where(self, name: str) -> str:
+        return str(self._folder / name)
+
+
+class RemoteFiles:
+    """A store has no renaming: a checkpoint is whole when its list of checksums is there, which is written last.
+
+    Each has a name of its own, so that a worker given up for dead that still writes never mixes its files with others.
+    """
+
+    def __init__(self, place: Remote) -> None:
+        self._place = place
+
+    def put(self, epoch: int, contents: Mapping[str, bytes]) -> str:
+        name = f"epoch-{epoch:06d}-{uuid.uuid4().hex[:8]}"
+        for file in sorted(contents, key=lambda file: file == SUMS):
+            self._place.put(f"{name}/{file}", contents[file])
+        return name
+
+    def names(self) -> list[str]:
+        whole = (re.fullmatch(rf"(epoch-\d{{6}}-[0-9a-f]{{8}})/{SUMS}", file) for file in self._place.files())
+        return sorted(found[1] for found in whole if found)
+
+    def read(self, name: str, file: str) -> bytes:
+        data = self._place.get(f"{name}/{file}")
+        if data is None:
+            raise FileNotFoundError(f"{self.where(name)}/{file} is not there")
+        return data
+
+    def has(self, name: str, file: str) -> bool:
+        return f"{name}/{file}" in self._place.files(name)
+
+    def drop(self, before: str) -> None:
+        self._remove(file for file in self._place.files() if file.startswith("epoch-") and file < before)
+
+    def set_aside(self, name: str) -> None:
+        files = self._place.files(name)
+        for file in files:
+            self._place.put(f"{name}.damaged/{file.rpartition('/')[2]}", self._place.get(file) or b"")
+        self._remove(files)
+
+    def sweep(self) -> None:
+        """Nothing: what is not whole may be of a worker that still writes, and goes with the older ones."""
+
+    def where(self, name: str) -> str:
+        return f"{self._place.url}/{name}"
+
+    def _remove(self, files: Iterable[str]) -> None:
+        # The list of checksums first: without it the rest is no checkpoint.
+        self._place.remove(sorted(files, key=lambda file: not file.endswith(SUMS)))
+
+
+KEPT = 2
+WEIGHTS, MOMENTUM, AVERAGE, INDEX = "model.safetensors", "momentum.safetensors", "average.safetensors", "state.json"
+FILES = WEIGHTS, MOMENTUM, AVERAGE, INDEX
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of a trial after its last epoch, with the metrics of all epochs so far."""
+
+    state: State
+    history: list[dict[str, Any]]  # one record an epoch, from epoch 1
+
+
+def write(folder: Path | str, checkpoint: Checkpoint) -> str:
+    """Adds a checkpoint to the trial's folder (a path or a URL) and removes all but the last two; where it lies.
+
+    On return it survives a power cut.
+
+    Raises:
+        OSError: disk full or not writable; the checkpoints before it are left as they were.
+        Halted: the URL's store does not answer, or refuses.
+    """
+    files = files_in(folder)
+    state = checkpoint.state
+    contents = {WEIGHTS: save(state.weights), MOMENTUM: save(state.momentum)}
+    if state.average:
+        contents[AVERAGE] = save(state.average)
+    index = {"epoch": state.epoch, "compiled": state.compiled, "history": checkpoint.history}
+    contents[INDEX] = json.dumps(index).encode()
+    written = files.put(state.epoch, contents | {SUMS: checksums(contents)})
+    kept = files.names()[-KEPT:]
+    files.drop(before=kept[0])
+    return files.where(written)
+
+
+def paths(folder: Path | str) -> list[str]:
+    """Checkpoints of a trial, oldest first."""
+    files = files_in(folder)
+    return [files.where(name) for name in files.names()]
+
+
+def latest(folder: Path | str) -> Checkpoint | None:
+    """The newest checkpoint that is whole. A damaged one is renamed `*.damaged`, with a warning.
+
+    What a killed worker left of one that it had not finished is removed.
+    """
+    files = files_in(folder)
+    files.sweep()
+    for name in reversed(files.names()):
+        try:
+            return _read(files, name)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError) as damage:
+            log.warning("%s is damaged (%s); using the checkpoint before it", files.where(name), damage)
+            files.set_aside(name)
+    return None
+
+
+def _read(files: Files, checkpoint: str) -> Checkpoint:
+    listed = (line.split("  ") for line in files.read(checkpoint, SUMS).decode().splitlines())
+    contents: dict[str, bytes] = {}
+    for digest, name in listed:
+        if name not in FILES:
+            raise ValueError(f"{name!r} is no file of a checkpoint")
+        contents[name] = files.read(checkpoint, name)
+        if _digest(contents[name]) != digest:
+            raise ValueError(f"{name} does not match its checksum")
+    index = json.loads(contents.pop(INDEX))
+    tensors = {name: load(data) for name, data in contents.items()}
+    weights, momentum = tensors[WEIGHTS], tensors[MOMENTUM]
+    epoch, history = index["epoch"], index["history"]
+    if not isinstance(epoch, int) or not isinstance(history, list) or not all(isinstance(e, dict) for e in history):
+        raise ValueError(f"{INDEX} is no record of epochs")
+    return Checkpoint(State(epoch, weights, momentum, tensors.get(AVERAGE, {}), index["compiled"]), history)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def validated(folder: Path | str) -> str | None:
+    """The weights in a trial's newest checkpoint that its validation figures are of: averaged ones where there are any.
+
+    None where there is no checkpoint.
+    """
+    files = files_in(folder)
+    newest = files.names()[-1:]
+    return next((f"{files.where(n)}/{AVERAGE if files.has(n, AVERAGE) else WEIGHTS}" for n in newest), None)

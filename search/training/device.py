@@ -1,0 +1,177 @@
+"""The device of a worker: which one, how much of its memory, and what its running out looks like."""
+
+import ctypes
+import os
+from collections.abc import Set
+from pathlib import Path
+
+import torch
+
+from search import storage
+from search.errors import InputError
+from search.machine import CPUINFO, of_processor
+
+# What a process may take of a card beside torch's own allocator, for the CUDA context and the kernels that it loads: an
+# allowance, for no process can measure its own while others share the card.
+CONTEXT = 768 * 2**20  # bytes
+_EXHAUSTED = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # Windows and macOS
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+_BROKEN = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS_", "CUDNN_STATUS_", "cuDNN error", "NCCL error")
+
+
+def of_worker(gpus: float) -> torch.device:
+    """The device of a worker to which Ray has given `gpus`: a share of one, whose memory it then keeps to, or a number.
+
+    Raises:
+        InputError: torch does not see a GPU that Ray has given.
+    """
+    if not gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"resources.gpus_per_trial = {gpus:g}, but torch {torch.__version__} sees no GPU in this worker; "
+            "install a torch for this GPU and its driver, or set resources.gpus_per_trial=0"
+        )
+    where = torch.device("cuda", torch.cuda.current_device())
+    if gpus < 1:
+        card = torch.cuda.get_device_properties(where).total_memory
+        torch.cuda.memory.set_per_process_memory_fraction(memory_fraction(gpus, card), where)
+    return where
+
+
+def memory_fraction(share: float, card_bytes: int) -> float:
+    """The part of a card's memory that torch's allocator may take in a process that has `share` of the card."""
+    return max(0.0, share - CONTEXT / card_bytes)
+
+
+def broken(error: BaseException) -> bool:
+    """Whether the device has failed this process, so that nothing more can be computed in it."""
+    if isinstance(error, torch.AcceleratorError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _BROKEN)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is memory running out, of the device or of the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # On the CPU, and in CUDA's own libraries, torch has no type of its own for it.
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _EXHAUSTED)
+
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt (malloc.h)
+KEPT_BUFFER = 32 * 2**20  # bytes, the most that glibc allows: larger buffers still go back to the system
+NEVER = 2**31 - 1  # bytes that may lie free before the heap shrinks: the largest C int
+
+
+def claim(threads: int) -> frozenset[int]:
+    """Pins the calling thread, and all that it starts from now on, to `threads` cores that no other worker has claimed.
+
+    All workers of one user on this machine share the claims, whichever study they belong to; the system gives a claim
+    back when its process ends. Neighbouring cores are claimed together. The worker stays unpinned where too few are
+    left, where the platform has no affinity (macOS) and where the folder of the claims cannot be trusted: what is lost
+    then is speed.
+
+    Returns:
+        The cores, empty where the worker stays unpinned.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return frozenset()
+    folder = storage.home()
+    if folder is None:
+        return frozenset()
+    allowed = sorted(os.sched_getaffinity(0))
+    # Fixed groups, and not any free cores: two workers that claim at once would each take a part and both fail.
+    for start in range(0, len(allowed) - threads + 1, threads):
+        cores = allowed[start : start + threads]
+        if _lock([folder / f"core-{core}.lock" for core in cores]):
+            os.sched_setaffinity(0, cores)
+            return frozenset(cores)
+    return frozenset()
+
+
+def keep_freed_memory() -> bool:
+    """Makes the C library keep what is freed, for the next buffer of its size; False without glibc.
+
+    By default large buffers go back to the system, and every step of training has the system clear the pages of its
+    activations again. The price: between two networks the process keeps as much as the larger one needed.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, KEPT_BUFFER)) and bool(mallopt(TRIM_THRESHOLD, NEVER))
+
+
+def _lock(paths: list[Path]) -> bool:
+    """Locks all of these files for the life of the process, or none."""
+    import fcntl  # not on Windows
+
+    files: list[int] = []
+    try:
+        for path in paths:
+            files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            fcntl.flock(files[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # taken (EWOULDBLOCK), or a file system without locks
+        for file in files:
+            os.close(file)
+        return False
+    return True  # the files stay open, and the locks with them
+
+
+_MATRIX_BF16 = frozenset({"amx_bf16", "avx512_bf16"})
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 for what can be computed in it where the device has units for it, float32 elsewhere."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bf16(device))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 products are faster than float32 ones on `device`.
+
+    torch says yes for every processor, also where it emulates them and takes three times as long; so the processor's
+    own flags decide.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(cpu_flags(CPUINFO) & _MATRIX_BF16)
+
+
+def cpu_flags(cpuinfo: Path) -> Set[str]:
+    """The flags of the first processor in a file like Linux' /proc/cpuinfo; none where there is no such file."""
+    return frozenset((of_processor("flags", cpuinfo) or "").split())
+
+
+def begin(device: torch.device) -> None:
+    """A trial starts: the most that the one before it took is forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def read(device: torch.device) -> dict[str, float]:
+    """MLflow's system metrics of an epoch that has just ended; none on the CPU.
+
+    `system/gpu_memory_MiB` is the most that this trial's tensors have taken so far. `system/gpu_utilisation_percent` is
+    how much of NVML's last sample, a sixth of a second to a second, the card was busy, with whatever ran on it; it is
+    there where NVML is (package nvidia-ml-py) and the card tells.
+    """
+    if device.type != "cuda":
+        return {}
+    utilisation = _utilisation(device)
+    measured = {} if utilisation is None else {"system/gpu_utilisation_percent": utilisation}
+    return {"system/gpu_memory_MiB": torch.cuda.max_memory_allocated(device) / 2**20, **measured}
+
+
+def _utilisation(device: torch.device) -> float | None:
+    try:
+        from pynvml import NVMLError  # pyright: ignore[reportMissingImports] - may be missing
+    except ModuleNotFoundError:
+        return None
+    try:
+        return float(torch.cuda.utilization(device))
+    except NVMLError:  # a slice of a card (MIG) has none, nor has a container without the driver's library for it
+        return None

@@ -1,0 +1,185 @@
+"""One trial as a generator of epochs. Knows neither Ray nor MLflow."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as ops
+
+from resnet import build
+from search.spec import Schedule, TrainSpec, TrialSpec
+from search.training.augment import draw
+from search.training.batches import Resident, evaluation_batches
+from search.training.device import autocast, begin, read
+from search.training.step import Chosen, Compiler, Replayed, Step
+
+_WARM = 0.1  # of lr during `warmup_steps` (arXiv:1603.05027, appendix: 0.01 before 0.1)
+_START, _END = 1 / 25, 1 / 25e4  # of lr at both ends of a cycle, torch's OneCycleLR
+
+
+def learning_rate(spec: TrainSpec, step: int, steps: int) -> float:
+    """Learning rate of step `step` (from 0) of `steps` in the whole training."""
+    if step < spec.warmup_steps:
+        return spec.lr * _WARM
+    progress = step / steps
+    match spec.schedule:
+        case Schedule.CONSTANT:
+            factor = 1.0
+        case Schedule.STEPS:
+            factor = 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
+        case Schedule.COSINE:
+            factor = _cosine(1.0, 0.0, max(0.0, progress - spec.warmup) / (1 - spec.warmup))
+        case Schedule.ONE_CYCLE:
+            return spec.lr * _cycle(spec.warmup, step, steps)
+    return spec.lr * factor * (min(1.0, progress / spec.warmup) if spec.warmup else 1.0)
+
+
+def _cycle(rising: float, step: int, steps: int) -> float:
+    top = rising * steps - 1  # counted as torch counts, where the first step is step 0 and the last has the lowest rate
+    if step < top:
+        return _cosine(_START, 1.0, step / top)
+    return _cosine(1.0, _END, (step - top) / (steps - 1 - top))
+
+
+def _cosine(first: float, last: float, part: float) -> float:
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * part))
+
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that the next epoch depends on. Order and augmentation follow from (seed, epoch) alone."""
+
+    epoch: int  # epochs trained
+    weights: dict[str, Tensor]
+    momentum: dict[str, Tensor]  # parameter name -> momentum buffer
+    average: dict[str, Tensor] = field(default_factory=dict[str, Tensor])  # averaged weights, where there are any
+    compiled: bool = False  # a compiled network rounds differently, so a trial stays as it began
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave. Errors in percent, time in seconds, losses in nats."""
+
+    number: int  # from 1
+    metrics: dict[str, float]
+    diverged: bool
+    model: nn.Module  # that was validated: the averaged one where there is one
+    state: Callable[[], State]
+
+
+def train(
+    spec: TrialSpec,
+    training: Resident,
+    validation: Resident | None,
+    resume: State | None = None,
+    compiler: Compiler | None = None,
+) -> Iterator[Epoch]:
+    """Trains `spec` on the device where `training` lives; yields after each epoch, to the last or until it diverges.
+
+    Args:
+        spec: network and training.
+        training, validation: splits on one device. Without `validation` there are no metrics `val/*`, and a trial
+            diverges by its training loss alone.
+        resume: continue after this state; the result is the same, bit for bit, as without the interruption on the same
+            hardware and number of threads.
+        compiler: may compile the network; default: none is compiled.
+    """
+    device = training.device
+    begin(device)
+    # Other algorithms of cuDNN add in an order that changes from run to run.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.manual_seed(_mix(spec.train.seed, 0))
+    model = build(spec.net).to(device=device)
+    model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    decided = resume.compiled if resume else None
+    chosen = compiler.choose(spec, model, training, decided) if compiler else Chosen(model, model, False)
+    step = Step(chosen.model, spec.train, training, chosen.forward)
+    if resume is not None:
+        _load(step, resume)
+    validated = step.average.model if step.average else chosen.model
+    advance = Replayed(step) if device.type == "cuda" else step
+    for number in range(resume.epoch + 1 if resume else 1, spec.train.epochs + 1):
+        began = time.perf_counter()
+        train_loss, train_error = _train_epoch(step, advance, number)
+        trained = time.perf_counter()
+        metrics = {"train/loss": train_loss, "train/error": train_error}
+        if validation is not None:
+            metrics["val/loss"], metrics["val/error"] = evaluate(validated, validation)
+        ended = time.perf_counter()
+        diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
+        metrics["cost/images_per_s"] = step.steps * step.size / (trained - began)
+        metrics["cost/seconds"] = ended - began
+        metrics |= read(device)
+        yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n, chosen.compiled))
+        if diverged:
+            return
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Resident) -> tuple[float, float]:
+    """Mean cross-entropy (nats) and error (percent) over a split."""
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64, device=split.device)
+    wrong = torch.zeros((), dtype=torch.int64, device=split.device)
+    for images, labels in evaluation_batches(split, EVALUATION_BATCH):
+        with autocast(images.device):
+            logits = model(images).float()
+        loss += ops.cross_entropy(logits, labels, reduction="sum")
+        wrong += (logits.argmax(1) != labels).sum()
+    return loss.item() / len(split), 100.0 * wrong.item() / len(split)
+
+
+def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[float, float]:
+    """Mean loss and error in percent of epoch `number`, from 1."""
+    spec, images = step.spec, step.split.images
+    seed = _mix(spec.seed, number)
+    first, every = (number - 1) * step.steps, spec.epochs * step.steps
+    rates = [learning_rate(spec, first + k, every) for k in range(step.steps)]
+    step.begin(draw(spec, len(step.split), (images.shape[1], images.shape[2]), seed), rates)
+    torch.manual_seed(seed)  # of dropout
+    step.model.train()
+    for _ in range(step.steps):
+        step.feed()
+        advance()
+    return step.read()
+
+
+def _state(step: Step, epoch: int, compiled: bool) -> State:
+    buffers = {
+        name: _plain(step.optimiser.state[parameter]["momentum_buffer"])
+        for name, parameter in step.model.named_parameters()
+        if step.optimiser.state.get(parameter, {}).get("momentum_buffer") is not None
+    }
+    average = step.average.model.state_dict() if step.average else {}
+    weights, averaged = ({k: _plain(v) for k, v in d.items()} for d in (step.model.state_dict(), average))
+    return State(epoch, weights, buffers, averaged, compiled)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A copy on the CPU in row-major order, as files hold it."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _load(step: Step, state: State) -> None:
+    step.model.load_state_dict(state.weights)
+    if step.average:
+        step.average.model.load_state_dict(state.average)
+    for name, parameter in step.model.named_parameters():
+        if name in state.momentum:
+            # Same memory format as the parameter, or the fused step would take another path.
+            buffer = torch.empty_like(parameter).copy_(state.momentum[name])
+            step.optimiser.state[parameter]["momentum_buffer"] = buffer
+
+
+def _mix(*numbers: int) -> int:
+    """A 63-bit seed from counters; nearby counters give unrelated seeds."""
+    digest: Any = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -19,10 +19,10 @@ test-long: $(VENV)/.dev ## kill whole studies, cut them off, fill their disks, a
 	@$(BIN)/python -m pytest -m "long and not cluster" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(VENV)/.dev ## bring up clusters on simulated hosts, break them, take them down; as root, eleven minutes
-	@$(BIN)/python -m pytest tests/on_hosts -m cluster -n 0 -s -rs $(ARGS)
+	@$(BIN)/python -m pytest tests/hosts -m cluster -n 0 -s -rs $(ARGS)
 
 kills: $(VENV)/.dev ## kill the driver of three studies 20 times each, and of one at its end, and compare what they become: 45 minutes
-	@$(BIN)/python -m pytest tests/test_kills.py -n 0 --kills 20 --kill-seeds 3 -rA $(ARGS)
+	@$(BIN)/python -m pytest tests/whole/test_kills.py -n 0 --kills 20 --kill-seeds 3 -rA $(ARGS)
 
 check: $(VENV)/.dev ## ruff, pyright and the rules of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports

@@ -16,8 +16,8 @@ import yaml
 
 from benchmarks.report import quartiles
 from benchmarks.service_overhead import SURROUNDINGS
-from tests.mlflow_server import Proxy, Server
-from tests.sent import Sent, compare
+from tests.support.mlflow_server import Proxy, Server
+from tests.support.sent import Sent, compare
 
 WELL = "study, server well"
 AFTER_THE_END = float("inf")

@@ -18,7 +18,7 @@ from search.data import prepare
 from search.machine import hardware
 from search.spec import DataSpec
 
-PAPERS = json.loads((Path(__file__).parents[1] / "tests" / "data" / "papers.json").read_text())
+PAPERS = json.loads((Path(__file__).parents[1] / "tests" / "support" / "papers.json").read_text())
 ORDERS = {
     "bn_after_addition": "bn_after_add",
     "relu_before_addition": "relu_before_add",

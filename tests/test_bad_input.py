@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from fixtures import alone, refusal  # noqa: F401
+
+from tests.support.fixtures import alone, refusal  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("alone")
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from fixtures import alone  # noqa: F401
 
 from search.run import main
 from search.spec import shipped
+from tests.support.fixtures import alone  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("alone")
-PAPERS = json.loads((Path(__file__).parent / "data" / "papers.json").read_text())
+PAPERS = json.loads((Path(__file__).parent / "support" / "papers.json").read_text())
 FILE = "data: cifar10\nnet: {version: v1}\ntrain: {epochs: 4}\nspace: {net.depth: [20, 110]}\n"
 
 

@@ -7,14 +7,12 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import yaml
-from fixtures import refusal
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from search.errors import HIDDEN, public, without_credentials
 from search.spec import load
-
-pytest_plugins = ["tests.fixtures"]
+from tests.support.fixtures import alone, refusal  # noqa: F401
 
 URLS = {
     "postgresql://ana:TOPSECRET@db/x": "postgresql://db/x",

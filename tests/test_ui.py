@@ -24,11 +24,11 @@ from search.records import TrialState
 from search.tracking import Tracker, artifact_root, default_uri
 from search.tracking.outbox import Outbox
 from search.ui import main
-from tests.empty_database import place
-from tests.mlflow_pages import LOAD_MS
-from tests.mlflow_server import end_group, wait_until
+from tests.support.empty_database import place
+from tests.support.mlflow_pages import LOAD_MS
+from tests.support.mlflow_server import end_group, wait_until
 
-pytest_plugins = ["tests.fixtures_pages"]
+pytest_plugins = ["tests.support.fixtures_pages"]
 pytestmark = pytest.mark.slow
 
 CREATE = "/api/2.0/mlflow/experiments/create"

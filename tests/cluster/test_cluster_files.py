@@ -1,0 +1,148 @@
+"""The shipped cluster files: Ray accepts them, and they keep the rules of their own."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from tests.support.study_process import ROOT
+
+CLUSTERS = ROOT / "search" / "clusters"
+AWS, ONPREM, RAYJOB = ROOT / "cluster.yaml", CLUSTERS / "onprem.yaml", CLUSTERS / "rayjob.yaml"
+LAUNCHED = pytest.mark.parametrize("file", [AWS, ONPREM], ids=lambda file: file.name)
+ANY = pytest.mark.parametrize("file", [AWS, ONPREM, RAYJOB], ids=lambda file: file.name)
+
+
+def read(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text())
+
+
+@LAUNCHED
+def test_ray_accepts_it(file: Path) -> None:
+    validate_config(prepare_config(read(file)))
+
+
+@pytest.mark.parametrize(
+    "mistake", [{"idle_timeout_minuts": 1}, {"max_workers": "many"}, {"head_node_type": "nobody"}], ids=str
+)
+def test_ray_would_refuse_a_mistake(mistake: dict[str, Any]) -> None:
+    with pytest.raises((jsonschema.ValidationError, ValueError)):
+        validate_config(prepare_config(read(AWS) | copy.deepcopy(mistake)))
+
+
+@LAUNCHED
+def test_rules_of_both(file: Path) -> None:
+    cluster = read(file)
+    commands = [line for key, lines in cluster.items() if key.endswith("_commands") for line in lines]
+    (head,) = [line for line in cluster["head_start_ray_commands"] if "ray start" in line]
+    (worker,) = [line for line in cluster["worker_start_ray_commands"] if "ray start" in line]
+    for start in (head, worker):
+        assert ". ~/project/search/cluster/env.sh; RAY_AUTH_MODE=token ray start" in start
+    for word in ("--dashboard-host=127.0.0.1", "--num-cpus=0", "--num-gpus=0", "--autoscaling-config="):
+        assert word in head
+    assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    mounted = [Path(source) for source in cluster["file_mounts"].values() if not source.startswith("~")]
+    assert all((ROOT / source).exists() for source in mounted), "ray up is called from the top of the project"
+    installs = [line for line in commands if "pip install" in line]
+    assert len(installs) == 1
+    assert installs[0].endswith("-r ~/project/requirements.lock")
+    for line in commands:
+        assert "0.0.0.0" not in line
+        assert "index" not in line
+
+
+@ANY
+def test_what_a_user_changes_is_marked_and_listed(file: Path) -> None:
+    text = file.read_text()
+    listed = " ".join(re.findall(r"^#   (\S.*?)  ", text, re.MULTILINE))
+    marked = [line for line in text.splitlines() if line.endswith("# CHANGE")]
+    assert marked
+    for line in marked:
+        assert any(word.strip(",") in line for word in listed.split()), f"not listed at the top: {line.strip()}"
+    for word in listed.replace(",", "").split():
+        assert any(word in line for line in marked), f"listed, but not marked: {word}"
+    assert not re.search(r"(?i)(secret|password|AKIA|BEGIN .*KEY)\S*\s*[:=]\s*\S", text)
+
+
+def test_rules_of_aws() -> None:
+    cluster = read(AWS)
+    kinds = cluster["available_node_types"]
+    head = kinds.pop(cluster["head_node_type"])
+    assert head["resources"] == {"CPU": 0, "GPU": 0}
+    assert len({json.dumps(kind["resources"]) for kind in kinds.values()}) == 1, "the scorer alone decides"
+    assert all(kind["min_workers"] == 0 for kind in kinds.values())
+    spot = {name: "InstanceMarketOptions" in kind["node_config"] for name, kind in kinds.items()}
+    assert {name: "spot" in name for name in kinds} == spot
+    assert len({kind["node_config"]["InstanceType"] for name, kind in kinds.items() if spot[name]}) == 2
+    assert not all(spot.values())
+    for kind in (head, *kinds.values()):
+        config = kind["node_config"]
+        assert config["MetadataOptions"]["HttpTokens"] == "required"
+        assert config["IamInstanceProfile"]["Name"].startswith("resnet-search-")
+        assert all(
+            disk["Ebs"]["Encrypted"] and disk["Ebs"]["DeleteOnTermination"] for disk in config["BlockDeviceMappings"]
+        )
+    assert cluster["provider"]["cache_stopped_nodes"] is False
+    assert cluster["provider"]["security_group"] == {"GroupName": "resnet-search"}
+
+
+def test_every_shell_of_a_machine_knows_of_the_token() -> None:
+    for file in (AWS, ONPREM):
+        assert any("cluster/env.sh >> ~/.bashrc" in line.replace("'", "") for line in read(file)["setup_commands"])
+    launched = {"HOME": "/home/x", "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "RAY_enable_autoscaler_v2": "1"}
+    shell = ["sh", "-c", f". {CLUSTERS}/env.sh; env"]
+    shown = subprocess.run(shell, env=launched, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {"RAY_AUTH_MODE=token", "PYTHONPATH=/home/x/project", "RAY_enable_autoscaler_v2=0"} <= set(shown)
+    assert "MLFLOW_TRACKING_URI=http://127.0.0.1:5000" in shown
+    assert not any(line.startswith("OMP_NUM_THREADS") for line in shown)
+
+
+def test_the_manifest_is_what_kuberay_takes() -> None:
+    schema = json.loads((ROOT / "tests" / "data" / "rayjob.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    manifest = read(RAYJOB)
+    jsonschema.validate(manifest, schema)
+    manifest["spec"]["rayClusterSpec"]["headgroupSpec"] = {}
+    with pytest.raises(jsonschema.ValidationError, match="headgroupSpec"):
+        jsonschema.validate(manifest, schema)
+
+
+@pytest.mark.skipif("KUBERAY_CRD" not in os.environ, reason="KUBERAY_CRD names no file with KubeRay's definition")
+def test_the_manifest_by_kuberays_whole_definition() -> None:
+    definition = yaml.load(Path(os.environ["KUBERAY_CRD"]).read_text(), yaml.CSafeLoader)
+    (version,) = [each for each in definition["spec"]["versions"] if each["name"] == "v1"]
+    schema = closed(version["schema"]["openAPIV3Schema"])
+    jsonschema.validate(read(RAYJOB), schema)
+
+
+def closed(schema: Any) -> Any:
+    """The schema, with unknown fields refused; the resource's own metadata is not in it."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    known = {key: closed(value) for key, value in schema.items()}
+    if "properties" in schema and isinstance(schema["properties"], dict) and schema.get("type") == "object":
+        open_ended = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+        known |= {} if open_ended else {"additionalProperties": False}
+    return known
+
+
+def test_rules_of_the_manifest() -> None:
+    spec = read(RAYJOB)["spec"]
+    cluster = spec["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0", "num-gpus": "0"}
+    assert workers["minReplicas"] == workers["replicas"] == workers["maxReplicas"]
+    assert spec["shutdownAfterJobFinishes"]
+    resources = workers["template"]["spec"]["containers"][0]["resources"]
+    assert resources["limits"] == resources["requests"]

@@ -1,0 +1,160 @@
+"""The splits hold the right images: against scikit-learn's own arrays, published figures and hand arithmetic."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from search.data import Split, check, prepare
+from search.data.prepared import open_prepared
+from search.spec import DataSpec
+from tests.support.sample_data import write_npz
+
+REAL = Path.home() / ".cache/datasets"
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def per_class(split: Split) -> list[int]:
+    return np.bincount(split.labels).tolist()
+
+
+def rows(split: Split) -> list[tuple[bytes, int]]:
+    return [(image.tobytes(), int(label)) for image, label in zip(split.images, split.labels, strict=True)]
+
+
+def test_digits_are_those_of_scikit_learn_each_in_one_split() -> None:
+    prepared = prepare(DataSpec())
+    pixels, target = load_digits(return_X_y=True)
+    levels = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255]  # k * 255 / 16, rounded
+    expected = np.asarray(levels, np.uint8)[np.asarray(pixels, int)].reshape(-1, 8, 8, 1)
+    wanted = sorted((image.tobytes(), int(label)) for image, label in zip(expected, np.asarray(target), strict=True))
+    splits = [prepared.train(), prepared.validation(), prepared.test()]
+    assert sorted(row for split in splits for row in rows(split)) == wanted
+    assert all(split.images.dtype == np.uint8 and split.labels.dtype == np.int64 for split in splits)
+
+
+def test_digits_are_stratified_class_by_class() -> None:
+    prepared = prepare(DataSpec())
+    # a fifth of 178 182 177 183 181 182 181 179 174 180, rounded; then a tenth of what is left, halves up
+    assert per_class(prepared.test()) == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
+    assert per_class(prepared.validation()) == [14, 15, 14, 15, 15, 15, 15, 14, 14, 14]
+    assert per_class(prepared.train()) == [128, 131, 128, 131, 130, 131, 130, 129, 125, 130]
+    info = prepared.info
+    assert (info.n_train, info.n_validation, info.n_test, info.shape) == (1293, 145, 359, (8, 8, 1))
+    assert info.classes == tuple("0123456789")
+
+
+def test_check_knows_what_prepare_finds_without_heavy_imports() -> None:
+    info = check(DataSpec(limit=100))
+    assert info.n_train == 100
+    assert info.model_dump() == prepare(DataSpec(limit=100)).info.model_dump(exclude={"digest", "mean", "std"})
+    heavy = "{'torch', 'ray', 'mlflow', 'sklearn'}"
+    code = "import sys; from search.data import check; from search.spec import DataSpec; check(DataSpec()); "
+    code += f"print({heavy} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_mean_and_std_are_of_the_training_images_only(tmp_path: Path) -> None:
+    prepared = prepare(DataSpec(name=write_npz(tmp_path / "d.npz", n=40)))
+    pixels = prepared.train().images.astype(np.float64) / 255
+    np.testing.assert_allclose(prepared.info.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(prepared.info.std, pixels.std(axis=(0, 1, 2)), rtol=1e-12)
+
+
+def test_a_constant_channel_has_a_std_that_can_be_divided_by(tmp_path: Path) -> None:
+    name = write_npz(tmp_path / "d.npz", x_train=np.full((20, 4, 5, 3), 7, np.uint8))
+    assert prepare(DataSpec(name=name)).info.std == (1 / 255,) * 3
+
+
+def test_seed_moves_validation_and_leaves_test() -> None:
+    one, two = prepare(DataSpec(seed=1)), prepare(DataSpec(seed=2))
+    np.testing.assert_array_equal(one.test().images, two.test().images)
+    assert set(rows(one.validation())) != set(rows(two.validation()))
+    assert per_class(one.validation()) == per_class(two.validation())
+    assert one.info.digest != two.info.digest
+
+
+def test_limit_keeps_some_of_the_training_images_and_all_others() -> None:
+    whole, few = prepare(DataSpec()), prepare(DataSpec(limit=100))
+    assert len(few.train()) == 100
+    assert set(per_class(few.train())) == {10}  # 100 of 1293 is 9.7 to 10.1 of a class: 10 by largest remainder
+    assert set(rows(few.train())) < set(rows(whole.train()))
+    np.testing.assert_array_equal(few.validation().images, whole.validation().images)
+
+
+def test_same_digest_in_another_process_and_another_cache(tmp_path: Path) -> None:
+    here = prepare(DataSpec()).info.digest
+    code = "from search.data import *; from search.spec import DataSpec; print(prepare(DataSpec()).info.digest)"
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "other"), "PYTHONHASHSEED": "7"}
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert there.stdout.strip() == here
+
+
+def test_npz_keeps_its_test_split_and_gets_a_channel(tmp_path: Path) -> None:
+    x, x_test = np.arange(20 * 6, dtype=np.uint8).reshape(20, 2, 3), np.arange(4 * 6, dtype=np.uint8).reshape(4, 2, 3)
+    spec = DataSpec(name=write_npz(tmp_path / "d.npz", n_test=4, x_train=x, x_test=x_test), validation=0.25)
+    prepared = prepare(spec)
+    assert prepared.info.shape == (2, 3, 1)
+    np.testing.assert_array_equal(prepared.test().images, x_test[..., None])
+    np.testing.assert_array_equal(prepared.test().labels, [0, 1, 0, 1])
+    both = rows(prepared.train()) + rows(prepared.validation())
+    assert sorted(both) == sorted((image.tobytes(), k % 2) for k, image in enumerate(x))
+    assert per_class(prepared.validation()) == [3, 3]  # a quarter of ten is 2.5, halves up
+
+
+def test_workers_open_what_was_prepared(tmp_path: Path) -> None:
+    source = tmp_path / "d.npz"
+    spec = DataSpec(name=write_npz(source))
+    prepared = prepare(spec)
+    source.unlink()
+    again = open_prepared(prepared.folder, spec)
+    assert again == prepared == pickle.loads(pickle.dumps(prepared))
+    assert rows(again.train()) == rows(prepared.train())
+
+
+def test_images_are_mapped_not_loaded_and_torch_takes_them_as_they_are() -> None:
+    import torch
+
+    split = prepare(DataSpec()).train()
+    assert isinstance(split.images, np.memmap)
+    assert split.images.flags.writeable
+    assert torch.from_numpy(split.images).data_ptr() == split.images.ctypes.data
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="the package dataset-fashion-mnist is not installed")
+@pytest.mark.parametrize("layout", ["default folder", "torchvision"])
+def test_fashion_mnist_from_its_files(tmp_path: Path, layout: str) -> None:
+    spec = DataSpec(name="fashion-mnist", limit=1000)
+    if layout == "torchvision":
+        raw = tmp_path / "FashionMNIST" / "raw"
+        raw.mkdir(parents=True)
+        for path in FASHION.iterdir():
+            (raw / path.name).symlink_to(path)
+        spec = DataSpec(name="fashion-mnist", dir=str(tmp_path), limit=1000)
+    prepared = prepare(spec)
+    assert per_class(prepared.test()) == [1000] * 10
+    assert per_class(prepared.validation()) == [600] * 10
+    assert prepared.test().labels[:5].tolist() == [9, 2, 1, 1, 6]  # ankle boot, pullover, trouser, trouser, shirt
+    assert prepared.info.mean[0] == pytest.approx(0.2860, abs=0.01)  # of all 60000; the limit adds the noise
+
+
+@pytest.mark.skipif(not (REAL / "cifar10.npz").exists(), reason="cifar10.npz is not in the user's data folder")
+def test_cifar10_from_its_archive() -> None:
+    prepared = prepare(DataSpec(name="cifar10", dir=str(REAL)))
+    assert per_class(prepared.train()) == [4500] * 10
+    assert per_class(prepared.validation()) == [500] * 10
+    assert per_class(prepared.test()) == [1000] * 10
+    assert prepared.info.classes[prepared.test().labels[0]] == "cat"
+    assert prepared.info.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-3)  # published, of all 50000
+    assert prepared.info.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=1e-3)

@@ -1,0 +1,178 @@
+"""How many trials share a card: figures by hand; a timing of a real network; what a divided machine runs at once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from resnet import cost
+from search import spec, training
+from search.errors import InputError
+from search.execution import host, packing
+from search.execution.packing import Measured, Packing
+from search.spec import DataInfo, ResourceSpec, SearchSpec, TrialSpec, load
+from search.spec.space import make
+from search.training import speed
+
+ROOT = Path(__file__).parents[2]
+GIB = 2**30
+FIXED = {"net.in_channels": 3, "net.num_classes": 10}
+
+
+@pytest.mark.parametrize(
+    ("card", "trial", "alone", "full", "cores", "trials"),
+    [
+        (80, 2, 50_000, 400_000, 16, 8),  # the card has the arithmetic of 8, the memory of 36
+        (80, 2, 50_000, 400_000, 4, 4),  # but the node cores for 4
+        (80, 20, 50_000, 400_000, 16, 3),  # 0.9 x 80 = 72 GiB: 3 x 20
+        (80, 24, 50_000, 400_000, 16, 3),  # 3 x 24 is 72 exactly
+        (80, 25, 50_000, 400_000, 16, 2),
+        (80, 2, 50_000, 124_000, 16, 2),  # 2.48 trials saturate it
+        (80, 2, 50_000, 126_000, 16, 3),  # 2.52
+        (80, 79, 50_000, 400_000, 16, 1),  # over the margin, but one always runs
+        (80, 2, 50_000, 50_000, 16, 1),
+        (80, 2, 50_000, 400_000, 0, 1),
+    ],
+)
+def test_the_scarcest_decides(card: int, trial: int, alone: float, full: float, cores: int, trials: int) -> None:
+    assert packing.trials_per_gpu(card * GIB, trial * GIB, alone, full, cores) == trials
+
+
+@pytest.mark.parametrize("trials", range(1, 101))
+def test_a_share_is_one_of_so_many_as_ray_counts_them(trials: int) -> None:
+    """Ray holds resources in ten-thousandths; so many shares fit on a card, and the next larger ones would not."""
+    units = round(packing.share(trials) * 10_000)
+    assert units / 10_000 == packing.share(trials)
+    assert trials * units <= 10_000 < trials * (units + 1)
+    given = host.divide(ResourceSpec(gpus_per_trial=packing.share(trials)), SearchSpec(), 1000, 2, "the cluster")
+    assert given.concurrent >= 2 * trials
+    assert ResourceSpec(gpus_per_trial=packing.share(trials)).gpus_per_trial == packing.share(trials)
+
+
+@pytest.mark.parametrize(("part", "times"), [(0.1, 10), (0.2, 5), (0.3333, 3), (0.25, 4), (0.05, 20)])
+def test_decimal_shares_are_not_lost_in_binary(part: float, times: int) -> None:
+    """1 // 0.1 is 9 in Python."""
+    search = SearchSpec()
+    assert host.divide(ResourceSpec(gpus_per_trial=part), search, 100, 1, "here").concurrent == times
+    assert host.divide(ResourceSpec(cpus_per_trial=part, gpus_per_trial=0), search, 1, 0, "here").concurrent == times
+
+
+def test_auto_is_no_gpu_where_there_is_none_and_one_until_it_is_measured() -> None:
+    auto = ResourceSpec()
+    assert host.divide(auto, SearchSpec(), 8, 0, "here") == spec.Share(cpus=1, gpus=0, concurrent=8)
+    assert host.divide(auto, SearchSpec(), 8, 2, "here") == spec.Share(cpus=1, gpus=1, concurrent=2)
+
+
+def test_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(InputError, match=r"resources.gpus_per_trial = 1, but here has 0 GPUs; ask for at most 0"):
+        host.divide(ResourceSpec(gpus_per_trial=1), SearchSpec(), 8, 0, "here")
+
+
+def test_a_trial_of_two_cores_has_two_threads() -> None:
+    given = host.divide(ResourceSpec(cpus_per_trial=2), SearchSpec(), 9, 0, "here")
+    assert (given.threads, given.concurrent) == (2, 4)
+    assert host.divide(ResourceSpec(), SearchSpec(), 9, 0, "here").threads == 1
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("0.25", 0.25), ("1", 1.0), ("null", "auto")])
+def test_what_may_be_set(text: str, value: object) -> None:
+    changes = [("resources.gpus_per_trial", yaml.safe_load(text))]
+    assert load(ROOT / "search" / "studies" / "digits.yaml", changes).resources.gpus_per_trial == value
+
+
+def test_the_largest_network_keeps_most_for_its_backward_pass() -> None:
+    space = make(
+        {"net.depth": [8, 20, 14], "net.width": [2.0, 1.0], "train.batch_size": [64, 512, 128]},
+        FIXED | {"train.crop_padding": 0},
+    )
+    found = packing.largest(space, (32, 32))
+    assert (found.net.depth, found.net.width, found.train.batch_size) == (20, 2.0, 512)
+    assert found.train.crop_padding == 0
+    assert packing.largest(make({"net.depth": [8]}, FIXED | {"train.batch_size": 33}), (32, 32)).train.batch_size == 33
+
+
+def test_noise_is_many_steps_of_small_images_and_few_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "DATA", 2**20)
+    spec = TrialSpec.from_flat(FIXED | {"train.batch_size": 4})
+    small = training.noise(spec, (8, 8, 3), torch.device("cpu"))
+    assert tuple(small.images.shape) == (4 * speed.STEPS, 8, 8, 3)
+    assert small.images.dtype == torch.uint8
+    assert set(small.labels.tolist()) == set(range(10))
+    large = training.noise(spec, (256, 256, 3), torch.device("cpu"))  # 786,432 bytes a batch
+    assert len(large) == 4
+
+
+TIMED = """
+import sys, time, torch
+from pathlib import Path
+from search.execution import packing as packing
+from search.spec.trial import TrialSpec
+torch.set_num_threads(1)
+import search.training.device
+search.training.device.has_bf16 = lambda device: False  # float32, whatever the processor has
+def peak():
+    # of this process alone: getrusage would start at what the parent has held
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+def trial(batch, depth):
+    fixed = {"net.in_channels": 3, "net.num_classes": 10, "train.crop_padding": 0}
+    return TrialSpec.from_flat(fixed | {"net.depth": depth, "train.batch_size": batch})
+packing.STEPS, packing.EVALUATED = 2, 2
+packing.images_per_s(trial(2, 8), packing.noise(trial(2, 8), (32, 32, 3), torch.device("cpu")))
+data = packing.noise(trial(256, 8), (32, 32, 3), torch.device("cpu"))
+before, began = peak(), time.perf_counter()
+rate = packing.images_per_s(trial(256, 8), data)
+print(peak() - before, rate, len(data), time.perf_counter() - began)
+"""
+
+
+def test_a_timing_trains_the_network_at_its_batch_size() -> None:
+    """More memory than autograd keeps for one batch of it, and a rate that fits the time that it took."""
+    ran = subprocess.run(
+        [sys.executable, "-c", TIMED], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    grown, rate, images, seconds = map(float, ran.stdout.split())
+    spec = TrialSpec.from_flat(FIXED | {"net.depth": 8})
+    assert grown > 256 * cost(spec.net, 32).activation_bytes > 100e6
+    assert images == 2 * 256
+    assert rate > (speed.EPOCHS - 1) * images / seconds, "the timed epochs took less than all did"
+
+
+def data_of(images: int) -> DataInfo:
+    return DataInfo(
+        name="x", classes=("a", "b"), height=32, width=32, channels=3, n_train=images, n_validation=0, n_test=0
+    )
+
+
+def test_data_and_context_count_as_memory_of_a_trial() -> None:
+    """Network 1 GiB + context 0.75 GiB + 100,000 images of 3,072 bytes and a label of 8: of 10 GiB, 0.9 hold 4."""
+    measured = Measured("card", 10 * GIB, GIB, 1000.0, 9000.0)
+    decided = packing.decide(measured, data_of(100_000), 16)
+    assert decided.trial_bytes == GIB + training.CONTEXT + 308_000_000
+    assert decided.trials == 4
+    assert packing.decide(measured, data_of(1), 16).trials == 5
+    assert packing.decide(measured, data_of(1), 3).trials == 3
+    assert packing.decide(None, data_of(1), 16).trials == 1
+
+
+def test_the_decision_is_told_with_its_figures() -> None:
+    measured = Measured("NVIDIA H100", 80 * GIB, GIB, 61_234.0, 245_000.0)
+    assert str(Packing(4, 16, 2 * GIB, measured)) == (
+        "4 trials on each GPU: the largest network takes 2.0 of the NVIDIA H100's 80.0 GiB and trains at "
+        "61,234 of its 245,000 images/s; there are cores for 16"
+    )
+    assert "1 trial on each GPU: the largest network of the space does not fit" in str(Packing(1, 16, 0, None))
+
+
+def test_the_node_with_fewest_cores_for_a_gpu_counts() -> None:
+    has = [{"CPU": 64.0, "GPU": 4.0}, {"CPU": 20.0, "GPU": 2.0}, {"CPU": 8.0}]
+    nodes = [{"Alive": True, "Resources": each} for each in has]
+    nodes.append({"Alive": False, "Resources": {"CPU": 1.0, "GPU": 1.0}})
+    assert packing.cores_per_gpu(nodes, 1) == 10
+    assert packing.cores_per_gpu(nodes, 4) == 2
+    assert packing.cores_per_gpu(nodes[2:], 4) is None

@@ -1,0 +1,187 @@
+"""The live display: a table on a terminal, plain lines in a file."""
+
+import re
+from dataclasses import replace
+from io import StringIO
+from time import monotonic
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from search.execution.progress import Progress, remaining, screen
+from search.records import TrialRecord, TrialState
+from tests.support import sample_study as sample
+
+PATHS = ["net.depth", "net.version", "net.shortcut", "train.lr"]
+
+
+def running(trial: TrialRecord, epochs: int, seconds: float) -> TrialRecord:
+    curve = {epoch: 60.0 - epoch for epoch in range(1, epochs + 1)}
+    return replace(trial, state=TrialState.RUNNING, epochs=epochs, curve=curve, reason=None, seconds=seconds)
+
+
+def snapshot(done: int, width: int = 2) -> list[TrialRecord]:
+    trials = sample.trials()
+    return [*trials[:done], *(running(trial, 4, 1.0) for trial in trials[done : done + width])]
+
+
+def rendered(trials: list[TrialRecord], width: int = 80, waiting: tuple[int, ...] = ()) -> str:
+    console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(screen("digits", 24, 12, trials, 61.0, PATHS, waiting))
+    return capture.get()
+
+
+def test_the_screen_tells_what_is_done_best_and_running() -> None:
+    text = rendered(snapshot(15, width=3))
+    assert "15 of 24 trials · 3 running · 7 stopped early · 1 failed · 1 diverged" in text
+    assert "1 min 01 s elapsed, about" in text
+    assert re.search(r"best so far 1\.0 %  trial 10: 20-layer v2 identity, lr 0\.142", text)
+    assert re.search(r"^ +15  14-layer v2 identity, lr 0\.378 +4/12 +56\.0 % *$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    assert max(map(cell_len, rendered(snapshot(15, width=3), width).splitlines())) <= width
+
+
+def test_the_screen_before_anything_and_after_everything() -> None:
+    assert "no result yet" in rendered([])
+    assert "0 of 24 trials" in rendered([])
+    assert "about 0.0 s left" in rendered(sample.trials())
+
+
+def test_many_running_trials_are_counted_not_listed() -> None:
+    lines = rendered(snapshot(2, width=20)).splitlines()
+    assert len(lines) < 16
+    assert "and 12 more" in lines[-1]
+
+
+def test_remaining_time_is_shared_by_the_trials_that_run() -> None:
+    ended = [replace(trial, seconds=seconds) for trial, seconds in zip(sample.trials()[:2], (8.0, 12.0), strict=True)]
+    two = [running(trial, 4, seconds) for trial, seconds in zip(sample.trials()[2:4], (4.0, 30.0), strict=True)]
+    assert remaining([], 24) is None
+    assert remaining(two, 24) is None
+    # the mean is 10 s: 6 trials to come take 60 s, the rest of the two that run 6 s and none, by two at a time
+    assert remaining([*ended, *two], 10) == pytest.approx(33.0)
+    assert remaining(ended, 2) == 0.0
+
+
+def test_a_terminal_is_redrawn_at_a_bounded_rate() -> None:
+    file = StringIO()
+    console = Console(file=file, width=80, force_terminal=True, force_interactive=True, _environ={})
+    start = monotonic()
+    with Progress(console, "digits", 24, 12) as progress:
+        for _ in range(2000):
+            progress.update(snapshot(5))
+        progress.update(sample.trials())
+    redraws = file.getvalue().count("elapsed")
+    assert 1 <= redraws <= 4 * (monotonic() - start) + 3
+    assert "24 of 24 trials" in file.getvalue()  # the last snapshot stays on the screen
+
+
+def test_a_file_gets_a_line_for_each_trial_that_ends() -> None:
+    file = StringIO()
+    with Progress(Console(file=file, width=80), "digits", 24, 12) as progress:
+        progress.update([])
+        for done in (0, 1, 1, 6, 24, 24):
+            progress.update(snapshot(done))
+    lines = file.getvalue().splitlines()
+    assert "\x1b" not in file.getvalue()
+    assert "\r" not in file.getvalue()
+    assert [int(line.split("trial ")[1].split()[0]) for line in lines] == list(range(24))
+    assert lines[0].startswith("[1/24] trial 0 complete after 12 epochs, 3.8 %: 8-layer v1 identity")
+    assert lines[1].startswith("[2/24] trial 1 pruned after 6 epochs, 8.0 %: 14-layer v2 none")
+    assert [n for n, line in enumerate(lines) if line.endswith("new best")] == [0, 5, 10]
+    assert "(RuntimeError: <b>unexpected</b> | shape 4x4 & more)" in lines[13]
+
+
+def test_trials_done_before_are_summed_up_in_one_line() -> None:
+    file = StringIO()
+    with Progress(Console(file=file), "digits", 24, 12) as progress:
+        progress.update(snapshot(12))
+        progress.update(snapshot(13))
+    first, second = file.getvalue().splitlines()
+    assert first.startswith("digits: 12 of 24 trials are done, best so far 1.0 %: 20-layer v2 identity")
+    assert second.startswith("[13/24] trial 12 pruned")
+
+
+def test_proposals_beyond_the_limits_are_no_trials() -> None:
+    refused = replace(
+        sample.trials()[0], number=24, state=TrialState.INFEASIBLE, epochs=0, curve={}, violation=0.5, seconds=None
+    )
+    file = StringIO()
+    with Progress(Console(file=file, width=80), "digits", 24, 12) as progress:
+        progress.update([refused])
+        progress.update([refused, *snapshot(1)])
+    assert file.getvalue().startswith("[1/24] trial 0 complete")
+    assert file.getvalue().count("\n") == 1
+    console = Console(file=StringIO(), width=80, force_terminal=True, force_interactive=True, _environ={})
+    with Progress(console, "digits", 24, 12) as progress:
+        progress.update([refused, *snapshot(3)])
+        progress.update([refused, *snapshot(4)])
+    assert isinstance(console.file, StringIO)
+    assert "4 of 24 trials · 2 running · 2 stopped early · 1 beyond the limits" in console.file.getvalue()
+
+
+def test_trials_that_wait_do_not_run() -> None:
+    trials = snapshot(15, width=3)  # 15, 16 and 17 run
+    text = rendered(trials, waiting=(16, 17))
+    assert "15 of 24 trials · 1 running · 2 waiting · 7 stopped early" in text
+    assert re.findall(r"^ +(\d+)  \d+-layer", text, re.MULTILINE) == ["15"]
+    ended = [replace(trial, seconds=10.0) for trial in sample.trials()[:2]]
+    # two to come of 10 s each, and 6 s of one that runs: what waits may never go on, and nobody works on it
+    open_ = [running(trial, 4, 4.0) for trial in sample.trials()[2:4]]
+    assert remaining([*ended, *open_], 6, waiting=[3]) == pytest.approx(26.0)
+
+
+def test_a_file_gets_a_line_for_each_wait() -> None:
+    file = StringIO()
+    with Progress(Console(file=file, width=80), "digits", 24, 12) as progress:
+        progress.update([])
+        for waiting in ([0], [0], [], [0]):
+            progress.update([running(sample.trials()[0], 3, 1.0)], waiting)
+        progress.update([running(sample.trials()[0], 9, 1.0)], [0])
+        progress.update([sample.trials()[0]])
+    lines = file.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "trial 0 waits after 3 epochs", "trial 0 waits after 9 epochs", "[1/24] trial 0 complete after 12 epochs"
+    ]  # fmt: skip
+
+
+def test_trials_taken_over_are_not_those_asked_for() -> None:
+    before, *rest = snapshot(4)
+    trials = [replace(before, origin=7), *rest]
+    assert "3 of 24 trials · 2 running · 2 stopped early" in rendered(trials)
+    ended = [replace(trial, seconds=10.0) for trial in (replace(before, origin=7), sample.trials()[1])]
+    assert remaining(ended, 3) == pytest.approx(20.0)
+    file = StringIO()
+    with Progress(Console(file=file), "digits", 24, 12) as progress:
+        progress.update(trials)
+        progress.update([replace(before, origin=7), *snapshot(5)[1:]])
+    first, second = file.getvalue().splitlines()
+    assert first.startswith("digits: 3 of 24 trials are done, best so far")
+    assert second.startswith("[4/24] trial 4 complete")
+
+
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    file = StringIO()
+    with Progress(Console(file=file, force_terminal=True, _environ={"TERM": "dumb"}), "digits", 24, 12) as progress:
+        progress.update([])
+        progress.update(snapshot(1))
+    assert file.getvalue().startswith("[1/24] trial 0 complete")
+
+
+def test_an_error_inside_leaves_the_terminal_usable() -> None:
+    file = StringIO()
+    console = Console(file=file, width=80, force_terminal=True, force_interactive=True, _environ={})
+
+    def interrupted() -> None:
+        with Progress(console, "digits", 24, 12) as progress:
+            progress.update(snapshot(1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert file.getvalue().rstrip("\n").endswith("\x1b[?25h")  # the cursor is shown again

@@ -1,0 +1,189 @@
+"""The worker of trials as Ray runs it, one process for many, with real limits of memory; without Ray."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search import training
+from search.data import prepare
+from search.errors import InputError
+from search.spec import DataSpec, TrialSpec
+from search.training import device
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and affinity as Linux has them")
+ROOT = Path(__file__).parents[2]
+DATA = DataSpec(name="digits", limit=300)
+WORKER = """
+import json, resource, sys, threading
+from search.execution.worker import TrialWorker
+def status(key):
+    (line,) = (l for l in open("/proc/thread-self/status") if l.startswith(key + ":"))
+    return line.split()[1]
+configs, spare = json.loads(sys.argv[1])
+worker = TrialWorker(configs[0])
+for number, config in enumerate(configs):
+    if number:
+        worker.reset_config(config)
+        worker.config = config
+    if spare and number == 1:
+        most = int(status("VmSize")) * 1024 + spare
+        resource.setrlimit(resource.RLIMIT_AS, (most, most)); spare = 0
+    told = worker.step()
+    told |= {"cores": status("Cpus_allowed_list"), "data": id(worker._data and worker._data[1])}
+    print(json.dumps(told), flush=True)
+"""
+
+
+def config(folder: Path, number: int = 0, gpus: float = 0.0, threads: int = 1, **spec: Any) -> dict[str, Any]:
+    fixed = {"net.in_channels": 1, "net.num_classes": 10, "net.depth": 8, "train.epochs": 1, "train.crop_padding": 0}
+    return {
+        "number": number,
+        "spec": TrialSpec.from_flat(fixed | spec).model_dump(mode="json"),
+        "folder": str(folder / str(number)),
+        "epochs_known": 0,
+        "data": DATA.model_dump(mode="json"),
+        "prepared": [str(prepare(DATA).folder), prepare(DATA).info.digest],
+        "threads": threads,
+        "compile": "never",
+        "gpus": gpus,
+        "final": False,
+    }
+
+
+def told(folder: Path, configs: list[dict[str, Any]], spare: int = 0) -> list[dict[str, Any]]:
+    """First report of each trial from one worker; from the second on it may take at most `spare` bytes more."""
+    ran = subprocess.run(
+        [sys.executable, "-c", WORKER, json.dumps([configs, spare])],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Of three trials in one worker: a small one, one too large for the 64 MiB that are left then, a small one.
+
+    The large one: 216 images x 128 maps x 8 x 8 floats are 7 MB, and its first stage alone keeps seven of these.
+    """
+    folder = tmp_path_factory.mktemp("worker")
+    large = config(folder, 1, **{"net.width": 8.0, "train.batch_size": 256})
+    return told(folder, [config(folder, 0), large, config(folder, 2)], spare=64 * 2**20)
+
+
+@linux
+def test_a_trial_too_large_for_the_machine_is_infeasible(reports: list[dict[str, Any]]) -> None:
+    first, large, _ = reports
+    assert "failure" not in first
+    assert (large["number"], large["failure"], large["done"]) == (1, "infeasible", True)
+    assert large["reason"].startswith("out of memory: ")
+    assert "allocate" in large["reason"]
+
+
+@linux
+def test_the_next_trial_has_the_memory_that_the_large_one_held(reports: list[dict[str, Any]]) -> None:
+    small = reports[2]
+    assert "failure" not in small
+    assert (small["number"], small["epoch"], small["last"]) == (2, 1, True)
+
+
+@linux
+def test_a_worker_keeps_its_core_and_its_data(reports: list[dict[str, Any]]) -> None:
+    assert {report["cores"] for report in reports} == {str(min(os.sched_getaffinity(0)))}
+    assert len({report["data"] for report in reports}) == 1
+
+
+@pytest.mark.parametrize("gpus", [1.0, 0.25])
+def test_a_gpu_that_torch_does_not_see_fails_the_trial_in_one_sentence(
+    gpus: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("torch sees a GPU")
+    from search.execution.worker import TrialWorker  # imports Ray
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    threads = torch.get_num_threads()
+    worker = TrialWorker(config(tmp_path, gpus=gpus, threads=threads))
+    report = worker.step()
+    assert report["failure"] == "failed"
+    assert report["reason"].startswith(f"InputError: resources.gpus_per_trial = {gpus:g}, but torch ")
+    assert report["reason"].endswith("or set resources.gpus_per_trial=0")
+    assert "epoch" not in report
+
+
+@pytest.mark.parametrize(("gpus", "state"), [(0.0, "infeasible"), (0.25, "out_of_share"), (1.0, "infeasible")])
+def test_only_a_trial_with_a_share_of_a_card_is_told_to_be_tried_again(gpus: float, state: str, tmp_path: Path) -> None:
+    from search.execution.worker import TrialWorker
+
+    worker = TrialWorker.__new__(TrialWorker)  # no process of its own: nothing is to be pinned
+    worker.config = config(tmp_path, 7, gpus=gpus)
+    report = worker._failure(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert (report["number"], report["failure"], report["done"]) == (7, state, True)
+    assert report["reason"] == "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB"
+    assert worker._failure(ValueError("x"))["failure"] == "failed"
+
+
+def test_running_out_of_memory_is_recognised_by_what_torch_raises() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60)
+    assert training.out_of_memory(raised.value)
+    assert training.out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    with pytest.raises(RuntimeError) as other:
+        torch.zeros(2) + torch.zeros(3)
+    assert not training.out_of_memory(other.value)
+    assert not training.out_of_memory(ValueError("CUDA error: out of memory"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_a_device_that_failed_ends_the_process(error: Exception, tmp_path: Path) -> None:
+    """The texts are those of torch's own messages; what is raised goes to Ray, which starts the trial in another."""
+    from search.execution.worker import TrialWorker
+
+    def failing() -> Iterator[dict[str, Any]]:
+        raise error
+        yield {}
+
+    worker = TrialWorker.__new__(TrialWorker)
+    worker.config, worker._reports = config(tmp_path), failing()
+    with pytest.raises(RuntimeError):
+        worker.step()
+
+
+def test_a_programming_error_is_told_and_the_worker_lives(tmp_path: Path) -> None:
+    from search.execution.worker import TrialWorker
+
+    worker = TrialWorker.__new__(TrialWorker)
+    worker.config, worker._reports = config(tmp_path), map(int, ["x"])
+    report = worker.step()
+    assert (report["failure"], report["done"]) == ("failed", True)
+    assert report["reason"] == "ValueError: invalid literal for int() with base 10: 'x'"
+    assert "Traceback" in report["traceback"]
+
+
+def test_a_share_of_the_card_leaves_room_for_the_context() -> None:
+    """0.25 x 80 GiB = 20 GiB, less 0.75 GiB: 19.25 of 80."""
+    assert device.memory_fraction(0.25, 80 * 2**30) == 19.25 / 80
+    assert device.memory_fraction(0.1, 4 * 2**30) == 0.0
+
+
+def test_the_cpu_is_asked_for_with_no_gpu() -> None:
+    assert training.of_worker(0.0) == torch.device("cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="sees no GPU in this worker"):
+            training.of_worker(0.5)

@@ -1,0 +1,182 @@
+"""What is exported of a study: real records and checkpoints, written as a search writes them."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from resnet import build
+from search import data, training
+from search.errors import InputError
+from search.export.__main__ import main
+from search.export.bundle import Searched, chosen, exportable
+from search.optimize import identity, open_ledger
+from search.records import Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, open_storage
+from search.spec import DataSpec, StudySpec, TrialSpec, appraise
+from search.storage import Output
+from search.training import Checkpoint
+from search.training.loop import State
+from tests.support.exported import NET
+from tests.support.object_store import object_store
+
+STUDY = StudySpec(name="small", train={"epochs": 3, "batch_size": 32}, space={"net.depth": [8, 14, 20]})
+ERRORS = {8: 4.0, 14: 3.0, 20: 5.0}  # percent
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    save_file(build(NET).state_dict(), tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors"
+
+
+def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec: StudySpec = STUDY) -> StudyFolder:
+    """A study as a search leaves it; which network the weights are of is not looked at."""
+    prepared = data.prepare(spec.data)
+    space = spec.make_space(prepared.info.shape, len(prepared.info.classes))
+    folder = StudyFolder.enter(output, spec.name)
+    folder.settle(spec)
+    storage = open_storage(folder.journal, None, folder.forced)
+    which = identity(space, prepared.info.digest, spec.limits.model_dump())
+    opened = open_ledger(
+        storage, spec.name, folder.owner(shared=False), which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
+    )
+    for depth, state in depths.items():
+        asked = opened.ledger.add({**space.fixed, "net.depth": depth})
+        assert asked is not None
+        epochs = 3 if state is TrialState.COMPLETE else 1
+        for epoch in range(1, epochs + 1):
+            opened.ledger.report(asked.number, epoch, ERRORS[depth] + 3 - epoch, 1.0, 100.0)
+        written = State(epochs, load_file(weights), {})
+        training.write(f"{folder.trials(opened.generation)}/{asked.number:04d}", Checkpoint(written, []))
+        if state is not TrialState.RUNNING:
+            opened.ledger.finish(asked.number, state, "stopped")
+    folder.leave()
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    return Output(str(tmp_path / "results"))
+
+
+DEPTHS = {8: TrialState.PRUNED, 14: TrialState.COMPLETE, 20: TrialState.COMPLETE}
+
+
+def test_the_best_complete_trial(output: Output, weights: Path) -> None:
+    """Of 1,797 images a fifth is for the test, 359, and a tenth of the rest, 145, for validation."""
+    searched(output, weights, DEPTHS)
+    with exportable(output, "small", None, None) as model:
+        assert model.spec.net.depth == 14
+        assert model.spec.train.epochs == 3
+        assert model.weights.parent == output.path / "small" / "trials" / "0001" / "epoch-000003"
+        facts = model.facts
+        assert (facts.training, facts.val_error, facts.test_error, facts.trained_on) == ("trial 1", 3.0, None, 1293)
+    with exportable(output, "small", 0, None) as model:  # stopped early, but asked for
+        assert (model.spec.net.depth, model.facts.epochs, model.facts.val_error) == (8, 1, 6.0)
+
+
+def test_a_trial_that_was_taken_over(output: Output, weights: Path) -> None:
+    """Its checkpoints are those of the trial before the study was changed, two changes ago."""
+    first = {8: TrialState.FAILED, 14: TrialState.COMPLETE}
+    searched(output, weights, first)
+    for space in ({"net.depth": [14, 20]}, {"net.depth": [8, 14, 20, 26]}):
+        searched(
+            output, weights, {20: TrialState.COMPLETE} if 8 not in space["net.depth"] else {}, replace_space(space)
+        )
+    with exportable(output, "small", None, None) as model:
+        assert model.facts.training == "trial 0"
+        assert model.weights.parent == output.path / "small" / "trials" / "0001" / "epoch-000003"
+    with exportable(output, "small", 1, None) as model:
+        assert model.spec.net.depth == 20
+        assert model.weights.parent == output.path / "small" / "trials-2" / "0001" / "epoch-000003"
+
+
+def replace_space(space: dict[str, Any]) -> StudySpec:
+    return StudySpec.model_validate({**STUDY.model_dump(), "space": space})
+
+
+def test_a_study_at_a_url(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Its records and weights come from an object store; nothing of it is on this machine."""
+    with object_store(tmp_path_factory.mktemp("store")) as store, pytest.MonkeyPatch.context() as patch:
+        searched(Output(f"{store}/studies"), weights, DEPTHS)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("another machine")))
+        with exportable(Output(f"{store}/studies"), "small", None, None) as model:
+            assert model.weights.read_bytes() == weights.read_bytes()
+            assert model.spec.net.depth == 14
+        with pytest.raises(InputError, match=r"study 'other' is not in 's3://.*'; correct the name, or --output"):
+            exportable(Output(f"{store}/studies"), "other", None, None).__enter__()
+
+
+def refused(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
+    assert main(arguments) == status
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), err[:7]) == ("", 1, "error: ")
+    return err
+
+
+def test_what_cannot_be_exported(
+    output: Output, weights: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    to = ("--to", str(tmp_path / "out"), "--output", str(output))
+    assert "study 'small' is not in" in refused(capsys, 2, "small", *to)
+    folder = searched(output, weights, {8: TrialState.DIVERGED, 14: TrialState.RUNNING, 20: TrialState.FAILED})
+    assert "did you mean 'small'?" in refused(capsys, 2, "smal", *to)
+    assert "has no complete trial, hence no champion; run it to its end" in refused(capsys, 2, "small", *to)
+    assert "--trial = 2 of study 'small' is failed, without a network" in refused(
+        capsys, 2, "small", "--trial", "2", *to
+    )
+    assert "--trial = 9 is none of study 'small', which has 3" in refused(capsys, 2, "small", "--trial", "9", *to)
+    locked = StudyFolder.enter(output, "small")
+    assert f"is being worked on by process {os.getpid()}" in refused(capsys, 2, "small", *to)
+    locked.leave()
+    text = folder.study_file.read_text()
+    folder.study_file.write_text(text.replace("seed: 0", "seed: 1"))  # also of the data: another split
+    assert "has no trial of what its study.yaml says on the data" in refused(capsys, 2, "small", *to)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_checkpoint(
+    output: Output, weights: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    searched(output, weights, DEPTHS)
+    file = output.path / "small" / "trials" / "0001" / "epoch-000003" / "model.safetensors"
+    damaged = bytearray(file.read_bytes())
+    damaged[-5] ^= 1
+    file.write_bytes(damaged)
+    said = refused(capsys, 2, "small", "--to", str(tmp_path / "out"), "--output", str(output))
+    assert "trial 1 has no whole checkpoint of epoch 3 in" in said
+
+
+@pytest.fixture
+def study() -> Searched:
+    """By hand: two finalists with three seeds each, after two trials."""
+    records = [
+        TrialRecord(k, TrialState.COMPLETE, TrialSpec.from_flat({"net.depth": depth}).flat(), 12, {12: error})
+        for k, (depth, error) in enumerate({8: 1.0, 14: 2.0}.items())
+    ]
+    runs = [SeedRun(k, k, TrialState.COMPLETE, 12, test_error=error) for k, error in enumerate((2.0, 4.0, 3.0))]
+    better = [replace(run, number=run.number + 3, test_error=(run.test_error or 0) - 1) for run in runs]
+    finalists = (Finalist(0, records[0].params, tuple(runs)), Finalist(1, records[1].params, tuple(better)))
+    finals = Finals(finalists, 12, 3, 5, 0.95, 1438, 359, True, champion=1, champion_run=5)
+    trials, prepared = {0: "trials/0000", 1: "trials/0001"}, data.prepare(DataSpec())
+    return Searched(STUDY, prepared, records, finals, trials, lambda run: f"finals/{run:04d}")
+
+
+def test_the_champion_of_the_finals(study: Searched) -> None:
+    found = chosen(study, None)
+    assert found.checkpoints == "finals/0005"
+    assert found.spec == TrialSpec.from_flat({"net.depth": 14, "train.seed": 2})
+    facts = found.facts
+    assert (facts.training, facts.val_error, facts.trained_on) == ("trial 1, seed 2", None, 1438)
+    assert facts.tested == {0: 1.0, 1: 3.0, 2: 2.0}
+    assert facts.test_error == 2.0
+
+
+def test_a_trial_beside_the_champion(study: Searched) -> None:
+    assert chosen(study, 0).checkpoints == "trials/0000"
+    assert study.finals is not None
+    unfinished = replace(study, finals=replace(study.finals, champion=None, champion_run=None))
+    assert chosen(unfinished, None).checkpoints == "trials/0000"

@@ -1,0 +1,140 @@
+"""cluster.yaml with a fake EC2 whose instances are hosts: from no workers to spot and back, through an interruption.
+
+The tests are one story, in the order in which they stand.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from search.storage import Output, user_cache
+from tests.support.hosts import derived, needs
+from tests.support.hosts.cloud import REGION, Cloud
+from tests.support.hosts.host_files import USER
+from tests.support.hosts.launcher import Launcher
+from tests.support.hosts.studies import Watched, busy
+from tests.support.hosts.waiting import step, tell, wait_for
+from tests.support.study_process import ROOT
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(needs.missing() is not None, reason=str(needs.missing())),
+]
+RANGE = "203.0.113.7/32"
+BUCKET = "my-resnet-search"  # as in cluster.yaml
+OUTPUT = f"s3://{BUCKET}/studies"
+# The GPU of each machine is told only, so trials are not for it.
+ALONE = "--gpus-per-trial 0 --set 'space.net.depth=[14]' --scheduler none"
+
+
+class Aws(Launcher):
+    """The launcher of a cluster in the fake cloud."""
+
+    lan: Cloud
+
+    def watched(self, name: str) -> Watched:
+        """A study by the head's copy of its records."""
+        (head,) = self.lan.running("head")
+        cache = head.state / "homes" / USER / ".cache"
+        return Watched(cache / Output(OUTPUT).path.relative_to(user_cache()) / name, self.lan.root / f"{name}.log")
+
+    def assert_whole(self, name: str, trials: int, epochs: int) -> None:
+        """By what is in the bucket."""
+        Watched(self.lan.fetch(OUTPUT, name), Path()).assert_whole(trials, epochs)
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    with Cloud(tmp_path_factory.mktemp("aws") / "lan") as cloud:
+        yield Aws(cloud, derived.place(derived.aws(), cloud))
+    assert cloud.remains() == []
+
+
+def prepare(launcher: Aws, ssh_from: str) -> str:
+    made = f"python -m search.cluster.aws --region {REGION} --ssh-from {ssh_from} --bucket {BUCKET}"
+    return launcher.lan.laptop.run(f"cd {ROOT} && {made}").stdout
+
+
+def test_ssh_is_open_to_one_range(launcher: Aws) -> None:
+    prepare(launcher, "198.51.100.0/24")
+    assert RANGE in prepare(launcher, RANGE), "again, with another range"
+    with step("ray up: the head, with MLflow"):
+        launcher.up()
+        launcher.open_tunnel()
+    groups = launcher.lan.call("ec2", "describe_security_groups")["SecurityGroups"]
+    (group,) = [group for group in groups if "resnet" in group["GroupName"] or "ray" in group["GroupName"]]
+    outside = [(r["CidrIp"], p.get("FromPort")) for p in group["IpPermissions"] for r in p["IpRanges"]]
+    assert outside == [(RANGE, 22)]
+    assert [p["UserIdGroupPairs"][0]["GroupId"] for p in group["IpPermissions"] if p["UserIdGroupPairs"]] == [
+        group["GroupId"]
+    ]
+
+
+def test_every_instance_is_as_the_file_says(launcher: Aws) -> None:
+    (head,) = launcher.lan.call("ec2", "describe_instances")["Reservations"]
+    (instance,) = head["Instances"]
+    assert instance["MetadataOptions"]["HttpTokens"] == "required"
+    assert instance["IamInstanceProfile"]["Arn"].endswith("/resnet-search-head")
+    assert [group["GroupName"] for group in instance["SecurityGroups"]] == ["resnet-search"]
+
+
+def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> None:
+    cloud = launcher.lan
+    trials, epochs = 4, 20
+    study = launcher.watched("digits")
+    assert cloud.kinds() == []
+    flags = (
+        f"digits --trials {trials} --epochs {epochs} --max-concurrent 2 --output {OUTPUT} --set finals.top=0 {ALONE}"
+    )
+    with step("the study, from the laptop"):
+        began = time.time()
+        sent = launcher.send(flags, study.log)
+        wait_for(lambda: len(cloud.kinds()) >= 2, 300, "two workers")
+        tell(f"{time.time() - began:6.1f} s  to two workers: {cloud.kinds()}")
+        assert all("spot" in kind for kind in cloud.kinds())
+        working = wait_for(lambda: len(study.epochs()) >= 8 and busy(cloud.running("spot")), 300, "trials")
+        tell(f"{time.time() - began:6.1f} s  to the eighth epoch; trials on {len(working)} workers")
+        taken = time.time()
+        cloud.interrupt(working[0])
+        (number, *_) = wait_for(study.lost, 180, "the loss of its trial")
+        noticed, known = time.time(), len(study.epochs())
+        wait_for(lambda: study.told_of(number, known), 300, f"an epoch of trial {number} elsewhere")
+        tell(f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to an epoch")
+        assert sent.wait(timeout=900) == 0, study.log.read_text()[-6000:]
+    launcher.assert_whole("digits", trials, epochs)
+    with step("back to no workers, after 18 idle seconds"):
+        wait_for(lambda: cloud.kinds() == [], 300, "no workers")
+
+
+def test_on_demand_where_there_is_no_spot(launcher: Aws) -> None:
+    cloud = launcher.lan
+    study = launcher.watched("dry")
+    cloud.spot(False)
+    with step("a study without spot"):
+        began = time.time()
+        sent = launcher.send(
+            f"digits --name dry --trials 1 --epochs 2 --output {OUTPUT} --set finals.top=0 {ALONE}", study.log
+        )
+        wait_for(cloud.kinds, 300, "a worker")
+        tell(f"{time.time() - began:6.1f} s  to {cloud.kinds()}")
+        assert set(cloud.kinds()) == {"g5-on-demand"}
+        assert sent.wait(timeout=900) == 0, study.log.read_text()[-6000:]
+    cloud.spot(True)
+    launcher.assert_whole("dry", 1, 2)
+
+
+def test_artifacts_are_in_the_bucket(launcher: Aws) -> None:
+    found = launcher.lan.call("s3", "list_objects_v2", Bucket=BUCKET).get("Contents", [])
+    assert any(each["Key"].startswith("mlflow/") and each["Key"].endswith("report.html") for each in found)
+
+
+def test_it_goes_down(launcher: Aws) -> None:
+    with step("ray down"):
+        launcher.down()
+    instances = launcher.lan.instances
+    with step("all instances are terminated"):
+        wait_for(lambda: {i["state"] for i in launcher.lan.instances.values()} == {"terminated"}, 180, "the end")
+    assert len(instances) >= 4, "a head, two spot workers, one on demand"

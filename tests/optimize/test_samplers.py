@@ -1,0 +1,227 @@
+"""What the samplers learn, through the product's searcher and storage; only training is made up."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import pytest
+from optuna.storages import InMemoryStorage
+
+from search.errors import InputError
+from search.optimize import Evidence, Proposer
+from search.optimize.samplers import gather
+from search.records import Standings, TrialRecord, TrialState
+from search.spec import Appraisal, Objective, Sampler, Scheduler, SearchSpec, TrialSpec, Value
+from search.spec.space import make
+from tests.support.simulated import FIXED, Fate, Setting, play
+
+RANGES: dict[str, Any] = {
+    "train.lr": {"low": 0.01, "high": 1.0, "log": True},
+    "train.mixup": {"low": 0.0, "high": 1.0},
+    "train.batch_size": [16, 32, 64],
+}
+MODELS = [Sampler.TPE, Sampler.GP]
+
+
+def searched(sampler: Sampler, fate: Any, trials: int, seed: int = 1, **setting: Any) -> list[TrialRecord]:
+    """The trials of a search over `RANGES` with one epoch."""
+    objectives = setting.pop("objectives", (Objective.VAL_ERROR,))
+    search = SearchSpec(sampler=sampler, scheduler=Scheduler.NONE, trials=trials, seed=seed, objectives=objectives)
+    return play(Setting(search, 1, RANGES, fate=fate, **setting), InMemoryStorage())
+
+
+def distance(flat: Mapping[str, Value], epoch: int = 1) -> float:
+    """In decades, from the best learning rate."""
+    return 10 + 20 * abs(math.log10(float(flat["train.lr"]) / 0.05))
+
+
+def modelled(sampler: Sampler, fate: Any, trials: int, **setting: Any) -> list[TrialRecord]:
+    """What a model proposed, of three searches; of one with the Gaussian process, which is slow."""
+    seeds = (0,) if sampler is Sampler.GP else (0, 1, 2)
+    return [r for seed in seeds for r in after_startup(searched(sampler, fate, trials, seed, **setting))]
+
+
+def after_startup(records: list[TrialRecord]) -> list[TrialRecord]:
+    """The trials after the fifteenth that has a result: the first ones are drawn at random."""
+    last = [r.number for r in records if r.curve][14]
+    return records[last + 1 :]
+
+
+def share(records: Sequence[TrialRecord], state: TrialState) -> float:
+    """Of these trials, those that ended so."""
+    return fmean(r.state is state for r in records)
+
+
+@pytest.mark.parametrize("sampler", MODELS)
+def test_proposals_move_to_what_is_good(sampler: Sampler) -> None:
+    """At random the distance to 0.05 is (0.7^2 + 1.3^2) / 2 / 2 = 0.545 decades on average: an error of 20.9."""
+    late = modelled(sampler, distance, trials=35)
+    assert fmean(r.curve[1] for r in late) < 17.5
+
+
+@pytest.mark.parametrize("sampler", MODELS)
+def test_a_loss_that_is_not_a_number_is_bad_evidence(sampler: Sampler) -> None:
+    """Half of the learning rates diverge; the others are equally good, so nothing else can be learnt."""
+
+    def fate(flat: Mapping[str, Value], epoch: int) -> Fate:
+        return math.nan if float(flat["train.lr"]) > 0.1 else 30.0
+
+    late = modelled(sampler, fate, trials=35)
+    assert share(late, TrialState.DIVERGED) <= 0.25
+    assert all(r.curve == {1: 100.0} for r in late if r.state is TrialState.DIVERGED)
+
+
+@pytest.mark.parametrize("sampler", MODELS)
+def test_out_of_memory_is_learnt(sampler: Sampler) -> None:
+    """Two of three batch sizes do not fit; the error says nothing of it."""
+
+    def fate(flat: Mapping[str, Value], epoch: int) -> Fate:
+        fits = int(flat["train.batch_size"]) == 16
+        return distance(flat) if fits else ("infeasible", "out of memory")
+
+    late = modelled(sampler, fate, trials=55)
+    assert share(late, TrialState.INFEASIBLE) <= 0.33
+    assert not any(r.refused for r in late), "they were started, and count as trials"
+
+
+def test_beyond_the_limits_is_refused_and_gets_rarer() -> None:
+    """Two of three batch sizes cost too much, and would train best; what is refused is never handed out."""
+    trained: set[int] = set()
+
+    def appraise(spec: TrialSpec) -> Appraisal:
+        over = math.log(spec.train.batch_size / 20)
+        return Appraisal(1, 1, 1, {"params": over}, "params above the limit" if over > 0 else None)
+
+    def fate(flat: Mapping[str, Value], epoch: int) -> Fate:
+        trained.add(int(flat["train.batch_size"]))
+        return distance(flat)
+
+    records = searched(Sampler.TPE, fate, trials=55, appraise=appraise)
+    refused = [r for r in records if r.refused]
+    assert trained == {16}
+    assert len(records) - len(refused) == 55, "what is refused does not count"
+    assert {(r.state, r.reason) for r in refused} == {(TrialState.INFEASIBLE, "params above the limit")}
+    for record in records:
+        assert record.violation == pytest.approx(math.log(record.params["train.batch_size"] / 20))
+    late = after_startup(records)
+    assert share(records[: -len(late)], TrialState.INFEASIBLE) > 0.5
+    assert share(late, TrialState.INFEASIBLE) < 0.25
+
+
+def test_a_study_of_which_nothing_is_within_the_limits_ends() -> None:
+    def appraise(spec: TrialSpec) -> Appraisal:
+        return Appraisal(2, 1, 1, {"params": math.log(2)}, "params 2 above the limit of 1")
+
+    search = SearchSpec(sampler=Sampler.GRID, trials=5)
+    section = {"train.lr": [0.1, 0.2], "train.batch_size": [16, 32, 64]}
+    storage = InMemoryStorage()
+    records = play(Setting(search, 1, section, appraise=appraise), storage)
+    assert [r.refused for r in records] == [True] * 6
+    (study,) = storage.get_all_studies()
+    assert study.user_attrs["exhausted"] == (
+        "all 6 configurations of the space have been tried, but for 6 beyond the limits"
+    )
+
+
+def test_of_equal_errors_the_cheap_are_preferred() -> None:
+    """Errors are all but equal, and say nothing of the batch size, which decides about the MACs."""
+
+    def fate(flat: Mapping[str, Value], epoch: int) -> Fate:
+        return 20.0 + float(flat["train.mixup"]) * 1e-9
+
+    def appraise(spec: TrialSpec) -> Appraisal:
+        return Appraisal(1, spec.train.batch_size**2, 1, {}, None)
+
+    late = modelled(Sampler.TPE, fate, trials=25, appraise=appraise, objectives=(Objective.VAL_ERROR, Objective.MACS))
+    assert fmean(r.params["train.batch_size"] == 16 for r in late) > 0.5  # a third at random
+
+
+SECOND = [(Sampler.TPE, o) for o in Objective if o is not Objective.VAL_ERROR]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "second"), [*SECOND, *((s, Objective.MACS) for s in Sampler if s is not Sampler.TPE)]
+)
+def test_every_second_objective_runs(sampler: Sampler, second: Objective) -> None:
+    section = {"train.lr": [0.1, 0.2, 0.3, 0.4], "train.batch_size": [16, 32, 64]}
+    search = SearchSpec(sampler=sampler, scheduler=Scheduler.NONE, trials=11, objectives=(Objective.VAL_ERROR, second))
+    records = play(Setting(search, 1, section, fate=distance), InMemoryStorage())
+    assert [r.state for r in records] == [TrialState.COMPLETE] * 11
+
+
+@pytest.mark.parametrize("sampler", list(Sampler))
+def test_starts_come_first_and_once(sampler: Sampler) -> None:
+    section: dict[str, Any] = {"train.lr": [0.1, 0.2, 0.3], "train.batch_size": [16, 32, 64]}
+    if sampler is not Sampler.GRID:
+        section["train.mixup"] = {"low": 0.0, "high": 1.0}  # endless: no configuration comes back of itself
+    space = make(section, FIXED | {"train.epochs": 1})
+    starts = [space.draw(lambda d, lr=lr: {"train.lr": lr, "train.mixup": 0.5}.get(d.path, 64)) for lr in (0.3, 0.1)]
+    search = SearchSpec(sampler=sampler, scheduler=Scheduler.NONE, trials=6)
+    storage = InMemoryStorage()
+    setting = Setting(search, 1, section, starts=tuple(starts), fate=distance)
+    records = play(setting, storage, anew=True)
+    assert [r.params["train.lr"] for r in records[:2]] == [0.3, 0.1]
+    assert [r.params["train.batch_size"] for r in records[:2]] == [64, 64]
+    assert len({str(r.params) for r in records}) == 6
+
+
+@pytest.mark.parametrize("sampler", [Sampler.TPE, Sampler.RANDOM, Sampler.GP])
+def test_a_range_is_kept_to_its_ends_and_steps(sampler: Sampler) -> None:
+    search = SearchSpec(sampler=sampler, scheduler=Scheduler.NONE, trials=20)
+    section = RANGES | {"train.batch_size": {"low": 16, "high": 64, "step": 16}}
+    records = play(Setting(search, 1, section, fate=distance), InMemoryStorage())
+    assert all(0.01 <= r.params["train.lr"] <= 1.0 for r in records)
+    assert {r.params["train.batch_size"] for r in records} <= {16, 32, 48, 64}
+    assert len({r.params["train.lr"] for r in records}) == 20
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"train.lr": {"low": 0.1, "high": 0.2}}, "train.lr is a continuum; give it choices, or a step"),
+        (
+            {f"train.{n}": [k / 100 for k in range(1, 19)] for n in ("lr", "weight_decay", "warmup", "ema")},
+            "it has more than 100,000 configurations; remove some choices",  # 18^4 = 104,976
+        ),
+    ],
+)
+def test_what_a_grid_cannot_exhaust(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Proposer(make(section, FIXED), Sampler.GRID, 0)
+    text = f"search.sampler = grid cannot exhaust this space: {message} (or use another sampler)"
+    assert str(refused.value) == text
+    assert not Proposer(make(section, FIXED), Sampler.RANDOM, 0).finite
+
+
+def test_equal_trials_are_one_configuration() -> None:
+    """Nesterov's momentum has no effect without momentum: 3 x 2 assignments make 5 trials."""
+    section = {"train.momentum": [0.0, 0.5, 0.9], "train.nesterov": [False, True]}
+    fixed = {path: value for path, value in FIXED.items() if path != "train.nesterov"}
+    made = make(section, fixed | {"train.epochs": 1})
+    proposer, taken = Proposer(made, Sampler.GRID, 0), set[str]()
+    while chosen := proposer.propose(len(taken), Evidence((), (), ()), taken):
+        assert made.key(chosen) not in taken
+        taken.add(made.key(chosen))
+    assert len(taken) == 5
+
+
+def test_evidence_is_of_one_rung() -> None:
+    """The highest that ten have reached, or else the first; who diverged before it is last of it."""
+
+    def record(number: int, *errors: float, state: TrialState = TrialState.PRUNED) -> TrialRecord:
+        return TrialRecord(number, state, {}, len(errors), dict(enumerate(errors, 1)))
+
+    early = [record(n, 50.0 - n) for n in range(8)]  # best is the last
+    late = [record(n, 10.0, 9.0, 30.0 + n) for n in range(8, 17)]
+    nine = gather(Standings([*early, *late]), (1, 3), 9)
+    assert [r.number for r in nine.observed] == [*range(8, 17), *range(7, -1, -1)], "nine are too few after 3 epochs"
+    diverged = record(17, 5.0, 100.0, state=TrialState.DIVERGED)
+    ten = gather(Standings([*early, diverged, *late]), (1, 3), 9)
+    assert [r.number for r in ten.observed] == [*range(8, 17), 17]
+    at_work = record(18, 20.0, 15.0, state=TrialState.RUNNING)
+    waits = record(19, 20.0, state=TrialState.RUNNING)
+    beyond = TrialRecord(20, TrialState.INFEASIBLE, {}, 0, violation=0.5)
+    all_ = gather(Standings([*early, diverged, *late, at_work, waits, beyond]), (1, 3), 9)
+    assert all_.observed == ten.observed
+    assert (all_.pending, all_.infeasible) == ((at_work,), (beyond,))

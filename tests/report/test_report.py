@@ -1,0 +1,253 @@
+"""The report's figures and words, against values worked out by hand."""
+
+import json
+import re
+from dataclasses import replace
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import formatting, records, report, statistics
+from search.records import TrialRecord, TrialState
+from search.report import answer
+from tests.support import sample_finals as finals
+from tests.support import sample_study as sample
+
+
+def trial(number: int, error: float | None, state: TrialState = TrialState.COMPLETE, **more: Any) -> TrialRecord:
+    curve = {} if error is None else {1: 50.0, 2: error}
+    params = {"net.depth": 20, "net.version": "v2", "net.shortcut": "identity"}
+    return TrialRecord(number, state, params, epochs=len(curve), curve=curve, **more)
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not strict JSON")
+
+
+def tables(markdown: str) -> list[list[dict[str, str]]]:
+    """The Markdown tables of a text, rows as heading -> cell."""
+    found: list[list[dict[str, str]]] = []
+    for block in re.findall(r"(?:^\|.*\|$\n?)+", markdown, flags=re.MULTILINE):
+        lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
+        head, rule, *rows = [[cell.strip() for cell in line] for line in lines]
+        assert all(re.fullmatch(r"---:?", cell) for cell in rule)
+        assert {len(row) for row in rows} <= {len(head)}
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("error", "images", "points"),
+    [
+        (10.0, 100, 3.0),  # sqrt(0.1 * 0.9 / 100)
+        (100 * 4 / 287, 287, 0.6920),  # 4 of 287 images
+        (6.37, 10_000, 0.2442),  # the standard error of a published error of 6.37 % on CIFAR-10's test images
+        (50.0, 1, 50.0),
+    ],
+)
+def test_standard_error_is_binomial(error: float, images: int, points: float) -> None:
+    assert statistics.standard_error(error, images) == pytest.approx(points, abs=5e-5)
+
+
+def test_no_error_at_all_is_not_certainty() -> None:
+    assert statistics.standard_error(0.0, 300) == 0.0
+    assert records.margin(0.0, 300) == pytest.approx(1.0)  # the rule of three: 3 / 300
+    assert records.margin(0.0, 2) == 100.0  # and no error is above 100 %
+    summary = sample.summary(data={"name": "d", "validation": 300})
+    (line,) = [line for line in answer.caveats(summary, [trial(0, 0.0)]) if "300" in line]
+    assert "up to 1 %" in line
+
+
+def test_best_is_the_lowest_complete_then_the_cheaper_then_the_earlier() -> None:
+    complete = [trial(5, 3.0, macs=100), trial(1, 2.0, macs=200), trial(4, 2.0, macs=90), trial(3, 2.0, macs=90)]
+    complete += [trial(2, 2.0), trial(0, nan)]
+    pruned = [trial(6, 0.5, TrialState.PRUNED, macs=1)]
+    assert [t.number for t in records.ranked([*complete, *pruned])] == [3, 4, 1, 2, 5, 6]
+    assert records.best([*pruned, *complete]) is complete[3]
+
+
+def test_a_pruned_trial_is_named_only_where_none_is_complete() -> None:
+    pruned, failed = trial(1, 7.0, TrialState.PRUNED), trial(0, 1.0, TrialState.FAILED)
+    assert records.best([failed, pruned]) is pruned
+    assert "stopped early: no trial is complete" in report.short_answer(sample.summary(), [failed, pruned])
+    assert "stopped early" not in report.short_answer(sample.summary(), [failed, pruned, trial(2, 9.0)])
+
+
+def test_no_result_at_all_is_said_in_one_sentence(tmp_path: Path) -> None:
+    ended = [trial(0, None, TrialState.FAILED), trial(1, None, TrialState.FAILED), trial(2, 60.0, TrialState.DIVERGED)]
+    told = "No network can be recommended: none of 3 trials has a result (2 failed, 1 diverged).\n"
+    assert report.write(tmp_path, sample.summary(), ended, {}).answer == told
+    assert (
+        report.short_answer(sample.summary(), []) == "No network can be recommended: none of 0 trials has a result.\n"
+    )
+    assert json.loads((tmp_path / "report.json").read_text())["best"] is None
+
+
+def test_trials_taken_over_are_counted_beside_those_asked_for() -> None:
+    trials = [replace(trial(0, 3.0), origin=4), trial(1, 5.0)]
+    summary = sample.summary(stopped="time budget of 30m spent")
+    assert dict(answer.facts_of_study(summary, trials))["trials"] == (
+        "1 of 24, and 1 taken over from before the study was changed: 2 complete"
+    )
+    assert "ended after 1 of 24 trials" in report.short_answer(summary, trials)
+
+
+def test_rivals_lie_within_one_standard_error() -> None:
+    trials = [trial(0, 10.0), trial(1, 12.0), trial(2, 13.0), trial(3, 14.0), trial(4, 11.0, TrialState.PRUNED)]
+    assert [t.number for t in records.rivals(trials, images=100)] == [1, 2]  # 10 + 3 points
+    assert records.rivals([], images=100) == []
+
+
+def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
+    first = replace(trial(0, 3.0), params={"net.depth": 8}, curve={1: 40.0, 2: 3.0})
+    stopped = replace(trial(1, 9.0, TrialState.PRUNED), params={"net.depth": 20}, curve={1: 30.0})
+    without = replace(trial(2, 9.0), params={}, curve={1: 20.0})
+    unreached = replace(trial(3, None, TrialState.FAILED), params={"net.depth": 14})
+    groups = records.effect([without, stopped, first, unreached], "net.depth", epoch=1)
+    assert [(value, [error for _, error in members]) for value, members in groups.items()] == [
+        ("8", [40.0]),
+        ("20", [30.0]),
+        ("n/a", [20.0]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(None, "n/a"), (650, "650"), (14_000, "14k"), (269_722, "0.27M"), (1_000_000, "1.0M"), (1_727_962, "1.7M"),
+     (40_551_808, "41M"), (253_000_000, "253M"), (1_230_000_000, "1.2G")],
+)  # fmt: skip
+def test_magnitudes_read_as_in_the_papers(count: int | None, shown: str) -> None:
+    assert formatting.magnitude(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "n/a"), (0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (92, "1 min 32 s"), (7500, "2 h 05 min")],
+)
+def test_durations(seconds: float | None, shown: str) -> None:
+    assert formatting.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("depth", "version", "shortcut", "phrase"),
+    [
+        (20, "v2", "identity", "a 20-layer v2 residual network with identity shortcuts"),
+        (8, "v1", "conv1x1", "an 8-layer v1 residual network with 1x1-convolution shortcuts"),
+        (18, "v1", "exclusive_gate", "an 18-layer v1 residual network with exclusive-gate shortcuts"),
+        (110, "v1", "none", "a 110-layer plain network (v1 order, no shortcuts)"),
+    ],
+)
+def test_networks_in_words(depth: int, version: str, shortcut: str, phrase: str) -> None:
+    assert formatting.network_sentence({"net.depth": depth, "net.version": version, "net.shortcut": shortcut}) == phrase
+
+
+def test_answer_is_one_sentence_and_a_table() -> None:
+    trials = [
+        replace(t, epochs=12, curve={12: 100 * (4 + t.number) / 287}, params_count=269_722, macs=2_546_000)
+        for t in (trial(n, 0.0) for n in range(7))
+    ]
+    for one in trials:
+        one.params["net.unit"] = "basic"
+        one.params["train.lr"] = 0.1 * (1 + one.number)
+    answer = report.short_answer(sample.summary(), trials)
+    assert answer.splitlines()[0] == (
+        "Use a 20-layer v2 residual network with identity shortcuts (basic units, 0.27M parameters, 2.5M MACs):"
+        " 1.4 % validation error (4 of 287 images) after 12 epochs."
+    )
+    (table,) = tables(answer)
+    assert [row["trial"] for row in table] == ["0", "1", "2", "3", "4"]
+    assert table[1] == {
+        "rank": "2", "trial": "1", "depth": "20", "version": "v2", "shortcut": "identity", "lr": "0.2",
+        "epochs": "12 of 12", "val error": "1.7 %", "params": "0.27M", "MACs": "2.5M", "time": "n/a",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("images", [287, 5000])
+def test_the_number_of_wrong_images_survives_the_way_through_percent(images: int) -> None:
+    summary = sample.summary(data={"name": "d", "validation": images})
+    for wrong in range(0, images + 1, 41):
+        assert f"({wrong} of {images} images)" in answer.sentence(summary, [trial(0, 100 * wrong / images)])
+
+
+def test_caveats_name_what_cannot_be_told_apart() -> None:
+    trials = [trial(n, 100 * wrong / 287) for n, wrong in enumerate((4, 5, 5, 6, 9))]  # standard error 0.69: up to 5
+    told = " ".join(answer.caveats(sample.summary(stopped="time budget of 30m spent"), trials))
+    assert "not test error" in told
+    assert "best of 5 complete trials" in told
+    assert "standard error is 0.69 points" in told
+    assert "2 other configurations lie within that" in told
+    assert "trial 1 " in told
+    assert "trial 2 " in told
+    assert "trial 3 " not in told
+    assert "ended after 5 of 24 trials: time budget of 30m spent." in told
+
+
+def test_json_is_strict_and_whole(tmp_path: Path) -> None:
+    trials = sample.trials()
+    trials[9] = replace(trials[9], curve={1: 50.0, 2: nan, 3: inf})
+    path = report.write(tmp_path, sample.summary(), trials[::-1], {"net.depth": 1.0}).json
+    content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    assert content["schema_version"] == 1
+    assert content["study"] == "digits"
+    assert content["counts"] == {"complete": 11, "pruned": 9, "failed": 1, "infeasible": 1, "diverged": 2}
+    assert [row["number"] for row in content["trials"]] == list(range(24))
+    assert content["best"] == content["trials"][10]
+    assert content["trials"][9]["curve"] == [[1, 50.0], [2, None], [3, None]]
+    assert content["trials"][9]["val_error"] is None
+    assert content["trials"][9]["best_val_error"] == 50.0
+    assert content["trials"][13]["reason"] == trials[13].reason
+    assert content["data"]["shape"] == [8, 8, 1]
+    assert content["settings"] == {
+        "epochs": 12, "first_rung": 3, "trials": 24, "sampler": "tpe", "scheduler": "asha", "seed": 0,
+        "objectives": ["val_error"], "limits": {},
+    }  # fmt: skip
+    assert content["pareto"] == content["infeasible"] == []
+
+
+def test_json_documents_every_key(tmp_path: Path) -> None:
+    documented = set(re.findall(r"^\| `(\w+)`", (Path(__file__).parents[2] / "docs" / "report.md").read_text(), re.M))
+    content = json.loads(report.write(tmp_path, finals.summary(), sample.trials(), {}).json.read_text())
+    finalist = content["finals"]["finalists"][0]
+    parts = (content, content["best"], content["finals"], finalist, finalist["runs"][0])
+    assert set().union(*parts) == documented
+
+
+def test_markdown_tables(tmp_path: Path) -> None:
+    written = report.write(tmp_path, sample.summary(), sample.trials(), {"net.shortcut": 0.75, "train.lr": 0.25})
+    ranking, stopped, failed, infeasible, diverged, choices, shares, space, study = tables(written.markdown.read_text())
+    assert {row["parameter"] for row in choices} == {"net.depth", "net.version", "net.shortcut"}
+    assert len(ranking) == 11 + 9
+    assert ranking[0]["trial"] == "10"
+    assert [int(row["rank"]) for row in ranking] == list(range(1, 21))
+    assert len(stopped) == 9
+    assert failed[0]["reason"] == "RuntimeError: &lt;b>unexpected&lt;/b> \\| shape 4x4 & more"
+    assert infeasible[0]["trial"] == "20"
+    assert [row["trial"] for row in diverged] == ["9", "17"]
+    assert shares == [
+        {"parameter": "net.shortcut", "importance": "0.75"},
+        {"parameter": "train.lr", "importance": "0.25"},
+    ]
+    assert {row["parameter"] for row in space} == sample.summary().space.keys()
+    assert {"what": "data: shape", "value": "8 x 8 x 1"} in study
+    assert {"what": "data: classes", "value": "10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"} in study
+    assert {"what": "hardware", "value": sample.summary().hardware} in study
+
+
+def test_a_searched_parameter_that_some_trials_lack_is_shown_as_absent() -> None:
+    (table,) = tables(report.short_answer(sample.summary(), sample.trials()))
+    assert {row["gate bias"] for row in table if row["shortcut"] != "exclusive_gate"} == {"n/a"}
+
+
+def test_written_anew_without_leftovers(tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("old")
+    for number in (3, 24):
+        report.write(tmp_path, sample.summary(), sample.trials()[:number], {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.html", "report.json", "report.md"]
+    assert "24 of 24" in (tmp_path / "report.md").read_text()
+
+
+def test_a_missing_folder_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        report.write(tmp_path / "absent", sample.summary(), sample.trials(), {})

@@ -1,0 +1,263 @@
+"""What a report says of finals, against scipy, published tables of statistics and values worked out by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import jsonschema
+import pytest
+from scipy import stats
+
+from search import report
+from search.execution import recorder
+from search.export.trained import Facts
+from search.records import Finalist, Finals, SeedRun, TrialState
+from search.report import effects, files
+from search.report.answer import DeviceHours, caveats, device_hours, device_sentence
+from search.report.finals import flattery, largest_of, standings
+from tests.support import sample_finals as sample
+from tests.support import sample_study
+
+SCHEMA = json.loads((Path(files.__file__).parent / "assets" / "report.schema.json").read_text(encoding="utf-8"))
+BEST = [100 * wrong / 360 for wrong in sample.WRONG[10]]
+SECOND = [100 * wrong / 360 for wrong in sample.WRONG[5]]
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not strict JSON")
+
+
+def checked(folder: Path, **changes: Any) -> dict[str, Any]:
+    """report.json of the sample with finals, strict and by its schema."""
+    trials = changes.pop("trials", sample_study.trials())
+    written = report.write(folder, sample.summary(**changes), trials, {"net.depth": 1.0})
+    content = json.loads(written.json.read_text(encoding="utf-8"), parse_constant=refuse)
+    jsonschema.Draft202012Validator(SCHEMA).validate(content)
+    return content
+
+
+def finals(*finalists: tuple[float | None, ...], **changes: Any) -> Finals:
+    """Finalists 0, 1, ... with these test errors by seed (None: a training that diverged), on 10,000 images."""
+    made: list[Finalist] = []
+    for number, errors in enumerate(finalists):
+        runs = [
+            SeedRun(
+                10 * number + seed, seed, TrialState.DIVERGED if e is None else TrialState.COMPLETE, 1, test_error=e
+            )
+            for seed, e in enumerate(errors)
+        ]
+        params = {"net.depth": 20 + number, "net.version": "v2", "net.shortcut": "identity"}
+        made.append(Finalist(number, params, tuple(runs)))
+    whole = [f for f in made if all(run.test_error is not None for run in f.runs)]
+    champion = min(whole, key=lambda f: fmean(f.tested), default=None)
+    more = {"finalists": tuple(made), "tested_on": 10_000, "champion": champion.number if champion else None}
+    return sample.finals(**(more | changes))
+
+
+def answer(found: Finals) -> str:
+    return report.short_answer(sample.summary(finals=found), sample_study.trials()).splitlines()[0]
+
+
+def test_the_sentence_of_finalists_that_cannot_be_told_apart() -> None:
+    # 5.2 of 360 images; standard deviation of 5, 6, 4, 6, 5 images 0.8367; Student's 97.5 % quantile of 4 is 2.7764
+    assert answer(sample.finals()) == (
+        "Use a 20-layer v2 residual network with identity shortcuts (basic units, 0.27M parameters, 2.6M MACs):"
+        " 1.44 ± 0.23 % test error (mean ± standard deviation of 5 seeds, 95 % interval 1.16 to 1.73, 360 test images),"
+        " not separable from trial 5 (20-layer v2 identity) with 5 seeds; about 13 of each would be needed."
+    )
+
+
+def test_no_interval_of_an_error_leaves_0_to_100_percent(tmp_path: Path) -> None:
+    """Errors of 10, 60 and 95 %: 55 -+ 4.303 x 42.7 / sqrt(3) is -51 to 161."""
+    wide = finals((10.0, 60.0, 95.0), (60.0, 100.0), tested_on=360)
+    assert "95 % interval 0.00 to 100.00," in answer(wide)
+    found = checked(tmp_path, finals=wide)["finals"]["finalists"]
+    assert [(one["interval"]["low"], one["interval"]["high"]) for one in found] == [(0, 100), (0, 100)]
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "0.00 to 100.00" in text
+        assert "161." not in text
+        assert "-51." not in text
+    metrics = recorder.tested(wide.finalists[0], wide)
+    assert (metrics["test/error_low"], metrics["test/error_high"]) == (0, 100)
+    exported = Facts("", "", "", "", 1, 1, tested={0: 10.0, 1: 60.0, 2: 95.0}).interval(360)
+    assert exported is not None
+    assert (exported.low, exported.high) == (0, 100)
+
+
+def test_the_seeds_that_would_be_needed_have_the_power_that_is_meant() -> None:
+    # Of three finalists one is out, so one pair is left, at the full level: a t test of n and n has 80 % power at 13.
+    a, b = stats.describe(BEST), stats.describe(SECOND)
+    effect = (b.mean - a.mean) / ((a.variance + b.variance) / 2) ** 0.5
+
+    def power(n: int) -> float:
+        freedom = (2 * n - 2) * (a.variance + b.variance) ** 2 / (2 * (a.variance**2 + b.variance**2))  # Welch
+        return float(stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, effect * (n / 2) ** 0.5))
+
+    assert power(12) < 0.8 <= power(13)
+
+
+def test_the_sentence_of_a_champion_that_is_separated() -> None:
+    told = answer(finals((5.0, 5.1, 4.9), (8.0, 8.1, 7.9)))
+    assert "separated from the next, trial 1 (21-layer v2 identity) with 8.00 ± 0.10 %" in told
+    assert "(probability > 0.99 that its own mean is lower)" in told
+    assert "95 % interval 4.75 to 5.25" in told  # 0.1 / sqrt(3) times 4.3027
+
+
+def test_who_lost_a_training_is_not_the_champion() -> None:
+    found = finals((5.0, 5.1, 4.9), (4.0, 4.1, None))
+    told = answer(found)
+    assert told.startswith("Use a 20-layer")
+    assert told.endswith("the only finalist that lost no training.")
+    order = standings(found)
+    assert [s.finalist.number for s in order] == [0, 1]
+    assert [len(s.lost) for s in order] == [0, 1]
+
+
+def test_equal_means_need_no_number_of_seeds() -> None:
+    assert answer(finals((5.0, 5.1, 5.2), (5.1, 5.0, 5.2))).endswith("with 3 seeds, for their means are equal.")
+
+
+def test_finals_that_are_not_there_yet_leave_the_answer_of_the_search(tmp_path: Path) -> None:
+    some = sample.finals()
+    begun = replace(some.finalists[0], runs=some.finalists[0].runs[:2])
+    never = [replace(finalist, runs=()) for finalist in some.finalists[1:]]
+    part = replace(some, finalists=(begun, *never), complete=False, champion=10)
+    for found, said in (
+        (None, "The finals have not begun: no test error is known yet."),
+        (part, "The finals are not complete: 2 of at least 9 trainings are tested."),
+    ):
+        told = report.short_answer(sample.summary(finals=found), sample_study.trials())
+        assert "1.0 % validation error" in told.splitlines()[0]
+        assert said in told
+        content = checked(tmp_path, finals=found)
+        assert (content["finals"] or {"missing": said})["missing"] == said
+    without = report.short_answer(sample.summary(finals=None, finals_asked=False), sample_study.trials())
+    assert "finals" not in without
+
+
+def test_no_champion_is_said_with_its_cause() -> None:
+    told = report.short_answer(sample.summary(finals=finals((5.0, None), (6.0, None))), sample_study.trials())
+    assert "The finals name no champion: every finalist lost a training (2 diverged)." in told
+    assert "validation error" in told.splitlines()[0]
+
+
+def test_standings_are_scipys(tmp_path: Path) -> None:
+    content = checked(tmp_path)["finals"]
+    first, second, third = content["finalists"]
+    assert [f["number"] for f in content["finalists"]] == [10, 5, 3]
+    assert first["mean"] == pytest.approx(100 * 5.2 / 360)
+    assert first["std"] == pytest.approx(stats.tstd(BEST))
+    ends = stats.t.interval(0.95, 4, loc=fmean(BEST), scale=stats.sem(BEST))
+    assert (first["interval"]["low"], first["interval"]["high"]) == pytest.approx(ends)
+    assert (first["median"], first["min"], first["max"]) == pytest.approx([100 * w / 360 for w in (5, 4, 6)])
+    assert first["median_interval"]["level"] == pytest.approx(1 - 2 * 0.5**5)  # the whole range of five
+    welch = stats.ttest_ind(SECOND, BEST, equal_var=False)
+    assert second["difference"]["p_value"] == pytest.approx(welch.pvalue)
+    assert second["probability_lower"] == pytest.approx(welch.pvalue / 2)
+    low, high = welch.confidence_interval(0.95)
+    assert (second["difference"]["low"], second["difference"]["high"]) == pytest.approx((low, high))
+    assert first["difference"] is None
+    assert third["tested"] == 3
+    assert content["verdict"] == {
+        "next": 5, "separated": False, "close": [5], "seeds_needed": 13,
+        "probability": pytest.approx(1 - welch.pvalue / 2),
+        "test_set_error": pytest.approx(100 * (5.2 / 360 * (1 - 5.2 / 360) / 360) ** 0.5),
+    }  # fmt: skip
+    assert [run["seed"] for run in first["runs"]] == [0, 1, 2, 3, 4]
+    assert [run["test_error"] for run in second["runs"]] == pytest.approx(SECOND)
+
+
+@pytest.mark.parametrize(("k", "expected"), [(2, 0.56419), (3, 0.84628), (5, 1.16296), (10, 1.53875)])
+def test_the_largest_of_normal_values(k: int, expected: float) -> None:
+    assert largest_of(k) == pytest.approx(expected, abs=5e-6)  # order statistics: Teichroew 1956, table I
+
+
+def test_the_best_of_alike_finalists_is_flattered_by_so_much() -> None:
+    found = finals((5.0, 5.2), (5.1, 5.3), (5.2, 5.4))  # deviation 0.1414 each, of a mean 0.1
+    assert flattery(standings(found)) == pytest.approx(0.084628, abs=1e-6)
+    assert flattery(standings(finals((5.0, 5.2)))) is None
+
+
+def test_caveats_of_a_champion() -> None:
+    lines = " ".join(caveats(sample.summary(), sample_study.trials()))
+    assert "best of 3 finalists, picked on the test images that score it" in lines
+    assert "Seeds differ by 0.23 points (standard deviation of 5)" in lines
+    assert "another 360 test images would move it by about 0.63 points" in lines
+    assert (
+        "the same configuration had 1.0 % validation error (one seed, 287 images), 0.4 points too optimistic" in lines
+    )
+    assert "with at most 5 % risk" in lines
+    compared = " ".join(caveats(sample.comparing(), []))
+    assert "another scale (small): net.depth 20 in place of 110, train.epochs 30 in place of 164" in compared
+    assert "In the search" not in compared
+
+
+def test_a_study_that_compares_has_no_trials(tmp_path: Path) -> None:
+    written = report.write(tmp_path, sample.comparing(), [], {})
+    content = json.loads(written.json.read_text(encoding="utf-8"), parse_constant=refuse)
+    jsonschema.Draft202012Validator(SCHEMA).validate(content)
+    assert content["best"] is None
+    assert content["trials"] == []
+    rows = content["finals"]["finalists"]
+    assert rows[0]["label"] == "original: identity"
+    (figure,) = rows[0]["published"]
+    papers = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())["v2_table1_shortcuts"]
+    assert figure["error"] == papers[0]["error_pct"] == 6.61
+    assert figure["differences"]["net.depth"] == {"published": 110, "run": 20}
+    told = written.markdown.read_text(encoding="utf-8")
+    assert told.split("\n\n")[2].startswith("**Of 11 configurations compared, use a 20-layer v1 residual network")
+    assert "## Trials" not in told
+    assert "## The space" not in told
+
+
+def test_contrasts_part_finalists_in_one_parameter_alone() -> None:
+    found = effects.contrasts(sample.compared())
+    assert {c.path for c in found} == {"net.shortcut"}
+    assert len(found) == 10  # every other shortcut against identity; gates have a bias, which follows
+    (gate,) = [c for c in found if c.one.label == "exclusive gate, bias -7"]
+    ours, identity = sample.ROWS[6][2], sample.ROWS[0][2]
+    welch = stats.ttest_ind(ours, identity, equal_var=False)
+    assert gate.difference.mean == pytest.approx(fmean(ours) - fmean(identity))
+    assert (gate.difference.low, gate.difference.high) == pytest.approx(tuple(welch.confidence_interval(0.95)))
+    assert gate.seeds == (5, 5)
+    one, other = sample.compared().finalists[:2]
+    deeper = replace(other, params=other.params | {"net.depth": 32})
+    assert effects.contrasts(sample.compared(finalists=(one, deeper))) == []  # two things differ
+
+
+def test_what_a_study_cost() -> None:
+    trials = [replace(trial, seconds=36.0) for trial in sample_study.trials()[:10]]
+    found = finals((5.0, 5.1), (5.0, 5.1))
+    runs = [replace(f, runs=tuple(replace(run, seconds=90.0) for run in f.runs)) for f in found.finalists]
+    quarter = sample.summary(finals=replace(found, finalists=tuple(runs)), holds={"cpus": 2.0, "gpus": 0.25})
+    cost = device_hours(quarter, trials)
+    assert cost == DeviceHours("GPU-hours", pytest.approx(0.025), pytest.approx(0.025))  # 360 s / 4 each
+    assert device_sentence(cost) == "0.05 GPU-hours: 0.025 in the search, 0.025 in the finals"
+    cores = device_hours(sample.summary(finals=None, holds={"cpus": 2.0, "gpus": 0.0}), trials)
+    assert cores == DeviceHours("core-hours", pytest.approx(0.2), 0.0)
+    assert device_hours(sample.summary(holds={}), trials) is None
+
+
+@pytest.mark.parametrize("broken", ["state", "schema_version", "finalists"])
+def test_the_schema_refuses_what_is_no_report(tmp_path: Path, broken: str) -> None:
+    content = checked(tmp_path)
+    match broken:
+        case "state":
+            content["trials"][0]["state"] = "won"
+        case "schema_version":
+            content["schema_version"] = 99
+        case _:
+            content["finals"]["finalists"][0]["mean"] = "low"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(SCHEMA).validate(content)
+
+
+def test_every_kind_of_report_follows_the_schema(tmp_path: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    for found in (sample.with_lost(sample.finals()), finals((5.0, None), (None, None)), finals((5.0, 5.0), (5.0, 5.0))):
+        checked(tmp_path, finals=found)
+    for count in (0, 1, 24):
+        checked(tmp_path, finals=None, trials=sample_study.trials()[:count], holds={})

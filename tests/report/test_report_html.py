@@ -1,0 +1,326 @@
+"""report.html in a real browser that cannot reach any network."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from search import report
+from search.records import StudySummary, TrialRecord, TrialState
+from search.report import figures, files
+from tests.support import sample_finals as finals
+from tests.support import sample_study as sample
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SHARES = {"net.shortcut": 0.6, "train.lr": 0.3, "net.depth": 0.1}
+SEGMENTS = """id => [...document.querySelectorAll(`[id="${id}"] .scatterlayer .js-line`)]
+    .map(line => (line.getAttribute("d") ?? "").split("M").length - 1).reduce((a, b) => a + b, 0)"""
+BEST_AT_EPOCH_8 = """[...document.querySelectorAll("#curves .trace")]
+    .find(trace => trace.__data__[0].trace.name === "best: trial 10").querySelectorAll(".point")[7]"""
+FIRST_COLUMN = "rows => rows.map(row => Number(row.dataset.trial))"
+
+
+def resolved(value: Any) -> Any:
+    """The figure with a colour for each `@name`, as Plotly's own schema wants it."""
+    if isinstance(value, dict):
+        return {key: resolved(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [resolved(inner) for inner in value]
+    return "#000000" if isinstance(value, str) and re.fullmatch(r"@\w+", value) else value
+
+
+def all_figures(trials: list[TrialRecord], **changes: Any) -> list[dict[str, Any]]:
+    return list(files.all_figures(sample.summary(**changes), trials, SHARES).values())
+
+
+def test_figures_satisfy_plotlys_schema() -> None:
+    made = all_figures(sample.trials())
+    assert len(made) == 8  # curves, parallel, effects, depth, version, shortcut, importances, cost
+    with_finals = files.all_figures(finals.comparing(), [], {})
+    assert list(with_finals) == ["finals-errors", "finals-curves", "finals-contrasts"]
+    for figure in (*made, *with_finals.values()):
+        go.Figure(data=resolved(figure["data"]), layout=resolved(figure["layout"]))  # raises on an unknown property
+
+
+def test_parallel_lines_never_hide_each_other_behind_a_choice() -> None:
+    trials = sample.trials()
+    figure = figures.parallel(sample.summary(), trials)
+    assert figure is not None
+    points = [
+        (number, x, y)
+        for trace in figure["data"]
+        for number, x, y in zip(trace.get("customdata", []), trace["x"], trace["y"], strict=bool(trace["x"]))
+        if number is not None
+    ]
+    heights = {axis: {number: y for number, x, y in points if x == axis} for axis in range(7)}
+    assert [len(heights[axis]) for axis in heights] == [24] * 7
+    assert all(0 <= y <= 1 for _, _, y in points)
+    for axis in range(4):  # depth, version, shortcut, gate bias
+        assert len(set(heights[axis].values())) == 24
+    without = {9, 13, 17, 20}  # diverged, failed, infeasible: above the worst error
+    assert min(heights[6][n] for n in without) > max(y for n, y in heights[6].items() if n not in without)
+    absent = {trial.number for trial in trials if "net.gate_bias" not in trial.params}  # below every bias
+    assert max(heights[3][n] for n in absent) < min(y for n, y in heights[3].items() if n not in absent)
+
+
+def test_every_colour_of_a_figure_is_in_the_style_sheet() -> None:
+    drawn = [*all_figures(sample.trials()), *all_figures([], finals=finals.with_lost(finals.finals()))]
+    named = set(re.findall(r"'@(\w+)'", repr([*drawn, files.all_figures(finals.comparing(), [], {})])))
+    sheet = (Path(files.__file__).parent / "assets" / "report.css").read_text()
+    light, dark = sheet.split("prefers-color-scheme: dark", 1)
+    assert {"accent", "shade0", "bad", "third_veil", "quiet"} < named
+    for half in (light, dark):
+        assert named <= set(re.findall(r"--(\w+):", half))
+
+
+def test_the_smallest_studies_make_a_page(tmp_path: Path) -> None:
+    for count in range(3):
+        page = report.write(tmp_path, sample.summary(), sample.trials()[:count], {}).html.read_text(encoding="utf-8")
+        assert page.count("<tr data-trial=") == count
+
+
+def test_a_study_without_results_has_no_figures() -> None:
+    assert all_figures([]) == [figures.importances(SHARES)]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium here")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, folder: Path, trials: list[TrialRecord], **changes: Any) -> Iterator[Page]:
+    """The sample's report, see `shown`."""
+    with shown(browser, folder, sample.summary(**changes), trials) as page:
+        yield page
+
+
+@contextmanager
+def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[TrialRecord]) -> Iterator[Page]:
+    """A report offline; in the end nothing may have been said in the console or asked of a network."""
+    troubles: list[str] = []
+    written = report.write(folder, summary, trials, SHARES if trials else {})
+    with browser.new_context(viewport={"width": 1280, "height": 900}, offline=True) as context:
+        page = context.new_page()
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: troubles.extend([] if request.url.startswith("file:") else [request.url]))
+        page.goto(written.html.as_uri())
+        page.wait_for_selector("body[data-drawn]")
+        yield page
+    assert troubles == []
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The sample's report, opened once: loading 5 MB takes longer than all that is looked at."""
+    with opened(chromium, tmp_path_factory.mktemp("sample"), sample.trials()) as page:
+        yield page
+
+
+@pytest.mark.browser
+def test_every_run_is_drawn(page: Page) -> None:
+    drawn = page.evaluate("[...document.querySelectorAll('.plot')].filter(p => p.querySelector('svg')).map(p => p.id)")
+    effects = ["effect-net.depth", "effect-net.version", "effect-net.shortcut"]
+    assert drawn == ["curves", "parallel", "effects", *effects, "importance", "cost-macs"]
+    assert page.evaluate(SEGMENTS, "parallel") == 24
+    assert page.evaluate(SEGMENTS, "curves") == 22  # one trial failed and one was infeasible before the first epoch
+    assert page.locator("table.sortable tbody tr").count() == 24
+    assert "20-layer v2 residual network with identity shortcuts" in page.locator(".sentence").inner_text()
+
+
+@pytest.mark.browser
+def test_headings_sort_and_missing_values_stay_last(page: Page) -> None:
+    rows = page.locator("table.sortable tbody tr")
+    by_lr = sorted(sample.trials(), key=lambda trial: trial.params["train.lr"])
+    lr = page.get_by_role("button", name="lr", exact=True)
+    lr.click()
+    assert rows.evaluate_all(FIRST_COLUMN) == [trial.number for trial in by_lr]
+    lr.click()
+    assert rows.evaluate_all(FIRST_COLUMN) == [trial.number for trial in reversed(by_lr)]
+    bias = page.get_by_role("button", name="gate bias", exact=True)
+    gates = {trial.number for trial in sample.trials() if "net.gate_bias" in trial.params}
+    for _ in ("ascending", "descending"):
+        bias.click()
+        assert set(rows.evaluate_all(FIRST_COLUMN)[: len(gates)]) == gates
+
+
+@pytest.mark.browser
+def test_a_trial_pointed_at_stands_out_in_the_plots(page: Page) -> None:
+    page.locator("tr[data-trial='5']").hover()
+    shown = "document.getElementById('curves').data.at(-1).y"
+    assert page.evaluate(shown) == list(sample.trials()[5].curve.values())
+    assert page.evaluate(SEGMENTS, "parallel") == 25
+    page.locator("h1").hover()
+    assert page.evaluate(shown) == []
+
+
+@pytest.mark.browser
+def test_pointing_at_a_line_shows_its_trial(page: Page) -> None:
+    page.locator("#curves").scroll_into_view_if_needed()
+    point = page.evaluate_handle(BEST_AT_EPOCH_8).as_element()
+    assert point is not None
+    point.hover(force=True)
+    page.wait_for_function("() => document.getElementById('parallel').data.at(-1).x.length > 0")
+    page.wait_for_function("() => document.querySelector('#curves .hoverlayer').textContent.includes('trial 10')")
+    page.mouse.move(0, 0)
+
+
+@pytest.mark.browser
+def test_figures_follow_the_page_into_the_dark(page: Page) -> None:
+    colours = "[getComputedStyle(document.body).color, document.getElementById('cost-macs')._fullLayout.font.color]"
+    assert page.evaluate(colours) == ["rgb(27, 35, 48)", "#1b2330"]
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_selector("body[data-drawn=dark]")
+    assert page.evaluate(colours) == ["rgb(230, 234, 240)", "#e6eaf0"]
+
+
+@pytest.mark.browser
+def test_the_page_is_no_wider_than_the_screen(page: Page) -> None:
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("w => document.getElementById('curves').getBoundingClientRect().right <= w", arg=width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.browser
+def test_strings_of_the_study_are_text_and_never_run(chromium: Browser, tmp_path: Path) -> None:
+    evil = "</script><script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
+    first, failed = sample.trials()[5], sample.trials()[13]
+    hit = replace(first, reason=evil, params=first.params | {"net.version": evil})
+    trials = [hit, replace(failed, reason=evil), *sample.trials()[6:9]]
+    with opened(chromium, tmp_path, trials, name=evil, description=evil, hardware=evil) as page:
+        assert page.evaluate("window.harmed") is None
+        assert page.locator("h1").inner_text() == evil
+        assert page.locator("img").count() == 0
+        assert page.locator("main").inner_text().count(evil) >= 4
+
+
+@pytest.mark.browser
+def test_a_study_where_nothing_trained_opens_and_says_so(chromium: Browser, tmp_path: Path) -> None:
+    failed = [replace(t, state=TrialState.FAILED, curve={}, epochs=0, macs=None) for t in sample.trials()[:3]]
+    with opened(chromium, tmp_path, failed) as page:
+        assert page.locator(".sentence").inner_text().startswith("No network can be recommended")
+        assert page.evaluate(SEGMENTS, "parallel") == 3
+
+
+@pytest.fixture(scope="module")
+def tested(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The sample's report with finals, of which a training was lost."""
+    summary = finals.summary(finals=finals.with_lost(finals.finals()))
+    with shown(chromium, tmp_path_factory.mktemp("finals"), summary, sample.trials()) as page:
+        yield page
+
+
+@pytest.mark.browser
+def test_finalists_come_before_the_trials(tested: Page) -> None:
+    assert tested.locator("table.finalists tbody tr").count() == 3
+    assert tested.locator("table.trials tbody tr").count() == 24
+    best = tested.locator("table.finalists tr.best td").all_inner_texts()
+    assert best[:5] == ["1", "10", "1.44 ± 0.23 %", "1.16 to 1.73", "5"]  # see test_report_finals.py
+    text = tested.locator("main").inner_text()
+    assert "lost 1 training: seed 2 diverged (the training loss was NaN in epoch 5)" in text
+    order = tested.evaluate("[...document.querySelectorAll('section')].map(s => s.id)")
+    assert order[:4] == ["answer", "finals", "tested", "trials"]
+    links = tested.evaluate("[...document.querySelectorAll('nav a')].map(a => a.getAttribute('href').slice(1))")
+    assert links == order[1:]
+
+
+@pytest.mark.browser
+def test_every_seed_is_a_dot(tested: Page) -> None:
+    tested.wait_for_function("() => document.querySelectorAll('#finals-errors .point').length === 12 + 3")
+    lost = tested.evaluate("document.getElementById('finals-curves').data.find(t => t.name === 'lost').x")
+    assert lost == [1, 2, 3, 4]
+
+
+@pytest.mark.browser
+def test_a_finalist_pointed_at_stands_out_in_the_search(tested: Page) -> None:
+    tested.locator("table.finalists tr[data-trial='5']").hover()
+    assert tested.evaluate("document.getElementById('curves').data.at(-1).y") == list(sample.trial(5).curve.values())
+    tested.locator("h1").hover()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `#rrggbb` (WCAG 2.2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_as_the_guidelines_reckon_it() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)  # the lightest grey that just fails
+
+
+@pytest.mark.parametrize("half", [0, 1], ids=["light", "dark"])
+def test_text_and_lines_stand_out_from_the_page(half: int) -> None:
+    sheet = (Path(files.__file__).parent / "assets" / "report.css").read_text()
+    named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", sheet.split("prefers-color-scheme: dark", 1)[half]))
+    for ground in ("page", "card"):
+        for text in ("ink", "muted", "good", "bad"):
+            assert contrast(named[text], named[ground]) >= 4.5, (text, ground)  # success criterion 1.4.3
+    for line in ("accent", "line", "third", "quiet", "good", "bad", "muted"):
+        assert contrast(named[line], named["card"]) >= 3, line  # 1.4.11
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_that_is_drawn_stands_out(tested: Page, scheme: Any) -> None:
+    tested.emulate_media(color_scheme=scheme)
+    tested.wait_for_selector(f"body[data-drawn={scheme}]")
+    colours = """() => [...document.querySelectorAll('p, li, dt, dd, h1, h2, td, th button, nav a, .state')]
+        .filter(e => e.textContent.trim()).map(e => {
+            let ground = e;
+            while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
+            return [getComputedStyle(e).color, getComputedStyle(ground).backgroundColor];
+        })"""
+    pairs = {tuple(pair) for pair in tested.evaluate(colours)}
+    assert len(pairs) >= 6
+    for pair in pairs:
+        one, other = ("#" + "".join(f"{int(part):02x}" for part in re.findall(r"\d+", colour)[:3]) for colour in pair)
+        assert contrast(one, other) >= 4.5, pair
+    faint = "() => [...document.querySelectorAll('td, p, li')].filter(e => getComputedStyle(e).opacity < 1).length"
+    assert tested.evaluate(faint) == 0
+
+
+@pytest.mark.browser
+def test_a_study_that_compares_fits_a_phone(chromium: Browser, tmp_path: Path) -> None:
+    with shown(chromium, tmp_path, finals.comparing(), []) as page:
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.wait_for_function("() => document.getElementById('finals-errors').layout.annotations.length === 11")
+        page.wait_for_function("() => document.getElementById('finals-errors').getBoundingClientRect().right <= 390")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("table.finalists tbody tr").count() == 11
+        names = page.evaluate("document.getElementById('finals-errors').layout.annotations.map(a => a.text)")
+        assert names == [row[0] for row in sorted(finals.ROWS, key=lambda row: sum(row[2]) / len(row[2]))]
+        assert page.locator("#trials").count() == page.locator("#space").count() == 0
+        assert "6.61 %" in page.locator("table.finalists tr.best").inner_text()
+
+
+@pytest.mark.browser
+def test_on_paper_tables_are_whole_and_the_page_is_light(tested: Page) -> None:
+    tested.emulate_media(color_scheme="dark", media="print")
+    assert tested.evaluate("getComputedStyle(document.querySelector('.tall')).maxHeight") == "none"
+    assert tested.evaluate("getComputedStyle(document.body).color") == "rgb(27, 35, 48)"
+    assert not tested.locator("nav").is_visible()
+    tested.wait_for_selector("body[data-drawn=light]")
+    tested.emulate_media(color_scheme="light", media="screen")

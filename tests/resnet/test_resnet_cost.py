@@ -1,0 +1,133 @@
+"""Parameters, multiply-accumulates and activation memory against figures from outside."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from resnet import Family, NetSpec, Shortcut, Unit, Version, build, cost, named
+from resnet.cost import count
+from tests.support.networks import specs
+
+PAPERS = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
+OPTIONS = {
+    "none": {"shortcut": "none"},
+    "A": {"downsample": "zero_pad"},
+    "B": {"downsample": "projection"},
+    "C": {"shortcut": "conv1x1"},
+}
+
+
+def spec_of(row):
+    stride = {"stride_on": f"conv{row['stride_on']}"} if "stride_on" in row else {}
+    return NetSpec(
+        family="cifar" if row in PAPERS["derived_cifar"] else "imagenet",
+        depth=row["depth"],
+        unit=row["block"],
+        version=f"v{row['version']}",
+        num_classes=row["classes"],
+        **OPTIONS[row["shortcut"]],
+        **stride,
+    )
+
+
+def row_id(row):
+    return f"{row['depth']}-{row['block']}-v{row['version']}-{row['shortcut']}-{row['classes']}-{row.get('stride_on')}"
+
+
+@pytest.mark.parametrize("row", PAPERS["derived_cifar"] + PAPERS["derived_imagenet"], ids=row_id)
+def test_counts_to_the_unit(row):
+    counted = cost(spec_of(row), 32 if row in PAPERS["derived_cifar"] else 224)
+    assert (counted.params, counted.macs) == (row["params"], row["macs"])
+
+
+@pytest.mark.parametrize("row", PAPERS["article_derived"], ids=lambda row: f"v{row['version']}")
+def test_counts_of_the_article(row):
+    counted = cost(named(f"article_resnet_v{row['version']}"))
+    assert (counted.params, counted.macs) == (row["params"], row["macs"])
+
+
+@pytest.mark.parametrize("row", [r for r in PAPERS["derived_cifar"] if r["depth"] == 20], ids=row_id)
+def test_the_built_network_has_the_parameters(row):
+    with torch.device("meta"):
+        net = build(spec_of(row))
+    assert sum(p.numel() for p in net.parameters()) == row["params"]
+
+
+@pytest.mark.parametrize("row", PAPERS["v1_cifar10_table6"], ids=lambda row: row["network"])
+def test_published_parameters(row):
+    published = row["params_published"].removesuffix("M")  # "0.27M": as many decimals as the paper prints
+    decimals = len(published.partition(".")[2])
+    assert f"{cost(named(row['network'].replace('-', '').lower())).params / 1e6:.{decimals}f}" == published
+
+
+@pytest.mark.parametrize("row", PAPERS["imagenet_table1_flops"], ids=lambda row: row["network"])
+def test_published_flops(row):
+    """Table 1 has the authors' networks: option A in 18 and 34 layers, in the others the stride on the first 1x1.
+
+    3.858 is cut to 3.8, the others are rounded.
+    """
+    spec = named(row["network"].replace("-", "").lower(), stride_on="conv1x1")
+    if row["block_type"] == "basic":
+        spec = spec.model_copy(update={"downsample": "zero_pad"})
+    macs = cost(spec, 224).macs / 1e9
+    assert spec.blocks == tuple(row["blocks"])
+    published = math.floor(10 * macs) / 10 if row["network"] == "ResNet-50" else round(macs, 1)
+    assert published == row["flops_published"]
+
+
+def test_published_parameters_of_bottleneck_nets():
+    """1603.05027, Table 4: 1.7M for ResNet-164; 10.2M for ResNet-1001, without the gamma and beta of BN."""
+    assert f"{cost(named('preact_resnet164')).params / 1e6:.1f}" == "1.7"
+    deep = named("preact_resnet1001")
+    with torch.device("meta"):
+        norms = [p for m in build(deep).modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
+    assert f"{(cost(deep).params - sum(p.numel() for p in norms)) / 1e6:.1f}" == "10.2"
+
+
+@settings(max_examples=20, deadline=None)
+@given(spec=specs())
+def test_macs_of_any_network_agree_with_torch(spec):
+    side = spec.image_size if spec.family is Family.ARTICLE else spec.min_image_size + 3
+    with torch.device("meta"), FlopCounterMode(display=False) as flops:
+        net = build(spec).eval()
+        net(torch.empty(1, spec.in_channels, side, side))
+    counted = cost(spec, side)
+    assert flops.get_total_flops() == 2 * counted.macs
+    assert sum(p.numel() for p in net.parameters()) == counted.params
+
+
+@pytest.mark.parametrize("version", Version)
+@pytest.mark.parametrize("shortcut", Shortcut)
+def test_macs_agree_with_torch(version, shortcut):
+    spec = NetSpec(depth=8, version=version, shortcut=shortcut, in_channels=1, num_classes=7)
+    with torch.device("meta"), FlopCounterMode(display=False) as flops:
+        build(spec).eval()(torch.empty(1, 1, 28, 20))
+    assert flops.get_total_flops() == 2 * cost(spec, (28, 20)).macs  # torch counts the addition too
+
+
+@pytest.mark.parametrize("unit", Unit)
+@pytest.mark.parametrize("shortcut", [Shortcut.IDENTITY, Shortcut.EXCLUSIVE_GATE, Shortcut.DROPOUT])
+def test_cost_of_a_depth_is_that_of_the_whole_network_traced(unit, shortcut):
+    spec = NetSpec(unit=unit, depth=38, shortcut=shortcut)  # 6*6+2, 9*4+2, 3*12+2
+    assert cost(spec, 16) == count(spec, 16, 16)
+
+
+def test_activation_memory_by_hand():
+    """ResNet-20: the image; stem: input of BN, of the first unit; each convolution: inputs of BN and of what follows.
+
+    ReLU writes in place of BN's output, and BN's output before the sum is not needed again.
+    """
+    maps = [(3, 32, 1), (16, 32, 2), (16, 32, 3 * 4), (32, 16, 3 * 4), (64, 8, 3 * 4)]  # channels, side, how many
+    numbers = sum(channels * side**2 * copies for channels, side, copies in maps) + 64  # 64: into the classifier
+    assert cost(NetSpec(depth=20)).activation_bytes == 4 * numbers
+
+
+def test_cost_refuses_images_that_do_not_survive():
+    with pytest.raises(ValueError, match="image size 3x3 does not survive"):
+        cost(NetSpec(), 3)

@@ -1,0 +1,243 @@
+"""What one forward and backward pass measures of the signal."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as ops
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from resnet import NetSpec, Shortcut, Signal, Unit, Version, build, signal
+from tests.support.networks import STEP, specs
+from tests.support.networks_signal import KINDS, batch, silenced, units
+
+PAPERS = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
+CLAIM = "gradient does not vanish for arbitrarily small weights"
+(SMALL_WEIGHTS,) = (row["observed"] for row in PAPERS["article_claims_checked"] if row["claim"] == CLAIM)
+
+
+@pytest.mark.parametrize(("factor", "exact"), [(0.5, 5.551115123125783e-17), (2.0, 1.8014398509481984e16)])
+def test_signal_measures_the_product_over_a_silenced_stage(factor, exact):
+    """Stages of 18 units keep the shape: within each the measured norms change by factor**18, together by factor**54.
+
+    The first unit of a stage changes dimension; zero padding loses gradient there, so it counts by its factor.
+    """
+    fields = {"depth": 110, "version": "v2", "shortcut": "constant_scaling"}
+    spec = NetSpec(shortcut_scale=factor, residual_scale=0, **fields)
+    norm = signal(silenced(spec), batch(dtype=torch.float64)).gradient_norm
+    first, second, third = norm[0] / norm[18], norm[19] / norm[36], norm[37] / norm[54]
+    assert (first, second, third) == pytest.approx((factor**18, factor**17, factor**17), rel=1e-10)
+    assert first * second * third * factor**2 == pytest.approx(exact, rel=1e-10)
+
+
+@pytest.mark.parametrize(("factor", "share"), [(0.5, 0.5**9), (2.0, 2.0**9)])
+def test_forward_scale_of_a_silenced_net(factor, share):
+    """x_L = lambda^L x_0 at the pixels and channels that are kept (1603.05027, before Eqn. 7)."""
+    spec = NetSpec(shortcut="constant_scaling", shortcut_scale=factor, residual_scale=0, version="relu_before_add")
+    net = silenced(spec)
+    images = batch(dtype=torch.float64)
+    measured = signal(net, images)
+    x_0 = net.stem(images)
+    kept = x_0[:, :, ::4, ::4].square().mean().sqrt().item() / 2  # 16 channels of 64, the others 0: half the RMS
+    assert measured.rms[-1] == pytest.approx(kept * share, rel=1e-12)
+
+
+# Measurement against a straight loop
+
+
+def straight(net, images, labels):
+    """x_0, ..., x_L and the gradients of the loss with respect to them, module by module without hooks."""
+    x = net.stem(images)
+    points = []
+    for module in (m for stage in net.stages for m in stage):
+        if isinstance(module, KINDS) and not points:
+            points.append(x)
+        x = module(x)
+        if isinstance(module, KINDS):
+            points.append(x)
+    loss = ops.cross_entropy(net.fc(net.end(x)), labels)
+    return points, torch.autograd.grad(loss, points)
+
+
+@pytest.mark.parametrize("unit", Unit)
+@pytest.mark.parametrize("version", Version)
+@pytest.mark.parametrize("shortcut", Shortcut)
+def test_norms_equal_those_of_a_straight_loop(unit, version, shortcut):
+    spec = NetSpec(unit=unit, depth=2 * STEP[unit] + 2, version=version, shortcut=shortcut, gate_bias=-1, width=0.25)
+    torch.manual_seed(3)
+    net = build(spec).double()
+    images, labels = batch(4, dtype=torch.float64), torch.tensor([0, 3, 9, 9])
+    measured = signal(net, images, labels, seed=7)
+    torch.manual_seed(7)  # of dropout
+    points, gradients = straight(net, images, labels)
+    assert len(points) == 7  # two units a stage
+    rms = [x.square().mean().sqrt().item() for x in points]
+    norms = [(g**2).sum().sqrt().item() for g in gradients]
+    assert measured.rms == pytest.approx(rms, rel=1e-12)
+    assert measured.gradient_norm == pytest.approx(norms, rel=1e-9)
+
+
+def test_frozen_network_and_no_grad():
+    net = build(NetSpec(depth=8))
+    expected = signal(net, batch())
+    with torch.no_grad():
+        assert signal(net.requires_grad_(False), batch()) == expected
+
+
+def test_small_gradients_do_not_vanish_in_the_norm():
+    """Elements of 1e-25 have squares below the least float32 (1e-45)."""
+    net = build(NetSpec(depth=8))
+    nn.init.constant_(net.fc.weight, 0)
+    nn.init.constant_(net.fc.weight[0], 1e-25)
+    assert 1e-28 < signal(net, batch()).gradient_norm[-1] < 1e-24
+
+
+def unnormalised(shortcut, scale):
+    """12 convolutions in residual branches, weights scaled, no normalisation, a classifier too small to matter."""
+    torch.manual_seed(0)
+    net = build(NetSpec(depth=14, version="relu_only_preact", shortcut=shortcut)).double()
+    for unit in units(net):
+        for k, layer in enumerate(unit.F):
+            if isinstance(layer, nn.BatchNorm2d):
+                unit.F[k] = nn.Identity()
+            elif isinstance(layer, nn.Conv2d):
+                layer.weight.data *= scale
+    net.fc.weight.data *= 1e-9
+    return signal(net, batch(8, 16, torch.float64))
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.01, 0.001])
+def test_small_weights_stop_the_gradient_of_a_plain_net_only(scale):
+    """1603.05027, Sec. 2: it "does not vanish even when the weights are arbitrarily small"."""
+    observed = SMALL_WEIGHTS[f"weights_x{scale}"]["plain_grad_ratio"] / SMALL_WEIGHTS["weights_x1"]["plain_grad_ratio"]
+    plain = unnormalised("none", scale).gradient_ratio / unnormalised("none", 1).gradient_ratio
+    assert plain ** (1 / 12) == pytest.approx(observed ** (1 / 10), rel=1e-6)  # the reference has 10 layers, both s
+    norm = unnormalised("identity", scale).gradient_norm
+    assert norm[0] / norm[2] == pytest.approx(1, abs=scale)  # the two units of stage 1, which keep the shape
+
+
+def test_gradient_of_a_plain_net_grows_as_the_theory_says():
+    """(1 / (1 - 1/pi)) ** (18 / 2) = 31 for 18 wide layers; 25 with 16 to 64 channels."""
+    assert signal(NetSpec(shortcut="none"), batch(16, 32)).gradient_ratio == pytest.approx(31, rel=0.5)
+
+
+# Nothing is changed
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_model_and_generator_are_left_as_they_were(training):
+    net = build(NetSpec(depth=8, shortcut="dropout")).train(training)
+    net(batch()).sum().backward()
+    net.stages[0].eval()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    gradients = [p.grad.clone() for p in net.parameters()]
+    modes = [m.training for m in net.modules()]
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()]
+    images = batch()
+    generator = torch.get_rng_state()
+    signal(net, images)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert not images.requires_grad
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert all(torch.equal(p.grad, g) for p, g in zip(net.parameters(), gradients, strict=True))
+    assert [m.training for m in net.modules()] == modes
+    assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()] == hooks
+
+
+def test_training_mode_is_measured():
+    """Running statistics far from the batch's would show in evaluation mode."""
+    net = build(NetSpec(depth=8))
+    before = signal(net, batch())
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_var.fill_(100)
+    assert signal(net.eval(), batch()) == before
+
+
+def test_specification_is_built_from_the_seed_alone():
+    spec = NetSpec(depth=8, shortcut="dropout")
+    torch.manual_seed(1)
+    generator = torch.get_rng_state()
+    first = signal(spec, batch())
+    assert torch.equal(torch.get_rng_state(), generator)
+    torch.manual_seed(2)
+    assert signal(spec, batch()) == first
+    assert signal(spec, batch(), seed=1) != first
+    torch.manual_seed(0)
+    assert signal(build(spec), batch()).rms[0] == first.rms[0]  # seed 0 is the default
+
+
+def test_specification_takes_the_precision_of_the_images():
+    single, double = (signal(NetSpec(depth=8), batch().to(dtype)) for dtype in (torch.float32, torch.float64))
+    assert single.rms == pytest.approx(double.rms, rel=1e-4)
+    assert single.rms != double.rms
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_any_network_can_be_measured(data):
+    spec = data.draw(specs())
+    side = spec.image_size if spec.family == "article" else 2 * spec.min_image_size
+    measured = signal(spec, batch(3, side, channels=spec.in_channels))
+    assert len(measured.rms) == len(measured.gradient_norm) == sum(spec.blocks) + 1
+    assert all(map(math.isfinite, measured.rms + measured.gradient_norm))
+    assert measured.verdict.count(". ") == 0
+
+
+def test_verdict_of_closed_form_and_measurement():
+    """The measured gradient can take back what the closed form allows, not the other way round."""
+    measured = {"rms": (1.0,) * 10, "spec": NetSpec()}
+    assert Signal(gradient_norm=(2.0,) * 10, **measured).reaches_first_unit
+    for first in (1e-9, 1e9, math.inf, math.nan):
+        found = Signal(gradient_norm=(first,) + (2.0,) * 9, **measured)
+        assert not found.reaches_first_unit
+        assert found.verdict.startswith("The signal does not reach the first unit intact: 9 shortcuts multiply it by 1")
+    assert math.isnan(Signal(gradient_norm=(0.0,) * 10, **measured).gradient_ratio)
+    halved = NetSpec(depth=110, shortcut="constant_scaling")
+    found = Signal(halved, rms=(1.0,) * 55, gradient_norm=(1.0,) * 55)
+    assert not found.reaches_first_unit
+    assert "54 shortcuts multiply it by 5.6e-17" in found.verdict
+    assert "108 layers" in found.verdict
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(2, 1, 8, 8), None, r"images \(2, 1, 8, 8\) .* shape \(n, 3, height, width\)"),
+        (torch.zeros(3, 8, 8), None, r"images \(3, 8, 8\)"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), None, "torch.uint8 .* give floating point"),
+        (torch.zeros(1, 3, 8, 8), None, "images are 1; give at least 2"),
+        (torch.zeros(2, 3, 3, 3), None, "image size 3x3"),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0]), r"labels \(1,\) .* give 2 integers from 0 to 9"),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0, 10]), "from 0 to 9"),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([-100, 0]), "from 0 to 9"),
+    ],
+)
+def test_batches_that_are_none(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        signal(NetSpec(depth=8), images, labels)
+
+
+def test_picture(tmp_path):
+    measured = signal(NetSpec(depth=14), batch())
+    figure = measured.plot()
+    figure.savefig(tmp_path / "signal.png")
+    forward, backward = figure.axes
+    for axes, values in ((forward, measured.rms), (backward, measured.gradient_norm)):
+        curve, *ends = axes.lines
+        assert axes.get_yscale() == "log"
+        assert list(curve.get_xdata()) == list(range(7))
+        assert list(curve.get_ydata()) == list(values)
+        assert [end.get_xdata()[0] for end in ends] == [2, 4]  # two units a stage
+    assert figure.get_suptitle() == measured.verdict
+
+
+def test_pictures_are_not_imported_before_they_are_drawn():
+    program = "import sys, resnet; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -1,0 +1,213 @@
+"""NetSpec: what it refuses, what it holds equal, what it says of itself."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from resnet import Downsample, Family, NetSpec, Shortcut, StrideOn, Unit, Version
+from resnet.depths import valid_depths
+from resnet.spec import needs
+from tests.support.networks import STEP
+
+REFUSED = [
+    ({"depth": 57}, "net depth 57 is not 6n+2 for unit=basic; the nearest valid depths are 56 and 62"),
+    ({"depth": 3}, "net depth 3 is not 6n+2 for unit=basic; the smallest valid depth is 8"),
+    ({"depth": 2}, "net depth 2 is not 6n+2 for unit=basic; the smallest valid depth is 8"),
+    ({"depth": -4}, "net depth -4 is not 6n+2 for unit=basic; the smallest valid depth is 8"),
+    (
+        {"depth": 32, "unit": "bottleneck"},
+        "net depth 32 is not 9n+2 for unit=bottleneck; the nearest valid depths are 29 and 38",
+    ),
+    ({"depth": 6, "unit": "single"}, "net depth 6 is not 3n+2 for unit=single; the nearest valid depths are 5 and 8"),
+    (
+        {"family": "imagenet", "depth": 60},
+        "net depth 60 is not 50 or 101 or 152 or 200 for family=imagenet and unit=bottleneck; "
+        "the nearest valid depths are 50 and 101",
+    ),
+    (
+        {"family": "imagenet", "depth": 50, "unit": "basic"},
+        "net depth 50 is not 18 or 34 for family=imagenet and unit=basic; the largest valid depth is 34",
+    ),
+    (
+        {"family": "imagenet", "depth": 20, "unit": "bottleneck"},
+        "net depth 20 is not 50 or 101 or 152 or 200 for family=imagenet and unit=bottleneck; "
+        "the smallest valid depth is 50",
+    ),
+    (
+        {"family": "imagenet", "unit": "single"},
+        "net unit 'single' does not exist in family=imagenet; choose from basic, bottleneck",
+    ),
+    (
+        {"family": "article", "depth": 20},
+        "net depth 20 is not 6 for family=article and unit=basic; the largest valid depth is 6",
+    ),
+    (
+        {"family": "article", "version": "bn_after_add"},
+        "net version 'bn_after_add' does not exist in family=article; choose from v1, v2",
+    ),
+    (
+        {"family": "article", "shortcut": "none"},
+        "net shortcut 'none' does not exist in family=article; choose from identity",
+    ),
+    ({"family": "imagnet"}, "net family 'imagnet' is unknown; did you mean 'imagenet'?"),
+    ({"depth": 60002}, "net depth 60002 is not valid; it should be less than or equal to 10000"),
+    (
+        {"depth": "deep"},
+        "net depth 'deep' is not valid; it should be a valid integer, unable to parse string as an integer",
+    ),
+    ({"shortcut": "identty"}, "net shortcut 'identty' is unknown; did you mean 'identity'?"),
+    ({"unit": "wide"}, "net unit 'wide' is unknown; choose from basic, bottleneck, single"),
+    ({"downsample": None}, "net downsample None is unknown; choose from zero_pad, projection"),
+    ({"detph": 20}, "net has no field 'detph'; did you mean 'depth'?"),
+    ({"width": 0}, "net width 0 is not valid; it should be greater than 0"),
+    ({"width": 0.03}, "net width 0.03 leaves stage 1 without channels; choose more than 0.03125"),
+    ({"width": float("nan")}, "net width nan is not valid; it should be a finite number"),
+    ({"width": 65}, "net width 65 is not valid; it should be less than or equal to 64"),
+    ({"dropout": 1.0}, "net dropout 1.0 is not valid; it should be less than 1"),
+    ({"num_classes": 1}, "net num_classes 1 is not valid; it should be greater than or equal to 2"),
+    ({"in_channels": 0}, "net in_channels 0 is not valid; it should be greater than or equal to 1"),
+    (
+        {"gate_bias": "n/a"},
+        "net gate_bias 'n/a' is not valid; it should be a valid number, unable to parse string as a number",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "sentence"), REFUSED, ids=[str(fields) for fields, _ in REFUSED])
+def test_bad_value_is_refused_in_one_sentence(fields, sentence):
+    with pytest.raises(ValidationError) as caught:
+        NetSpec(**fields)
+    assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {sentence}"]
+
+
+def test_frozen_and_copies_are_checked():
+    spec = NetSpec()
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.depth = 32
+    with pytest.raises(ValidationError, match="57 is not 6n"):
+        spec.model_copy(update={"depth": 57})
+    assert spec.model_copy(update={"depth": 32}) == NetSpec(depth=32)
+
+
+@pytest.mark.parametrize("unit", Unit)
+@settings(deadline=None)
+@given(depth=st.integers(-20, 1300))
+def test_depth_is_valid_exactly_by_the_rule(unit, depth):
+    valid = any(depth == STEP[unit] * n + 2 for n in range(1, 500))
+    assert (depth in valid_depths(Family.CIFAR)[unit]) == valid
+    if valid:
+        assert [n * STEP[unit] + 2 for n in NetSpec(unit=unit, depth=depth).blocks] == [depth] * 3
+
+
+@st.composite
+def fields(draw):
+    """Any valid set of fields, those without effect included."""
+    unit = draw(st.sampled_from(Unit))
+    finite = st.floats(-10, 10)
+    return {
+        "family": "cifar",
+        "unit": unit,
+        "depth": STEP[unit] * draw(st.integers(1, 200)) + 2,
+        "version": draw(st.sampled_from(Version)),
+        "shortcut": draw(st.sampled_from(Shortcut)),
+        "shortcut_scale": draw(finite),
+        "residual_scale": draw(finite),
+        "gate_bias": draw(finite),
+        "dropout": draw(st.floats(0, 0.99)),
+        "downsample": draw(st.sampled_from(Downsample)),
+        "stride_on": draw(st.sampled_from(StrideOn)),
+        "width": draw(st.floats(0.04, 10)),
+        "image_size": draw(st.integers(1, 512)),
+        "in_channels": draw(st.integers(1, 12)),
+        "num_classes": draw(st.integers(2, 1000)),
+    }
+
+
+@settings(deadline=None)
+@given(values=fields())
+def test_out_and_back(values):
+    spec = NetSpec(**values)
+    assert NetSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert NetSpec.model_validate({name: str(value) for name, value in spec.model_dump(mode="json").items()}) == spec
+
+
+@settings(deadline=None)
+@given(values=fields())
+def test_equal_networks_compare_equal(values):
+    spec = NetSpec(**values)
+    bare = NetSpec(**{name: value for name, value in values.items() if name not in spec.inactive})
+    assert bare == spec
+    assert hash(bare) == hash(spec)
+    for name in values.keys() - spec.inactive:
+        assert getattr(spec, name) == values[name]
+
+
+ACTIVE = {  # 1603.05027, Sec. 3.1: what each kind of shortcut has
+    Shortcut.IDENTITY: {"downsample"},
+    Shortcut.NONE: set(),
+    Shortcut.CONSTANT_SCALING: {"downsample", "shortcut_scale", "residual_scale"},
+    Shortcut.EXCLUSIVE_GATE: {"downsample", "gate_bias"},
+    Shortcut.SHORTCUT_ONLY_GATE: {"downsample", "gate_bias"},
+    Shortcut.CONV1X1: set(),
+    Shortcut.DROPOUT: {"downsample", "dropout"},
+}
+
+
+@pytest.mark.parametrize("shortcut", Shortcut)
+@pytest.mark.parametrize("unit", Unit)
+def test_inactive_fields(shortcut, unit):
+    spec = NetSpec(shortcut=shortcut, unit=unit, depth=STEP[unit] * 3 + 2)
+    conditional = set().union(*ACTIVE.values())
+    expected = conditional - ACTIVE[shortcut] | ({"stride_on"} if unit is not Unit.BOTTLENECK else set())
+    assert spec.inactive == expected | {"image_size"}
+    asked = {name: needs(name) for name in conditional}
+    assert {name for name, (other, kinds) in asked.items() if (other, shortcut in kinds) == ("shortcut", True)} == (
+        ACTIVE[shortcut]
+    )
+
+
+def test_other_conditions():
+    assert {name for name in NetSpec.model_fields if needs(name) is None} == {
+        "family", "depth", "unit", "version", "shortcut", "width", "in_channels", "num_classes"
+    }  # fmt: skip
+    assert needs("stride_on") == ("unit", {Unit.BOTTLENECK})
+    assert needs("image_size") == ("family", {Family.ARTICLE})
+    assert NetSpec(family="article", image_size=28).inactive >= {"stride_on", "gate_bias"}
+    assert NetSpec(family="article", image_size=28).image_size == 28
+
+
+def test_the_unit_follows_the_depth_in_imagenet_nets():
+    """1512.03385, Table 1."""
+    units = {depth: NetSpec(family="imagenet", depth=depth).unit.value for depth in (18, 34, 50, 101, 152, 200)}
+    assert units == dict.fromkeys((18, 34), "basic") | dict.fromkeys((50, 101, 152, 200), "bottleneck")
+    assert NetSpec(family="imagenet").depth == 18
+    assert NetSpec(family="imagenet", depth=200).blocks == (3, 24, 36, 3)
+
+
+def test_downsample_follows_the_unit_unless_given():
+    assert NetSpec().downsample is Downsample.ZERO_PAD
+    assert NetSpec(unit="single").downsample is Downsample.ZERO_PAD
+    assert NetSpec(unit="bottleneck").downsample is Downsample.PROJECTION
+    assert NetSpec(unit="bottleneck", downsample="zero_pad").downsample is Downsample.ZERO_PAD
+
+
+def test_channels_are_rounded():
+    assert NetSpec().channels == (16, 32, 64)
+    assert NetSpec(width=10).channels == (160, 320, 640)  # WRN-10
+    assert NetSpec(width=0.2).channels == (3, 6, 13)  # 3.2, 6.4, 12.8
+
+
+def test_image_must_survive_the_strides():
+    spec = NetSpec()
+    assert spec.min_image_size == 4  # two strides of 2
+    spec.check_image(4, 4)
+    with pytest.raises(ValueError, match=r"^image size 3x32 does not survive the strides of family=cifar; use images"):
+        spec.check_image(3, 32)
+    with pytest.raises(ValueError, match=r"at least 32x32 pixels$"):
+        NetSpec(family="imagenet").check_image(31, 64)
+    with pytest.raises(ValueError, match=r"^image size 28x28 is not net image_size 32, .* net image_size 28$"):
+        NetSpec(family="article").check_image(28, 28)
+    NetSpec(family="article", image_size=28).check_image(28, 28)
+    with pytest.raises(ValueError, match=r"image size 32x3 .* at least 4x4 pixels$"):
+        spec.check_image(32, 3)

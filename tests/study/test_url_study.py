@@ -1,0 +1,112 @@
+"""A study that is kept in an object store: killed, and continued from the store alone."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from search import training
+from search.errors import Halted
+from search.storage import Remote
+from search.training import Checkpoint, checkpoint
+from tests.support.mlflow_server import Server
+from tests.support.object_store import BUCKET, object_store
+from tests.support.study_process import command, run, start, wait_until
+from tests.support.whole import assert_all_there
+from tests.training.test_checkpoint import made, same
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with object_store(tmp_path_factory.mktemp("store")) as url:
+        yield url
+
+
+@pytest.fixture
+def place(store: str, tmp_path: Path) -> str:
+    """A URL below which nothing is yet."""
+    return f"{store}/{tmp_path.name}"
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_killed_and_continued_on_another_machine(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first machine had on its own disk is gone: nothing is lost or doubled, checkpoints included."""
+    server = Server(tmp_path)
+    server.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    arguments = [*command(tmp_path, "--trials", "4", train={"epochs": 4, "batch_size": 16, "flip": False})]
+    arguments[arguments.index("results")] = place
+    try:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "first"))
+        process, log = start(tmp_path, arguments)
+        wait_until(lambda: "[2/4]" in log.read_text(), process, log)
+        process.kill()
+        process.wait()
+        shutil.rmtree(tmp_path / "first")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "second"))
+        ended = run(tmp_path, arguments)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "continued after" in ended.stdout
+        again = run(tmp_path, arguments)
+        assert f"complete, 4 trials in {place}/tiny" in again.stdout, again.stdout + again.stderr
+        store = fsspec.filesystem("s3", skip_instance_cache=True)
+        kept = store.find(f"{place}/tiny")
+        report = json.loads(store.cat_file(next(name for name in kept if name.endswith("/report.json"))))
+        assert_all_there(report, 4, tmp_path / "server.db", tmp_path / "artifacts")
+        assert not [name for name in kept if name.endswith(".lock")], "left behind"
+        assert len([name for name in kept if "/outbox.jsonl/" in name]) < 60
+        trials = {name.split("/trials/")[1][:4] for name in kept if "/trials/" in name}
+        assert trials == {f"{number:04d}" for number in range(4)}
+    finally:
+        server.kill()
+
+
+def test_checkpoints(place: str) -> None:
+    folder = f"{place}/trial"
+    assert training.latest(folder) is None
+    for epoch in (1, 2, 9, 10):
+        path = training.write(folder, made(epoch))
+        assert checkpoint.paths(folder)[-1] == path
+    assert [path.rpartition("/")[2][:12] for path in checkpoint.paths(folder)] == ["epoch-000009", "epoch-000010"]
+    found = training.latest(folder)
+    assert isinstance(found, Checkpoint)
+    assert same(found, made(10))
+    assert training.validated(folder) == f"{path}/model.safetensors"
+
+
+def test_a_damaged_one_is_set_aside(place: str) -> None:
+    folder = f"{place}/trial"
+    training.write(folder, made(4))
+    damaged = training.write(folder, made(5)).removeprefix(f"{place}/")
+    files = Remote(place)
+    files.put(f"{damaged}/model.safetensors", b"half")
+    found = training.latest(folder)
+    assert found is not None
+    assert same(found, made(4))
+    assert files.get(f"{damaged}.damaged/model.safetensors") == b"half"
+    assert len(checkpoint.paths(folder)) == 1
+
+
+def test_one_that_is_cut_short_is_none(place: str) -> None:
+    """A worker died before it wrote the list of checksums."""
+    files = Remote(place)
+    training.write(f"{place}/trial", made(1))
+    files.put("trial/epoch-000002-0a1b2c3d/model.safetensors", b"half")
+    assert len(checkpoint.paths(f"{place}/trial")) == 1
+    for epoch in (3, 4):
+        training.write(f"{place}/trial", made(epoch))
+    assert not [name for name in files.files() if "epoch-000002" in name]
+
+
+def test_a_bucket_that_is_not_there(place: str) -> None:
+    """It is not made by the way, and not waited for."""
+    before = time.monotonic()
+    with pytest.raises(Halted, match=r"s3://nosuch/results cannot be written .*; see to that store, or your access"):
+        Remote("s3://nosuch/results").put("a", b"b")
+    assert time.monotonic() - before < 50, "a store that fails is tried again for a minute"
+    assert fsspec.filesystem("s3", skip_instance_cache=True).ls("") == [BUCKET]

@@ -1,0 +1,98 @@
+"""A study on a GPU that is none: Ray counts it, the workers compute on the CPU, and some trials do not fit a share.
+
+`python -m tests.support.fake_card FOLDER TRIALS SHARED ALONE` with the numbers (`1,5`) of the trials that run out of
+memory at a share, and on the whole card. Writes each attempt, as JSON, to FOLDER/attempts.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+import search.execution.worker
+from search import training
+from search.data import prepare
+from search.execution import host
+from search.execution.recorder import Recorder
+from search.execution.tuner import tune_until_done
+from search.execution.worker import TrialWorker, WorkerData
+from search.optimize import Proposer, Strategy
+from search.optimize.schedulers import NoStopping
+from search.records import Asked, Ledger, open_storage
+from search.spec import DataSpec, LimitSpec, ResourceSpec, Sampler, SearchSpec, StudySpec, appraise
+from search.spec.space import make
+from search.tracking import Tracker
+from search.tracking.outbox import Outbox
+
+FIXED = {
+    "net.in_channels": 1,
+    "net.num_classes": 10,
+    "net.depth": 8,
+    "train.epochs": 2,
+    "train.crop_padding": 0,
+    "train.flip": False,
+}
+
+
+def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
+    class Worker(TrialWorker):
+        def setup(self, config: dict[str, Any]) -> None:
+            training.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
+            super().setup(config)
+
+        def _splits(self) -> WorkerData:
+            number, gpus = self.config["number"], self.config["gpus"]
+            loaded = self._data
+            held = ray.get_runtime_context().get_assigned_resources()["GPU"]  # what Ray says, not we
+            attempt = {"number": number, "gpus": held, "pid": os.getpid()}
+            if number in (shared if gpus < 1 else alone):
+                note(attempt)
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            splits = super()._splits()
+            note(attempt | {"loads": loaded is None})
+            return splits
+
+    def note(attempt: dict[str, Any]) -> None:
+        with (folder / "attempts").open("a") as file:
+            file.write(json.dumps(attempt) + "\n")
+
+    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    data = DataSpec(name="digits", limit=100)
+    prepared = prepare(data)
+    space = make({"train.lr": {"low": 0.01, "high": 0.1}}, FIXED)
+    storage = open_storage(folder / "optuna.journal")
+    ledger = Ledger(storage, "card", space, lambda trial: appraise(trial, (8, 8), LimitSpec()))
+    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), trials, epochs=2)
+    tracker = Tracker(Outbox(folder / "outbox.jsonl"), f"sqlite:///{folder}/mlflow.db", "tests", ledger.key)
+    recorder = Recorder("card", strategy, tracker, folder / "trials")
+    spec = StudySpec(
+        name="card", data=data, resources=ResourceSpec(gpus_per_trial=0.5), search=SearchSpec(trials=trials)
+    )
+
+    def config(asked: Asked, on_its_own: bool) -> dict[str, Any]:
+        return {
+            "number": asked.number,
+            "spec": asked.spec.model_dump(mode="json"),
+            "folder": str(recorder.folder(asked.number)),
+            "epochs_known": ledger.record(asked.number).epochs,
+            "data": data.model_dump(mode="json"),
+            "prepared": [str(prepared.folder), prepared.info.digest],
+            "threads": 1,
+            "compile": "never",
+            "final": False,
+            "gpus": 1.0 if on_its_own else 0.5,
+        }
+
+    search.execution.worker.TrialWorker = Worker
+    share = host.divide(spec.resources, spec.search, 2.0, 1.0, "the card")
+    tune_until_done(recorder, config, spec, share, lambda: False, lambda: None, print)
+    tracker.close()
+
+
+if __name__ == "__main__":
+    at_share, whole = ({int(n) for n in text.split(",") if n} for text in sys.argv[3:5])
+    main(Path(sys.argv[1]), int(sys.argv[2]), at_share, whole)

@@ -1,0 +1,62 @@
+"""A study on simulated hosts, seen from outside: where its trials run, and what its folder says in the end."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.hosts.host import Host
+
+TRIALS = "pgrep -f '^ray::(ResourceTrainable|TrialWorker)'"
+
+
+def one_each() -> float:
+    """Cores of a trial of which a host, which has those of this machine, can run just one."""
+    cores = os.cpu_count() or 1
+    return cores if cores == 1 else cores / 2 + 0.5
+
+
+def busy(hosts: list[Host]) -> list[Host]:
+    """Hosts on which a trial runs."""
+    return [host for host in hosts if host.on and host.run(TRIALS, check=False).returncode == 0]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A study by its folder and by what its command printed."""
+
+    folder: Path
+    log: Path
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """Every epoch that was told, in order: `number` of the trial, `epoch`, `time_ms`."""
+        file = self.folder / "outbox.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [event for event in map(_event, lines) if event.get("kind") == "epoch"]
+
+    def lost(self) -> list[int]:
+        """Trials that were told to go on elsewhere, in order."""
+        lines = self.log.read_text().splitlines()
+        return [int(line.split()[1].rstrip(":")) for line in lines if line.startswith("trial ") and "goes on" in line]
+
+    def told_of(self, number: int, since: int) -> bool:
+        """Whether an epoch of the trial is among those after the first `since`."""
+        return any(event["number"] == number for event in self.epochs()[since:])
+
+    def assert_whole(self, trials: int, epochs: int) -> None:
+        """Every trial is complete, and each of its epochs was told once."""
+        report = json.loads((self.folder / "report.json").read_text())
+        assert report["counts"]["complete"] == trials, report["counts"]
+        told = Counter((event["number"], event["epoch"]) for event in self.epochs())
+        assert told == Counter({(n, e): 1 for n in range(trials) for e in range(1, epochs + 1)})
+        for trial in report["trials"]:
+            assert [epoch for epoch, _ in trial["curve"]] == list(range(1, epochs + 1)), trial["number"]
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError:  # still being written
+        return {}

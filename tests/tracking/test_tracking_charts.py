@@ -1,0 +1,189 @@
+"""MLflow's pages on a small study searched for this: no run is lost in a chart, charts are grouped by prefix."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from search.tracking import SEEDS, artifact_root, compare_url, default_uri, place, view_url
+from tests.support.mlflow_pages import LOAD_MS, cookie, enter, pages
+from tests.support.mlflow_server import rest
+from tests.support.study_process import ROOT, command, run
+
+pytest_plugins = ["tests.support.fixtures_pages"]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+CLASSIC = "workflowType=machine_learning"
+STUDY = {
+    "name": "digits",
+    "train": {"epochs": 3, "batch_size": 32, "crop_padding": 1, "flip": False},
+    "space": {
+        "net.depth": [8, 14],
+        "net.version": ["v1", "v2"],
+        "net.shortcut": ["identity", "none", "shortcut_only_gate"],
+        "net.gate_bias": [-6, 0],  # a number for gates alone
+        "train.lr": {"low": 0.02, "high": 0.2, "log": True},
+    },
+    "start": [
+        {"net.shortcut": "shortcut_only_gate", "net.gate_bias": -6},
+        {"net.shortcut": "shortcut_only_gate", "net.gate_bias": 0},
+        {"net.shortcut": "identity"},
+        {"net.shortcut": "none"},
+    ],
+    "finals": {"top": 2, "seeds": 2, "max_seeds": 2},
+    "search": {"trials": 8, "first_rung": 1, "reduction": 2, "sampler": "random"},
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study in MLflow's pages."""
+
+    base: str
+    experiment: str
+    study: str  # run id
+    trials: list[dict[str, Any]]  # of report.json, that have a run and a result
+
+    def run(self, number: int, tab: str = "") -> str:
+        found = next(t["mlflow_run_id"] for t in self.trials if t["number"] == number)
+        return f"{self.base}/#/experiments/{self.experiment}/runs/{found}{tab}?{CLASSIC}"
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory, page: Page) -> Iterator[Shown]:
+    folder = tmp_path_factory.mktemp("searched")
+    ended = run(folder, command(folder, **STUDY))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    output = folder / "results"
+    report = json.loads((output / "digits" / "report.json").read_text())
+    trials = [t for t in report["trials"] if t["mlflow_run_id"] and t["val_error"] is not None]
+    uri = default_uri(output)
+    with pages(uri, str(artifact_root(uri, output)), folder / "ui.log") as base:
+        enter(page, base)
+        yield Shown(base, *place(uri, trials[0]["mlflow_run_id"]), trials)
+
+
+def of_kind(shown: Shown, kind: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """Ids of runs with their tags and metrics, as MLflow's server tells them."""
+    asked = {"experiment_ids": [shown.experiment], "filter": f"tags.`search.kind` = '{kind}'"}
+    for one in rest(shown.base, "runs/search", cookie(shown.base), **asked)["runs"]:
+        data = {part: {pair["key"]: pair["value"] for pair in one["data"][part]} for part in ("tags", "metrics")}
+        yield one["info"]["run_id"], data
+
+
+def errors_of_finalists(shown: Shown) -> dict[str, list[float]]:
+    """Test errors of each finalist."""
+    errors: dict[str, list[float]] = {}
+    for _, data in of_kind(shown, "seed"):
+        errors.setdefault(data["tags"]["search.finalist"], []).append(data["metrics"]["test/error"])
+    return errors
+
+
+def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    """Of an axis with numbers and n/a MLflow draws the runs with one of both; such a field has a chart of its own."""
+    page.goto(view_url(shown.base, shown.experiment, shown.study, charts=True))
+    expect(page.get_by_text("matching runs")).to_contain_text(str(len(shown.trials)), timeout=LOAD_MS)
+    plot = page.locator("svg", has_text="net.shortcut").first
+    for trial in shown.trials:
+        expect(plot).to_contain_text(str(trial["params"]["net.shortcut"]), timeout=LOAD_MS)
+    expect(plot).to_contain_text("train.lr")
+    expect(plot).not_to_contain_text("net.gate_bias")
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=LOAD_MS)  # the curves
+    picture("mlflow-comparison")
+    page.locator(".js-plotly-plot").first.hover()
+    page.mouse.wheel(0, 700)  # to the third: a chart is drawn once it is seen
+    expect(page.locator(".js-plotly-plot", has_text="net.gate_bias")).to_be_attached(timeout=LOAD_MS)
+
+
+def test_charts_are_grouped_by_prefix(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    page.goto(shown.run(shown.trials[0]["number"], "/model-metrics"))
+    for group, charts in {"best": 1, "cost": 4, "train": 2, "val": 2}.items():
+        heading = page.get_by_role("figure").filter(has_text=re.compile(rf"{group}\s*\({charts}\)"))
+        expect(heading).to_be_visible(timeout=LOAD_MS)
+    picture("mlflow-run")
+
+
+def test_the_table_of_all_trials(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    page.goto(view_url(shown.base, shown.experiment, shown.study, charts=False))
+    for column in ("best/val_error", "cost/macs", "cost/params", "test/error_mean", "net.depth"):
+        expect(page.get_by_role("columnheader", name=column).first).to_be_attached(timeout=LOAD_MS)
+    expect(page.get_by_role("link", name="depth")).to_have_count(len(shown.trials), timeout=LOAD_MS)
+    picture("mlflow-trials")
+
+
+def test_chosen_runs_side_by_side(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    runs = [trial["mlflow_run_id"] for trial in shown.trials]
+    page.goto(compare_url(shown.base, shown.experiment, runs))
+    page.get_by_text(f"Comparing {len(runs)} Runs from 1 Experiment").wait_for()
+    plot = page.locator(".js-plotly-plot").first
+    expect(plot).to_contain_text("n/a", timeout=LOAD_MS)
+    lines = plot.evaluate("plot => plot.data[0].dimensions.map(axis => axis.values.length)")
+    assert lines == [len(runs)] * len(lines)
+    picture("mlflow-compare")
+
+
+def test_finalists_over_their_seeds(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    """MLflow's own means are those of the test errors that it holds."""
+    errors = errors_of_finalists(shown)
+    assert [len(values) for values in errors.values()] == [2, 2]
+    page.goto(view_url(shown.base, shown.experiment, shown.study + SEEDS, charts=True))
+    bars = page.locator(".js-plotly-plot").first
+    for name, values in errors.items():
+        expect(page.get_by_text(f"Group: {name}")).to_be_visible(timeout=LOAD_MS)
+        expect(bars).to_contain_text(f"{fmean(values):.2f}", timeout=LOAD_MS)
+    picture("mlflow-seeds")
+    seed, _ = next(of_kind(shown, "seed"))
+    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{seed}?{CLASSIC}")
+    expect(page.get_by_text("train + validation", exact=True)).to_be_visible(timeout=LOAD_MS)
+
+
+def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{shown.study}?{CLASSIC}")
+    expect(page.get_by_text("test error (mean ± standard deviation of 2 seeds").first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("training", exact=True).first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_role("link", name="depth").first).to_be_visible(timeout=LOAD_MS)
+    picture("mlflow-study")
+    _, study = next(of_kind(shown, "study"))
+    assert study["metrics"]["test/error_mean"] == pytest.approx(min(map(fmean, errors_of_finalists(shown).values())))
+    ended = Counter(trial["state"] for trial in shown.trials)
+    assert {state: study["metrics"][f"trials/{state}"] for state in ended} == ended
+
+
+def test_the_champion_in_the_registry(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
+    """Its page has the alias, and tells the mean of MLflow's own test errors and the type of its images."""
+    page.goto(f"{shown.base}/#/models/digits/versions/1?{CLASSIC}")
+    expect(page.get_by_text("@ champion")).to_be_visible(timeout=LOAD_MS)
+    best = min(map(fmean, errors_of_finalists(shown).values()))
+    expect(page.get_by_text(f"{best:.4g}", exact=False).first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("uint8").first).to_be_visible(timeout=LOAD_MS)
+    picture("mlflow-champion")
+
+
+def test_the_filters_of_the_document(shown: Shown) -> None:
+    text = (ROOT / "docs" / "mlflow.md").read_text()
+    filters = dict(re.findall(r"^\| (.+?) \| ``(.+)`` \|$", text, re.MULTILINE))
+    asked = {"experiment_ids": [shown.experiment], "max_results": 1000}
+    found = {
+        use: rest(shown.base, "runs/search", cookie(shown.base), filter=one, **asked).get("runs", [])
+        for use, one in filters.items()
+    }
+    assert len(found) == 10
+    assert len(found["all studies of the experiment"]) == 1
+    assert len(found["what was trained on train and validation"]) == 4
+    gates = [t for t in shown.trials if t["params"]["net.shortcut"] == "shortcut_only_gate"]
+    assert len(found["what has a gate's bias, as an axis"]) == len(gates)
+
+
+def test_a_filter_in_the_page(shown: Shown, page: Page) -> None:
+    gates = [t for t in shown.trials if t["params"]["net.shortcut"] == "shortcut_only_gate"]
+    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs?{CLASSIC}")
+    box = page.get_by_placeholder("metrics.rmse")
+    box.fill("tags.`search.kind` = 'trial' AND params.`net.gate_bias` != 'n/a'")
+    box.press("Enter")
+    expect(page.get_by_text("matching runs")).to_contain_text(str(len(gates) + 1), timeout=LOAD_MS)  # with their study

@@ -1,0 +1,132 @@
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from search.errors import InputError
+from search.tracking import artifact_root, check_reachable, default_uri
+from tests.support.mlflow_server import Server, free_port
+
+pytest_plugins = ["tests.support.fixtures_mlflow"]
+
+REMEDY = "correct --tracking-uri (or MLFLOW_TRACKING_URI), or leave it out to keep runs in a file below --output."
+
+
+@pytest.fixture(scope="module")
+def impostor() -> Iterator[str]:
+    """A server that is not MLflow's and answers `/CODE/...` with that status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"hello": 1}' if "json" in self.path else b"<html>Mind the gap</html>"
+            self.send_response(int(self.path.split("/")[1]))
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def sentence(uri: str, experiment: str = "resnet-search") -> str:
+    with pytest.raises(InputError) as raised:
+        check_reachable(uri, experiment)
+    return str(raised.value)
+
+
+def test_stores_that_can_be_used(mlflow_server: Server, tmp_path: Path) -> None:
+    check_reachable(mlflow_server.url, "an experiment that is not there yet")
+    check_reachable(mlflow_server.url, "Default")
+    check_reachable(default_uri(tmp_path / "new"), "resnet-search")
+
+
+def test_a_plain_run_keeps_everything_below_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_uri(Path("results")) == f"sqlite:///{tmp_path}/results/mlflow.db"
+    assert artifact_root(default_uri(Path("results")), Path("results")) == f"{tmp_path}/results/mlartifacts"
+    assert artifact_root("https://mlflow.example.org", Path("results")) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("200/json", f"answers, but not as an MLflow server; {REMEDY}"),
+        ("200/html", f"answers, but not as an MLflow server; {REMEDY}"),
+        ("404", f"answers, but not as an MLflow server; {REMEDY}"),
+        ("502", f"answers, but only with server errors; {REMEDY}"),
+        (
+            "401",
+            "does not take the name and password that it was given; correct MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD.",
+        ),
+        (
+            "403",
+            "refuses us (<html>Mind the gap</html>); ask its owner for access, or correct the name and password.",
+        ),
+    ],
+)
+def test_servers_that_are_no_use(impostor: str, path: str, fault: str) -> None:
+    assert sentence(f"http://name:secret@{impostor}/{path}") == f"tracking URI 'http://{impostor}/{path}' {fault}"
+
+
+def test_servers_that_are_not_there(impostor: str) -> None:
+    port = free_port()
+    assert sentence(f"http://127.0.0.1:{port}").endswith(f"does not answer: no server listens there; {REMEDY}")
+    assert "the name of its machine is unknown" in sentence("http://mlflow.invalid")
+    assert sentence(f"https://{impostor}").endswith("does not speak TLS; begin the address with http://.")
+    assert "cannot be reached" in sentence("http://127.0.0.1:port")
+
+
+def test_a_server_that_hangs_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, never answers
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert sentence(uri) == f"tracking URI '{uri}' did not answer within 4 seconds; {REMEDY}"
+
+
+def test_files_that_cannot_be_written(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("not a database, but long enough to be taken for one " * 100)
+    assert sentence(f"sqlite:///{text}") == (
+        f"tracking URI 'sqlite:///{text}' cannot be written: file is not a database; {REMEDY}"
+    )
+    assert "cannot be written: Not a directory" in sentence(f"sqlite:///{text}/below/mlflow.db")
+    assert "cannot be written: unable to open database file" in sentence(f"sqlite:///{tmp_path}")
+    assert sentence("sqlite://").endswith("names no file; write sqlite:/// and a path.")
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "", "ftp://example.org", "file:///tmp/mlruns", "127.0.0.1:5000"])
+def test_addresses_of_no_store(uri: str) -> None:
+    begins = "http://, https://, sqlite:///, postgresql:// or mysql://"
+    fault = f"is not an address of an MLflow store, which begins with {begins}"
+    assert sentence(uri) == f"tracking URI {uri!r} {fault}; {REMEDY}"
+
+
+def test_a_database_without_its_driver() -> None:
+    text = sentence("mysql+nodriver://name:secret@127.0.0.1/mlflow")
+    assert "mysql+nodriver://127.0.0.1/mlflow" in text
+    assert "secret" not in text
+
+
+def test_an_experiment_that_was_deleted(mlflow_server: Server) -> None:
+    import json
+    import urllib.request
+
+    def post(method: str, **fields: str) -> dict[str, str]:
+        url, headers = f"{mlflow_server.url}/api/2.0/mlflow/experiments/{method}", {"content-type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(fields).encode(), headers)) as response:
+            return json.load(response)
+
+    post("delete", experiment_id=post("create", name="gone")["experiment_id"])
+    assert sentence(mlflow_server.url, "gone") == (
+        f"MLflow experiment 'gone' has been deleted on {mlflow_server.url}; restore it there, or name another with "
+        f"MLFLOW_EXPERIMENT_NAME."
+    )

@@ -1,0 +1,145 @@
+"""What one step promises to a CUDA graph, and its parts against torch's own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from resnet import NetSpec, build
+from search.spec import TrainSpec
+from search.training.augment import draw
+from search.training.device import cpu_flags, has_bf16
+from search.training.step import Average, Step
+from tests.support.sample_digits import resident
+
+ALL = {"crop_padding": 1, "cutout": 2, "mixup": 0.5, "ema": 0.5, "label_smoothing": 0.1}
+
+
+class NothingReadBack(TorchDispatchMode):
+    """Raises when the host asks for a value of a tensor, or for a shape that depends on values."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten = torch.ops.aten
+        assert func.overloadpacket not in (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal), func
+        if func.overloadpacket is aten.index:
+            assert not any(index is not None and index.dtype == torch.bool for index in args[1]), "index by a mask"
+        return func(*args, **(kwargs or {}))
+
+
+def make(**fields: Any) -> Step:
+    torch.manual_seed(0)
+    net = build(NetSpec(depth=8, in_channels=1)).to(memory_format=torch.channels_last)
+    return Step(net, TrainSpec(**({"batch_size": 16, "lr": 0.05} | fields)), resident(0, 70))
+
+
+def begin(step: Step, seed: int) -> None:
+    step.begin(draw(step.spec, 70, (8, 8), seed), [0.05] * step.steps)
+
+
+def test_the_detector_detects() -> None:
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), NothingReadBack():
+        torch.ones(1).item()
+    with pytest.raises(AssertionError, match="index by a mask"), NothingReadBack():
+        torch.arange(3)[torch.tensor([True, False, True])]
+
+
+@pytest.mark.parametrize("fields", [{}, {"momentum": 0.0, "flip": False, "crop_padding": 0}, {"crop": "resized"}, ALL])
+def test_a_step_waits_for_no_value(fields: dict[str, Any]) -> None:
+    step = make(**fields)
+    begin(step, 1)
+    with NothingReadBack():
+        for _ in range(step.steps):
+            step()
+
+
+def test_epochs_are_laid_out_in_the_same_memory() -> None:
+    """As a captured step reads and writes addresses."""
+    step = make(**ALL)
+    begin(step, 1)
+    tensors = [*step._rows.values(), step._position, step._loss, step._wrong, *step.model.state_dict().values()]
+    tensors.append(step.optimiser.param_groups[0]["lr"])
+    for _ in range(step.steps):
+        step()
+    momentum = [state["momentum_buffer"] for state in step.optimiser.state.values()]
+    tensors += momentum
+    places = [tensor.data_ptr() for tensor in tensors]
+    begin(step, 2)
+    for _ in range(step.steps):
+        step()
+    assert step.optimiser.param_groups[0]["lr"] is tensors[-len(momentum) - 1]
+    assert [tensor.data_ptr() for tensor in tensors] == places
+    assert [state["momentum_buffer"] for state in step.optimiser.state.values()] == momentum
+
+
+def test_each_call_is_the_next_row() -> None:
+    """The second epoch's first step has the rates and images of that epoch: with rate 0 nothing moves."""
+    step = make()
+    begin(step, 1)
+    for _ in range(step.steps):
+        step()
+    before = {name: tensor.clone() for name, tensor in step.model.named_parameters()}
+    step.begin(draw(step.spec, 70, (8, 8), 2), [0.0, 0.0, 0.05, 0.0])
+    moved = []
+    for _ in range(4):
+        step()
+        moved.append(any(not torch.equal(tensor, before[name]) for name, tensor in step.model.named_parameters()))
+    assert moved == [False, False, True, True]
+
+
+def test_average_is_torchs() -> None:
+    torch.manual_seed(0)
+    net = build(NetSpec(depth=8, in_channels=1))
+    theirs = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    ours = Average(net, 0.9)
+    theirs.update_parameters(net)  # its first call copies, as ours begins
+    for _ in range(3):
+        net(torch.randn(4, 1, 8, 8))
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        theirs.update_parameters(net)
+        ours.update()
+    expected = theirs.module.state_dict()
+    for name, tensor in ours.model.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            assert tensor == net.state_dict()[name] == 3
+        else:
+            torch.testing.assert_close(tensor, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx2 avx512f avx512_bf16 fma", True),
+        ("fpu avx2 avx512f amx_bf16 amx_tile amx_int8", True),
+        ("fpu avx2 avx512f avx512_vnni avx512_fp16 amx_tile", False),
+        ("fpu avx avx2 fma", False),
+    ],
+)
+def test_bf16_on_a_cpu_by_its_flags(
+    flags: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: a processor\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    monkeypatch.setattr("search.training.device.CPUINFO", cpuinfo)
+    assert has_bf16(torch.device("cpu")) is expected
+
+
+def test_no_flags_where_there_is_no_such_file(tmp_path: Path) -> None:
+    assert cpu_flags(tmp_path / "cpuinfo") == set()
+
+
+def test_flags_are_those_of_this_processor() -> None:
+    """AVX2 is what torch itself says that it uses."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    wanted: dict[str, Callable[[frozenset[str]], bool]] = {
+        "AVX2": lambda flags: "avx2" in flags,
+        "AVX512": lambda flags: "avx512f" in flags,
+    }
+    if capability not in wanted or not Path("/proc/cpuinfo").exists():
+        pytest.skip(f"no flags to compare with {capability}")
+    assert wanted[capability](frozenset(cpu_flags(Path("/proc/cpuinfo"))))

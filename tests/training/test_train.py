@@ -1,0 +1,219 @@
+"""Training against a plain PyTorch loop, and interrupted against uninterrupted."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import accuracy_score
+
+from resnet import NetSpec, build
+from search.spec import TrainSpec, TrialSpec
+from search.training import Checkpoint, Resident, evaluate, latest, train, write
+from search.training.augment import batch, draw
+from search.training.loop import _mix
+from tests.support.sample_digits import resident
+
+NET = {"depth": 8, "in_channels": 1}
+SMALL = {"epochs": 4, "batch_size": 32, "crop_padding": 1, "flip": True, "lr": 0.05}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_in_float32(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("search.training.device.has_bf16", lambda device: False)  # what is compared with is in float32
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def spec(net: dict[str, Any] | None = None, **fields: Any) -> TrialSpec:
+    return TrialSpec(net=NetSpec(**(NET | (net or {}))), train=TrainSpec(**(SMALL | fields)))
+
+
+def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("net", "fields"),
+    [
+        ({}, {}),
+        ({}, {"momentum": 0.0}),
+        ({}, {"nesterov": False, "label_smoothing": 0.1}),
+        ({"shortcut": "dropout", "dropout": 0.3}, {}),
+    ],
+)
+def test_equals_a_plain_loop_to_the_bit(net: dict[str, Any], fields: dict[str, Any]) -> None:
+    """The reference loop has its own steps, rates by the formula and errors; only batches and seeds are ours."""
+    given = spec(net, **fields)
+    training, validation = resident(0, 170), resident(1000, 1100)
+    mine = list(train(given, training, validation))[:2]
+
+    torch.manual_seed(_mix(given.train.seed, 0))
+    model = build(given.net).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=1.0,
+        momentum=given.train.momentum,
+        weight_decay=given.train.weight_decay,
+        nesterov=given.train.nesterov and given.train.momentum > 0,
+        fused=True,
+    )
+    for epoch in mine:
+        losses, right = [], 0
+        draws = draw(given.train, 170, (8, 8), _mix(given.train.seed, epoch.number))
+        torch.manual_seed(_mix(given.train.seed, epoch.number))  # the masks of dropout, other ones in each epoch
+        for step in range(len(draws["order"])):
+            made = batch(training, given.train, {name: rows[step] for name, rows in draws.items()})
+            labels = made.labels
+            done = (epoch.number - 1) * 5 + step  # of 4 x 5 steps
+            rate = 0.05 * 0.5 * (1 + math.cos(math.pi * done / 20))
+            optimiser.param_groups[0]["lr"] = torch.tensor(rate).item()  # as float32, in which the device holds it
+            logits = model(made.images)
+            loss = torch.nn.CrossEntropyLoss(label_smoothing=given.train.label_smoothing)(logits, labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+            right += int((logits.argmax(1) == labels).sum())
+        assert len(losses) == 5
+        assert epoch.metrics["train/loss"] == sum(losses) / 5
+        assert epoch.metrics["train/error"] == 100 * (160 - right) / 160
+
+
+def test_smoothed_loss_against_its_definition() -> None:
+    """One step, so that the loss is of the first weights: (1 - s) of the label's nats and s of all labels' mean."""
+    training = resident(0, 64)
+    given = spec(epochs=1, batch_size=64, crop_padding=0, flip=False, label_smoothing=0.2)
+    (epoch,) = train(given, training, training)
+    torch.manual_seed(_mix(0, 0))
+    with torch.no_grad():
+        nats = -build(given.net)(training.normalise(training.images)).log_softmax(1)
+    expected = 0.8 * nats.gather(1, training.labels[:, None]).mean() + 0.2 * nats.mean()
+    assert epoch.metrics["train/loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("net", "fields"),
+    [
+        ({}, {}),
+        ({}, {"momentum": 0.0}),
+        ({"shortcut": "dropout", "dropout": 0.3}, {"nesterov": False}),
+        ({"shortcut": "exclusive_gate", "version": "v2", "downsample": "projection"}, {"schedule": "steps"}),
+        ({}, {"cutout": 3, "mixup": 0.4, "ema": 0.9, "schedule": "one_cycle"}),
+    ],
+)
+def test_interrupted_is_uninterrupted_to_the_bit(net: dict[str, Any], fields: dict[str, Any], tmp_path: Path) -> None:
+    given = spec(net, epochs=3, **fields)
+    training, validation = resident(0, 170), resident(1000, 1100)
+    whole = [(epoch, epoch.state()) for epoch in train(given, training, validation)]
+    for stop in (1, 2):
+        for epoch in train(given, training, validation):
+            if epoch.number == stop:
+                write(tmp_path, Checkpoint(epoch.state(), []))
+                break
+        torch.manual_seed(12345)  # another process has drawn other numbers
+        found = latest(tmp_path)
+        assert found is not None
+        rest = [(epoch, epoch.state()) for epoch in train(given, training, validation, found.state)]
+        assert [epoch.number for epoch, _ in rest] == list(range(stop + 1, 4))
+        for (epoch, state), (expected, expected_state) in zip(rest, whole[stop:], strict=True):
+            timeless = {name for name in expected.metrics if not name.startswith("cost/")}
+            assert {n: epoch.metrics[n] for n in timeless} == {n: expected.metrics[n] for n in timeless}
+            assert same_tensors(state.weights, expected_state.weights)
+            assert same_tensors(state.momentum, expected_state.momentum)
+            assert same_tensors(state.average, expected_state.average)
+            assert bool(state.average) == (given.train.ema > 0)
+            assert bool(state.momentum) == (given.train.momentum > 0)
+
+
+def test_seed_draws_weights_order_and_augmentation() -> None:
+    training, validation = resident(0, 96), resident(1000, 1032)
+
+    def losses(seed: int) -> list[float]:
+        return [e.metrics["train/loss"] for e in train(spec(epochs=2, seed=seed), training, validation)]
+
+    assert losses(1) == losses(1)
+    assert not set(losses(1)) & set(losses(2))
+
+
+def test_divergence_ends_the_trial() -> None:
+    """Weight decay 1 at learning rate 100 multiplies every weight by -99 in each step."""
+    given = spec(lr=100.0, weight_decay=1.0, schedule="constant", epochs=8)
+    epochs = list(train(given, resident(0, 320), resident(1000, 1064)))
+    assert epochs[-1].diverged
+    assert len(epochs) < 8
+    assert not any(epoch.diverged for epoch in epochs[:-1])
+    last = epochs[-1].metrics
+    assert not (math.isfinite(last["train/loss"]) and math.isfinite(last["val/loss"]))
+
+
+def test_evaluation_against_sklearn_and_torch() -> None:
+    """600 images: more than one batch, the last one incomplete."""
+    split = resident(0, 600)
+    torch.manual_seed(0)
+    model = build(NetSpec(**NET))
+    model(split.normalise(split.images))  # running statistics that are not those of this batch alone
+    loss, error = evaluate(model, split)
+    assert not model.training
+    with torch.no_grad():
+        logits = model(split.normalise(split.images))
+    assert error == pytest.approx(100 * (1 - accuracy_score(split.labels, logits.argmax(1))), abs=1e-9)
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-6)
+    assert 0 < error < 100
+
+
+def test_weights_of_one_epoch_are_kept_when_the_next_is_trained() -> None:
+    epochs = train(spec(epochs=2), resident(0, 64), resident(1000, 1032))
+    first = next(epochs).state()
+    copy = {name: tensor.clone() for name, tensor in first.weights.items()}
+    second = next(epochs).state()
+    assert same_tensors(first.weights, copy)
+    assert not torch.equal(second.weights["fc.weight"], copy["fc.weight"])
+    assert (first.epoch, second.epoch) == (1, 2)
+
+
+def test_split_smaller_than_a_batch() -> None:
+    few: Resident = resident(0, 20)
+    epochs = list(train(spec(epochs=2, batch_size=128), few, few))
+    assert all(math.isfinite(epoch.metrics["train/loss"]) for epoch in epochs)
+
+
+def test_learns_digits() -> None:
+    given = spec(epochs=6, batch_size=32, lr=0.1, flip=False)
+    epochs = list(train(given, resident(0, 1000), resident(1000, 1797)))
+    assert epochs[-1].metrics["val/error"] < 10
+    assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"] / 3
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+
+
+def test_averaged_weights_are_validated() -> None:
+    """One step: the average is decay x first weights + the rest x the weights after it, running statistics too."""
+    training = resident(0, 64)
+    (epoch,) = train(spec(epochs=1, batch_size=64, ema=0.75), training, resident(1000, 1100))
+    torch.manual_seed(_mix(0, 0))
+    first = build(NetSpec(**NET)).state_dict()
+    state = epoch.state()
+    for name, before in first.items():
+        if before.is_floating_point():
+            torch.testing.assert_close(state.average[name], 0.75 * before + 0.25 * state.weights[name])
+    model = build(NetSpec(**NET))
+    model.load_state_dict(state.average)
+    assert epoch.metrics["val/loss"] == pytest.approx(evaluate(model, resident(1000, 1100))[0], rel=1e-5)
+
+
+def test_streamed_is_resident_to_the_bit() -> None:
+    training, validation = resident(0, 170), resident(1000, 1100)
+    ours, theirs = (
+        [(epoch.metrics["train/loss"], epoch.metrics["val/loss"], epoch.state().weights) for epoch in epochs]
+        for epochs in (
+            train(spec(epochs=2), training, validation),
+            train(spec(epochs=2), replace(training, streamed=True), replace(validation, streamed=True)),
+        )
+    )
+    for (*figures, weights), (*expected, expected_weights) in zip(theirs, ours, strict=True):
+        assert figures == expected
+        assert same_tensors(weights, expected_weights)

@@ -1,0 +1,166 @@
+"""Data, folders and servers that cannot be used: one sentence with field, value and remedy, exit status 2."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from search.records import StudyFolder
+from search.spec import find, load
+from search.storage import Output
+from tests.support.fixtures import alone, refusal  # noqa: F401
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.usefixtures("alone")
+
+
+def test_folder_of_images_without_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("images/train").mkdir(parents=True)
+    sentence = refusal(["imagefolder"], capsys)
+    assert "images" in sentence
+    assert "class" in sentence
+
+
+def test_images_that_do_not_survive_the_strides(capsys: pytest.CaptureFixture[str]) -> None:
+    pixels, labels = np.zeros((20, 2, 2), np.uint8), np.arange(20) % 2
+    np.savez("small.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    sentence = refusal(["--set", "data.name=npz:small.npz"], capsys)
+    assert "image size 2x2 does not survive the strides" in sentence
+    assert "at least 4x4" in sentence
+
+
+def test_output_below_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("occupied").write_text("")
+    sentence = refusal(["--output", "occupied/results"], capsys)
+    assert "'occupied/results' cannot be written" in sentence
+    assert "choose another --output" in sentence
+
+
+@pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="no file system that refuses even root")
+def test_output_where_nobody_may_write(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refusal(["--output", "/proc/sys"], capsys)
+    assert "'/proc/sys' cannot be written" in sentence
+    assert "choose another --output" in sentence
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that refuses: bound by us, so nobody else has it, and not listened on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def test_tracking_server_that_does_not_answer(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{closed_port}"
+    by_flag = refusal(["--tracking-uri", address], capsys)
+    assert f"'{address}' does not answer" in by_flag
+    assert "--tracking-uri" in by_flag
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert refusal([], capsys) == by_flag
+
+
+def test_job_server_that_does_not_answer(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{closed_port}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    began = time.monotonic()
+    sentence = refusal(["--output", "/shared"], capsys)
+    assert time.monotonic() - began < 50, "Ray itself would try for minutes"
+    assert f"RAY_ADDRESS = {address} does not answer" in sentence
+    assert "ssh -L" in sentence
+    assert refusal(["--stop"], capsys) == sentence
+    assert refusal(["--check-cluster"], capsys) == sentence
+
+
+def test_bad_input_is_told_before_a_job_server_is_asked(
+    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{closed_port}")
+    assert "did you mean 'net.depth'" in refusal(["--set", "space.net.dept=[8]"], capsys)
+    assert "net depth 57" in refusal(["--set", "space.net.depth=[57]"], capsys)
+    assert "there is no such file" in refusal(["mine.yaml"], capsys)
+    secret = refusal(["--tracking-uri", "http://ann:hidden@mlflow:5000"], capsys)
+    assert "its password would be seen by everybody on the cluster" in secret
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:hidden@mlflow:5000")
+    assert "MLFLOW_TRACKING_URI" in refusal([], capsys)
+    assert "hidden" not in secret + refusal([], capsys)
+
+
+def test_flags_for_a_cluster_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--address" in refusal(["--stop"], capsys)
+    assert "--address" in refusal(["--check-cluster"], capsys)
+    assert "leave out" in refusal(["--stop", "--fresh"], capsys)
+
+
+def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = StudyFolder.enter(Output("results"), "digits")
+    folder.settle(load(find("digits")))
+    folder.leave()
+    sentence = refusal(["--set", "data.validation=0.3"], capsys)
+    assert "data.validation = 0.3" in sentence
+    assert "made with" in sentence
+    assert "--name" in sentence
+    assert "search.seed = 5" in refusal(["--seed", "5"], capsys)
+
+
+def test_what_may_change_in_a_folder_and_what_says_the_same(tmp_path: Path) -> None:
+    folder = StudyFolder.enter(Output(str(tmp_path)), "digits")
+    folder.settle(load(find("digits")))
+    folder.settle(load(find("digits"), [("search.trials", "48"), ("search.max_concurrent", 1), ("tracking.uri", "x")]))
+    assert load(folder.study_file).search.trials == 48
+    folder.leave()
+
+
+def test_damaged_study_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("results/digits").mkdir(parents=True)
+    Path("results/digits/study.yaml").write_text("")
+    sentence = refusal([], capsys)
+    assert "results/digits/study.yaml is damaged" in sentence
+    assert "remove it" in sentence
+
+
+def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    holds = "import sys; from search.storage.remote import Output; from search.records.folder import StudyFolder; "
+    holds += "folder = StudyFolder.enter(Output(sys.argv[1]), 'digits'); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds, str(tmp_path / "results")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        sentence = refusal([], capsys)
+        assert f"process {holder.pid}" in sentence
+        assert "'digits'" in sentence
+        assert "--name" in sentence
+        holder.communicate("")
+    StudyFolder.enter(Output("results"), "digits").leave()  # free again when the process is gone
+
+
+def test_as_a_process_of_its_own(tmp_path: Path) -> None:
+    """No Ray is started: none of its processes, and no child at all, is there while bad input is refused."""
+    command = [sys.executable, "-m", "search.run", "--set", "space.net.depth=[57]", "--output", str(tmp_path / "out")]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "RAY_TMPDIR": str(tmp_path / "ray")}
+    process = psutil.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    out, err = process.communicate()
+    assert process.returncode == 2
+    assert out == ""
+    assert err == "error: net depth 57 is not 6n+2 for unit=basic; the nearest valid depths are 56 and 62\n"
+    assert not (tmp_path / "ray").exists(), "where Ray would keep its session"
+    assert not (tmp_path / "out").exists()

@@ -106,7 +106,7 @@ def test_every_shell_of_a_machine_knows_of_the_token() -> None:
 
 
 def test_the_manifest_is_what_kuberay_takes() -> None:
-    schema = json.loads((ROOT / "tests" / "data" / "rayjob.schema.json").read_text())
+    schema = json.loads((ROOT / "tests" / "support" / "rayjob.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     manifest = read(RAYJOB)
     jsonschema.validate(manifest, schema)

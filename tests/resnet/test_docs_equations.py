@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "equations.md").read_text()
 PAPERS = json.loads((ROOT / "tests" / "support" / "papers.json").read_text())
 CODE = re.findall(r"`(resnet/\w+\.py)`: `([^`]+)`", TEXT)
-TESTS = re.findall(r"`(tests/\w+\.py)::(\w+)`", TEXT)
+TESTS = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)
 
 # Counted in the article, which is not in the repository: 13 displayed equations, and four in its sentences.
 DISPLAYED = 13
@@ -41,8 +41,8 @@ SOURCES = {  # as papers.json spells them -> as the text does
 
 def test_every_reference_is_read():
     """A reference that is spelled otherwise would escape the tests below."""
-    assert len(CODE) == len(re.findall(r"resnet/\w*\.py", TEXT))
-    assert len(TESTS) == len(re.findall(r"tests/\w*\.py", TEXT))
+    assert len(CODE) == len(re.findall(r"(?<!tests/)resnet/\w*\.py", TEXT))
+    assert len(TESTS) == len(re.findall(r"tests/[\w/]*\.py", TEXT))
     assert min(len(CODE), len(TESTS)) > 30
 
 

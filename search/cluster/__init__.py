@@ -1,6 +1,17 @@
-"""cluster"""
+"""A study on a cluster: sent as a job, and what the machines need."""
 
-from search.cluster.jobs import check_shared, job_server, submit
-from search.cluster.nodes import check_cluster
+from typing import TYPE_CHECKING
+
+from search import lazy
+
+if TYPE_CHECKING:
+    from search.cluster.jobs import check_shared, job_server, submit
+    from search.cluster.nodes import check_cluster
 
 __all__ = ["check_cluster", "check_shared", "job_server", "submit"]
+
+__getattr__ = lazy(
+    __name__,
+    jobs="check_shared job_server submit",
+    nodes="check_cluster",
+)

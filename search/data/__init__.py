@@ -1,5 +1,15 @@
-"""data"""
+"""Images as bytes on this machine: found, checked, split and prepared once."""
 
-from search.data.prepared import Prepared, Split, check, on_this_machine, prepare
+from typing import TYPE_CHECKING
+
+from search import lazy
+
+if TYPE_CHECKING:
+    from search.data.prepared import Prepared, Split, check, on_this_machine, prepare
 
 __all__ = ["Prepared", "Split", "check", "on_this_machine", "prepare"]
+
+__getattr__ = lazy(
+    __name__,
+    prepared="Prepared Split check on_this_machine prepare",
+)

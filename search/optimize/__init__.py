@@ -1,23 +1,38 @@
-"""optimize"""
+"""Which training is next, and how far it goes."""
 
-from search.optimize.finals import SEED, Candidate, FinalCourse, candidates, complete, copied, course, finals_of, found
-from search.optimize.importances import MOST_TRIALS, importance
-from search.optimize.lineage import (
-    Opened,
-    check_owner,
-    count_finished,
-    delete,
-    earlier_trials,
-    family,
-    identity,
-    keys,
-    latest,
-    open_ledger,
-)
-from search.optimize.race import verdict
-from search.optimize.samplers import Evidence, Proposer, starts
-from search.optimize.schedulers import Halving, Hyperband, OneEpochTopK, first_rung, make_scheduler
-from search.optimize.strategy import Course, Strategy
+from typing import TYPE_CHECKING
+
+from search import lazy
+
+if TYPE_CHECKING:
+    from search.optimize.finals import (
+        SEED,
+        Candidate,
+        FinalCourse,
+        candidates,
+        complete,
+        copied,
+        course,
+        finals_of,
+        found,
+    )
+    from search.optimize.importances import MOST_TRIALS, importance
+    from search.optimize.lineage import (
+        Opened,
+        check_owner,
+        count_finished,
+        delete,
+        earlier_trials,
+        family,
+        identity,
+        keys,
+        latest,
+        open_ledger,
+    )
+    from search.optimize.race import verdict
+    from search.optimize.samplers import Evidence, Proposer, starts
+    from search.optimize.schedulers import Halving, Hyperband, OneEpochTopK, first_rung, make_scheduler
+    from search.optimize.strategy import Course, Strategy
 
 __all__ = [
     "MOST_TRIALS",
@@ -53,3 +68,14 @@ __all__ = [
     "starts",
     "verdict",
 ]
+
+__getattr__ = lazy(
+    __name__,
+    finals="Candidate FinalCourse SEED candidates complete copied course finals_of found",
+    importances="MOST_TRIALS importance",
+    lineage="Opened check_owner count_finished delete earlier_trials family identity keys latest open_ledger",
+    race="verdict",
+    samplers="Evidence Proposer starts",
+    schedulers="Halving Hyperband OneEpochTopK first_rung make_scheduler",
+    strategy="Course Strategy",
+)

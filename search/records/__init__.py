@@ -1,49 +1,54 @@
-"""records"""
+"""What has happened in a study: its ledger, and what follows from it."""
 
-from search.records.folder import Owner, StudyFolder, check_apart, outbox_file
-from search.records.ledger import SUFFIX, Asked, FinalLedger, Ledger, answering, open_storage, read
-from search.records.records import (
-    OUT_OF_SHARE,
-    WORST,
-    Finalist,
-    Finals,
-    SeedRun,
-    StudySummary,
-    Surroundings,
-    TrialRecord,
-    TrialState,
-    described,
-    finished,
-    note,
-    noted,
-    over,
-    spent,
-    stopped,
-)
-from search.records.trials import (
-    ENDED,
-    RANKED,
-    Standings,
-    at_epoch,
-    best,
-    better,
-    counts,
-    effect,
-    finite_curve,
-    front,
-    lowest,
-    margin,
-    measured,
-    middle,
-    objective_value,
-    own,
-    ranked,
-    result,
-    rivals,
-    sort_key,
-    to_be_small,
-    without_refused,
-)
+from typing import TYPE_CHECKING
+
+from search import lazy
+
+if TYPE_CHECKING:
+    from search.records.folder import Owner, StudyFolder, check_apart, outbox_file
+    from search.records.ledger import SUFFIX, Asked, FinalLedger, Ledger, answering, open_storage, read
+    from search.records.records import (
+        OUT_OF_SHARE,
+        WORST,
+        Finalist,
+        Finals,
+        SeedRun,
+        StudySummary,
+        Surroundings,
+        TrialRecord,
+        TrialState,
+        described,
+        finished,
+        note,
+        noted,
+        over,
+        spent,
+        stopped,
+    )
+    from search.records.trials import (
+        ENDED,
+        RANKED,
+        Standings,
+        at_epoch,
+        best,
+        better,
+        counts,
+        effect,
+        finite_curve,
+        front,
+        lowest,
+        margin,
+        measured,
+        middle,
+        objective_value,
+        own,
+        ranked,
+        result,
+        rivals,
+        sort_key,
+        to_be_small,
+        without_refused,
+    )
 
 __all__ = [
     "ENDED",
@@ -96,3 +101,17 @@ __all__ = [
     "to_be_small",
     "without_refused",
 ]
+
+__getattr__ = lazy(
+    __name__,
+    folder="Owner StudyFolder check_apart outbox_file",
+    ledger="Asked FinalLedger Ledger SUFFIX answering open_storage read",
+    records=(
+        "Finalist Finals OUT_OF_SHARE SeedRun StudySummary Surroundings TrialRecord TrialState WORST "
+        "described finished note noted over spent stopped"
+    ),
+    trials=(
+        "ENDED RANKED Standings at_epoch best better counts effect finite_curve front lowest margin "
+        "measured middle objective_value own ranked result rivals sort_key to_be_small without_refused"
+    ),
+)

@@ -1,14 +1,28 @@
-"""spec"""
+"""What is asked: a study and its trials, checked, before anything runs."""
 
-from search.spec.compare import Configuration, Row
-from search.spec.data import DataInfo, DataSpec, PreparedInfo
-from search.spec.limits import Appraisal, appraise, extremes, smallest_and_largest
-from search.spec.plain_yaml import parse, read
-from search.spec.published import FAIL, Figure, Found, differences, figure, figures_for, keys
-from search.spec.sections import FinalSpec, LimitSpec, Objective, ResourceSpec, Sampler, Scheduler, SearchSpec, Share
-from search.spec.space import Dimension, Space, suggested
-from search.spec.study import StudySpec, find, flatten, load, shipped
-from search.spec.trial import Compile, Crop, Schedule, TrainSpec, TrialSpec, Value
+from typing import TYPE_CHECKING
+
+from search import lazy
+
+if TYPE_CHECKING:
+    from search.spec.compare import Configuration, Row
+    from search.spec.data import DataInfo, DataSpec, PreparedInfo
+    from search.spec.limits import Appraisal, appraise, extremes, smallest_and_largest
+    from search.spec.plain_yaml import parse, read
+    from search.spec.published import FAIL, Figure, Found, differences, figure, figures_for, keys
+    from search.spec.sections import (
+        FinalSpec,
+        LimitSpec,
+        Objective,
+        ResourceSpec,
+        Sampler,
+        Scheduler,
+        SearchSpec,
+        Share,
+    )
+    from search.spec.space import Dimension, Space, suggested
+    from search.spec.study import StudySpec, find, flatten, load, shipped
+    from search.spec.trial import Compile, Crop, Schedule, TrainSpec, TrialSpec, Value
 
 __all__ = [
     "FAIL",
@@ -52,3 +66,16 @@ __all__ = [
     "smallest_and_largest",
     "suggested",
 ]
+
+__getattr__ = lazy(
+    __name__,
+    compare="Configuration Row",
+    data="DataInfo DataSpec PreparedInfo",
+    limits="Appraisal appraise extremes smallest_and_largest",
+    plain_yaml="parse read",
+    published="FAIL Figure Found differences figure figures_for keys",
+    sections="FinalSpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
+    space="Dimension Space suggested",
+    study="StudySpec find flatten load shipped",
+    trial="Compile Crop Schedule TrainSpec TrialSpec Value",
+)

@@ -15,7 +15,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.support.study_process import ROOT
 
-CLUSTERS = ROOT / "search" / "clusters"
+CLUSTERS = ROOT / "search" / "cluster"
 AWS, ONPREM, RAYJOB = ROOT / "cluster.yaml", CLUSTERS / "onprem.yaml", CLUSTERS / "rayjob.yaml"
 LAUNCHED = pytest.mark.parametrize("file", [AWS, ONPREM], ids=lambda file: file.name)
 ANY = pytest.mark.parametrize("file", [AWS, ONPREM, RAYJOB], ids=lambda file: file.name)

@@ -153,7 +153,8 @@ def test_the_first_broken_image_is_named(tmp_path: Path, processes: int) -> None
         path.write_bytes(files[0].read_bytes()[:400])
     with pytest.raises(InputError) as raised:
         list(decoded([*files[:30], odd, *files[30:]], 8, processes))
-    assert str(raised.value).startswith(f"data.name: image {odd} cannot be decoded (")
+    shown = tmp_path / r"new line \udce9.jpg"  # a sentence is one line, and can be printed
+    assert str(raised.value).startswith(f"data.name: image {shown} cannot be decoded (")
     assert str(raised.value).endswith("); replace or remove it")
     assert children() == []
 

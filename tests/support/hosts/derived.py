@@ -18,7 +18,7 @@ INSTALLED = f"ln -sfn {sys.prefix} ~/venv"
 
 def onprem(lan: Lan) -> dict[str, Any]:
     """search/cluster/onprem.yaml for the head and the workers of `lan`."""
-    cluster = _offline(ROOT / "search" / "clusters" / "onprem.yaml")
+    cluster = _offline(ROOT / "search" / "cluster" / "onprem.yaml")
     cluster["provider"]["head_ip"] = lan.head.address
     cluster["provider"]["worker_ips"] = [worker.address for worker in lan.workers]
     return cluster

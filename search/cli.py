@@ -1,4 +1,4 @@
-"""The flags of `python -m search.run`, and what each changes in a study."""
+"""The flags of the commands, and what each changes in a study."""
 
 import argparse
 from collections.abc import Collection, Iterator, Sequence

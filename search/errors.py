@@ -1,4 +1,8 @@
-"""What a user can mend: bad input, told before anything runs, and surroundings that fail while it does."""
+"""What a user can mend, in one sentence each, without secrets: bad input, and surroundings that fail.
+
+A URL keeps them before its last @, or in its query. What is a URL is parsed. In a text of others, such as a driver's
+error, the secrets of the URLs that it is about are looked for by value.
+"""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""How numbers and configurations are put into words: one spelling for the terminal, Markdown and HTML."""
+"""Numbers, configurations and tables in words: one spelling for the terminal, Markdown and HTML."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

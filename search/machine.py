@@ -1,4 +1,4 @@
-"""What a result was made with: hardware in words, versions of what matters."""
+"""This machine: its hardware and versions in words, its memory, and the cores that may be used."""
 
 import os
 import platform

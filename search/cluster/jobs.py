@@ -1,4 +1,4 @@
-"""This command as a job of a cluster: submitted, followed, left alone, found again and stopped."""
+"""This command as a job of a cluster: sent, followed, left alone, found again and stopped."""
 
 import argparse
 import asyncio

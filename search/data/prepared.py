@@ -1,7 +1,10 @@
-"""Data sets as uint8 arrays on disk: prepared once per machine, split, and memory-mapped by every process that trains.
+"""Prepared data: built once on a machine, whole or not at all, checked, and memory-mapped by all who train.
 
 `check` refuses bad input fast, `prepare` downloads and prepares (the driver), `open_prepared` opens; `on_this_machine`
 does what is needed (the workers).
+
+A preparation is a folder with `images.npy` and `labels.npy` (train, then validation), `test_images.npy`,
+`test_labels.npy`, `meta.json`, and `SHA256SUMS` of all of these. `verified.json` saves reading them at every start.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What every kind of raw data must offer: its layout, known at once, and its images, read when they are prepared."""
+"""What every kind of raw data offers, and `npz:PATH`: its layout first, its images when they are prepared."""
 
 import lzma
 import math

@@ -1,4 +1,4 @@
-"""The named data sets: digits, which scikit-learn ships, and those found on disk or downloaded by torchvision."""
+"""The named data sets: digits, which scikit-learn ships, and those found on disk, at a URL, or downloaded."""
 
 import gzip
 import hashlib

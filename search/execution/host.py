@@ -1,4 +1,4 @@
-"""Where trials run: a Ray of our own on this machine, bound to loopback, or the cluster that RAY_ADDRESS names."""
+"""Where trials run: a private Ray on this machine, or the cluster that RAY_ADDRESS names, and its size."""
 
 import gc
 import math

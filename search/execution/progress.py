@@ -1,4 +1,4 @@
-"""How far a study is: a live table on a terminal, plain lines everywhere else."""
+"""How far a study is, search and finals: a live table on a terminal, plain lines everywhere else."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence

@@ -1,4 +1,4 @@
-"""What happens to a trial, written down in the order that loses nothing: first for MLflow, then in the study."""
+"""Writes down what happens to a trial, in the order that loses nothing: first for MLflow, then in the study."""
 
 import math
 from collections.abc import Mapping

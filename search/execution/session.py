@@ -1,4 +1,4 @@
-"""Ray, connected for as long as a study has something to train."""
+"""The stages of a study, search and finals, while Ray is connected, and how Ctrl-C ends them."""
 
 import signal
 import time

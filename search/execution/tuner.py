@@ -1,4 +1,4 @@
-"""Ray Tune's view of the study: a Searcher that asks the ledger, and a scheduler that decides from it."""
+"""Ray Tune over the ledger: a Searcher that asks it, a scheduler that decides from it, and restarts."""
 
 import logging
 import os

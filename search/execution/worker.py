@@ -1,4 +1,4 @@
-"""The Ray shell around one trial: long-lived worker, checkpoints, continuation, failures told as data."""
+"""One trial in a worker of Ray: its data, checkpoints and continuation; failures travel as data."""
 
 import gc
 import math

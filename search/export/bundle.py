@@ -1,4 +1,4 @@
-"""The folder of an exported network, written whole or not at all."""
+"""The network that a study exports: which one, and its folder, written whole or not at all."""
 
 import glob
 import hashlib

@@ -1,4 +1,4 @@
-"""Who proposes the next trial: a proposal follows from the records, the seed and the trial's number alone."""
+"""Who proposes the next trial: from the starts, the records, the seed and the trial's number alone."""
 
 import copy
 import datetime

@@ -1,4 +1,4 @@
-"""The scheduler that a study asks for."""
+"""The scheduler that a study asks for: which trials stop at which epoch, and which go on later."""
 
 import math
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""The study's one source of truth: its Optuna storage. Everything else (Tune, MLflow, the report) follows from it."""
+"""The study's one source of truth: its Optuna storage, and the records of its search and finals in it."""
 
 import hashlib
 import json

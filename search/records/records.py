@@ -1,4 +1,4 @@
-"""What a finished (or running) study is made of, free of Ray, Optuna and MLflow: the input of the report."""
+"""What a study is made of: its trials, its finals and its surroundings, for the report."""
 
 import itertools
 import time

@@ -1,4 +1,4 @@
-"""What follows from the records of a study: the best trial, its uncertainty, its rivals."""
+"""What follows from the records of a study: the ranking, the best trial, its rivals, the Pareto front."""
 
 from bisect import bisect_left, insort
 from collections import defaultdict

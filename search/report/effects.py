@@ -1,4 +1,4 @@
-"""What one choice does to the error, all else alike: from pairs of trials, or from a model where those are too few."""
+"""What one choice does to the error, all else alike: in the search, and among finalists."""
 
 from collections import defaultdict
 from collections.abc import Sequence

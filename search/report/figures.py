@@ -1,4 +1,8 @@
-"""The report's figures as plain Plotly JSON; colours are `@names` that the page replaces by its light or dark ones."""
+"""The report's figures of the search as plain Plotly JSON; `@names` become the page's light or dark colours.
+
+Drawn with Plotly's scatter and not its `parcoords`, which needs WebGL, hides lines behind each other and drops a line
+with a missing value.
+"""
 
 from collections.abc import Callable, Sequence
 from html import escape

@@ -1,4 +1,4 @@
-"""The report's figures of the finals: test errors by seed with their intervals, and learning curves with seed bands."""
+"""The report's figures of the finals: errors by seed, learning curves with bands, effects with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

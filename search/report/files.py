@@ -1,4 +1,4 @@
-"""The answer of a study, written as report.json, report.md, report.html and PNG files; `python -m search.report`."""
+"""The answer of a study, written as report.json, report.md, report.html and PNG files."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""report.html: one file that opens offline, with the plots, the tables and nothing fetched from anywhere."""
+"""report.html, one file that opens offline, and report.md."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What papers report of the configurations of a study."""
+"""A study beside what papers report: the figures of its configurations, and whether their orders agree."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The tables of report.html."""
+"""The tables of report.html and report.md."""
 
 from collections.abc import Iterable, Sequence
 from html import escape

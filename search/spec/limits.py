@@ -1,4 +1,4 @@
-"""What a network may cost: checked on the meta device before anything is trained."""
+"""What a network may cost, checked on the meta device, and the smallest and largest networks of a space."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""`scales:` of a study: named sets of changes with which a recipe that takes days is run in minutes or hours."""
+"""Changes to a study before it is validated: `--set`, flags, the environment, and `scales:`."""
 
 import json
 from collections.abc import Mapping, Sequence

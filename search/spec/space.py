@@ -1,4 +1,4 @@
-"""The search space: dotted paths of `TrialSpec`, each with an Optuna distribution made once, some conditional."""
+"""The search space: dotted paths of `TrialSpec`, each with an Optuna distribution, read from what a user writes."""
 
 import itertools
 import math

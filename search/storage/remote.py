@@ -1,4 +1,4 @@
-"""A folder at a URL that fsspec knows: an object store such as s3://, or another machine's disk."""
+"""Where studies are kept: a folder, or a URL that fsspec knows."""
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-"""A study from its specification to its answer: opened or continued, run, reported. The folder is the study."""
+"""A study from its specification to its answer: opened, continued or begun again, run, reported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

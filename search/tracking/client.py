@@ -1,4 +1,4 @@
-"""How MLflow is reached: imported quietly, spoken to without leaking credentials, its failures told apart."""
+"""How MLflow is reached: imported quietly, without leaking credentials, its SQLite file whole or not there."""
 
 import getpass
 import logging

@@ -1,4 +1,4 @@
-"""What chance decides about an epoch, drawn at once, and the batches that follow from it without leaving the device."""
+"""What chance decides about an epoch, crops included, and the batches that follow, on the device."""
 
 import math
 from collections.abc import Mapping

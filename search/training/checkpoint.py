@@ -1,4 +1,4 @@
-"""A trial's state on disk: whole or not at all, checked when read, the last two kept."""
+"""A trial's state on disk or at a URL: whole or not at all, checked when read, the last two kept."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The device of a worker: which one, how much of its memory, and what its running out looks like."""
+"""The device of a worker: which cores or card, in which precision, how much memory, and how busy it is."""
 
 import ctypes
 import os

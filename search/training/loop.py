@@ -1,4 +1,4 @@
-"""One trial as a generator of epochs. Knows neither Ray nor MLflow."""
+"""One trial as a generator of epochs, with its learning-rate schedule."""
 
 import hashlib
 import math

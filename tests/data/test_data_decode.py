@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from search.data.folder import decode, decoded, processes_for
+from search.data.decode import decode, decoded, processes_for
 from search.errors import InputError
 from search.machine import usable
 from search.spec import DataSpec
@@ -105,7 +105,7 @@ def test_the_longest_strip_takes_little_memory(tmp_path: Path) -> None:
     row[:, 499_999:500_001] = (10, 200, 30)  # the crop keeps half of each
     Image.fromarray(row).save(tmp_path / "row.png")
     code = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31)); "
-    code += "from search.data.folder import decode; from pathlib import Path; "
+    code += "from search.data.decode import decode; from pathlib import Path; "
     code += "print(decode(Path(sys.argv[1]), 224)[:, [0, -1]].tolist() == [[[10, 200, 30]] * 2] * 224)"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "row.png"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("True\n", "")

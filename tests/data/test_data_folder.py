@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from search.data import Split, check, prepare
-from search.data.folder import decode
+from search.data.decode import decode
 from search.errors import InputError
 from search.spec import DataSpec
 from tests.support.sample_data import write_folder

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as transforms
 import resnet
 from resnet.exported import Exported, ImageSpec
 from resnet.pictures import batch
-from search.data.folder import decode
+from search.data.decode import decode
 from tests.support.exported import Made
 
 pytest_plugins = ["tests.support.fixtures_export"]

@@ -17,7 +17,6 @@ from search.execution import host
 from search.execution.packing import Packing, largest, pack
 from search.execution.progress import FinalProgress, Progress
 from search.execution.recorder import FinalRecorder, Recorder
-from search.execution.tuner import tune_until_done
 from search.optimize import Candidate, FinalCourse, Opened, Proposer, Strategy, make_scheduler, starts
 from search.records import (
     Asked,
@@ -137,6 +136,9 @@ class Session:
         say: Callable[[str], None],
     ) -> None:
         """Trains what the recorder's course says, until there is no more of it or it is `closed`."""
+
+        # Ray reads how it authenticates when it is imported, and `host` says it when Ray is started.
+        from search.execution.tuner import tune_until_done
 
         def config(asked: Asked, alone: bool) -> dict[str, Any]:
             return {

@@ -68,7 +68,7 @@ def test_settings(settings: dict[str, Any], sentence: str) -> None:
         ({"seed": -1}, r"data\.seed = -1 is negative; choose 0 or more"),
         (
             {"image_size": 100_000},
-            r"data\.image_size = 100000 is above 4096, too large for a network; choose less",
+            r"data\.image_size = 100000 is above 4096, too large for a network; choose a smaller one",
         ),
         ({"image_size": 0}, r"data\.image_size = 0 is below 1; choose 1 or more, or leave it out"),
         ({"limit": -5}, r"data\.limit = -5 is below 1; choose 1 or more"),

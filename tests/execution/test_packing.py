@@ -81,7 +81,7 @@ def test_a_trial_of_two_cores_has_two_threads() -> None:
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("0.25", 0.25), ("1", 1.0), ("null", "auto")])
 def test_what_may_be_set(text: str, value: object) -> None:
     changes = [("resources.gpus_per_trial", yaml.safe_load(text))]
-    assert load(ROOT / "search" / "studies" / "digits.yaml", changes).resources.gpus_per_trial == value
+    assert load(ROOT / "search" / "spec" / "studies" / "digits.yaml", changes).resources.gpus_per_trial == value
 
 
 def test_the_largest_network_keeps_most_for_its_backward_pass() -> None:
@@ -96,7 +96,7 @@ def test_the_largest_network_keeps_most_for_its_backward_pass() -> None:
 
 
 def test_noise_is_many_steps_of_small_images_and_few_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "DATA", 2**20)
+    monkeypatch.setattr(speed, "DATA", 2**20)
     spec = TrialSpec.from_flat(FIXED | {"train.batch_size": 4})
     small = training.noise(spec, (8, 8, 3), torch.device("cpu"))
     assert tuple(small.images.shape) == (4 * speed.STEPS, 8, 8, 3)
@@ -109,7 +109,7 @@ def test_noise_is_many_steps_of_small_images_and_few_of_large_ones(monkeypatch: 
 TIMED = """
 import sys, time, torch
 from pathlib import Path
-from search.execution import packing as packing
+from search.training import speed
 from search.spec.trial import TrialSpec
 torch.set_num_threads(1)
 import search.training.device
@@ -121,11 +121,11 @@ def peak():
 def trial(batch, depth):
     fixed = {"net.in_channels": 3, "net.num_classes": 10, "train.crop_padding": 0}
     return TrialSpec.from_flat(fixed | {"net.depth": depth, "train.batch_size": batch})
-packing.STEPS, packing.EVALUATED = 2, 2
-packing.images_per_s(trial(2, 8), packing.noise(trial(2, 8), (32, 32, 3), torch.device("cpu")))
-data = packing.noise(trial(256, 8), (32, 32, 3), torch.device("cpu"))
+speed.STEPS, speed.EVALUATED = 2, 2
+speed.images_per_s(trial(2, 8), speed.noise(trial(2, 8), (32, 32, 3), torch.device("cpu")))
+data = speed.noise(trial(256, 8), (32, 32, 3), torch.device("cpu"))
 before, began = peak(), time.perf_counter()
-rate = packing.images_per_s(trial(256, 8), data)
+rate = speed.images_per_s(trial(256, 8), data)
 print(peak() - before, rate, len(data), time.perf_counter() - began)
 """
 

@@ -177,7 +177,7 @@ def append(self, logs):
 JournalFileBackend.append_logs = append
 t.opened(Path(sys.argv[1]), t.DEPTHS | {{"net.depth": [8, 14, 20, 26]}})
 """
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-c", body, str(tmp_path)], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     again = opened(tmp_path, DEPTHS | {"net.depth": [8, 14, 20, 26]})

@@ -51,9 +51,10 @@ def stored(folder: Path) -> optuna.Study:
 
 def in_a_process(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
     """Runs `body` in a process of its own with `folder`, this module as `t`, and an opened ledger."""
-    lines = "import os, signal, sys; from pathlib import Path; import test_ledger as t; folder = Path(sys.argv[1])\n"
+    lines = "import os, signal, sys; from pathlib import Path; from tests.records import test_ledger as t\n"
+    lines += "folder = Path(sys.argv[1])\n"
     lines += "ledger = t.opened(folder)\n"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-c", lines + body, str(folder)], env=environment, capture_output=True, text=True, cwd=folder
     )

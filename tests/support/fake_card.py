@@ -13,6 +13,7 @@ from typing import Any
 import ray
 import torch
 
+import search.execution.tuner
 import search.execution.worker
 from search import training
 from search.data import prepare
@@ -87,7 +88,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
             "gpus": 1.0 if on_its_own else 0.5,
         }
 
-    search.execution.worker.TrialWorker = Worker
+    search.execution.tuner.TrialWorker = Worker
     share = host.divide(spec.resources, spec.search, 2.0, 1.0, "the card")
     tune_until_done(recorder, config, spec, share, lambda: False, lambda: None, print)
     tracker.close()

@@ -207,7 +207,7 @@ print(moment)
 
 def test_killed_while_it_writes(tmp_path: Path) -> None:
     """SIGKILL at each of the system calls that make, fill and name a checkpoint: one that is whole is there."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert process.returncode == 0, process.stderr

@@ -55,7 +55,7 @@ def run(folder: Path, **environment: str) -> tuple[dict, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
     found = subprocess.run(
         [sys.executable, "-c", TWO_TRIALS, str(folder), json.dumps([s.model_dump_json() for s in specs])],
-        env={**inherited, "PYTHONPATH": f"{Path.cwd()}:{Path(__file__).parent}", **environment},
+        env={**inherited, "PYTHONPATH": str(Path.cwd()), **environment},
         capture_output=True,
         text=True,
         check=True,

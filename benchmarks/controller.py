@@ -30,7 +30,6 @@ from search.spec import Sampler, TrialSpec
 def without_training() -> None:
     """Makes workers of this process' studies report epochs that take no time."""
     os.environ["RAY_AUTH_MODE"] = "token"  # as the command sets it, before Ray is imported
-    import search.execution.tuner
     import search.execution.worker
 
     class Untrained(search.execution.worker.TrialWorker):
@@ -42,7 +41,7 @@ def without_training() -> None:
                 told = {"epoch": epoch, "metrics": metrics, "diverged": False, "last": last, "done": last}
                 yield told | {"time_ms": int(time.time() * 1000)}
 
-    search.execution.tuner.TrialWorker = Untrained
+    search.execution.worker.TrialWorker = Untrained
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from typing import Any
 import ray
 import torch
 
-import search.execution.tuner
 import search.execution.worker
-from search import training
 from search.data import prepare
 from search.execution import host
 from search.execution.recorder import Recorder
@@ -42,7 +40,7 @@ FIXED = {
 def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     class Worker(TrialWorker):
         def setup(self, config: dict[str, Any]) -> None:
-            training.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
+            search.execution.worker.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
             super().setup(config)
 
         def _splits(self) -> WorkerData:
@@ -88,7 +86,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
             "gpus": 1.0 if on_its_own else 0.5,
         }
 
-    search.execution.tuner.TrialWorker = Worker
+    search.execution.worker.TrialWorker = Worker
     share = host.divide(spec.resources, spec.search, 2.0, 1.0, "the card")
     tune_until_done(recorder, config, spec, share, lambda: False, lambda: None, print)
     tracker.close()

@@ -58,6 +58,12 @@ class Study:
         return {name: (run, status) for run, name, status, _, stage in self.rows("runs") if stage == "active"}
 
 
+def restore(copy: Path, database: Path) -> None:
+    """Puts a copy in the place of a database that this process has open: by SQLite, which then reads its pages anew."""
+    with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(database)) as target:
+        source.backup(target)
+
+
 def first_half(tracker: Tracker) -> None:
     tracker.study_started("digits", {"trials": "2"}, time_ms=START)
     tracker.trial_started(0, "t0", {"net.depth": "8"}, time_ms=START + 1)
@@ -98,7 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture
 def study(made: Study) -> Study:
     """As it was made. The file of the database stays one: MLflow keeps it open."""
-    shutil.copy(made.folder / "whole.db", made.database)
+    restore(made.folder / "whole.db", made.database)
     shutil.copytree(made.folder / "kept", made.folder / "digits", dirs_exist_ok=True)
     assert {name: status for name, (_, status) in made.named().items()} == WHOLE
     assert not made.behind()
@@ -108,7 +114,7 @@ def study(made: Study) -> Study:
 def test_a_database_restored_from_an_older_copy_gets_what_it_lacks(study: Study) -> None:
     tables = {table: study.rows(table) for table in TABLES}
     kept = study.named()
-    shutil.copy(study.folder / "half.db", study.database)
+    restore(study.folder / "half.db", study.database)
     assert {name: status for name, (_, status) in study.named().items()} == {"digits": "RUNNING", "t0": "RUNNING"}
     assert study.behind()
     study.connect()
@@ -145,7 +151,7 @@ def test_the_least_that_a_copy_lacks_is_found(study: Study, lost: str) -> None:
 
 def test_an_empty_database_is_filled_again(study: Study) -> None:
     metrics = [row[1:] for row in study.rows("metrics")]
-    shutil.copy(study.folder / "empty.db", study.database)
+    restore(study.folder / "empty.db", study.database)
     assert study.behind()
     study.connect()
     assert {name: status for name, (_, status) in study.named().items()} == WHOLE

@@ -107,7 +107,7 @@ def test_the_exit_status_is_the_job_s(cluster: Head, tmp_path: Path) -> None:
     """Data that only the cluster could have, and does not: told by the job, bad input here, too."""
     ended = run(tmp_path, asked(tmp_path, "--set", "data.name=npz:/nowhere/x.npz"), cluster.shell)
     assert ended.returncode == 2, ended.stdout + ended.stderr
-    assert "error: data.name: there is no file /nowhere/x.npz" in ended.stdout
+    assert "error: data.name: /nowhere/x.npz does not exist" in ended.stdout
     assert jobs_in(cluster, tmp_path)[0]["driver_exit_code"] == 2
 
 

@@ -16,6 +16,7 @@ from scipy import stats
 from search.data import Prepared, Split, prepare
 from search.spec import DataSpec, TrialSpec
 from search.training import Resident, train
+from search.training.device import has_bf16
 from search.training.loop import Epoch
 from tests.support.opened import Opened
 from tests.support.study_process import STUDY, command, run, start, wait_until
@@ -112,7 +113,8 @@ def test_each_training_is_what_its_specification_gives_alone(
         assert max(points.values()) == 1, "nothing is doubled"
         told = {name: value for name, step, value in points if step == spec.train.epochs}
         assert told["train/loss"] == last.metrics["train/loss"]
-        assert told["test/error"] == pytest.approx(wrong(last))
+        least, most = wrong(last)
+        assert least - 1e-9 <= told["test/error"] <= most + 1e-9
         assert not any(name.startswith("val/") for name in told)
         assert len([name for name, _, _ in points if name == "test/error"]) == 1
 
@@ -129,16 +131,24 @@ def alone(spec: TrialSpec) -> Iterator[Epoch]:
         torch.set_num_threads(before)
 
 
-def wrong(epoch: Epoch) -> float:
-    """Percent of the test images on which the network is wrong."""
+def wrong(epoch: Epoch) -> tuple[float, float]:
+    """Percent of the test images on which the network is wrong: at least, and at most.
+
+    Of two classes whose logits are closer than the trial's precision tells, either may win there.
+    """
     data = prepared()
     pixels = torch.from_numpy(np.array(data.test().images)).permute(0, 3, 1, 2) / 255
     scale = torch.tensor(data.info.mean), torch.tensor(data.info.std)
     images = (pixels - scale[0][:, None, None]) / scale[1][:, None, None]
     epoch.model.eval()
     with torch.no_grad():
-        labels = epoch.model(images).argmax(1).numpy()
-    return 100 * float(np.mean(labels != data.test().labels))
+        logits = epoch.model(images).double().numpy()
+    labels = np.array(data.test().labels)
+    of_label = logits[np.arange(len(labels)), labels]
+    logits[np.arange(len(labels)), labels] = -np.inf
+    lead = of_label - logits.max(1)
+    margin = 0.05 if has_bf16(torch.device("cpu")) else 1e-5  # the trial computes in bfloat16 where the processor does
+    return 100 * float(np.mean(lead < -margin)), 100 * float(np.mean(lead < margin))
 
 
 def test_a_trials_run_has_what_its_trainings_gave_together(

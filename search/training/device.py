@@ -17,6 +17,8 @@ CONTEXT = 768 * 2**20  # bytes
 _EXHAUSTED = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # Windows and macOS
+    "std::bad_alloc",
+    "could not create a memory object",  # oneDNN
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )

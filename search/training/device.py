@@ -18,7 +18,8 @@ _EXHAUSTED = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # Windows and macOS
     "std::bad_alloc",
-    "could not create a memory object",  # oneDNN
+    "could not create a memory object",  # oneDNN, as is the next: it says no more where memory for one runs out
+    "could not create a primitive",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )

@@ -33,7 +33,7 @@ def keras(tmp_path_factory: pytest.TempPathFactory):
 
 def article(keras, version, shape=(SIDE, SIDE, 3)):
     """The article's model as Keras initialises it, from a fixed seed."""
-    from tests.data import article_keras
+    from tests.support import article_keras
 
     keras.utils.set_random_seed(0)
     images = keras.Input(shape)

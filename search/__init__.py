@@ -2,7 +2,14 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.errors import Halted, InputError
+    from search.spec import StudySpec, TrialSpec
+    from search.study import Result, Study
+
+__all__ = ["Halted", "InputError", "Result", "Study", "StudySpec", "TrialSpec"]
 
 
 def lazy(package: str, **offers: str) -> Callable[[str], Any]:
@@ -22,3 +29,6 @@ def lazy(package: str, **offers: str) -> Callable[[str], Any]:
         return getattr(import_module(f"{package}.{modules[name]}"), name)
 
     return get
+
+
+__getattr__ = lazy(__name__, errors="Halted InputError", spec="StudySpec TrialSpec", study="Result Study")

@@ -2,32 +2,15 @@
 
 import argparse
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from search import spec
 from search.errors import InputError
-from search.spec import Sampler, Scheduler, StudySpec, find, load, shipped
-from search.storage import STUDY_FILE, Output
-
-FLAGS = {  # flag -> where it stands in a study
-    "name": "name",
-    "trials": "search.trials",
-    "epochs": "train.epochs",
-    "time_budget": "search.time_budget",
-    "data_dir": "data.dir",
-    "cpus_per_trial": "resources.cpus_per_trial",
-    "gpus_per_trial": "resources.gpus_per_trial",
-    "max_concurrent": "search.max_concurrent",
-    "seed": "search.seed",
-    "sampler": "search.sampler",
-    "scheduler": "search.scheduler",
-    "storage": "search.storage",
-    "tracking_uri": "tracking.uri",
-}
-ENVIRONMENT = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
+from search.spec import Sampler, Scheduler, StudySpec, load, shipped
+from search.storage import Output
+from search.study import KEYS, Changes, specify
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every flag. Those in `FLAGS`, and --set, set a key of the study."""
+    """Every flag. Those in `KEYS`, and --set, set a key of the study."""
     made = Parser(
         prog="python -m search.run", description="Which residual network should I use? Searches, and answers."
     )
@@ -101,9 +84,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def listing() -> Iterator[str]:
     """A line for each shipped study: its name, what it is, and its scales."""
     for name, path in shipped().items():
-        spec = load(path)
-        scales = f" --scale {' | '.join(spec.scales)}" if spec.scales else ""
-        yield f"{name}{scales}: {spec.description}"
+        found = load(path)
+        scales = f" --scale {' | '.join(found.scales)}" if found.scales else ""
+        yield f"{name}{scales}: {found.description}"
 
 
 def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:
@@ -117,43 +100,36 @@ def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:
     return typed
 
 
-def study(given: argparse.Namespace, environment: dict[str, str]) -> StudySpec:
-    """The study that is asked for. With --sync it is as its folder holds it, but for where it is tracked and stored.
+def study(given: argparse.Namespace) -> StudySpec:
+    """The study that is asked for.
 
     Raises:
         InputError: no such study, or one that is not valid.
     """
-    asked = changes(given, environment)
-    by_name = given.study not in shipped() and Path(given.study).suffix not in (".yaml", ".yml")
-    named = given.output.file(given.name or given.study, STUDY_FILE) if by_name else None
-    spec = load(named or find(given.study), asked, given.scale)
-    if not given.sync:
-        return spec
-    kept = given.output.file(spec.name, STUDY_FILE)
-    if kept is None:
-        raise InputError(
-            f"--sync: there is no study {spec.name!r} in {str(given.output)!r}; correct the name or --output"
-        )
-    where = ("tracking.", "search.storage")
-    return load(kept, [(key, value) for key, value in asked if key.startswith(where)])
+    return specify(given.study, given.output, given.scale, settings(given), changes(given))
 
 
-def changes(given: argparse.Namespace, environment: dict[str, str]) -> list[tuple[str, Any]]:
-    """(key of the study, value), the weaker first: environment, --set, flags.
+def changes(given: argparse.Namespace) -> Changes:
+    """What the flags say that stand for a key of a study."""
+    found: dict[str, Any] = {flag: getattr(given, flag) for flag in KEYS}
+    if given.epochs is not None:  # it has no type until the space is made, and is compared with what a file says
+        found["epochs"] = _value("--epochs", given.epochs)
+    return Changes(**found)
+
+
+def settings(given: argparse.Namespace) -> dict[str, Any]:
+    """Key of the study -> value, as --set says.
 
     Raises:
         InputError: --set without `=`, or a value that is no YAML.
     """
-    found: list[tuple[str, Any]] = [(ENVIRONMENT[k], v) for k, v in environment.items() if k in ENVIRONMENT and v]
+    found: dict[str, Any] = {}
     for item in given.set:
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
             raise InputError(f"--set {item} has no `=`; write --set KEY=VALUE, such as --set train.lr=0.1")
-        found.append((key.strip(), _value(f"--set {item}", text)))
-    for flag, key in FLAGS.items():
-        text = getattr(given, flag)
-        if text is not None:  # train.* has no type until the space is made, and is compared with what a file says
-            found.append((key, _value(f"--{flag}", text) if key.startswith("train.") else text))
+        found.pop(key.strip(), None)  # the last one counts, in its place
+        found[key.strip()] = _value(f"--set {item}", text)
     return found
 
 

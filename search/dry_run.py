@@ -220,11 +220,12 @@ def seconds_an_image(macs: Sequence[int], small: Timed, large: Timed) -> list[fl
 COUNTED = 100_000  # configurations; larger spaces are called larger
 
 
-def show(console: Console, spec: StudySpec, space: Space, info: DataInfo, proposer: Proposer) -> None:
+def show(console: Console, spec: StudySpec) -> None:
     """Prints the resolved study, the size of its space, its smallest and largest network and its first trial.
 
     Of a study that compares: its rows, and what their trainings will cost.
     """
+    info, space, proposer = study.planned(spec)
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     out(spec.to_yaml())
     if spec.compare:

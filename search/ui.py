@@ -12,17 +12,16 @@ import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from search import tracking
-from search.errors import Halted, InputError, hint, public
-from search.spec import load
-from search.storage import STUDY_FILE, Output, json_object
-from search.tracking import SEEDS
+from search import study, tracking
+from search.errors import Halted, InputError, public
+from search.storage import STUDY_FILE, Output
 
-SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
+if TYPE_CHECKING:
+    from search.study import Study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,18 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open(given: argparse.Namespace, console: Console) -> int:
-    output: Path = given.output.path
-    folder = _fetched(given.output, given.study) if given.output.url else _folder(output, given.study)
-    report = json_object(folder / "report.json")
-    if not report:
-        raise InputError(f"{folder / 'report.json'} is damaged; make it again: `python -m search.report {folder.name}`")
-    uri = load(folder / STUDY_FILE).tracking.uri or tracking.default_uri(output)
+    seen = study.Study.open(given.study or _latest(given.output), output=given.output)
+    uri = tracking.chosen(seen.spec.tracking.uri, given.output)
     given_now = os.environ.get("MLFLOW_TRACKING_URI", "")
     if public(given_now) == uri:  # with the password of a database, which the study's file does not keep
         uri = given_now
-    root = tracking.artifact_root(uri, output)
+    root = tracking.artifact_root(uri, given.output.path)
     if root is None:
-        charts = _show(console, uri, uri, report)
+        charts = _show(console, seen)
         if not given.no_browser:
             webbrowser.open(charts)
         return 0
@@ -63,12 +58,21 @@ def _open(given: argparse.Namespace, console: Console) -> int:
     with _listening(given.port) as listening, ExitStack() as at_end:
         base, token = f"http://127.0.0.1:{listening.getsockname()[1]}", tracking.new_token()
         pages = tracking.application(uri, root, token)
-        charts = _show(console, uri, base, report, token)
+        charts = _show(console, seen, base, token)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
         if not given.no_browser:
-            webbrowser.open(at_end.enter_context(_privately(charts, output)))
+            webbrowser.open(at_end.enter_context(_privately(charts, given.output.path)))
         tracking.serve(pages, listening)
     return 0
+
+
+def _latest(output: Output) -> str:
+    if output.url is not None:
+        raise InputError(f"output = {str(output)!r} is a URL; name the study that is kept there")
+    found = sorted(output.path.glob(f"*/{STUDY_FILE}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise InputError(f"output = {str(output)!r} holds no study; run `python -m search.run` or name --output")
+    return found[-1].parent.name
 
 
 def _listening(port: int) -> socket.socket:
@@ -90,50 +94,15 @@ def _privately(address: str, folder: Path) -> Iterator[str]:
         yield Path(file.name).absolute().as_uri()
 
 
-def _fetched(output: Output, study: str | None) -> Path:
-    if study is None:
-        raise InputError(f"output = {str(output)!r} is a URL; name the study that is kept there")
-    found = [output.file(study, name) for name in ("report.json", STUDY_FILE)]
-    if found[0] is None:
-        raise InputError(f"study {study!r} has no report in {output}; correct the name, or --output")
-    return found[0].parent
-
-
-def _folder(output: Path, study: str | None) -> Path:
-    found = sorted(output.glob("*/report.json"), key=lambda path: path.stat().st_mtime)
-    names = [path.parent.name for path in found]
-    if not names:
-        raise InputError(
-            f"output = {str(output)!r} holds no finished study; run `python -m search.run` or name --output"
-        )
-    if study is not None and study not in names:
-        raise InputError(f"study {study!r} has no report in {output}; {hint(study, names)}")
-    return output / (study or names[-1])
-
-
-def _show(console: Console, uri: str, base: str, report: dict[str, Any], token: str = "") -> str:
-    """Prints the addresses of the pages at `base`, where the runs are that are kept at `uri`; that of the charts."""
-    finals: dict[str, Any] = report.get("finals") or {"compared": False}
-    trials = [t for t in report["trials"] if t["mlflow_run_id"] and t["val_error"] is not None]
-    trials.sort(key=lambda t: (t["state"] != "complete", t["val_error"]))
-    compared = [f for f in finals["finalists"] if f["mlflow_run_id"]] if finals["compared"] else []
-    runs = [t["mlflow_run_id"] for t in (*trials, *compared)][:SHOWN]
-    if not runs:
-        raise InputError(f"study {report['study']!r} has no trial in MLflow; run the same search again to send them")
-    experiment, study = tracking.place(uri, runs[0])
-    compare = tracking.compare_url(base, experiment, runs)
-    name = report["study"]
-    charts = tracking.view_url(base, experiment, study, charts=True)
-    seeds = tracking.view_url(base, experiment, study + SEEDS, charts=True)
-    for words, address in (
-        (f"{name}: parallel coordinates and learning curves", charts),
-        ("table of trials", tracking.view_url(base, experiment, study, charts=False)),
-        ("trials side by side", compare),
-        *([("finalists, mean over seeds", seeds)] if "finalists" in finals else []),
-    ):
-        shown = tracking.with_token(address, token) if token else address
-        console.print(f"{words}\n  {shown}", soft_wrap=True, highlight=False)
-    return tracking.with_token(charts, token) if token else charts
+def _show(console: Console, study: "Study", base: str | None = None, token: str = "") -> str:
+    """Prints the addresses of MLflow's pages at `base`; returns that of the charts."""
+    pages = study.mlflow_pages(base)
+    if not pages:
+        raise InputError(f"study {study.name!r} has no trial in MLflow; run the same search again to send them")
+    shown = {words: tracking.with_token(address, token) if token else address for words, address in pages.items()}
+    for words, address in shown.items():
+        console.print(f"{words}\n  {address}", soft_wrap=True, highlight=False)
+    return next(iter(shown.values()))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from search import cli, execution, storage
 from search.errors import InputError, first_line, public
 from search.spec import StudySpec, find, shipped
 from search.storage import is_url
-from search.study import planned
+from search.study import ENVIRONMENT, planned
 
 OF_THIS_MACHINE = ("address", "stop")  # flags that the job does not get
 
@@ -74,7 +74,7 @@ def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
     Raises:
         InputError: there is a password in it.
     """
-    passed = {name: environment[name] for name in cli.ENVIRONMENT if environment.get(name)}
+    passed = {name: environment[name] for name in ENVIRONMENT if environment.get(name)}
     for name, value in passed.items():
         _without_password(f"{name}={value}")
     return passed
@@ -380,10 +380,9 @@ def submit(given: argparse.Namespace, address: str, console: Console) -> int:
 
 def _checked(given: argparse.Namespace) -> StudySpec | None:
     """The study, checked as far as this machine can; None for one that only the cluster may know, by its name."""
-    asked = argparse.Namespace(**vars(given) | {"sync": False})
     if given.study not in shipped() and study_file(given) is None:
         return None
-    spec = cli.study(asked, dict(os.environ))
+    spec = cli.study(given)
     kind, _, path = spec.data.name.partition(":")
     if not path or kind not in ("imagefolder", "npz"):  # those are where the cluster sees them
         here = spec.data.model_copy(update={"dir": None})

@@ -5,13 +5,28 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.export.bundle import CHAMPION, crown, is_exported, mend
+    from search.export.bundle import CHAMPION, Searched, check_free, chosen, crown, export, is_exported, mend, weighed
     from search.export.graphs import NotTheSame
+    from search.export.trained import Exportable, Facts
 
-__all__ = ["CHAMPION", "NotTheSame", "crown", "is_exported", "mend"]
+__all__ = [
+    "CHAMPION",
+    "Exportable",
+    "Facts",
+    "NotTheSame",
+    "Searched",
+    "check_free",
+    "chosen",
+    "crown",
+    "export",
+    "is_exported",
+    "mend",
+    "weighed",
+]
 
 __getattr__ = lazy(
     __name__,
-    bundle="CHAMPION crown is_exported mend",
+    bundle="CHAMPION Searched check_free chosen crown export is_exported mend weighed",
     graphs="NotTheSame",
+    trained="Exportable Facts",
 )

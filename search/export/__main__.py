@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.errors import Halted, InputError, halt
+from search import export, study
+from search.errors import Halted, InputError
 from search.storage import Output
 
 
@@ -26,36 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exports. Exit status 0: done; 1: a place cannot be read or written, or the graphs differ; 2: bad input."""
     console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
     given = parser().parse_args(arguments)
-    from search.export.graphs import NotTheSame  # this imports torch; bad flags are told before
-
     try:
-        _export(given, console)
-    except InputError as error:
+        opened = study.Study.open(given.study, output=given.output, storage=given.storage)
+        facts = opened.export(given.to, given.trial)
+    except (InputError, Halted, export.NotTheSame) as error:
         errors.print(f"error: {error}", markup=False)
-        return 2
-    except (Halted, NotTheSame) as error:
-        errors.print(f"error: {error}", markup=False)
-        return 1
-    except OSError as error:
-        halted = halt(error, given.to)
-        if halted is None:
-            raise
-        errors.print(f"error: {halted}", markup=False)
-        return 1
-    return 0
-
-
-def _export(given: argparse.Namespace, console: Console) -> None:
-    from search.export.bundle import check_free, export, exportable
-
-    check_free(given.to)
-    with exportable(given.output, given.study, given.trial, given.storage) as model:
-        export(given.to, model)
-    facts = model.facts
+        return 2 if isinstance(error, InputError) else 1
     error = facts.val_error if facts.test_error is None else facts.test_error
     kind = "validation" if facts.test_error is None else f"test, n = {len(facts.tested)}"
     said = f"{facts.training} of {facts.study} ({error:.2f} % {kind} error) is in {given.to}; its README.md says more"
     console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return 0
 
 
 if __name__ == "__main__":

@@ -19,28 +19,24 @@ from safetensors.torch import load as load_weights
 from resnet import build
 from resnet.classifier import Scaled
 from resnet.exported import CONFIG, WEIGHTS, Exported
-from search import data, optimize, training
+from search import training
 from search.data import Prepared
-from search.errors import InputError, hint
+from search.errors import InputError
 from search.export import graphs
 from search.export.card import card
 from search.export.trained import Exportable, Facts
 from search.machine import versions
-from search.optimize import copied, finals_of
 from search.records import (
     RANKED,
     Finals,
     StudyFolder,
     TrialRecord,
     TrialState,
-    answering,
     best,
-    described,
     measured,
-    open_storage,
 )
-from search.spec import StudySpec, TrialSpec, load
-from search.storage import STUDY_FILE, Output, checksums, fill, local_copy, sync
+from search.spec import StudySpec, TrialSpec
+from search.storage import checksums, fill, local_copy, sync
 from search.training import SUMS
 
 CARD, ONNX, PT2, EXAMPLES = "README.md", "model.onnx", "model.pt2", "examples.npy"
@@ -210,33 +206,6 @@ def chosen(study: Searched, trial: int | None) -> Chosen:
 
 
 @contextmanager
-def exportable(output: Output, name: str, trial: int | None, storage: str | None) -> Iterator[Exportable]:
-    """The network of a study that is chosen, with its weights on this machine's disk while it is entered.
-
-    Args:
-        output: where studies are kept.
-        name: of the study.
-        trial: its number; default: the champion.
-        storage: the study's Optuna storage, where its own words for it lack a password.
-
-    Raises:
-        InputError: there is no such study, it has no champion, its data are not there, or it is being worked on.
-        Halted: the URL or the storage does not answer.
-    """
-    spec = _study(output, name, storage)
-    prepared = data.prepare(spec.data)
-    folder = StudyFolder.enter(output, spec.name)  # what another process is writing could not be read whole
-    try:
-        with (
-            answering(spec.search.storage),
-            weighed(chosen(_searched(spec, prepared, folder), trial), prepared) as model,
-        ):
-            yield model
-    finally:
-        folder.leave()
-
-
-@contextmanager
 def weighed(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
     """A training with its weights on this machine's disk while it is entered.
 
@@ -246,33 +215,6 @@ def weighed(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
     """
     with local_copy(_weights(found)) as weights:
         yield Exportable(found.spec, Path(weights), prepared, found.facts)
-
-
-def _study(output: Output, name: str, storage: str | None) -> StudySpec:
-    file = output.file(name, STUDY_FILE)
-    if file is None:
-        known = [] if output.url else [path.parent.name for path in output.path.glob(f"*/{STUDY_FILE}")]
-        remedy = hint(name, known) if known else "correct the name, or --output"
-        raise InputError(f"study {name!r} is not in {str(output)!r}; {remedy}")
-    return load(file, [("search.storage", storage)] if storage else [])
-
-
-def _searched(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Searched:
-    space = spec.make_space(prepared.info.shape, len(prepared.info.classes))
-    which = optimize.identity(space, prepared.info.digest, spec.limits.model_dump())
-    storage = open_storage(folder.journal, spec.search.storage)
-    kept = optimize.earlier_trials(storage, spec.name, folder.owner(shared=spec.search.storage is not None), which)
-    study = optimize.family(storage, spec.name).get(f"{spec.name}-{which}")
-    if study is None or (not kept and not spec.compare):
-        raise InputError(
-            f"study {spec.name!r} has no trial of what its {STUDY_FILE} says on the data that are here now (digest "
-            f"{prepared.info.digest[:12]}); bring back the data that it was searched on, or run it again"
-        )
-    trials = {k.record.number: f"{folder.trials(k.generation)}/{k.number:04d}" for k in kept}
-    records, checkpoints = [k.record for k in kept], folder.finals(study.user_attrs["generation"])
-    ledger = copied(storage, study.study_name)
-    found = finals_of(spec, ledger, records, described(prepared.info)) if ledger else None
-    return Searched(spec, prepared, records, found, trials, lambda run: f"{checkpoints}/{run:04d}")
 
 
 def winner(spec: StudySpec, finals: Finals, runs: Callable[[int], str]) -> Chosen:

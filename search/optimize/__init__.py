@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     )
     from search.optimize.importances import MOST_TRIALS, importance
     from search.optimize.lineage import (
+        Kept,
         Opened,
         check_owner,
         count_finished,
         delete,
-        earlier_trials,
         family,
         identity,
         keys,
         latest,
         open_ledger,
+        trials_of,
     )
     from search.optimize.race import verdict
     from search.optimize.samplers import Evidence, Proposer, starts
@@ -43,6 +44,7 @@ __all__ = [
     "FinalCourse",
     "Halving",
     "Hyperband",
+    "Kept",
     "OneEpochTopK",
     "Opened",
     "Proposer",
@@ -54,7 +56,6 @@ __all__ = [
     "count_finished",
     "course",
     "delete",
-    "earlier_trials",
     "family",
     "finals_of",
     "first_rung",
@@ -66,6 +67,7 @@ __all__ = [
     "make_scheduler",
     "open_ledger",
     "starts",
+    "trials_of",
     "verdict",
 ]
 
@@ -73,7 +75,7 @@ __getattr__ = lazy(
     __name__,
     finals="Candidate FinalCourse SEED candidates complete copied course finals_of found",
     importances="MOST_TRIALS importance",
-    lineage="Opened check_owner count_finished delete earlier_trials family identity keys latest open_ledger",
+    lineage="Kept Opened check_owner count_finished delete family identity keys latest open_ledger trials_of",
     race="verdict",
     samplers="Evidence Proposer starts",
     schedulers="Halving Hyperband OneEpochTopK first_rung make_scheduler",

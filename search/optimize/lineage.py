@@ -111,21 +111,17 @@ class Kept:
     number: int  # in that generation
 
 
-def earlier_trials(storage: BaseStorage, name: str, owner: Owner, which: str) -> list[Kept]:
-    """The trials of the study `name` of this owner that searches `which`, by number; none where there is no such study.
-
-    Nothing is written.
-    """
-    own = {key: s for key, s in family(storage, name).items() if owner.has(s.user_attrs)}
-    study = own.get(f"{name}-{which}")
-    return [] if study is None else [_kept(own, study, trial) for trial in study.get_trials(deepcopy=False)]
+def trials_of(storage: BaseStorage, name: str, study: optuna.Study) -> list[Kept]:
+    """The trials by number of `study`, one of those of the name `name`. Nothing is written."""
+    known = family(storage, name)
+    return [_kept(known, study, trial) for trial in study.get_trials(deepcopy=False)]
 
 
-def _kept(own: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Kept:
+def _kept(known: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Kept:
     record, number = read(trial), trial.number
     while "origin" in trial.user_attrs:
         origin = trial.user_attrs["origin"]
-        study, number = own[origin["study"]], origin["number"]
+        study, number = known[origin["study"]], origin["number"]
         trial = study.get_trials(deepcopy=False)[number]
     return Kept(record, study.user_attrs["generation"], number)
 

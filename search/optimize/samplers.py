@@ -64,8 +64,6 @@ def _able(record: TrialRecord) -> bool:
     return record.violation is None or record.violation <= 0
 
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 STARTUP = 15  # trials of a rung before a model of it is asked; until then, proposals are random
 EXPLORED = 0.2  # share of proposals that stay random: a model can take the best that it saw for the best there is
 TRIES = 20  # proposals that repeat a configuration before the rest is enumerated

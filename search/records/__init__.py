@@ -6,7 +6,7 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.records.folder import Owner, StudyFolder, check_apart, outbox_file
-    from search.records.ledger import SUFFIX, Asked, FinalLedger, Ledger, answering, open_storage, read
+    from search.records.ledger import SUFFIX, Asked, FinalLedger, Ledger, answering, open_storage, read, read_journal
     from search.records.records import (
         OUT_OF_SHARE,
         WORST,
@@ -93,6 +93,7 @@ __all__ = [
     "own",
     "ranked",
     "read",
+    "read_journal",
     "result",
     "rivals",
     "sort_key",
@@ -105,7 +106,7 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     folder="Owner StudyFolder check_apart outbox_file",
-    ledger="Asked FinalLedger Ledger SUFFIX answering open_storage read",
+    ledger="Asked FinalLedger Ledger SUFFIX answering open_storage read read_journal",
     records=(
         "Finalist Finals OUT_OF_SHARE SeedRun StudySummary Surroundings TrialRecord TrialState WORST "
         "described finished note noted over spent stopped"

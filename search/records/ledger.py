@@ -61,8 +61,6 @@ def with_epoch(record: TrialRecord, epoch: int, error: float, speed: Mapping[str
     )
 
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 _OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
     TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
@@ -284,7 +282,7 @@ class _Journal(JournalFileBackend):
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         self.line = log_number_from
         try:
-            for log in super().read_logs(log_number_from):
+            for log in self._lines(log_number_from):
                 self.line += 1
                 self._check(log)
                 yield log
@@ -292,6 +290,9 @@ class _Journal(JournalFileBackend):
             raise
         except (ValueError, RecursionError):  # no JSON
             raise InputError(_damaged(self._path, self.line + 1)) from None
+
+    def _lines(self, start: int) -> Iterator[dict[str, Any]]:
+        return super().read_logs(start)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for _ in self.read_logs(len(self._seals) - 1):
@@ -314,6 +315,21 @@ class _Journal(JournalFileBackend):
         self._seals[self.line :] = [seal or before]
 
 
+class _Copy(_Journal):
+    """What a journal, known as `path`, held at one moment: `data`, whose last line may be cut short."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._path, self._seals, self.line = path, [""], 0
+        whole = data[: data.rfind(b"\n") + 1].rstrip(b"\n")
+        self._kept = whole.split(b"\n") if whole else []
+
+    def _lines(self, start: int) -> Iterator[dict[str, Any]]:
+        return map(json.loads, self._kept[start:])
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise InputError(f"{self._path} was opened to be read; nothing can be added to this copy")
+
+
 def _seal(before: str, log: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{before}{json.dumps(log)}".encode()).hexdigest()[:16]
 
@@ -332,13 +348,7 @@ def open_storage(
     """
     if url is None:
         _mend(journal)
-        backend = _Journal(journal, grown)
-        try:
-            return JournalStorage(backend)
-        except InputError:
-            raise
-        except (AssertionError, AttributeError, LookupError, TypeError, ValueError):  # Optuna checks no line
-            raise InputError(_damaged(journal, backend.line)) from None
+        return _opened(_Journal(journal, grown), journal)
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:  # whatever a database's driver raises, or that it is not installed
@@ -347,6 +357,24 @@ def open_storage(
             f"search.storage = {public(url)!r} cannot be opened ({cause}); correct the URL, or leave it out for a "
             "journal file"
         ) from None
+
+
+def read_journal(path: Path, data: bytes) -> BaseStorage:
+    """The storage that a journal, known as `path`, held when its bytes were `data`: to be read, in memory alone.
+
+    Raises:
+        InputError: it is damaged before its end.
+    """
+    return _opened(_Copy(path, data), path)
+
+
+def _opened(backend: _Journal, path: Path) -> BaseStorage:
+    try:
+        return JournalStorage(backend)
+    except InputError:
+        raise
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError):  # Optuna checks no line
+        raise InputError(_damaged(path, backend.line)) from None
 
 
 @contextmanager

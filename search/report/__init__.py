@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.report.files import is_of, short_answer, write
+    from search.report.files import Report, is_of, short_answer, write
     from search.report.png import FOLDER
 
-__all__ = ["FOLDER", "is_of", "short_answer", "write"]
+__all__ = ["FOLDER", "Report", "is_of", "short_answer", "write"]
 
 __getattr__ = lazy(
     __name__,
-    files="is_of short_answer write",
+    files="Report is_of short_answer write",
     png="FOLDER",
 )

@@ -2,15 +2,18 @@
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from search import study
 from search.cli import Parser
-from search.errors import Halted, InputError, halt
+from search.errors import Halted, InputError
 from search.records import finished
-from search.report import files
 from search.storage import Output
-from search.study import Seen, look
+
+if TYPE_CHECKING:
+    from search.study import Study
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -24,35 +27,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--storage", metavar="URL", help="of the study's trials, where it was run with a password in it")
     try:
         given = made.parse_args(arguments)
-        seen = look(given.output, given.study, given.storage)
-        written = files.write(
-            seen.folder, seen.summary, seen.records, seen.importance, files.is_of(seen.folder, seen.summary)
-        )
-    except InputError as error:
+        seen = study.Study.open(given.study, output=given.output, storage=given.storage)
+        written = seen.report()
+    except (InputError, Halted) as error:
         errors.print(f"error: {error}", markup=False)
-        return BAD_INPUT
-    except Halted as cause:
-        errors.print(f"error: {cause}", markup=False)
-        return FAILED
-    except OSError as error:
-        halted = halt(error, "the report")
-        if halted is None:
-            raise
-        errors.print(f"error: {halted}", markup=False)
-        return FAILED
+        return BAD_INPUT if isinstance(error, InputError) else FAILED
     console.print(f"{_sentence(seen)}: {written.html}", markup=False, highlight=False, soft_wrap=True)
     return DONE
 
 
-def _sentence(seen: Seen) -> str:
-    done, finals = finished(seen.records), seen.summary.finals
-    text = f"The report of {seen.summary.name}, {done} of {seen.summary.trials} trials"
+def _sentence(study: "Study") -> str:
+    finals = study.finals
+    text = f"The report of {study.name}, {finished(study.trials)} of {study.spec.search.trials} trials"
     if finals is None:
         return text
     runs = sum(len(finalist.runs) for finalist in finals.finalists)
     state = "" if finals.complete else ", not complete"
     trainings = f"{runs} trainings of {len(finals.finalists)} finalists{state}"
-    return f"The report of {seen.summary.name}, {trainings}" if finals.compared else f"{text} and {trainings}"
+    return f"The report of {study.name}, {trainings}" if finals.compared else f"{text} and {trainings}"
 
 
 if __name__ == "__main__":

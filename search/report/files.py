@@ -1,5 +1,6 @@
 """The answer of a study, written as report.json, report.md, report.html and PNG files."""
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -262,6 +263,11 @@ class Report:
     images: tuple[Path, ...]  # PNG
     answer: str
     front: tuple[int, ...]  # empty where the study has one objective alone
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, for a notebook."""
+        page = html.escape(self.html.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 80vh; border: 0"></iframe>'
 
 
 def short_answer(summary: StudySummary, records: Sequence[TrialRecord]) -> str:

@@ -57,6 +57,15 @@ class StudySpec(BaseModel):
     resources: ResourceSpec = ResourceSpec()
     tracking: TrackingSpec = TrackingSpec()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_files_may_have_it(cls, value: Any) -> Any:
+        return (
+            {**value, "space": dotted(value["space"] or {})}
+            if isinstance(value, Mapping) and "space" in value
+            else value
+        )
+
     @field_validator("data", mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
@@ -170,13 +179,21 @@ def find(study: str) -> Path:
     raise InputError(f"study {study!r} is unknown; {hint(study, list(shipped()))} (or give a file that ends in .yaml)")
 
 
-def load(path: Path, changes: Sequence[tuple[str, Any]] = (), scale_name: str | None = None) -> StudySpec:
+def load(
+    study: Path | Mapping[str, Any], changes: Sequence[tuple[str, Any]] = (), scale_name: str | None = None
+) -> StudySpec:
     """Reads a study, scales it, and applies `changes`, (dotted path, value) pairs, the later over the earlier.
+
+    Args:
+        study: its file, or what one holds.
+        changes: see above.
+        scale_name: of one of its scales.
 
     Raises:
         InputError: unreadable file, unknown key or scale, or a value out of range.
     """
-    raw = _read(path)
+    raw = _read(study) if isinstance(study, Path) else deepcopy(dict(study))
+    raw["space"] = dotted(raw.get("space") or {})
     before = deepcopy(raw)
     if scale_name is not None:
         scale(raw, scale_name)
@@ -198,7 +215,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise InputError(f"study {path}: holds no mapping; begin with name:, data: and space:")
     raw.setdefault("name", path.stem)
-    raw["space"] = dotted(raw.get("space") or {})
     return raw
 
 

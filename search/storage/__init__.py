@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from search.storage.lease import Lease
     from search.storage.paths import expanded, fault, resolved
     from search.storage.remote import Output, Remote, is_url, local_copy
-    from search.storage.replica import Replica
+    from search.storage.replica import Files, Replica
     from search.storage.scratch import PREFIX, end_writers, folder, home, remove_dead
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "PICTURES",
     "PREFIX",
     "STUDY_FILE",
+    "Files",
     "Lease",
     "Output",
     "Remote",
@@ -67,6 +68,6 @@ __getattr__ = lazy(
     lease="Lease",
     paths="expanded fault resolved",
     remote="Output Remote is_url local_copy",
-    replica="Replica",
+    replica="Files Replica",
     scratch="PREFIX end_writers folder home remove_dead",
 )

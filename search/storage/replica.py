@@ -1,13 +1,48 @@
 """A study's records at a URL: what a process writes in its own folder counts once it is there too."""
 
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from search.errors import InputError
+from search.errors import Halted, InputError
 from search.storage.layout import in_order, is_own, is_record
-from search.storage.remote import Remote
+from search.storage.remote import Remote, is_url
 
 MERGED = 500  # pieces of a log that are made one: a store has no appending, each record is a file of its own
+
+
+@dataclass(frozen=True)
+class Files:
+    """A study's files, in a folder or at a URL, as they are now: they are read, and nothing is written anywhere.
+
+    Raises:
+        InputError: a log at the URL has a gap.
+        Halted: the URL does not answer.
+    """
+
+    place: str  # path or URL
+
+    def get(self, name: str) -> bytes | None:
+        """What is in a file; None where there is none."""
+        if is_url(self.place):
+            return Remote(self.place, patience=0).get(name)
+        path = Path(self.place) / name
+        return path.read_bytes() if path.is_file() else None
+
+    def log(self, name: str) -> bytes | None:
+        """What is in a log, which may end in the middle of a line; None where there is none."""
+        if not is_url(self.place):
+            return self.get(name)
+        remote = Remote(self.place, patience=0)
+        for last in (False, False, True):
+            found = [file.rpartition("/")[2] for file in remote.files(name)]
+            try:
+                return _whole(remote, name, found)[0] if found else None
+            except Halted as halted:  # who writes it has just made one piece of several
+                if last or not isinstance(halted.__cause__, FileNotFoundError):
+                    raise
+        return None
 
 
 class Replica:
@@ -93,22 +128,10 @@ class Replica:
 
     def _fetch_log(self, log: str, found: list[str]) -> None:
         assert self._remote is not None
-        spans = {name: _span(name) for name in found}
-        content = self._remote.get_all(f"{log}/{name}" for name in found)
-        torn = [n for n, span in spans.items() if span is None or len(content[f"{log}/{n}"]) != span[1] - span[0]]
-        sound = sorted((span, n) for n, span in spans.items() if span is not None and n not in torn)
-        data = bytearray()
-        for (begin, end), name in sound:
-            if begin > len(data):
-                raise InputError(
-                    f"{self._remote.url}/{log} lacks bytes {len(data)} to {begin}; restore them from a copy, or delete "
-                    f"{self._remote.url}"
-                )
-            if end > len(data):
-                data += content[f"{log}/{name}"][len(data) - begin :]
+        data, sound, torn = _whole(self._remote, log, found)
         (self._folder / log).write_bytes(data)
         self._remote.remove(f"{log}/{name}" for name in torn)  # else the next piece might be taken for a double of it
-        self._pieces[log] = [span for span, _ in sound]
+        self._pieces[log] = sound
         if len(sound) > 1:
             self._large[log] = 0
             self._merge(self._folder / log, self._pieces[log])
@@ -137,3 +160,21 @@ def _name(begin: int, end: int) -> str:
 def _span(name: str) -> tuple[int, int] | None:
     begin, _, end = name.partition("-")
     return (int(begin), int(end)) if begin.isdigit() and end.isdigit() else None
+
+
+def _whole(remote: Remote, log: str, found: Sequence[str]) -> tuple[bytes, list[tuple[int, int]], list[str]]:
+    """A log made of its pieces, those it is made of, and the names of those that were cut short."""
+    spans = {name: _span(name) for name in found}
+    content = remote.get_all(f"{log}/{name}" for name in found)
+    torn = [n for n, span in spans.items() if span is None or len(content[f"{log}/{n}"]) != span[1] - span[0]]
+    sound = sorted((span, n) for n, span in spans.items() if span is not None and n not in torn)
+    data = bytearray()
+    for (begin, end), name in sound:
+        if begin > len(data):
+            raise InputError(
+                f"{remote.url}/{log} lacks bytes {len(data)} to {begin}; restore them from a copy, or delete "
+                f"{remote.url}"
+            )
+        if end > len(data):
+            data += content[f"{log}/{name}"][len(data) - begin :]
+    return bytes(data), [span for span, _ in sound], torn

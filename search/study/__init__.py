@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.study.opened import Seen, look
-    from search.study.preflight import open_elsewhere, planned, within
-    from search.study.study import Study, check_told, delete_study
+    from search.study.driver import Result
+    from search.study.handle import Study
+    from search.study.preflight import planned, within
+    from search.study.request import ENVIRONMENT, KEYS, Changes, changed, specify
 
-__all__ = ["Seen", "Study", "check_told", "delete_study", "look", "open_elsewhere", "planned", "within"]
+__all__ = ["ENVIRONMENT", "KEYS", "Changes", "Result", "Study", "changed", "planned", "specify", "within"]
 
 __getattr__ = lazy(
     __name__,
-    opened="Seen look",
-    preflight="open_elsewhere planned within",
-    study="Study check_told delete_study",
+    driver="Result",
+    handle="Study",
+    preflight="planned within",
+    request="ENVIRONMENT KEYS Changes changed specify",
 )

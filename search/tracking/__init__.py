@@ -7,24 +7,30 @@ from search import lazy
 if TYPE_CHECKING:
     from search.tracking.client import follow
     from search.tracking.mirror import Outboxes, Tracker, send, tracked_at
-    from search.tracking.outbox import ChampionChosen, Dataset, Event, StudyEnded, of_seeds, of_trials, read_cursor
+    from search.tracking.outbox import (
+        ChampionChosen,
+        Cursor,
+        Dataset,
+        Event,
+        StudyEnded,
+        of_seeds,
+        of_trials,
+        parse_cursor,
+    )
     from search.tracking.pages import application, new_token, serve, with_token
     from search.tracking.server import (
         NoAnswer,
         artifact_root,
         check_reachable,
         chosen,
-        compare_url,
         default_uri,
-        place,
+        pages_of,
         store,
-        view_url,
     )
-    from search.tracking.views import SEEDS
 
 __all__ = [
-    "SEEDS",
     "ChampionChosen",
+    "Cursor",
     "Dataset",
     "Event",
     "NoAnswer",
@@ -35,19 +41,17 @@ __all__ = [
     "artifact_root",
     "check_reachable",
     "chosen",
-    "compare_url",
     "default_uri",
     "follow",
     "new_token",
     "of_seeds",
     "of_trials",
-    "place",
-    "read_cursor",
+    "pages_of",
+    "parse_cursor",
     "send",
     "serve",
     "store",
     "tracked_at",
-    "view_url",
     "with_token",
 ]
 
@@ -55,8 +59,7 @@ __getattr__ = lazy(
     __name__,
     client="follow",
     mirror="Outboxes Tracker send tracked_at",
-    outbox="ChampionChosen Dataset Event StudyEnded of_seeds of_trials read_cursor",
+    outbox="ChampionChosen Cursor Dataset Event StudyEnded of_seeds of_trials parse_cursor",
     pages="application new_token serve with_token",
-    server="NoAnswer artifact_root check_reachable chosen compare_url default_uri place store view_url",
-    views="SEEDS",
+    server="NoAnswer artifact_root check_reachable chosen default_uri pages_of store",
 )

@@ -35,7 +35,7 @@ from search.tracking.outbox import (
     TrialStarted,
     of_seeds,
     of_trials,
-    read_cursor,
+    parse_cursor,
     run_key,
 )
 from search.tracking.runs import STUDY, RunWriter
@@ -185,7 +185,7 @@ class Sender:
         while pending := list(islice(self.outbox.events(self.outbox.cursor.offset), EVENTS_AT_ONCE)):
             self.outbox.sync()
             self._write(writer, [event for event, _ in pending])
-            cursor = Cursor(pending[-1][1], self.outbox.cursor.store, dict(self.runs))
+            cursor = Cursor(pending[-1][1], self.outbox.cursor.store, dict(self.runs), writer.experiment_id)
             with self._changed:
                 self.outbox.commit(cursor, len(pending))
                 self._changed.notify_all()
@@ -503,7 +503,7 @@ class Outboxes:
 
 def tracked_at(folder: Path, store: str) -> bool:
     """Whether a study in this folder has been tracked in `store`, as `server.store` names it."""
-    return any(read_cursor(path).store == store for path in folder.glob("outbox*.cursor.json"))
+    return any(parse_cursor(path.read_bytes()).store == store for path in folder.glob("outbox*.cursor.json"))
 
 
 def send(tracker: Tracker, patient: bool) -> str | None:

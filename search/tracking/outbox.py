@@ -147,6 +147,7 @@ class Cursor:
     offset: int = 0  # bytes of the log
     store: str = ""  # the tracking server and experiment, without credentials
     runs: dict[str, str] = field(default_factory=dict)  # search.key -> MLflow run id
+    experiment: str = ""  # its id there; empty while nothing has been sent
 
 
 _CURSOR = TypeAdapter(Cursor)
@@ -262,7 +263,7 @@ class Outbox:
         return whole
 
     def _read_cursor(self) -> Cursor:
-        cursor = read_cursor(self._cursor_path)
+        cursor = parse_cursor(self._cursor_path.read_bytes() if self._cursor_path.exists() else None)
         ends = {0, *(end for _, end in self._lines(0))}
         return cursor if cursor.offset in ends else Cursor()
 
@@ -277,11 +278,9 @@ def _with_paths(event: Event, changed: Callable[[str], str]) -> Event:
             return event
 
 
-def read_cursor(path: Path) -> Cursor:
-    """The cursor in a file; that of a log of which nothing has been sent where there is none."""
-    if not path.exists():
-        return Cursor()
+def parse_cursor(data: bytes | None) -> Cursor:
+    """The cursor in a file's `data`; that of a log of which nothing has been sent where there is none."""
     try:
-        return _CURSOR.validate_json(path.read_bytes(), strict=True)
+        return Cursor() if data is None else _CURSOR.validate_json(data, strict=True)
     except ValueError:
         return Cursor()  # torn by a power cut, or damaged: sending everything again changes nothing

@@ -14,11 +14,16 @@ from search.errors import InputError, public, without_credentials
 from search.storage import Output
 from search.tracking import client
 from search.tracking.client import KIND, SQLITE, file_of, find_or_create, import_quietly, is_remote, is_transient
+from search.tracking.outbox import Cursor, of_seeds
+from search.tracking.runs import STUDY
+from search.tracking.views import SEEDS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+USUAL = "http://127.0.0.1:5000"  # where MLflow's pages of this machine are served by default
+SHOWN = 100  # trials in a comparison, the best first; a longer address breaks in some browsers
 ANSWER_SECONDS = 4  # how long a store may take to answer the first question
 
 
@@ -102,16 +107,27 @@ def compare_url(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     return _page(base, "compare-runs", {"runs": json.dumps(list(run_ids)), "experiments": json.dumps([experiment_id])})
 
 
-def place(uri: str, run_id: str) -> tuple[str, str]:
-    """Of a trial's run: the ids of its experiment, and of its study's run.
+def pages_of(base: str, name: str, cursor: Cursor, runs: Sequence[str]) -> dict[str, str]:
+    """What it is -> address, of the pages of the study `name` at `base`; the first compares its trials.
 
-    Raises:
-        InputError: the server does not answer, refuses us, or has no such run.
+    Args:
+        base: address of the server; of a database: where MLflow's pages on it are served by default.
+        name: of the study.
+        cursor: what MLflow has of it.
+        runs: ids of its trials' runs, the best first.
     """
-    client = import_quietly()(uri)
-    with _answering(uri):
-        run = client.get_run(run_id)
-    return run.info.experiment_id, run.data.tags["mlflow.parentRunId"]
+    study, experiment = cursor.runs.get(STUDY), cursor.experiment
+    if study is None or not experiment or not runs:
+        return {}
+    base = base if is_remote(base) else USUAL
+    pages = {
+        f"{name}: parallel coordinates and learning curves": view_url(base, experiment, study, charts=True),
+        "table of trials": view_url(base, experiment, study, charts=False),
+        "trials side by side": compare_url(base, experiment, runs[:SHOWN]),
+    }
+    if of_seeds(cursor.runs):
+        pages["finalists, mean over seeds"] = view_url(base, experiment, study + SEEDS, charts=True)
+    return pages
 
 
 def _page(base: str, path: str, query: dict[str, str]) -> str:

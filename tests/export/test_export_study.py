@@ -1,6 +1,7 @@
 """What is exported of a study: real records and checkpoints, written as a search writes them."""
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from resnet import build
-from search import data, training
+from search import Study, data, training
 from search.errors import InputError
 from search.export.__main__ import main
-from search.export.bundle import Searched, chosen, exportable
+from search.export import Exportable, Searched, chosen
 from search.optimize import identity, open_ledger
-from search.records import Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, open_storage
-from search.spec import DataSpec, StudySpec, TrialSpec, appraise
+from search.records import Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, note, open_storage
+from search.spec import DataSpec, Share, StudySpec, TrialSpec, appraise
 from search.storage import Output
 from search.training import Checkpoint
 from search.training.loop import State
@@ -43,6 +44,7 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
     opened = open_ledger(
         storage, spec.name, folder.owner(shared=False), which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
     )
+    note(opened.ledger.study, prepared.info, Share(1, 0, 1))
     for depth, state in depths.items():
         asked = opened.ledger.add({**space.fixed, "net.depth": depth})
         assert asked is not None
@@ -57,6 +59,10 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
     return folder
 
 
+def exportable(output: Output, trial: int | None = None) -> AbstractContextManager[Exportable]:
+    return Study.open("small", output=output).exportable(trial)
+
+
 @pytest.fixture
 def output(tmp_path: Path) -> Output:
     return Output(str(tmp_path / "results"))
@@ -68,13 +74,13 @@ DEPTHS = {8: TrialState.PRUNED, 14: TrialState.COMPLETE, 20: TrialState.COMPLETE
 def test_the_best_complete_trial(output: Output, weights: Path) -> None:
     """Of 1,797 images a fifth is for the test, 359, and a tenth of the rest, 145, for validation."""
     searched(output, weights, DEPTHS)
-    with exportable(output, "small", None, None) as model:
+    with exportable(output) as model:
         assert model.spec.net.depth == 14
         assert model.spec.train.epochs == 3
         assert model.weights.parent == output.path / "small" / "trials" / "0001" / "epoch-000003"
         facts = model.facts
         assert (facts.training, facts.val_error, facts.test_error, facts.trained_on) == ("trial 1", 3.0, None, 1293)
-    with exportable(output, "small", 0, None) as model:  # stopped early, but asked for
+    with exportable(output, 0) as model:  # stopped early, but asked for
         assert (model.spec.net.depth, model.facts.epochs, model.facts.val_error) == (8, 1, 6.0)
 
 
@@ -86,10 +92,10 @@ def test_a_trial_that_was_taken_over(output: Output, weights: Path) -> None:
         searched(
             output, weights, {20: TrialState.COMPLETE} if 8 not in space["net.depth"] else {}, replace_space(space)
         )
-    with exportable(output, "small", None, None) as model:
+    with exportable(output) as model:
         assert model.facts.training == "trial 0"
         assert model.weights.parent == output.path / "small" / "trials" / "0001" / "epoch-000003"
-    with exportable(output, "small", 1, None) as model:
+    with exportable(output, 1) as model:
         assert model.spec.net.depth == 20
         assert model.weights.parent == output.path / "small" / "trials-2" / "0001" / "epoch-000003"
 
@@ -103,11 +109,11 @@ def test_a_study_at_a_url(weights: Path, tmp_path_factory: pytest.TempPathFactor
     with object_store(tmp_path_factory.mktemp("store")) as store, pytest.MonkeyPatch.context() as patch:
         searched(Output(f"{store}/studies"), weights, DEPTHS)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("another machine")))
-        with exportable(Output(f"{store}/studies"), "small", None, None) as model:
+        with exportable(Output(f"{store}/studies")) as model:
             assert model.weights.read_bytes() == weights.read_bytes()
             assert model.spec.net.depth == 14
         with pytest.raises(InputError, match=r"study 'other' is not in 's3://.*'; correct the name, or --output"):
-            exportable(Output(f"{store}/studies"), "other", None, None).__enter__()
+            Study.open("other", output=f"{store}/studies")
 
 
 def refused(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:

@@ -1,8 +1,7 @@
-"""A study from its specification to its answer: opened, continued or begun again, run, reported."""
+"""What runs a study in its folder: opens what it consists of, continues or begins it again, and concludes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -41,23 +40,27 @@ from search.records import (
 )
 from search.spec import LimitSpec, Space, StudySpec, appraise
 from search.storage import sweep
-from search.study.opened import summarise
+from search.study.reader import summarise
 from search.tracking import ChampionChosen, Event, Outboxes, StudyEnded, Tracker, send
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a call of `run` ended."""
+class Result:
+    """How a study that was run, or sent to MLflow, has ended; a notebook shows the answer."""
 
     answer: str  # Markdown
-    interrupted: bool
+    interrupted: bool  # the study is not complete: run again, it continues
     worked: bool  # at least one trial has a result
     unsent: str | None  # why the tracking server has not taken everything
     trouble: str | None = None  # why the champion was not exported
+    reached: str = ""  # how far it is, in words
+
+    def _repr_markdown_(self) -> str:
+        return self.answer
 
 
 @dataclass
-class Study:
+class Driver:
     """One study in its folder, with everything that it consists of opened.
 
     Args:
@@ -124,12 +127,32 @@ class Study:
         return self.search.complete and self.finals.complete
 
     @property
-    def champion(self) -> Path | None:
-        """The folder in which its champion is exported, on this machine."""
-        place = self.folder.path / export.CHAMPION
-        return place if (place / "config.json").exists() else None
+    def reached(self) -> str:
+        """How far it is, in words."""
+        if self.search.complete:
+            return f"{self.finals.trained} trainings of the finals"
+        return f"{self.finished} of {self.spec.search.trials} trials"
 
-    def concluded(self) -> Outcome | None:
+    def announcement(self, place: str) -> str:
+        """What is about to be run, or is complete, in the folder or at the URL `place`."""
+        name, wanted, done, seeds = self.spec.name, self.spec.search.trials, self.finished, self.spec.finals.seeds
+        if self.spec.compare:
+            rows = f"{len(self.spec.compare)} configurations"
+            if self.complete:
+                return f"{name}: complete, {self.finals.trained} trainings of {rows} in {place}"
+            if self.finals.trained:
+                return f"{name}: continued after {self.finals.trained} trainings of {rows} in {place}"
+            return f"{name}: {rows}, {seeds} seeds, {self.spec.epochs} epochs each, in {place}"
+        if self.complete:
+            more = self.ledger.exhausted or f"for more of them: --trials {2 * done}"
+            return f"{name}: complete, {done} trials in {place}; {more}"
+        if self.search.complete:
+            return f"{name}: its finals are continued after {done} trials in {place}"
+        if done:
+            return f"{name}: continued after {done} of {wanted} trials in {place}"
+        return f"{name}: {wanted} trials of up to {self.spec.epochs} epochs, in {place}"
+
+    def concluded(self) -> Result | None:
         """The outcome of a study of which nothing is left to do, not even to send; None where something is."""
         summary = self.summary()
         if not (self.complete and report.is_of(self.folder.path, summary)) or self.unsent or self.behind():
@@ -147,9 +170,9 @@ class Study:
         now = _state(worked), self._done(finals), without_credentials(answer)
         if known != now or not (finals is None or self._is_crowned(finals, before)):
             return None
-        return Outcome(answer, False, worked, None)
+        return Result(answer, False, worked, None, reached=self.reached)
 
-    def run(self, console: Console, interrupt: Interrupt) -> Outcome:
+    def run(self, console: Console, interrupt: Interrupt) -> Result:
         """Runs what is left, writes the report and hands it to MLflow.
 
         Raises:
@@ -167,7 +190,7 @@ class Study:
         """See `Outboxes.behind`."""
         return self._outboxes.behind(study_too)
 
-    def sync(self) -> Outcome:
+    def sync(self) -> Result:
         """Sends what MLflow lacks, also of the studies before this one was changed, and writes what the end lacks."""
         earlier = self._outboxes.send_earlier()
         tracker = self._outboxes.tracker()
@@ -177,7 +200,7 @@ class Study:
         finally:
             tracker.close()
 
-    def _run(self, console: Console, interrupt: Interrupt) -> Outcome:
+    def _run(self, console: Console, interrupt: Interrupt) -> Result:
         tracker = self._outboxes.tracker()
         try:
             if not self.complete:
@@ -207,7 +230,7 @@ class Study:
         around = noted(self.ledger.study) or Surroundings.here(self.data.info)
         return summarise(self.spec, self.space, around, self.elapsed, self.search.stopped, finals or self._found())
 
-    def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Outcome:
+    def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Result:
         first = send(tracker, patient)
         records, finals = self.ledger.with_run_ids(tracker.run_ids()), self._found(tracker)
         compared = first_rung(self.search.scheduler, self.spec.epochs)
@@ -227,7 +250,7 @@ class Study:
         done = self._done(finals)
         tracker.study_ended(written.answer, state, metrics=metrics, step=done, artifacts=kept, front=written.front)
         unsent = first or send(tracker, patient)
-        return Outcome(written.answer, interrupted, worked, unsent, trouble)
+        return Result(written.answer, interrupted, worked, unsent, trouble, self.reached)
 
     def _crown(self, tracker: Tracker, finals: Finals) -> str | None:
         """Exports the champion and tells MLflow; why it could not be exported, or None.

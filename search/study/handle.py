@@ -1,0 +1,363 @@
+"""`Study`: a study in the hands of its user, from a notebook, a script, or a command line."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+
+from rich.console import Console
+
+from search import data, execution, export, report, tracking
+from search.errors import InputError, halt
+from search.execution import Interrupt
+from search.export import Exportable, Facts, Searched
+from search.optimize import identity
+from search.records import Finals, StudyFolder, TrialRecord, answering, check_apart
+from search.report import Report
+from search.spec import StudySpec, load
+from search.storage import Output
+from search.study.driver import Driver, Result, check_told, delete_study
+from search.study.preflight import open_elsewhere, planned
+from search.study.process import unchanged
+from search.study.reader import Reader, place, spec_of
+from search.study.request import Changes, specify
+
+if TYPE_CHECKING:
+    import optuna
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _unchanged(method: "Callable[Concatenate[Study, P], T]") -> "Callable[Concatenate[Study, P], T]":
+    """As the method, within `unchanged`."""
+
+    @wraps(method)
+    def called(study: "Study", *given: P.args, **named: P.kwargs) -> T:
+        with unchanged():
+            return method(study, *given, **named)
+
+    return called
+
+
+class Study:
+    """A study; `create` makes one that can be run, `open` one that is only read.
+
+    What is read of it is as it was when it was first asked for, and is read again by `refresh` and after `run`. The
+    process is left as it was: environment, loggers, signal handlers.
+
+    Raises:
+        InputError: bad input, in one sentence.
+        Halted: a disk, a store or a database failed; once that is mended, it continues.
+    """
+
+    def __init__(
+        self, output: Output, name: str, spec: StudySpec, *, may_run: bool, fresh: bool = False, yes: bool = False
+    ) -> None:
+        """For `create` and `open`."""
+        self.output, self.name, self.spec = output, name, spec
+        self._may_run, self._fresh, self._yes = may_run, fresh, yes
+
+    @classmethod
+    def create(
+        cls,
+        study: str | Path | Mapping[str, Any] | StudySpec = "digits",
+        *,
+        output: str | Path | Output = "results",
+        scale: str | None = None,
+        set: Mapping[str, Any] | None = None,
+        fresh: bool = False,
+        yes: bool = False,
+        **changes: Unpack[Changes],
+    ) -> Self:
+        """A new study, or the one in `output` that has its name, to be continued. Nothing is written before `run`.
+
+        Args:
+            study: name of a shipped study or of one in `output`, a YAML file, what one holds, or a specification.
+            output: folder or URL where studies are kept.
+            scale: one of the scales that the study has.
+            set: values by their path in the study, such as {"train.lr": 0.1, "space.net.depth": [20, 32]}.
+            fresh: `run` begins it again; deletes what there is of it only with `yes`.
+            yes: see `fresh`.
+            changes: as the flags of the command line, such as trials=12.
+
+        Raises:
+            InputError: it cannot work.
+        """
+        if yes and not fresh:
+            raise InputError("--yes confirms --fresh; give both, or neither")
+        where = _output(output)
+        with unchanged():
+            spec = specify(study, where, scale, set or {}, changes)
+            check_apart(where, spec.name, spec.data)
+            planned(spec)
+            if execution.address() is None:
+                execution.share(spec.resources, spec.search)
+        return cls(where, spec.name, spec, may_run=True, fresh=fresh, yes=yes)
+
+    @classmethod
+    def open(cls, study: str | Path, *, output: str | Path | Output | None = None, storage: str | None = None) -> Self:
+        """A study that was begun, here or elsewhere, and may be at work: to be read. Nothing is written.
+
+        Args:
+            study: its folder or URL; with `output` its name there.
+            output: folder or URL where studies are kept.
+            storage: URL of its trials, where what the study says of it lacks a password.
+
+        Raises:
+            InputError: there is no such study, or its records are damaged.
+            Halted: the URL or the storage does not answer.
+        """
+        where, name = (_output(output), str(study)) if output is not None else _parted(str(study))
+        opened = cls(where, name, spec_of(where, name, storage), may_run=False)
+        opened.refresh()
+        return opened
+
+    @_unchanged
+    def run(self) -> Result:
+        """Runs what is left, and blocks until it is done or interrupted; progress is shown meanwhile.
+
+        Raises:
+            InputError: something of what it needs is not there, it is being worked on by another process, or it was
+                opened to be read.
+            Halted: the disk is full, the storage went away, or Ray did not start.
+        """
+        if not self._may_run:
+            raise InputError(f"study {self.name!r} was opened to be read; Study.create(...) continues it")
+        console = Console()
+        with self._driver(console, sync=False) as driver:
+            self.__dict__.pop("_read", None)
+            console.print(driver.announcement(self.place), highlight=False, soft_wrap=True)
+            result = driver.concluded()
+            if result is None:
+                with Interrupt() as interrupt:
+                    result = driver.run(console, interrupt)
+        return result
+
+    @_unchanged
+    def sync(self, set: Mapping[str, Any] | None = None) -> tuple[Result, str]:
+        """Sends to MLflow what it lacks, trains nothing; returns how the study stands, and what was sent in words.
+
+        Args:
+            set: as for `create`; of tracking and storage alone, all else is as the study was begun.
+
+        Raises:
+            InputError, Halted: as `run`.
+        """
+        asked = [(key, value) for key, value in (set or {}).items() if key.startswith(("tracking.", "search.storage"))]
+        self.spec = load(self.spec.model_dump(mode="json"), asked)
+        with self._driver(Console(), sync=True) as driver:
+            unsent, behind = driver.unsent, driver.behind(study_too=True)
+            result = driver.sync()
+        store = tracking.store(tracking.chosen(self.spec.tracking.uri, self.output), self.spec.tracking.experiment)
+        if result.unsent:
+            return result, f"{result.unsent}; run the same command again"
+        if behind:
+            return result, f"{store} lacked runs or epochs that it had been sent; everything was sent again"
+        return result, f"{unsent or 'no'} events were left to send to {store}"
+
+    @_unchanged
+    def refresh(self) -> Self:
+        """Reads the records again; returns the study."""
+        self.__dict__["_read"] = Reader.at(self.output, self.name, self.spec)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The study on this machine; of one at a URL the copy of its records, reports and champion here."""
+        return self.output.path / self.name
+
+    @property
+    def place(self) -> str:
+        """Its path or URL."""
+        return place(self.output, self.name)
+
+    @property
+    def champion(self) -> Path | None:
+        """The folder in which `run` has exported its champion, on this machine."""
+        exported = self.folder.absolute() / export.CHAMPION
+        return exported if (exported / "config.json").exists() else None
+
+    @property
+    def trials(self) -> Sequence[TrialRecord]:
+        """Its trials by number, and proposals beyond its limits that were never started; empty before it has begun."""
+        return self._read.records if self._read else []
+
+    @property
+    @_unchanged
+    def finals(self) -> Finals | None:
+        """Its finalists with their trainings; None where there are none yet."""
+        return self._read.finals if self._read else None
+
+    @property
+    def optuna(self) -> "optuna.Study":
+        """The search as Optuna has it, for `optuna.visualization`.
+
+        Raises:
+            InputError: it has not begun.
+        """
+        return self._begun.study
+
+    @property
+    def mlflow_url(self) -> str | None:
+        """The comparison of its trials in MLflow's pages; None before MLflow has any.
+
+        For a database of this machine it is where `python -m search.ui` shows it.
+        """
+        return next(iter(self.mlflow_pages().values()), None)
+
+    def mlflow_pages(self, base: str | None = None) -> dict[str, str]:
+        """What it is -> address, of MLflow's pages of the study at `base`; by default as `mlflow_url`."""
+        if self._read is None:
+            return {}
+        uri = tracking.chosen(self.spec.tracking.uri, self.output)
+        return tracking.pages_of(base or uri, self.name, self._read.cursor, self._run_ids)
+
+    @property
+    def _run_ids(self) -> list[str]:
+        """Of the trials in MLflow, the best first, and of rows that are compared."""
+        records, finals = self._begun.records, self.finals
+        shown = [r for r in records if r.mlflow_run_id and r.val_error is not None]
+        shown.sort(key=lambda r: (r.state != "complete", r.val_error))
+        rows = finals.finalists if finals is not None and finals.compared else ()
+        return [one.mlflow_run_id for one in (*shown, *rows) if one.mlflow_run_id]
+
+    @_unchanged
+    def report(self) -> Report:
+        """Writes the report of the study as it is now into `folder`; a notebook shows it.
+
+        Raises:
+            InputError: it has not begun.
+            Halted: the folder cannot be written.
+        """
+        seen, summary = self._begun, self._begun.summary
+        try:
+            if self.output.url is not None:
+                self.output.make(self.name)
+                for file in report.FILES:
+                    self.output.file(self.name, file)  # which say whether it has ended
+            concluded = report.is_of(self.folder, summary)
+            return report.write(self.folder, summary, seen.records, seen.importance, concluded)
+        except OSError as error:
+            raise halt(error, "the report") or error from None
+
+    @_unchanged
+    def export(self, to: str | Path, trial: int | None = None) -> Facts:
+        """Writes the champion, or another trial, as a folder that loads without the study; returns what is known of it.
+
+        Args:
+            to: a folder that is new or empty.
+            trial: its number.
+
+        Raises:
+            InputError: there is no champion, or no such trial; its data or its checkpoint are gone; something is in the
+                folder; the study is being worked on.
+            Halted: a place cannot be read or written.
+            NotTheSame: the exported graphs give other results than the network.
+        """
+        export.check_free(Path(to))
+        try:
+            with self.exportable(trial) as model:
+                export.export(Path(to), model)
+                return model.facts
+        except OSError as error:
+            raise halt(error, to) or error from None
+
+    @contextmanager
+    def exportable(self, trial: int | None) -> Iterator[Exportable]:
+        """The network that `export` writes, with its weights on this machine's disk while it is entered.
+
+        Raises:
+            InputError, Halted: as `export`.
+        """
+        prepared = data.prepare(self.spec.data)
+        folder = StudyFolder.enter(self.output, self.name)  # what another process is writing could not be read whole
+        try:
+            seen = self.refresh()._begun
+            space = self.spec.make_space(prepared.info.shape, len(prepared.info.classes))
+            which = identity(space, prepared.info.digest, self.spec.limits.model_dump())
+            if seen.study.study_name != f"{self.name}-{which}" or not (seen.records or self.spec.compare):
+                raise InputError(
+                    f"study {self.name!r} has no trial of what its study.yaml says on the data that are here now "
+                    f"(digest {prepared.info.digest[:12]}); bring back the data that it was searched on, or run it "
+                    "again"
+                )
+            kept, finals = seen.checkpoints(), folder.finals(seen.generation)
+            trials = {number: f"{folder.trials(of)}/{own:04d}" for number, (of, own) in kept.items()}
+            searched = Searched(
+                self.spec, prepared, seen.records, seen.finals, trials, lambda run: f"{finals}/{run:04d}"
+            )
+            chosen = export.chosen(searched, trial)
+            with answering(self.spec.search.storage), export.weighed(chosen, prepared) as model:
+                yield model
+        finally:
+            folder.leave()
+
+    @cached_property
+    def _read(self) -> Reader | None:
+        with unchanged():
+            return Reader.at(self.output, self.name, self.spec)
+
+    @property
+    def _begun(self) -> Reader:
+        if self._read is None:
+            raise InputError(
+                f"study {self.name!r} in {self.place} has not begun; start it with `python -m search.run {self.name}`"
+            )
+        return self._read
+
+    @contextmanager
+    def _driver(self, console: Console, sync: bool) -> Iterator[Driver]:
+        """The study in its folder, locked; of one that is only sent to MLflow nothing is settled anew."""
+        spec = self.spec
+        _, space, _ = planned(spec)
+        open_elsewhere(spec)
+        uri = tracking.chosen(spec.tracking.uri, self.output)
+        folder = StudyFolder.enter(self.output, self.name)
+        try:
+            if self._fresh:
+                check_told(folder, spec, self._yes)
+            store = tracking.store(uri, spec.tracking.experiment)
+            try:
+                tracking.check_reachable(uri, spec.tracking.experiment)
+            except tracking.NoAnswer as away:
+                if sync or self._fresh or not tracking.tracked_at(folder.path, store):
+                    raise
+                fault = str(away).partition(";")[0]
+                told = f"{fault}; the study goes on, and keeps what it is to be sent"
+                console.print(told, highlight=False, soft_wrap=True)
+            prepared = data.prepare(spec.data)
+            if self._fresh:
+                self._delete(folder, console)
+            if not sync:
+                folder.settle(spec)
+            root = tracking.artifact_root(uri, self.output.path)
+            yield Driver(spec, space, prepared, folder, uri, root)
+        except OSError as error:
+            raise halt(error, folder.place) or error from None
+        finally:
+            folder.leave()
+
+    def _delete(self, folder: StudyFolder, console: Console) -> None:
+        """Once, and last, after all that may be refused."""
+        if execution.address() is not None:
+            with execution.connected(self.spec.resources, self.spec.search):
+                pass  # for what it refuses
+        for path in delete_study(folder, self.spec):
+            console.print(f"not of the study, and kept: {path}", markup=False, highlight=False, soft_wrap=True)
+        self._fresh = self._yes = False
+
+
+def _output(given: str | Path | Output) -> Output:
+    return given if isinstance(given, Output) else Output(str(given))
+
+
+def _parted(place: str) -> tuple[Output, str]:
+    """Where a study is kept, and its name there."""
+    if Output(place).url is not None:
+        output, _, name = place.rstrip("/").rpartition("/")
+        return Output(output), name
+    path = Path(place.removeprefix("file://"))
+    path = path.resolve() if path.name in ("", "..") else path
+    return Output(str(path.parent)), path.name

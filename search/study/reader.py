@@ -1,0 +1,188 @@
+"""A study as its records hold it at one moment. It is only read: nothing is locked, sent, changed or copied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import optuna
+import yaml
+from optuna.storages import BaseStorage
+
+from search.errors import InputError, hint
+from search.optimize import Kept, copied, finals_of, first_rung, importance, latest, make_scheduler, trials_of
+from search.records import (
+    Finals,
+    StudySummary,
+    Surroundings,
+    TrialRecord,
+    answering,
+    noted,
+    open_storage,
+    outbox_file,
+    over,
+    read_journal,
+    stopped,
+)
+from search.spec import Space, StudySpec, load, parse
+from search.storage import JOURNAL, STUDY_FILE, Files, Output
+from search.tracking import Cursor, of_seeds, of_trials, parse_cursor
+
+
+def spec_of(output: Output, name: str, storage: str | None = None) -> StudySpec:
+    """What the study `name` is asked to do; `storage`: the URL of its trials, where its own lacks a password.
+
+    Raises:
+        InputError: there is no such study, or its file is damaged.
+        Halted: the URL does not answer.
+    """
+    data = Files(place(output, name)).get(STUDY_FILE) if Path(name).name == name else None
+    if data is None:
+        raise InputError(f"study {name!r} is not in {str(output)!r}{_remedy(output, name)}")
+    try:
+        found = parse(data.decode())
+    except (UnicodeDecodeError, yaml.YAMLError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{place(output, name)}/{STUDY_FILE} is damaged; run the study again to have it written")
+    return load({"name": name, **found}, [("search.storage", storage)] if storage else [])
+
+
+def place(output: Output, name: str) -> str:
+    """Path or URL of a study."""
+    return f"{output.url}/{name}" if output.url else str(output.path / name)
+
+
+def _remedy(output: Output, name: str) -> str:
+    if output.url is not None:
+        return "; correct the name, or --output"
+    known = [path.parent.name for path in sorted(output.path.glob(f"*/{STUDY_FILE}"))]
+    return f"; {hint(name, known)}" if known else ", which holds no study; run `python -m search.run`, or name --output"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A study that has begun, at the moment of `at`."""
+
+    spec: StudySpec
+    surroundings: Surroundings
+    storage: BaseStorage  # of a journal a copy in memory
+    study: optuna.Study  # its search
+    cursor: Cursor  # what MLflow has of it
+
+    @classmethod
+    def at(cls, output: Output, name: str, spec: StudySpec) -> Self | None:
+        """Reads the study in the folder `name`; None for one that has not begun.
+
+        Raises:
+            InputError: its storage cannot be opened, or is damaged.
+            Halted: the URL, or the storage, does not answer.
+        """
+        files, url = Files(place(output, name)), spec.search.storage
+        with answering(url):
+            if url is None:
+                path = Path(files.place) / JOURNAL if output.url is None else Path(JOURNAL)
+                storage = read_journal(path, files.log(JOURNAL) or b"")
+            else:
+                storage = open_storage(Path(), url)
+            study = latest(storage, spec.name)
+            around = noted(study) if study else None
+            if study is None or around is None:
+                return None
+            kept = files.get(outbox_file(Path(), study.user_attrs["generation"]).with_suffix(".cursor.json").name)
+            return cls(spec, around, storage, study, parse_cursor(kept))
+
+    @property
+    def generation(self) -> int:
+        """Which of the studies of this name it is."""
+        return self.study.user_attrs["generation"]
+
+    @cached_property
+    def records(self) -> list[TrialRecord]:
+        """Its trials by number, refused proposals among them."""
+        runs = of_trials(self.cursor.runs)
+        return [replace(trial.record, mlflow_run_id=runs.get(trial.record.number)) for trial in self._kept]
+
+    @cached_property
+    def finals(self) -> Finals | None:
+        """What its finals have found so far; None where there are none, or none yet."""
+        return self._finals[0]
+
+    @cached_property
+    def summary(self) -> StudySummary:
+        """What the report says of it as a whole."""
+        height, width, channels = self.surroundings.data["shape"]
+        space = self.spec.make_space((height, width, channels), len(self.surroundings.data["classes"]))
+        finals, elapsed = self._finals
+        why = stopped(self.spec, self.records, self._elapsed, self._exhausted)
+        return summarise(self.spec, space, self.surroundings, self._elapsed + elapsed, why, finals)
+
+    @cached_property
+    def importance(self) -> dict[str, float]:
+        """How much each searched value matters for the error."""
+        return importance(self.study, self.summary.first_rung, self.spec.search.seed)
+
+    def checkpoints(self) -> Mapping[int, tuple[int, int]]:
+        """Number of a trial -> generation and number under which its checkpoints are kept."""
+        return {kept.record.number: (kept.generation, kept.number) for kept in self._kept}
+
+    @cached_property
+    def _kept(self) -> list[Kept]:
+        return trials_of(self.storage, self.spec.name, self.study)
+
+    @property
+    def _elapsed(self) -> float:
+        return float(self.study.user_attrs.get("elapsed", 0.0))
+
+    @property
+    def _exhausted(self) -> str | None:
+        return self.study.user_attrs.get("exhausted")
+
+    @cached_property
+    def _finals(self) -> tuple[Finals | None, float]:
+        """With the seconds that they took."""
+        runs, is_over = self.cursor.runs, over(self.spec, self.records, self._elapsed, self._exhausted)
+        ledger = copied(self.storage, self.study.study_name) if is_over else None
+        if ledger is None:
+            return None, 0.0
+        found = finals_of(self.spec, ledger, self.records, self.surroundings.data, of_trials(runs), of_seeds(runs))
+        return found, ledger.elapsed
+
+
+def summarise(
+    spec: StudySpec, space: Space, around: Surroundings, elapsed: float, why: str | None, finals: Finals | None
+) -> StudySummary:
+    """The study as the report shows it.
+
+    Args:
+        spec: as it was asked for.
+        space: of `spec`.
+        around: on what it ran.
+        elapsed: seconds of work, search and finals, over all starts.
+        why: there are fewer trials than were asked for.
+        finals: None where there are none, or none yet.
+    """
+    search = spec.search
+    return StudySummary(
+        name=spec.name,
+        description=spec.description,
+        data=around.data,
+        space={d.path: d.describe() for d in space.dimensions},
+        epochs=spec.epochs,
+        first_rung=first_rung(make_scheduler(search, spec.epochs), spec.epochs),
+        trials=0 if spec.compare else search.trials,
+        sampler=search.sampler.value,
+        scheduler=search.scheduler.value,
+        seed=search.seed,
+        elapsed_seconds=elapsed,
+        hardware=around.hardware,
+        versions=around.versions,
+        objectives=search.objectives,
+        limits=spec.limits.model_dump(exclude_none=True, exclude_defaults=True),
+        stopped=why,
+        finals=finals,
+        finals_asked=spec.finals.top > 0 or bool(spec.compare),
+        holds=around.holds,
+        finals_hold=around.finals_hold,
+    )

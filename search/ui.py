@@ -50,6 +50,8 @@ def _open(given: argparse.Namespace, console: Console) -> int:
         uri = given_now
     root = tracking.artifact_root(uri, given.output.path)
     if root is None:
+        for run in seen.mlflow_runs[:1]:
+            tracking.place(uri, run)  # the server answers, lets us in, and has it
         charts = _show(console, seen)
         if not given.no_browser:
             webbrowser.open(charts)

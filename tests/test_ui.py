@@ -17,10 +17,13 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-import yaml
 from playwright.sync_api import Page, expect
 
-from search.records import TrialState
+from search import data
+from search.optimize import identity, open_ledger
+from search.records import StudyFolder, TrialState, note, open_storage
+from search.spec import Share, StudySpec, appraise
+from search.storage import Output
 from search.tracking import Tracker, artifact_root, default_uri
 from search.tracking.outbox import Outbox
 from search.ui import main
@@ -70,8 +73,23 @@ class Opened:
 
 
 def finished(folder: Path) -> None:
-    """A study with one trial in MLflow, as `search.ui` reads it."""
+    """A study with one trial in MLflow, as a search leaves it."""
     output = folder / "results"
+    spec = StudySpec(name="tiny", train={"epochs": 1}, space={"net.depth": [8, 14]})
+    prepared = data.prepare(spec.data)
+    space = spec.make_space(prepared.info.shape, len(prepared.info.classes))
+    begun = StudyFolder.enter(Output(str(output)), spec.name)
+    begun.settle(spec)
+    which = identity(space, prepared.info.digest, {})
+    storage = open_storage(begun.journal)
+    ledger = open_ledger(
+        storage, "tiny", begun.owner(shared=False), which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
+    ).ledger
+    note(ledger.study, prepared.info, Share(1, 0, 1))
+    ledger.add({**space.fixed, "net.depth": 8})
+    ledger.report(0, 1, 5.0, 1.0, 100.0)
+    ledger.finish(0, TrialState.COMPLETE)
+    begun.leave()
     place(output / "mlflow.db")
     uri = default_uri(output)
     tracker = Tracker(Outbox(output / "tiny" / "outbox.jsonl"), uri, "e", "tiny-1", artifact_root(uri, output))
@@ -81,9 +99,6 @@ def finished(folder: Path) -> None:
     tracker.trial_ended(0, TrialState.COMPLETE, metrics={"best/val_error": 5.0})
     assert tracker.drain(60) == 0
     tracker.close()
-    trial = {"mlflow_run_id": tracker.run_ids()[0], "val_error": 5.0, "state": "complete"}
-    (output / "tiny" / "report.json").write_text(json.dumps({"study": "tiny", "trials": [trial]}))
-    (output / "tiny" / "study.yaml").write_text(yaml.safe_dump({"tracking": {"uri": None}}))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Where trials run: a private Ray on this machine, or the cluster that RAY_ADDRESS names, and its size."""
 
 import gc
+import json
 import math
 import os
 import secrets
@@ -266,6 +267,9 @@ def close_token() -> None:
 
 
 def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, around: ExitStack) -> Share:
+    import ray
+
+    around.enter_context(_read_at_import())
     os.environ.update(_ALWAYS | _HERE)
     os.environ.pop("RAY_ADDRESS", None)
     close_token()
@@ -273,8 +277,6 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
     packed = here.gpus and resources.gpus_per_trial == "auto"  # more trials than `here` says may run in the end
     wanted = machine.usable() if packed else math.ceil(here.cpus * here.concurrent)
     around.enter_context(_own_token())
-    import ray
-
     try:
         _start(
             ray, num_cpus=wanted, object_store_memory=OBJECT_STORE, _temp_dir=str(folder / _RAY)
@@ -296,6 +298,31 @@ def _folder() -> AbstractContextManager[Path]:
     parent = usual if len(os.fsencode(longest)) < _SOCKET_LIMIT else Path("/tmp")
     storage.remove_dead(parent)  # it may be another place than the usual one of temporary files
     return storage.folder(parent)
+
+
+@contextmanager
+def _read_at_import() -> Iterator[None]:
+    """While it is entered, what Ray has read when it was imported, by whomever, is as `_HERE` says."""
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationMode, get_authentication_mode  # pyright: ignore[reportAttributeAccessIssue]
+
+    clusters, token = ray_constants.ENABLE_RAY_CLUSTER, get_authentication_mode() == AuthenticationMode.TOKEN
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    _set_mode("token")
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        _set_mode("token" if token else "disabled")
+
+
+def _set_mode(mode: str) -> None:
+    from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue]
+
+    before = os.environ.pop("RAY_AUTH_MODE", None)  # it would win
+    Config.initialize(json.dumps({"AUTH_MODE": mode}))
+    if before is not None:
+        os.environ["RAY_AUTH_MODE"] = before
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.report.files import Report, is_of, short_answer, write
+    from search.report.files import FILES, Report, is_of, short_answer, write
     from search.report.png import FOLDER
 
-__all__ = ["FOLDER", "Report", "is_of", "short_answer", "write"]
+__all__ = ["FILES", "FOLDER", "Report", "is_of", "short_answer", "write"]
 
 __getattr__ = lazy(
     __name__,
-    files="Report is_of short_answer write",
+    files="FILES Report is_of short_answer write",
     png="FOLDER",
 )

@@ -212,13 +212,13 @@ class Study:
         if self._read is None:
             return {}
         uri = tracking.chosen(self.spec.tracking.uri, self.output)
-        return tracking.pages_of(base or uri, self.name, self._read.cursor, self._run_ids)
+        return tracking.pages_of(base or uri, self.name, self._read.cursor, self.mlflow_runs)
 
     @property
-    def _run_ids(self) -> list[str]:
-        """Of the trials in MLflow, the best first, and of rows that are compared."""
-        records, finals = self._begun.records, self.finals
-        shown = [r for r in records if r.mlflow_run_id and r.val_error is not None]
+    def mlflow_runs(self) -> list[str]:
+        """The ids in MLflow of its trials, the best first, and of rows that are compared."""
+        finals = self.finals
+        shown = [r for r in self.trials if r.mlflow_run_id and r.val_error is not None]
         shown.sort(key=lambda r: (r.state != "complete", r.val_error))
         rows = finals.finalists if finals is not None and finals.compared else ()
         return [one.mlflow_run_id for one in (*shown, *rows) if one.mlflow_run_id]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         chosen,
         default_uri,
         pages_of,
+        place,
         store,
     )
 
@@ -48,6 +49,7 @@ __all__ = [
     "of_trials",
     "pages_of",
     "parse_cursor",
+    "place",
     "send",
     "serve",
     "store",
@@ -61,5 +63,5 @@ __getattr__ = lazy(
     mirror="Outboxes Tracker send tracked_at",
     outbox="ChampionChosen Cursor Dataset Event StudyEnded of_seeds of_trials parse_cursor",
     pages="application new_token serve with_token",
-    server="NoAnswer artifact_root check_reachable chosen default_uri pages_of store",
+    server="NoAnswer artifact_root check_reachable chosen default_uri pages_of place store",
 )

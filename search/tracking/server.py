@@ -130,6 +130,18 @@ def pages_of(base: str, name: str, cursor: Cursor, runs: Sequence[str]) -> dict[
     return pages
 
 
+def place(uri: str, run_id: str) -> tuple[str, str]:
+    """Of a trial's run: the ids of its experiment, and of its study's run.
+
+    Raises:
+        InputError: the server does not answer, refuses us, or has no such run.
+    """
+    client = import_quietly()(uri)
+    with _answering(uri):
+        run = client.get_run(run_id)
+    return run.info.experiment_id, run.data.tags["mlflow.parentRunId"]
+
+
 def _page(base: str, path: str, query: dict[str, str]) -> str:
     view = {"workflowType": "machine_learning"}  # MLflow's pages open on language models otherwise
     return f"{public(base).rstrip('/')}/#/{path}?{urlencode(query | view, quote_via=quote)}"

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from resnet import build
 from search import Study, data, training
 from search.errors import InputError
-from search.export.__main__ import main
 from search.export import Exportable, Searched, chosen
+from search.export.__main__ import main
 from search.optimize import identity, open_ledger
 from search.records import Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, note, open_storage
 from search.spec import DataSpec, Share, StudySpec, TrialSpec, appraise

@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from search.storage import Remote
 from tests.support.mlflow_server import end_group, free_port, wait_until
 
 BUCKET = "studies"
@@ -41,6 +42,19 @@ def object_store(folder: Path) -> Iterator[str]:
             yield f"s3://{BUCKET}"
         finally:
             end_group(server)
+
+
+def at_url(folder: Path, url: str) -> Remote:
+    """Puts the records of a study in `folder` to `url`, as a study that is kept there has them."""
+    place = Remote(url)
+    for file in folder.iterdir():
+        data = file.read_bytes() if file.is_file() else b""
+        if file.suffix in (".journal", ".jsonl"):
+            for begin, end in ((0, 100), (100, len(data))):  # in pieces
+                place.put(f"{file.name}/{begin:012d}-{end:012d}", data[begin:end])
+        elif data and not file.name.startswith("."):
+            place.put(file.name, data)
+    return place
 
 
 def _listens(port: int) -> bool:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from search.tracking import SEEDS, artifact_root, compare_url, default_uri, place, view_url
+from search.tracking import artifact_root, default_uri, place
+from search.tracking.server import compare_url, view_url
+from search.tracking.views import SEEDS
 from tests.support.mlflow_pages import LOAD_MS, cookie, enter, pages
 from tests.support.mlflow_server import rest
 from tests.support.study_process import ROOT, command, run

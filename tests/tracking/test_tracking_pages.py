@@ -6,8 +6,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from search.records import TrialState
-from search.tracking import Tracker, artifact_root, compare_url, default_uri, view_url
+from search.tracking import Tracker, artifact_root, default_uri
 from search.tracking.outbox import Outbox
+from search.tracking.server import compare_url, view_url
 from tests.support.mlflow_pages import LOAD_MS, enter, pages
 
 CLASSIC = "workflowType=machine_learning"  # MLflow's pages open on language models otherwise

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ENDED,
         RANKED,
         Standings,
+        Trials,
         at_epoch,
         best,
         better,
@@ -69,6 +70,7 @@ __all__ = [
     "Surroundings",
     "TrialRecord",
     "TrialState",
+    "Trials",
     "answering",
     "at_epoch",
     "best",
@@ -112,7 +114,7 @@ __getattr__ = lazy(
         "described finished note noted over spent stopped"
     ),
     trials=(
-        "ENDED RANKED Standings at_epoch best better counts effect finite_curve front lowest margin "
+        "ENDED RANKED Standings Trials at_epoch best better counts effect finite_curve front lowest margin "
         "measured middle objective_value own ranked result rivals sort_key to_be_small without_refused"
     ),
 )

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from math import inf, isfinite
 from statistics import median
+from typing import TYPE_CHECKING
 
 from search.records.records import WORST, TrialRecord, TrialState
 from search.spec import Objective
 from search.statistics import standard_error
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED, TrialState.INFEASIBLE, TrialState.DIVERGED)
 
@@ -229,3 +233,15 @@ def to_be_small(trial: TrialRecord, objective: Objective) -> float | None:
 def _point(trial: TrialRecord, objectives: Sequence[Objective]) -> Point | None:
     point = [value for objective in objectives if (value := to_be_small(trial, objective)) is not None]
     return tuple(point) if len(point) == len(objectives) else None
+
+
+class Trials(tuple[TrialRecord, ...]):
+    """The trials of a study as they are at one moment, by number."""
+
+    def to_frame(self) -> "DataFrame":
+        """A row for each trial by number: how it ended, its error in percent, its costs, and its parameters by path."""
+        import pandas  # takes half a second, which nobody else has to wait for
+
+        shown = ("state", "val_error", "epochs", "params_count", "macs", "seconds", "images_per_s", "reason")
+        rows = [{name: getattr(trial, name) for name in shown} | trial.params for trial in self]
+        return pandas.DataFrame(rows, index=pandas.Index([trial.number for trial in self], name="trial"))

@@ -1,6 +1,6 @@
 """`Study`: a study in the hands of its user, from a notebook, a script, or a command line."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, wraps
 from pathlib import Path
@@ -13,7 +13,7 @@ from search.errors import InputError, halt
 from search.execution import Interrupt
 from search.export import Exportable, Facts, Searched
 from search.optimize import identity
-from search.records import Finals, StudyFolder, TrialRecord, answering, check_apart
+from search.records import Finals, StudyFolder, Trials, answering, check_apart
 from search.report import Report
 from search.spec import StudySpec, load
 from search.storage import Output
@@ -180,9 +180,9 @@ class Study:
         return exported if (exported / "config.json").exists() else None
 
     @property
-    def trials(self) -> Sequence[TrialRecord]:
+    def trials(self) -> Trials:
         """Its trials by number, and proposals beyond its limits that were never started; empty before it has begun."""
-        return self._read.records if self._read else []
+        return self._read.records if self._read else Trials()
 
     @property
     @_unchanged

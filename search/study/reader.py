@@ -16,7 +16,7 @@ from search.records import (
     Finals,
     StudySummary,
     Surroundings,
-    TrialRecord,
+    Trials,
     answering,
     noted,
     open_storage,
@@ -99,10 +99,10 @@ class Reader:
         return self.study.user_attrs["generation"]
 
     @cached_property
-    def records(self) -> list[TrialRecord]:
+    def records(self) -> Trials:
         """Its trials by number, refused proposals among them."""
         runs = of_trials(self.cursor.runs)
-        return [replace(trial.record, mlflow_run_id=runs.get(trial.record.number)) for trial in self._kept]
+        return Trials(replace(t.record, mlflow_run_id=runs.get(t.record.number)) for t in self._kept)
 
     @cached_property
     def finals(self) -> Finals | None:

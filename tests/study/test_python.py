@@ -89,6 +89,9 @@ def test_open_writes_nothing(output: Output, weights: Path, tmp_path: Path) -> N
         study = Study.open(place)
         found = [(trial.params["net.depth"], trial.state, trial.val_error) for trial in study.trials]
         assert found == [(8, TrialState.PRUNED, 6.0), (14, TrialState.COMPLETE, 3.0), (20, TrialState.COMPLETE, 5.0)]
+        frame = study.trials.to_frame()
+        assert list(frame["net.depth"]) == [8, 14, 20]
+        assert frame.loc[1, ["state", "val_error", "epochs"]].tolist() == ["complete", 3.0, 3]
         assert (study.finals, study.mlflow_url) == (None, None)
         drawn = plot_optimization_history(study.optuna)
         assert list(drawn.data[0].y) == [ERRORS[14], ERRORS[20]]

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnet import Family, NetSpec, Shortcut, Unit, Version, build, cost, named
-from resnet.cost import count
+from resnet.costs import count
 from tests.support.networks import specs
 
 PAPERS = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())

@@ -102,9 +102,14 @@ def initialise(net: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def assemble(spec: NetSpec) -> ResNet:
+    """The layers of the network that `spec` describes, with torch's own initialisation."""
+    return ResNet(spec, stem(spec), stages(spec), *head(spec))
+
+
 def build(spec: NetSpec) -> ResNet:
     """The network that `spec` describes, in training mode, initialised from torch's global generator."""
-    net = ResNet(spec, stem(spec), stages(spec), *head(spec))
+    net = assemble(spec)
     if spec.family is Family.ARTICLE:
         article.initialise(net)
     else:

@@ -1,6 +1,6 @@
 """What a network costs, counted on built modules: a large one on the meta device, where nothing is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,7 +65,7 @@ def count_on(device: torch.device, spec: NetSpec, height: int, width: int) -> Co
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def _one_thread() -> Generator[None]:
     """While it is entered, torch computes in one thread: several would wait for each other longer than they work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

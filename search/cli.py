@@ -2,15 +2,18 @@
 
 import argparse
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
 from search import spec
 from search.errors import InputError
-from search.spec import Sampler, Scheduler, StudySpec, load, shipped
+from search.spec import Sampler, Scheduler, read, shipped
 from search.storage import Output
 from search.study import KEYS, Changes, specify
+
+if TYPE_CHECKING:
+    from search.spec import StudySpec
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,9 +87,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def listing() -> Iterator[str]:
     """A line for each shipped study: its name, what it is, and its scales."""
     for name, path in shipped().items():
-        found = load(path)
-        scales = f" --scale {' | '.join(found.scales)}" if found.scales else ""
-        yield f"{name}{scales}: {found.description}"
+        found = read(path)
+        scales = f" --scale {' | '.join(found['scales'])}" if "scales" in found else ""
+        yield f"{name}{scales}: {found['description']}"
 
 
 def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:
@@ -100,7 +103,7 @@ def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:
     return typed
 
 
-def study(given: argparse.Namespace) -> StudySpec:
+def study(given: argparse.Namespace) -> "StudySpec":
     """The study that is asked for.
 
     Raises:

@@ -26,9 +26,7 @@ from search.spec.sections import (
 )
 from search.spec.space import FROM_DATA, Space, make, sentence
 from search.spec.trial import TrainSpec, TrialSpec
-from search.storage import expanded, fault, is_reserved
-
-SHIPPED = Path(__file__).parent / "studies"
+from search.storage import is_reserved
 
 
 class StudySpec(BaseModel):
@@ -60,11 +58,9 @@ class StudySpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_files_may_have_it(cls, value: Any) -> Any:
-        return (
-            {**value, "space": dotted(value["space"] or {})}
-            if isinstance(value, Mapping) and "space" in value
-            else value
-        )
+        if isinstance(value, Mapping) and "space" in value:
+            return {**value, "space": dotted(value["space"] or {})}
+        return value
 
     @field_validator("data", mode="before")
     @classmethod
@@ -154,29 +150,6 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def shipped() -> dict[str, Path]:
-    """Name -> file of the studies that come with the package."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"), key=lambda path: path.stem)}
-
-
-def find(study: str) -> Path:
-    """The file of a shipped study, or the file itself.
-
-    Raises:
-        InputError: there is neither.
-    """
-    if study in shipped():
-        return shipped()[study]
-    path = expanded(study, "study")
-    if path.suffix in (".yaml", ".yml"):
-        cause = fault(path)
-        if cause is None:
-            return path
-        cause = "there is no such file" if cause == "does not exist" else f"it {cause}"
-        raise InputError(f"study {study!r}: {cause}; {hint(study, list(shipped()))}")
-    raise InputError(f"study {study!r} is unknown; {hint(study, list(shipped()))} (or give a file that ends in .yaml)")
 
 
 def load(

@@ -39,7 +39,7 @@ from search.records import (
     without_refused,
 )
 from search.spec import LimitSpec, Space, StudySpec, appraise
-from search.storage import sweep
+from search.storage import REPORT, sweep
 from search.study.reader import summarise
 from search.tracking import ChampionChosen, Event, Outboxes, StudyEnded, Tracker, send
 
@@ -96,7 +96,7 @@ class Driver:
         self._outboxes = Outboxes(*mine, optimize.keys(storage, spec.name), self.tracking_uri, self.artifact_root)
         export.mend(self.folder.path / export.CHAMPION)
         sweep(self.folder.path)
-        sweep(self.folder.path / report.FOLDER)
+        sweep(self.folder.path / REPORT)
         self.search = SearchStage(spec, self.space, self.data, self.folder, opened)
         name = opened.ledger.study.study_name
 

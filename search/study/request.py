@@ -3,11 +3,15 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from search import spec
 from search.errors import InputError, hint
-from search.spec import StudySpec, find, load, shipped
+from search.spec import find, shipped
 from search.storage import STUDY_FILE, Output
+
+if TYPE_CHECKING:
+    from search.spec import StudySpec
 
 
 class Changes(TypedDict, total=False):
@@ -47,12 +51,12 @@ ENVIRONMENT = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": 
 
 
 def specify(
-    study: str | Path | Mapping[str, Any] | StudySpec,
+    study: "str | Path | Mapping[str, Any] | StudySpec",
     output: Output,
     scale: str | None,
     set: Mapping[str, Any],
     changes: Changes,
-) -> StudySpec:
+) -> "StudySpec":
     """The study that is asked for; `changes` win over `set`, and that over the environment.
 
     Raises:
@@ -60,16 +64,16 @@ def specify(
     """
     asked = changed(set, changes)
     name = dict(asked).get("name")
-    if isinstance(study, StudySpec):
-        return load(study.model_dump(mode="json"), asked, scale)
+    if isinstance(study, spec.StudySpec):
+        return spec.load(study.model_dump(mode="json"), asked, scale)
     if isinstance(study, Mapping):
         if not (name or "name" in study):
             raise InputError(f"study = {dict(study)!r} has no name; give it one")
-        return load({"name": name, **study}, asked, scale)
+        return spec.load({"name": name, **study}, asked, scale)
     study = str(study)
     by_name = study not in shipped() and Path(study).suffix not in (".yaml", ".yml")
     kept = output.file(str(name or study), STUDY_FILE) if by_name else None
-    return load(kept or find(study), asked, scale)
+    return spec.load(kept or find(study), asked, scale)
 
 
 def changed(set: Mapping[str, Any], changes: Changes) -> list[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from search import spec, training
 from search.errors import InputError
 from search.execution import host, packing
 from search.execution.packing import Measured, Packing
+from search.optimize.strategy import largest
 from search.spec import DataInfo, ResourceSpec, SearchSpec, TrialSpec, load
 from search.spec.space import make
 from search.training import speed
@@ -89,10 +90,10 @@ def test_the_largest_network_keeps_most_for_its_backward_pass() -> None:
         {"net.depth": [8, 20, 14], "net.width": [2.0, 1.0], "train.batch_size": [64, 512, 128]},
         FIXED | {"train.crop_padding": 0},
     )
-    found = packing.largest(space, (32, 32))
+    found = largest(space, (32, 32))
     assert (found.net.depth, found.net.width, found.train.batch_size) == (20, 2.0, 512)
     assert found.train.crop_padding == 0
-    assert packing.largest(make({"net.depth": [8]}, FIXED | {"train.batch_size": 33}), (32, 32)).train.batch_size == 33
+    assert largest(make({"net.depth": [8]}, FIXED | {"train.batch_size": 33}), (32, 32)).train.batch_size == 33
 
 
 def test_noise_is_many_steps_of_small_images_and_few_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,21 +98,18 @@ class Progress:
         running = [t for t in self._trials if t.running and t.number not in self._waiting]
         done = own(self._trials) - sum(t.running for t in self._trials)
         time = f"{duration(monotonic() - self._start if elapsed is None else elapsed)} elapsed"
+        name = f"{self._name}: finals" if self._candidates else self._name
         head = Table.grid(expand=True)
         head.add_column(no_wrap=True)
         head.add_column(justify="right", no_wrap=True)
         about = "" if left is None else f", about {duration(left)} left"
-        head.add_row(Text(self._heading, style="bold"), Text(f"{time}{about}", style="dim"))
+        head.add_row(Text(name, style="bold"), Text(f"{time}{about}", style="dim"))
         bar = Table.grid(expand=True)
         bar.add_row(ProgressBar(total=max(self._total, 1), completed=done, complete_style="cyan"))
         lines = [head, bar, Text(" · ".join(self._parts(done, len(running))), style="dim")]
         if self._candidates:
             return Group(*lines, self._finalists())
         return Group(*lines, self._best_line(), *([self._table(running)] if running else []))
-
-    @property
-    def _heading(self) -> str:
-        return f"{self._name}: finals" if self._candidates else self._name
 
     def _parts(self, done: int, running: int) -> Iterator[str]:
         numbers = counts(self._trials)

@@ -16,7 +16,7 @@ from search.execution.packing import pack
 from search.execution.progress import Progress
 from search.execution.recorder import Recorder
 from search.optimize import Plan
-from search.records import Asked, Ledger, finished, note
+from search.records import Asked, Ledger, note
 from search.spec import Share, StudySpec
 
 
@@ -127,7 +127,7 @@ class Session:
         """Lets as many trials share a GPU as fit, by what the largest of the first plan takes of one."""
         if self._packed or not self.share.gpus:
             return
-        network, left = plan.largest(self.data.info.shape[:2]), plan.total - finished(plan.records)
+        network, left = plan.largest(self.data.info.shape[:2]), plan.total - plan.finished
         self.share, packing = pack(self.share, self.spec, network, self.data.info, left, closed)
         self._packed = True
         if packing is not None:

@@ -23,11 +23,11 @@ def best_trials(records: Sequence[TrialRecord], objectives: Sequence[Objective],
     if len(objectives) > 1:
         unbeaten = {r.number for r in front(records, objectives)}
         complete = [r for r in complete if r.number in unbeaten]
-    different: dict[str, TrialRecord] = {}  # where a space has the seed in it, some trials differ by that alone
+    different: dict[str, Candidate] = {}  # where a space has the seed in it, some trials differ by that alone
     for record in complete:
-        different.setdefault(TrialSpec.from_flat(without_seed(record.params)).digest, record)
-    chosen = list(different.values())[:top]
-    return [Candidate(r.number, TrialSpec.from_flat(without_seed(r.params))) for r in chosen]
+        spec = TrialSpec.from_flat(without_seed(record.params))
+        different.setdefault(spec.digest, Candidate(record.number, spec))
+    return list(different.values())[:top]
 
 
 def without_seed(params: Mapping[str, object]) -> dict[str, object]:
@@ -81,11 +81,6 @@ class FinalPlan(Plan):
         """Whether nothing is left to train. To be asked once the search is over."""
         return not self.unfinished and (self.budget_used(self.ledger.elapsed) or self._wanted() is None)
 
-    @property
-    def unfinished(self) -> list[Asked]:
-        """Trainings that an earlier process left at work."""
-        return [self.ledger.asked(r.number) for r in self.records if r.running]
-
     def next(self) -> Asked | None:
         """The training to begin now; None while a round is being run, or when there is none any more."""
         wanted = self._wanted()
@@ -97,12 +92,11 @@ class FinalPlan(Plan):
 
     def endings(self) -> Iterator[tuple[int, TrialState, str]]:
         """No training goes on."""
-        here = {c.number for c in self.candidates}
         spent = f"the finals' time budget of {self.time_budget or 0:g} s was spent"
-        for record in self.ledger.records:
-            if record.running:
-                gone = "its configuration is no longer among the best"
-                yield record.number, TrialState.FAILED, spent if record.finalist in here else gone
+        own = {r.number for r in self.records}
+        for number in [r.number for r in self.ledger.records if r.running]:
+            reason = spent if number in own else "its configuration is no longer among the best"
+            yield number, TrialState.FAILED, reason
 
     def largest(self, image: tuple[int, int]) -> TrialSpec:
         """The candidate that keeps most for its backward pass."""
@@ -120,16 +114,16 @@ class FinalPlan(Plan):
         """
         if not self.candidates:
             return None
-        spec, (trained_on, tested_on) = self.spec, self.images
+        spec, records, ids = self.spec, self.records, trial_runs or {}
         return with_champion(
             Finals(
-                finalists=finalists(self.candidates, self.records, trial_runs or {}, seed_runs or {}),
+                finalists=tuple(finalist(c, records, ids.get(c.number), seed_runs or {}) for c in self.candidates),
                 epochs=spec.epochs,
                 seeds=spec.finals.seeds,
                 most_seeds=spec.finals.max_seeds,
                 level=LEVEL,
-                trained_on=trained_on,
-                tested_on=tested_on,
+                trained_on=self.images[0],
+                tested_on=self.images[1],
                 complete=self.is_complete,
                 compared=bool(spec.compare),
                 scale=spec.scale.changed if spec.scale else {},
@@ -144,47 +138,41 @@ class FinalPlan(Plan):
     def _decided(self) -> list[tuple[int, int]]:
         """(Number, seed) of the trainings of all rounds that are decided, every round's in turn."""
         over = {(r.finalist, r.params[SEED]): r for r in self.records if not r.running}
-        results: dict[int, list[float | None]] = {}
-        for number in (c.number for c in self.candidates):
-            runs = (over[number, seed] for seed in takewhile(lambda seed: (number, seed) in over, count()))  # noqa: B023
-            results[number] = [run.test["error"] if run.test else None for run in runs]
+
+        def outcomes(number: int) -> list[float | None]:
+            runs = (over[number, seed] for seed in takewhile(lambda seed: (number, seed) in over, count()))
+            return [run.test["error"] if run.test else None for run in runs]
+
+        results = {c.number: outcomes(c.number) for c in self.candidates}
         most = self.spec.finals.max_seeds
         wanted = race(results, self.spec.finals.seeds, most, LEVEL, 100 / self.images[1]).wanted
         return [(number, seed) for seed in range(most) for number in wanted if seed < wanted[number]]
 
 
-def finalists(
-    candidates: Sequence[Candidate],
-    runs: Sequence[TrialRecord],
-    trial_runs: Mapping[int, str],
-    seed_runs: Mapping[tuple[int, int], str],
-) -> tuple[Finalist, ...]:
-    """Candidates with their trainings; `trial_runs` and `seed_runs` are the ids of their runs in MLflow."""
-    found = []
-    for candidate in candidates:
-        own = sorted((r for r in runs if r.finalist == candidate.number), key=lambda r: r.params[SEED])
-        price = next(iter(own), None)
-        found.append(
-            Finalist(
-                number=candidate.number,
-                params={p: v for p, v in candidate.spec.flat().items() if p != SEED},
-                runs=tuple(_seed_run(r, seed_runs) for r in own),
-                label=candidate.label,
-                published=candidate.published,
-                params_count=price.params_count if price else None,
-                macs=price.macs if price else None,
-                mlflow_run_id=trial_runs.get(candidate.number),
-                against=candidate.against,
-            )
-        )
-    return tuple(found)
+def finalist(
+    candidate: Candidate, records: Sequence[TrialRecord], run_id: str | None, seed_runs: Mapping[tuple[int, int], str]
+) -> Finalist:
+    """A candidate with its trainings, which are among the `records`; of their runs in MLflow the ids."""
+    own = sorted((r for r in records if r.finalist == candidate.number), key=lambda r: r.params[SEED])
+    return Finalist(
+        number=candidate.number,
+        params=without_seed(candidate.spec.flat()),
+        runs=tuple(seed_run(r, seed_runs.get((candidate.number, r.params[SEED]))) for r in own),
+        label=candidate.label,
+        published=candidate.published,
+        params_count=own[0].params_count if own else None,
+        macs=own[0].macs if own else None,
+        mlflow_run_id=run_id,
+        against=candidate.against,
+    )
 
 
-def _seed_run(record: TrialRecord, run_ids: Mapping[tuple[int, int], str]) -> SeedRun:
-    seed, test = int(record.params[SEED]), record.test or {}
+def seed_run(record: TrialRecord, run_id: str | None) -> SeedRun:
+    """One training of a finalist, with the id of its run in MLflow."""
+    test = record.test or {}
     return SeedRun(
         number=record.number,
-        seed=seed,
+        seed=int(record.params[SEED]),
         state=record.state,
         epochs=record.epochs,
         train_curve=record.curve,
@@ -192,7 +180,7 @@ def _seed_run(record: TrialRecord, run_ids: Mapping[tuple[int, int], str]) -> Se
         test_loss=test.get("loss"),
         seconds=record.seconds,
         reason=record.reason,
-        mlflow_run_id=run_ids.get((record.finalist or 0, seed)),
+        mlflow_run_id=run_id,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from search.optimize.schedulers import Held
-from search.records import Asked, Ledger, TrialRecord, TrialState
+from search.records import Asked, Ledger, TrialRecord, TrialState, finished
 from search.spec import TrialSpec
 
 SEED = "train.seed"
@@ -35,9 +35,9 @@ class Plan(ABC):
     final: ClassVar[bool]  # trains on train + validation, then tests
 
     @property
-    @abstractmethod
     def records(self) -> Sequence[TrialRecord]:
-        """The trainings that were begun."""
+        """The trainings that were begun; in a search also proposals beyond the limits."""
+        return self.ledger.records
 
     @property
     @abstractmethod
@@ -45,14 +45,20 @@ class Plan(ABC):
         """How many trainings there are to be, as far as is decided."""
 
     @property
+    def finished(self) -> int:
+        """How many are over; proposals beyond the limits, and trials of the study before, do not count."""
+        return finished(self.records)
+
+    @property
     @abstractmethod
     def is_complete(self) -> bool:
         """Whether nothing is left to train."""
 
     @property
-    @abstractmethod
     def unfinished(self) -> list[Asked]:
         """Trainings that an earlier process left at work, by number; those that wait are not among them."""
+        waiting = self.waiting
+        return [self.ledger.asked(r.number) for r in self.records if r.running and r.number not in waiting]
 
     @property
     def waiting(self) -> frozenset[int]:

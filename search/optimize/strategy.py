@@ -45,11 +45,6 @@ class Strategy(Plan):
             self._take(record)
 
     @property
-    def records(self) -> list[TrialRecord]:
-        """All trials, also those beyond the limits."""
-        return self.ledger.records
-
-    @property
     def total(self) -> int:
         """Trials that were asked for."""
         return self.search.trials
@@ -63,12 +58,6 @@ class Strategy(Plan):
     def stop_reason(self) -> str | None:
         """Why there are fewer trials than were asked for."""
         return stopped(self.search, self.records, self.ledger.elapsed, self.ledger.exhausted)
-
-    @property
-    def unfinished(self) -> list[Asked]:
-        """Trials that an earlier process left at work, by number; those that wait are not among them."""
-        open_ = (r.number for r in self.records if r.running and r.number not in self._waiting)
-        return [self.ledger.asked(number) for number in open_]
 
     @property
     def waiting(self) -> frozenset[int]:
@@ -107,7 +96,12 @@ class Strategy(Plan):
 
     def largest(self, image: tuple[int, int]) -> TrialSpec:
         """The trial of the space that keeps most for its backward pass."""
-        return largest(self.proposer.space, image)
+        space = self.proposer.space
+        net = max(extremes(space), key=lambda net: cost(net, image).activation_bytes)
+        sizes = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
+        fixed = {path: value for path, value in space.fixed.items() if path.startswith("train.")}
+        trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
+        return trial.model_copy(update={"net": net})
 
     def _promoted(self) -> Asked | None:
         number = self.scheduler.promote(self.ledger.standings, self._waiting, self.all_proposed)
@@ -154,12 +148,3 @@ def plan_search(spec: StudySpec, space: Space, opened: Opened) -> Strategy:
     begin = (*starts(spec.start, space), *opened.starts)
     proposer = Proposer(space, search.sampler, search.seed, search.objectives, begin)
     return Strategy(opened.ledger, proposer, make_scheduler(search, spec.epochs), search, spec.epochs)
-
-
-def largest(space: Space, image: tuple[int, int]) -> TrialSpec:
-    """The trial of the space that keeps most for its backward pass, on images of `image` (height, width)."""
-    net = max(extremes(space), key=lambda net: cost(net, image).activation_bytes)
-    sizes = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
-    fixed = {path: value for path, value in space.fixed.items() if path.startswith("train.")}
-    trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
-    return trial.model_copy(update={"net": net})

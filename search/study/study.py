@@ -35,7 +35,6 @@ from search.records import (
     best,
     counts,
     described,
-    finished,
     noted,
     open_storage,
     without_refused,
@@ -111,7 +110,7 @@ class Study:
     @property
     def finished(self) -> int:
         """Trials that are over."""
-        return finished(self.ledger.records)
+        return self.search.finished
 
     @property
     def elapsed(self) -> float:
@@ -266,7 +265,7 @@ class Study:
 
     def _done(self, finals: Finals | None) -> int:
         """Trials and trainings of the finals that are over."""
-        return self.finished + (finished(self.finals.records) if finals else 0)
+        return self.finished + (self.finals.finished if finals else 0)
 
     def _worked(self, summary: StudySummary) -> bool:
         tested = summary.finals is not None and summary.finals.champion is not None

@@ -10,7 +10,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from search.execution.progress import Progress, remaining
+from search.optimize import Candidate
 from search.records import TrialRecord, TrialState
+from search.spec import TrialSpec
 from tests.support import sample_study as sample
 
 
@@ -185,3 +187,65 @@ def test_an_error_inside_leaves_the_terminal_usable() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert file.getvalue().rstrip("\n").endswith("\x1b[?25h")  # the cursor is shown again
+
+
+CANDIDATES = [Candidate(3, TrialSpec.from_flat(sample.trials()[3].params)), Candidate(7, TrialSpec(), "published")]
+
+
+def training(number: int, finalist: int, seed: int, epochs: int, error: float | None = None) -> TrialRecord:
+    state = TrialState.RUNNING if error is None else TrialState.COMPLETE
+    params = {**CANDIDATES[finalist == 7].spec.flat(), "train.seed": seed}
+    test = None if error is None else {"error": error, "loss": 0.1}
+    return TrialRecord(number, state, params, epochs, {}, seconds=10.0, finalist=finalist, test=test)
+
+
+def test_a_file_gets_a_line_for_each_training_of_the_finals() -> None:
+    file = StringIO()
+    first = training(0, 3, 0, 12, 2.5)
+    failed = replace(training(2, 3, 1, 4), state=TrialState.FAILED, reason="its worker died, 4 times")
+    with Progress(Console(file=file, width=80), "digits", 12, CANDIDATES) as progress:
+        progress.update([first, training(1, 7, 0, 3)], 4)
+        progress.update([first, training(1, 7, 0, 12, 3.25), failed], 4)
+    opening, tested, lost = file.getvalue().splitlines()
+    assert opening == "digits: 2 finalists trained on train + validation, then tested: 4 trainings, 1 are done"
+    assert tested.startswith("[2/4] published, seed 0: 3.2 % test error: 20-layer v1")
+    assert lost.startswith("[3/4] finalist 3, seed 1: failed (its worker died, 4 times): ")
+
+
+def test_the_screen_of_the_finals_tells_what_each_finalist_has() -> None:
+    progress = Progress(Console(file=StringIO()), "digits", 12, CANDIDATES)
+    runs = [training(0, 3, 0, 12, 2.0), training(1, 7, 0, 12, 3.0), training(2, 3, 1, 12, 3.0), training(3, 7, 1, 5)]
+    progress.update(runs, 6)
+    console = Console(file=StringIO(), width=100, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(progress.screen(61.0))
+    head, _, parts, _, third, published = capture.get().splitlines()
+    # 10 s each: two to come, and nothing is left of the one that runs
+    assert re.search(r"^digits: finals +1 min 01 s elapsed, about 20 s left$", head)
+    assert parts.strip() == "3 of 6 trainings · 1 running"
+    assert re.search(r"^ +3 .* 2 +2\.50 % \+- 0\.71 *$", third)
+    assert re.search(r"^ +published .* 1 +3\.00 % +5/12 *$", published)
+
+
+def test_a_notebook_gets_one_output_that_is_redrawn_twice_a_second() -> None:
+    pytest.importorskip("IPython")
+    from IPython.core.interactiveshell import InteractiveShell  # not a dependency
+    from IPython.utils.capture import capture_output
+
+    InteractiveShell.instance()
+    start = monotonic()
+    try:
+        with capture_output() as captured, Progress(Console(force_jupyter=True), "digits", 12) as progress:
+            for _ in range(2000):
+                progress.update(snapshot(5), 24)
+            progress.update(sample.trials(), 24)
+    finally:
+        InteractiveShell.clear_instance()
+    first, *rest = captured._outputs
+    assert 1 <= len(rest) <= (monotonic() - start) / 0.5 + 1
+    assert {output["transient"]["display_id"] for output in rest} == {first["transient"]["display_id"]}
+    assert [output["update"] for output in (first, *rest)] == [False] + [True] * len(rest)
+    assert "24 of 24 trials" in rest[-1]["data"]["text/html"]
+    assert "style=" in rest[-1]["data"]["text/html"]
+    assert "24 of 24 trials" in rest[-1]["data"]["text/plain"]
+    assert captured.stdout == ""

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 from io import StringIO
 from statistics import fmean, stdev
 from time import monotonic
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -66,9 +65,7 @@ class Progress:
             self._screen.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if isinstance(self._screen, Live):
             self._screen.stop()
         elif self._screen is not None:

@@ -246,6 +246,6 @@ def test_a_notebook_gets_one_output_that_is_redrawn_twice_a_second() -> None:
     assert {output["transient"]["display_id"] for output in rest} == {first["transient"]["display_id"]}
     assert [output["update"] for output in (first, *rest)] == [False] + [True] * len(rest)
     assert "24 of 24 trials" in rest[-1]["data"]["text/html"]
-    assert "style=" in rest[-1]["data"]["text/html"]
+    assert "font-weight: bold" in rest[-1]["data"]["text/html"]
     assert "24 of 24 trials" in rest[-1]["data"]["text/plain"]
     assert captured.stdout == ""

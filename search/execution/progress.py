@@ -134,7 +134,8 @@ class Progress:
         for trial in running[:RUNNING_ROWS]:
             error = measured(trial)
             result = "" if error is None else percent(error)
-            table.add_row(str(trial.number), self._configuration(trial), f"{trial.epochs}/{self._epochs}", result)
+            which = Text(self._configuration(trial))
+            table.add_row(str(trial.number), which, f"{trial.epochs}/{self._epochs}", result)
         if len(running) > RUNNING_ROWS:
             table.add_row("", f"and {len(running) - RUNNING_ROWS} more", "", "")
         return table
@@ -147,7 +148,7 @@ class Progress:
             spread = f" +- {stdev(errors):.2f}" if len(errors) > 1 else ""
             table.add_row(
                 Text(candidate.label or str(candidate.number)),
-                network(candidate.spec.flat()),
+                Text(network(candidate.spec.flat())),
                 str(len(errors)),
                 f"{percent(fmean(errors), 10_000)}{spread}" if errors else "",
                 ", ".join(f"{run.epochs}/{self._epochs}" for run in runs if run.running),

@@ -162,8 +162,8 @@ def _command(module: str, output: Output, name: str, *flags: str) -> str:
 
 
 def _reached(study: "Study") -> str:
-    if study.search.complete:
-        return f"{study.finals.trained} trainings of the finals"
+    if study.search.is_complete:
+        return f"{study.finals.finished} trainings of the finals"
     return f"{study.finished} of {study.spec.search.trials} trials"
 
 
@@ -173,15 +173,15 @@ def _announce(console: Console, study: "Study", path: Path | str) -> None:
     if study.spec.compare:
         rows = f"{len(study.spec.compare)} configurations"
         if study.complete:
-            text = f"{name}: complete, {stage.trained} trainings of {rows} in {path}"
-        elif stage.trained:
-            text = f"{name}: continued after {stage.trained} trainings of {rows} in {path}"
+            text = f"{name}: complete, {stage.finished} trainings of {rows} in {path}"
+        elif stage.finished:
+            text = f"{name}: continued after {stage.finished} trainings of {rows} in {path}"
         else:
             text = f"{name}: {rows}, {finals.seeds} seeds, {study.spec.epochs} epochs each, in {path}"
     elif study.complete:
         more = study.ledger.exhausted or f"for more of them: --trials {2 * done}"
         text = f"{name}: complete, {done} trials in {path}; {more}"
-    elif study.search.complete:
+    elif study.search.is_complete:
         text = f"{name}: its finals are continued after {done} trials in {path}"
     elif done:
         text = f"{name}: continued after {done} of {wanted} trials in {path}"

@@ -25,7 +25,7 @@ from search.export import graphs
 from search.export.card import card
 from search.export.trained import Exportable, Facts
 from search.machine import versions
-from search.optimize import copied, finals_of
+from search.optimize import copied, plan_finals
 from search.records import (
     RANKED,
     Finals,
@@ -270,7 +270,7 @@ def _searched(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Searc
     trials = {k.record.number: f"{folder.trials(k.generation)}/{k.number:04d}" for k in kept}
     records, checkpoints = [k.record for k in kept], folder.finals(study.user_attrs["generation"])
     ledger = copied(storage, study.study_name)
-    found = finals_of(spec, ledger, records, described(prepared.info)) if ledger else None
+    found = plan_finals(spec, ledger, records, described(prepared.info)).results() if ledger else None
     return Searched(spec, prepared, records, found, trials, lambda run: f"{checkpoints}/{run:04d}")
 
 

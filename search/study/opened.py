@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage
 
 from search import storage
 from search.errors import InputError, hint
-from search.optimize import copied, finals_of, first_rung, importance, latest, make_scheduler
+from search.optimize import copied, first_rung, importance, latest, make_scheduler, plan_finals
 from search.records import (
     Finals,
     StudySummary,
@@ -67,14 +67,16 @@ def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Stu
     trials = [read(frozen) for frozen in study.get_trials(deepcopy=False)]
     records = [replace(trial, mlflow_run_id=runs.get(str(trial.number))) for trial in trials]
     elapsed, exhausted = float(study.user_attrs.get("elapsed", 0.0)), study.user_attrs.get("exhausted")
-    ledger = copied(storage, study.study_name) if over(spec, records, elapsed, exhausted) else None
+    searched = bool(spec.compare) or over(spec.search, records, elapsed, exhausted)
+    ledger = copied(storage, study.study_name) if searched else None
+    finals = plan_finals(spec, ledger, records, around.data) if ledger else None
     summary = summarise(
         spec,
         space,
         around,
         elapsed + (ledger.elapsed if ledger else 0.0),
-        stopped(spec, records, elapsed, exhausted),
-        finals_of(spec, ledger, records, around.data, of_trials(runs), of_seeds(runs)) if ledger else None,
+        stopped(spec.search, records, elapsed, exhausted),
+        finals.results(of_trials(runs), of_seeds(runs)) if finals else None,
     )
     return Seen(folder, summary, records, importance(study, summary.first_rung, spec.search.seed))
 

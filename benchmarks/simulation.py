@@ -20,7 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.learning_curves import EPOCHS, SPACE, Training
 from search.execution.recorder import Recorder
-from search.execution.tuner import Faults, LedgerScheduler, LedgerSearcher, Restarts
+from search.execution.tuner import LedgerScheduler, LedgerSearcher, Loop, Restarts
 from search.optimize import Proposer, Strategy, make_scheduler
 from search.records import Asked, Ledger
 from search.spec import Appraisal, Dimension, SearchSpec, Space, TrialSpec, Value
@@ -79,11 +79,11 @@ class Ours:
         free = Appraisal(0, 0, 0, {}, None)
         ledger = Ledger(InMemoryStorage(), "simulated", space, lambda spec: free)
         proposer = Proposer(space, search.sampler, search.seed)
-        strategy = Strategy(ledger, proposer, make_scheduler(search, EPOCHS), search.trials, EPOCHS)
+        strategy = Strategy(ledger, proposer, make_scheduler(search, EPOCHS), search, EPOCHS)
         self._recorder = _Recorder("simulated", strategy, cast(Tracker, Untracked()), Path("/nonexistent"))
-        faults = Faults()
-        self._searcher = LedgerSearcher(self._recorder, _config, workers, lambda: False, faults, Restarts(set), str)
-        self._scheduler = LedgerScheduler(self._recorder, faults)
+        loop = Loop()
+        self._searcher = LedgerSearcher(self._recorder, _config, workers, loop, Restarts(set))
+        self._scheduler = LedgerScheduler(self._recorder, loop)
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> tuple[int, Mapping[str, Any]] | None:

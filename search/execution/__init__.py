@@ -6,13 +6,12 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.execution.host import address, connected, join, leave, machines, share, use_token
-    from search.execution.recorder import of_study
-    from search.execution.session import FinalStage, Interrupt, SearchStage, Session
+    from search.execution.recorder import Recorder, of_study, sum_up
+    from search.execution.session import Interrupt, Session
 
 __all__ = [
-    "FinalStage",
     "Interrupt",
-    "SearchStage",
+    "Recorder",
     "Session",
     "address",
     "connected",
@@ -21,12 +20,13 @@ __all__ = [
     "machines",
     "of_study",
     "share",
+    "sum_up",
     "use_token",
 ]
 
 __getattr__ = lazy(
     __name__,
     host="address connected join leave machines share use_token",
-    recorder="of_study",
-    session="FinalStage Interrupt SearchStage Session",
+    recorder="Recorder of_study sum_up",
+    session="Interrupt Session",
 )

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from resnet import cost
 from search import training
 from search.execution import host
-from search.spec import DataInfo, Share, Space, StudySpec, TrialSpec, extremes
+from search.spec import DataInfo, Share, StudySpec, TrialSpec
 from search.training import CONTEXT, images_per_s, noise, of_worker
 
 MARGIN = 0.9  # of the card: fragments of torch's allocator, and networks that keep more than the largest
@@ -74,15 +73,6 @@ def share(trials: int) -> float:
     return 10_000 // trials / 10_000
 
 
-def largest(space: Space, image: tuple[int, int]) -> TrialSpec:
-    """The trial of the space that keeps most for its backward pass, for images of `image` (height, width)."""
-    net = max(extremes(space), key=lambda net: cost(net, image).activation_bytes)
-    sizes = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
-    fixed = {path: value for path, value in space.fixed.items() if path.startswith("train.")}
-    trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
-    return trial.model_copy(update={"net": net})
-
-
 def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | None:
     """Measures on the GPU of this process, which must end afterwards: its CUDA context holds memory. None: too large.
 
@@ -106,7 +96,7 @@ def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | None:
 def pack(
     given: Share,
     spec: StudySpec,
-    network: Callable[[], TrialSpec],
+    network: TrialSpec,
     data: DataInfo,
     trials: int,
     closed: Callable[[], bool],
@@ -116,7 +106,7 @@ def pack(
     Args:
         given: by `host.connect`.
         spec, data: the study's.
-        network: gives the largest that will be trained, see `largest`.
+        network: the largest that will be trained, see `Plan.largest`.
         trials: that are still to run.
         closed: True when the study is to end: measuring ends, too.
 
@@ -134,7 +124,7 @@ def pack(
         return given, None
     # A worker that has measured ends, and its CUDA context with it.
     task = ray.remote(num_gpus=1, num_cpus=given.cpus, max_calls=1, max_retries=0)(measure)
-    running = task.remote(network(), data.shape)
+    running = task.remote(network, data.shape)
     while not ray.wait([running], timeout=0.2)[0]:
         if closed():
             ray.cancel(running, force=True)

@@ -1,10 +1,11 @@
-"""How far a study is, search and finals: a live table on a terminal, plain lines everywhere else."""
+"""How far a stage of a study is: a live table on a terminal and in a notebook, plain lines everywhere else."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+import sys
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from io import StringIO
 from statistics import fmean, stdev
 from time import monotonic
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -13,135 +14,198 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search import formatting, records
-from search.optimize import SEED, Candidate
-from search.records import TrialRecord, TrialState, best, measured, own, without_refused
+from search.formatting import configuration, duration, network, percent, plural
+from search.optimize import Candidate, title
+from search.records import TrialRecord, TrialState, best, counts, measured, own, without_refused
 
 RENDERS_PER_SECOND = 4
+NOTEBOOK_SECONDS = 0.5  # between two pictures: a notebook keeps what it is sent until the browser has drawn it
+NOTEBOOK_WIDTH = 100
+RUNNING_ROWS = 8  # more running trials are counted, not listed
 
 
-class LiveScreen(ABC):
-    """As a context it owns the terminal's last lines. On no terminal (a file, a pipe, TERM=dumb) it draws nothing."""
+class Progress:
+    """Shows snapshots of a search's trials or, with `candidates`, of the trainings of finals.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live: Live | None = None
+    As a context it owns the terminal's last lines, redrawn at most four times a second, or one output of a notebook,
+    redrawn at most twice a second, whatever the rate of `update`. Elsewhere (a file, a pipe, TERM=dumb) there is one
+    line for each trial that ends, without control codes; trials that had ended before the first `update` are summed up
+    in one line, so call it once at the start of a continued study.
+
+    Args:
+        console: where to.
+        name: of the study.
+        epochs: of a complete training.
+        candidates: who take part in the finals.
+    """
+
+    def __init__(self, console: Console, name: str, epochs: int, candidates: Sequence[Candidate] = ()) -> None:
+        self._console, self._name, self._epochs, self._candidates = console, name, epochs, candidates
+        self._trials: Sequence[TrialRecord] = ()
+        self._waiting: Collection[int] = ()
+        self._total = self._refused = 0
+        self._paths: list[str] | None = None  # parameters with more than one value so far
+        self._told: set[int] | None = None
+        self._told_waiting: dict[int, int] = {}  # number -> epochs
+        self._start = monotonic()
+        self._screen: Live | _Notebook | None = None
 
     def __enter__(self) -> Self:
-        if self._console.is_interactive:
-            self._live = Live(
+        self._start = monotonic()
+        if self._console.is_jupyter and "IPython" in sys.modules:
+            self._screen = _Notebook()
+        elif self._console.is_interactive:
+            self._screen = Live(
                 console=self._console,
-                get_renderable=self._screen,
+                get_renderable=self.screen,
                 refresh_per_second=RENDERS_PER_SECOND,
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-            self._live.start()
+            self._screen.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __exit__(self, *raised: object) -> None:
+        if isinstance(self._screen, Live):
+            self._screen.stop()
+        elif self._screen is not None:
+            self._screen.draw(self.screen())
 
     def say(self, text: str) -> None:
         """Prints one line, above what is drawn."""
         self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
 
-    @abstractmethod
-    def _screen(self) -> RenderableType:
-        """What is drawn, at most four times a second."""
-
-
-RUNNING_ROWS = 8  # more running trials are counted, not listed
-
-
-class Progress(LiveScreen):
-    """Shows snapshots of a study's trials; as a context it owns the terminal's last lines.
-
-    On an interactive terminal: a table redrawn at most four times a second, whatever the rate of `update`. Elsewhere
-    (a file, a pipe, TERM=dumb): one line for each trial that ends, without control codes; trials that had ended
-    before the first `update` are summed up in one line, so call it once at the start of a continued study.
-    """
-
-    def __init__(self, console: Console, name: str, total: int, epochs: int) -> None:
-        """`total` is the number of trials asked for, `epochs` the epochs of a complete trial."""
-        super().__init__(console)
-        self._name, self._total, self._epochs = name, total, epochs
-        self._trials: Sequence[TrialRecord] = ()
-        self._waiting: Collection[int] = ()
-        self._refused = 0
-        self._told: set[int] | None = None
-        self._told_waiting: dict[int, int] = {}  # number -> epochs
-        self._start = monotonic()
-
-    def __enter__(self) -> Self:
-        self._start = monotonic()
-        return super().__enter__()
-
-    def update(self, records: Sequence[TrialRecord], waiting: Collection[int] = ()) -> None:
-        """Shows this snapshot: every trial so far, those that run and, by number, those `waiting` to be promoted.
+    def update(self, records: Sequence[TrialRecord], total: int, waiting: Collection[int] = ()) -> None:
+        """Shows this snapshot: every trial so far, of `total` in all, and those that wait to be promoted by number.
 
         Proposals that were beyond the limits may be among the records: they are no trials, and only counted.
         """
         self._trials, refused = without_refused(records)
-        self._waiting, self._refused = waiting, len(refused)
-        if not self._console.is_interactive:
-            self._tell()
+        self._total, self._waiting, self._refused = total, waiting, len(refused)
+        self._paths = None
+        if self._screen is None:
+            for line in self._news():
+                self.say(line)
+        elif isinstance(self._screen, _Notebook) and self._screen.is_due:
+            self._screen.draw(self.screen())
 
-    def _tell(self) -> None:
-        ended = [trial for trial in self._trials if trial.state is not TrialState.RUNNING]
+    def screen(self, elapsed: float | None = None) -> RenderableType:
+        """What is drawn of the last snapshot, after so many seconds; default: since it was entered."""
+        left = remaining(self._trials, self._total, self._waiting)
+        running = [t for t in self._trials if t.running and t.number not in self._waiting]
+        done = own(self._trials) - sum(t.running for t in self._trials)
+        time = f"{duration(monotonic() - self._start if elapsed is None else elapsed)} elapsed"
+        name = f"{self._name}: finals" if self._candidates else self._name
+        head = Table.grid(expand=True)
+        head.add_column(no_wrap=True)
+        head.add_column(justify="right", no_wrap=True)
+        about = "" if left is None else f", about {duration(left)} left"
+        head.add_row(Text(name, style="bold"), Text(f"{time}{about}", style="dim"))
+        bar = Table.grid(expand=True)
+        bar.add_row(ProgressBar(total=max(self._total, 1), completed=done, complete_style="cyan"))
+        lines = [head, bar, Text(" · ".join(self._parts(done, len(running))), style="dim")]
+        if self._candidates:
+            return Group(*lines, self._finalists())
+        return Group(*lines, self._best_line(), *([self._table(running)] if running else []))
+
+    def _parts(self, done: int, running: int) -> Iterator[str]:
+        numbers = counts(self._trials)
+        yield f"{done} of {self._total} {'trainings' if self._candidates else 'trials'}"
+        yield f"{running} running"
+        if waiting := numbers.get("running", 0) - running:
+            yield f"{waiting} waiting"
+        if not self._candidates:
+            yield f"{numbers['pruned']} stopped early"
+        yield from (f"{numbers[state]} {state}" for state in ("failed", "infeasible", "diverged") if numbers[state])
+        if self._refused:
+            yield f"{self._refused} beyond the limits"
+
+    def _best_line(self) -> Text:
+        chosen = best(self._trials)
+        if chosen is None:
+            return Text("no result yet", style="dim")
+        line = Text("best so far ", no_wrap=True, overflow="ellipsis")
+        line.append(percent(measured(chosen)), style="bold green")
+        early = "" if chosen.state is TrialState.COMPLETE else f" after {plural(chosen.epochs, 'epoch')}"
+        return line.append(f"{early}  {title(chosen)}: {self._configuration(chosen)}")
+
+    def _table(self, running: Sequence[TrialRecord]) -> Table:
+        table = _table("trial", "running", "epoch", "error")
+        for trial in running[:RUNNING_ROWS]:
+            error = measured(trial)
+            result = "" if error is None else percent(error)
+            which = Text(self._configuration(trial))
+            table.add_row(str(trial.number), which, f"{trial.epochs}/{self._epochs}", result)
+        if len(running) > RUNNING_ROWS:
+            table.add_row("", f"and {len(running) - RUNNING_ROWS} more", "", "")
+        return table
+
+    def _finalists(self) -> Table:
+        table = _table("finalist", "network", "seeds", "test error", "running")
+        for candidate in self._candidates:
+            runs = [run for run in self._trials if run.finalist == candidate.number]
+            errors = [run.test["error"] for run in runs if run.test]
+            spread = f" +- {stdev(errors):.2f}" if len(errors) > 1 else ""
+            table.add_row(
+                Text(candidate.label or str(candidate.number)),
+                Text(network(candidate.spec.flat())),
+                str(len(errors)),
+                f"{percent(fmean(errors), 10_000)}{spread}" if errors else "",
+                ", ".join(f"{run.epochs}/{self._epochs}" for run in runs if run.running),
+            )
+        return table
+
+    def _news(self) -> Iterator[str]:
+        """Lines about what was not told yet."""
+        ended = [trial for trial in self._trials if not trial.running]
         if self._told is None:
             self._told = {trial.number for trial in ended}
-            if ended:
-                self.say(f"{self._name}: {own(ended)} of {self._total} trials are done{self._best_so_far()}")
-            return
+            yield from self._opening(ended)
         known = [trial for trial in ended if trial.number in self._told]
         for trial in ended:
             if trial.number not in self._told:
                 known.append(trial)
                 self._told.add(trial.number)
-                self.say(self._ended(trial, own(known), new_best=best(known) is trial))
+                line = self._tested(trial) if self._candidates else self._ended(trial, best(known) is trial)
+                yield f"[{own(known)}/{self._total}] {line}"
         for trial in self._trials:
             if trial.number in self._waiting and self._told_waiting.get(trial.number) != trial.epochs:
                 self._told_waiting[trial.number] = trial.epochs
-                self.say(f"trial {trial.number} waits {self._reached(trial)}")
+                yield f"{title(trial)} waits {self._reached(trial)}"
 
-    def _ended(self, trial: TrialRecord, done: int, new_best: bool) -> str:
+    def _opening(self, ended: Sequence[TrialRecord]) -> Iterator[str]:
+        if self._candidates:
+            finalists, done = plural(len(self._candidates), "finalist"), f", {len(ended)} are done" if ended else ""
+            yield (
+                f"{self._name}: {finalists} trained on train + validation, then tested: {self._total} trainings{done}"
+            )
+        elif ended:
+            chosen = best(ended)
+            result = "" if chosen is None else f", best so far {percent(measured(chosen))}"
+            which = "" if chosen is None else f": {self._configuration(chosen)} ({title(chosen)})"
+            yield f"{self._name}: {own(ended)} of {self._total} trials are done{result}{which}"
+
+    def _ended(self, trial: TrialRecord, new_best: bool) -> str:
         reason = f" ({trial.reason})" if trial.reason else ""
-        return (
-            f"[{done}/{self._total}] trial {trial.number} {trial.state.value} {self._reached(trial)}"
-            f"{reason}{' - new best' if new_best else ''}"
-        )
+        return f"{title(trial)} {trial.state} {self._reached(trial)}{reason}{' - new best' if new_best else ''}"
+
+    def _tested(self, run: TrialRecord) -> str:
+        result = f"{percent(run.test['error'])} test error" if run.test else f"{run.state} ({run.reason})"
+        return f"{title(run, self._candidates)}: {result}: {network(run.params)}"
 
     def _reached(self, trial: TrialRecord) -> str:
         error = measured(trial)
-        result = "" if error is None else f", {formatting.percent(error)}"
-        configuration = formatting.configuration(trial.params, self._paths())
-        return f"after {formatting.plural(trial.epochs, 'epoch')}{result}: {configuration}"
+        result = "" if error is None else f", {percent(error)}"
+        return f"after {plural(trial.epochs, 'epoch')}{result}: {self._configuration(trial)}"
 
-    def _best_so_far(self) -> str:
-        chosen = best(self._trials)
-        if chosen is None:
-            return ""
-        error = formatting.percent(measured(chosen))
-        return (
-            f", best so far {error}: {formatting.configuration(chosen.params, self._paths())} (trial {chosen.number})"
-        )
-
-    def _paths(self) -> list[str]:
-        """Parameters with more than one value so far; defaults that never vary are noise in a line."""
-        seen: dict[str, set[str]] = {}
-        for trial in self._trials:
-            for path, value in trial.params.items():
-                seen.setdefault(path, set()).add(repr(value))
-        return [path for path, values in seen.items() if len(values) > 1]
-
-    def _screen(self) -> RenderableType:
-        since = monotonic() - self._start
-        shown = (self._trials, since, self._paths(), self._waiting, self._refused)
-        return screen(self._name, self._total, self._epochs, *shown)
+    def _configuration(self, trial: TrialRecord) -> str:
+        """Without the parameters that are the same in all trials: in a line they are noise."""
+        if self._paths is None:
+            values: dict[str, set[str]] = {}
+            for path, value in (item for other in self._trials for item in other.params.items()):
+                values.setdefault(path, set()).add(repr(value))
+            self._paths = [path for path, different in values.items() if len(different) > 1]
+        return configuration(trial.params, self._paths)
 
 
 def remaining(trials: Sequence[TrialRecord], total: int, waiting: Collection[int] = ()) -> float | None:
@@ -150,139 +214,42 @@ def remaining(trials: Sequence[TrialRecord], total: int, waiting: Collection[int
     The mean time of the ended trials (stopped ones included, as more will be) for each trial to come, the rest of it
     for each that runs, shared by as many as run now. How many of the `waiting` go on is not known: they count nothing.
     """
-    times = [trial.seconds for trial in trials if trial.state is not TrialState.RUNNING and trial.seconds is not None]
+    times = [trial.seconds for trial in trials if not trial.running and trial.seconds is not None]
     if not times:
         return None
-    mean = sum(times) / len(times)
+    mean = fmean(times)
     running = [trial for trial in trials if trial.running and trial.number not in waiting]
-    to_come = max(0, total - records.own(trials))
+    to_come = max(0, total - own(trials))
     left = to_come * mean + sum(max(0.0, mean - (trial.seconds or 0.0)) for trial in running)
     return left / max(1, len(running))
 
 
-def screen(
-    name: str,
-    total: int,
-    epochs: int,
-    trials: Sequence[TrialRecord],
-    elapsed: float,
-    paths: Sequence[str],
-    waiting: Collection[int] = (),
-    refused: int = 0,
-) -> RenderableType:
-    """The live display for one snapshot; `elapsed` in seconds, `paths` the parameters named beside a trial."""
-    found = records.counts(trials)
-    open_ = [trial for trial in trials if trial.running]
-    running = [trial for trial in open_ if trial.number not in waiting]
-    done = records.own(trials) - len(open_)
-    parts = [f"{done} of {total} trials", f"{len(running)} running"]
-    parts += [f"{len(open_) - len(running)} waiting"] if len(open_) > len(running) else []
-    parts += [f"{found['pruned']} stopped early"]
-    parts += [f"{found[state]} {state}" for state in ("failed", "infeasible", "diverged") if found[state]]
-    parts += [f"{refused} beyond the limits"] if refused else []
-    left = remaining(trials, total, waiting)
-    time = f"{formatting.duration(elapsed)} elapsed" + (
-        "" if left is None else f", about {formatting.duration(left)} left"
-    )
-    head = Table.grid(expand=True)
-    head.add_column(no_wrap=True)
-    head.add_column(justify="right", no_wrap=True)
-    head.add_row(Text(name, style="bold"), Text(time, style="dim"))
-    bar = Table.grid(expand=True)
-    bar.add_row(ProgressBar(total=max(total, 1), completed=done, complete_style="cyan"))
-    lines = [head, bar, Text(" · ".join(parts), style="dim"), _best_line(trials, paths)]
-    return Group(*lines, _table(running, epochs, paths)) if running else Group(*lines)
+class _Notebook:
+    """One output of a notebook's cell."""
+
+    def __init__(self) -> None:
+        self._id = uuid.uuid4().hex
+        self._drawn: float | None = None
+
+    @property
+    def is_due(self) -> bool:
+        return self._drawn is None or monotonic() - self._drawn >= NOTEBOOK_SECONDS
+
+    def draw(self, screen: RenderableType) -> None:
+        from IPython.display import display  # there where a notebook runs, and nowhere needed
+
+        console = Console(file=StringIO(), width=NOTEBOOK_WIDTH, record=True, force_jupyter=False)
+        console.print(screen)
+        text = console.export_text(clear=False)
+        html = console.export_html(inline_styles=True, code_format='<pre style="line-height: 1.2">{code}</pre>')
+        display({"text/html": html, "text/plain": text}, raw=True, display_id=self._id, update=self._drawn is not None)
+        self._drawn = monotonic()
 
 
-def _best_line(trials: Sequence[TrialRecord], paths: Sequence[str]) -> Text:
-    chosen = records.best(trials)
-    if chosen is None:
-        return Text("no result yet", style="dim")
-    line = Text("best so far ", no_wrap=True, overflow="ellipsis")
-    line.append(formatting.percent(records.measured(chosen)), style="bold green")
-    early = "" if chosen.state is TrialState.COMPLETE else f" after {formatting.plural(chosen.epochs, 'epoch')}"
-    return line.append(f"{early}  trial {chosen.number}: {formatting.configuration(chosen.params, paths)}")
-
-
-def _table(running: Sequence[TrialRecord], epochs: int, paths: Sequence[str]) -> RenderableType:
+def _table(first: str, second: str, *others: str) -> Table:
     table = Table(box=None, expand=True, padding=(0, 1), header_style="dim")
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("running", ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column("epoch", justify="right", no_wrap=True)
-    table.add_column("error", justify="right", no_wrap=True)
-    for trial in running[:RUNNING_ROWS]:
-        error = records.measured(trial)
-        table.add_row(
-            str(trial.number),
-            Text(formatting.configuration(trial.params, paths)),
-            f"{trial.epochs}/{epochs}",
-            "" if error is None else formatting.percent(error),
-        )
-    if len(running) > RUNNING_ROWS:
-        table.add_row("", f"and {len(running) - RUNNING_ROWS} more", "", "")
+    table.add_column(first, justify="right", no_wrap=True)
+    table.add_column(second, ratio=1, no_wrap=True, overflow="ellipsis")
+    for head in others:
+        table.add_column(head, justify="right", no_wrap=True)
     return table
-
-
-class FinalProgress(LiveScreen):
-    """Shows the trainings of the finalists.
-
-    Args:
-        console: where to.
-        name: of the study.
-        candidates: who takes part.
-        epochs: of each training.
-    """
-
-    def __init__(self, console: Console, name: str, candidates: Sequence[Candidate], epochs: int) -> None:
-        super().__init__(console)
-        self._name, self._candidates, self._epochs = name, candidates, epochs
-        self._runs: Sequence[TrialRecord] = ()
-        self._trainings = 0
-        self._told: set[int] | None = None
-
-    def update(self, runs: Sequence[TrialRecord], trainings: int) -> None:
-        """Shows the trainings begun so far, of as many as there are to be."""
-        self._runs, self._trainings = runs, trainings
-        if self._console.is_interactive:
-            return
-        ended = [run for run in runs if not run.running]
-        if self._told is None:
-            self._told = {run.number for run in ended}
-            done = f", {len(ended)} are done" if ended else ""
-            tested = (
-                f"{formatting.plural(len(self._candidates), 'finalist')} trained on train + validation, then tested"
-            )
-            self.say(f"{self._name}: {tested}: {trainings} trainings{done}")
-        for run in ended:
-            if run.number not in self._told:
-                self._told.add(run.number)
-                self.say(f"[{len(self._told)}/{trainings}] {self._line(run)}")
-
-    def _line(self, run: TrialRecord) -> str:
-        error = (
-            f"{formatting.percent(run.test['error'])} test error" if run.test else f"{run.state.value} ({run.reason})"
-        )
-        return f"{self._label(run.finalist)}, seed {run.params[SEED]}: {error}: {formatting.network(run.params)}"
-
-    def _label(self, number: int | None) -> str:
-        label = next((c.label for c in self._candidates if c.number == number), None)
-        return label or f"finalist {number}"
-
-    def _screen(self) -> RenderableType:
-        done = sum(not run.running for run in self._runs)
-        table = Table(box=None, expand=True, padding=(0, 1), header_style="dim", title_justify="left")
-        table.title = f"{self._name}: finals, {done} of {self._trainings} trainings"
-        for head in ("finalist", "network", "seeds", "test error", "running"):
-            table.add_column(head, no_wrap=True, overflow="ellipsis")
-        for candidate in self._candidates:
-            own = [run for run in self._runs if run.finalist == candidate.number]
-            errors = [run.test["error"] for run in own if run.test]
-            spread = f" +- {stdev(errors):.2f}" if len(errors) > 1 else ""
-            table.add_row(
-                self._label(candidate.number),
-                formatting.network(candidate.spec.flat()),
-                str(len(errors)),
-                f"{formatting.percent(fmean(errors), 10_000)}{spread}" if errors else "",
-                ", ".join(f"{run.epochs}/{self._epochs}" for run in own if run.running),
-            )
-        return table

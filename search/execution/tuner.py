@@ -1,4 +1,7 @@
-"""Ray Tune over the ledger: a Searcher that asks it, a scheduler that decides from it, and restarts."""
+"""Ray Tune over the ledger: a Searcher that asks it, a scheduler that decides from it, and restarts.
+
+Ray reads how it authenticates when it is imported: import this file once a session has set it.
+"""
 
 import logging
 import os
@@ -8,15 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ray.tune import Callback, Stopper
+import ray
+from ray import cloudpickle, tune
+from ray._private import state  # the public way to a dead actor's machine needs Ray's dashboard
+from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.tune import Callback, PlacementGroupFactory, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search import storage
+from search.execution import worker
 from search.execution.recorder import Recorder
-from search.records import OUT_OF_SHARE, WORST, Asked
-from search.spec import Share, StudySpec
+from search.records import OUT_OF_SHARE, WORST, Asked, TrialState
+from search.spec import Share
 
 RESTARTS = 3  # of a trial whose worker dies while the machine lives
 
@@ -56,43 +64,40 @@ class Restarts:
 
 def living() -> set[str]:
     """Ids of the machines of the cluster that live."""
-    import ray
-
     return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
 
 
-def loss(trial: "Trial") -> Loss:
+def loss(trial: Trial) -> Loss:
     """Why Tune gave up this trial, from the error that it left in its own folder for it."""
-    from ray import cloudpickle
-    from ray.exceptions import ActorUnavailableError, RayActorError
-
     path = trial.pickled_error_file
     error: object = cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
+    lines = str(error or "its worker died").strip().splitlines()
     if not isinstance(error, RayActorError):
-        lines = str(error or "its worker died").strip().splitlines()
         return Loss(lines[-1], "\n".join(lines))
     if error.actor_init_failed:
-        return Loss(f"its worker did not start: {_last(error)}", str(error), final=True)
+        return Loss(f"its worker did not start: {lines[-1]}", str(error), final=True)
+    actor = state.actors(error.actor_id)
+    machine = str(actor["Address"]["NodeID"]) if actor else None
     unsure = isinstance(error, ActorUnavailableError)
-    return Loss("its worker died", str(error), _machine(error.actor_id), preempted=error.preempted, unsure=unsure)
+    return Loss("its worker died", str(error), machine, preempted=error.preempted, unsure=unsure)
 
 
-def _machine(actor_id: str) -> str | None:
-    from ray._private import state  # the public way to a dead actor's machine needs Ray's dashboard
+@dataclass
+class Loop:
+    """What a loop of Tune is told, and what goes wrong in it.
 
-    found = state.actors(actor_id)
-    return str(found["Address"]["NodeID"]) if found else None
+    An exception of our own code inside the loop, which Tune would take for a failure of a trial, ends the loop.
 
+    Args:
+        closed: True when no trial shall be started any more, and those that run keep their last checkpoint.
+        turn: called at every turn.
+        say: shows the user a line.
+    """
 
-def _last(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
-
-
-class Faults:
-    """Exceptions of our own code inside Tune's loop. Tune would take them for failures of a trial and go on."""
-
-    def __init__(self) -> None:
-        self.seen: list[Exception] = []
+    closed: Callable[[], bool] = lambda: False
+    turn: Callable[[], None] = lambda: None
+    say: Callable[[str], None] = print
+    error: Exception | None = field(default=None, init=False)  # the first of ours
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -100,13 +105,8 @@ class Faults:
         try:
             yield
         except Exception as error:
-            self.seen.append(error)
+            self.error = self.error or error
             raise
-
-    def surface(self) -> None:
-        """Raises the first one again, outside of Tune."""
-        if self.seen:
-            raise self.seen[0]
 
 
 class _Stateless:
@@ -116,21 +116,8 @@ class _Stateless:
         return {}
 
 
-class Closing(_Stateless, Stopper):
-    """Ends Tune's loop when the study is closed. Trials that still run keep their last checkpoint."""
-
-    def __init__(self, closed: Callable[[], bool], faults: Faults) -> None:
-        self._closed, self._faults = closed, faults
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return bool(self._faults.seen) or self._closed()
-
-
 class LedgerSearcher(_Stateless, Searcher):
-    """Proposes the trials that an earlier process left unfinished, then what the strategy says.
+    """Proposes the trials that an earlier process left unfinished, then what the plan says.
 
     A trial whose worker is lost stays open too, and is the next to be proposed, until it has lost too many.
 
@@ -142,10 +129,8 @@ class LedgerSearcher(_Stateless, Searcher):
         recorder: where everything is written down.
         config: what a worker is told to run a trial; the second argument is True for a trial that is tried alone.
         concurrent: how many run at once.
-        closed: True when no trial shall be started any more.
-        faults: where exceptions of ours are kept.
+        loop: that asks.
         restarts: whether a trial whose worker was lost goes on.
-        say: shows the user a line.
     """
 
     def __init__(
@@ -153,24 +138,22 @@ class LedgerSearcher(_Stateless, Searcher):
         recorder: Recorder,
         config: Callable[[Asked, bool], dict[str, Any]],
         concurrent: int,
-        closed: Callable[[], bool],
-        faults: Faults,
+        loop: Loop,
         restarts: Restarts,
-        say: Callable[[str], None],
     ) -> None:
         super().__init__()
-        self._recorder, self._config, self._faults = recorder, config, faults
-        self._concurrent, self._closed, self._restarts, self._say = concurrent, closed, restarts, say
-        self._left = recorder.strategy.unfinished
+        self._recorder, self._config, self._concurrent = recorder, config, concurrent
+        self._loop, self._restarts = loop, restarts
+        self._left = recorder.plan.unfinished
         self._running: dict[str, Asked] = {}
         self._alone: set[int] = set()  # numbers of the trials to which their share was too small
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if self._closed():
+        if self._loop.closed():
             return Searcher.FINISHED
         if len(self._running) >= self._concurrent:
             return None
-        with self._faults.watched():
+        with self._loop.watched():
             asked = self._next()
         if asked is None:
             return None if self._running else Searcher.FINISHED  # one that runs may have to be tried again
@@ -187,7 +170,7 @@ class LedgerSearcher(_Stateless, Searcher):
             self._alone.add(asked.number)
             self._left.insert(0, asked)
             return
-        with self._faults.watched():
+        with self._loop.watched():
             self._recorder.result(result)
 
     def lost(self, trial_id: str, loss: Loss) -> None:
@@ -195,10 +178,11 @@ class LedgerSearcher(_Stateless, Searcher):
         asked = self._running.pop(trial_id)
         if self._restarts.again(asked.number, loss):
             self._left.insert(0, asked)
-            self._say(f"trial {asked.number}: {loss.cause}; it goes on from its last checkpoint in another")
+            again = f"{loss.cause}; it goes on from its last checkpoint in another"
+            self._loop.say(f"{self._recorder.title(asked.number)}: {again}")
         else:
-            times = "" if loss.final else f", {RESTARTS + 1} times"
-            self._recorder.lost(asked.number, loss.cause + times, loss.detail)
+            cause = loss.cause if loss.final else f"{loss.cause}, {RESTARTS + 1} times"
+            self._recorder.end(asked.number, TrialState.FAILED, cause, loss.detail)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see `_Stateless`."""
@@ -214,7 +198,7 @@ class LedgerSearcher(_Stateless, Searcher):
             diverged = self._recorder.ledger.record(asked.number).val_error == WORST
             if diverged or not self._recorder.held(asked.number):
                 return asked
-        asked = self._recorder.strategy.next()
+        asked = self._recorder.plan.next()
         if asked is not None:
             self._recorder.started(asked)
         return asked
@@ -223,79 +207,75 @@ class LedgerSearcher(_Stateless, Searcher):
 class LedgerScheduler(_Stateless, FIFOScheduler):
     """Stops a trial when the records say so. Holds no state of its own, so a continued study decides the same."""
 
-    def __init__(self, recorder: Recorder, faults: Faults) -> None:
+    def __init__(self, recorder: Recorder, loop: Loop) -> None:
         super().__init__()
-        self._recorder, self._faults = recorder, faults
+        self._recorder, self._loop = recorder, loop
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        with self._faults.watched():
+        with self._loop.watched():
             return TrialScheduler.STOP if self._recorder.result(result) else TrialScheduler.CONTINUE
 
 
-class Watcher(_Stateless, Callback):
-    """Shows progress at every turn of Tune's loop, and tells the searcher of trials whose worker was lost."""
+class Watcher(_Stateless, Callback, Stopper):
+    """Takes part in every turn of the loop, tells the searcher of trials whose worker was lost, and ends the loop."""
 
-    def __init__(self, searcher: LedgerSearcher, show: Callable[[], None], faults: Faults) -> None:
-        self._searcher, self._show, self._faults = searcher, show, faults
+    def __init__(self, searcher: LedgerSearcher, loop: Loop) -> None:
+        self._searcher, self._loop = searcher, loop
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        with self._faults.watched():
-            self._show()
+        with self._loop.watched():
+            self._loop.turn()
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        with self._faults.watched():
+        with self._loop.watched():
             self._searcher.lost(trial.trial_id, loss(trial))
 
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
 
-def tune_until_done(
-    recorder: Recorder,
-    config: Callable[[Asked, bool], dict[str, Any]],
-    spec: StudySpec,
-    share: Share,
-    closed: Callable[[], bool],
-    show: Callable[[], None],
-    say: Callable[[str], None],
-) -> None:
-    """Ray Tune spreads trials over the cluster until there are no more or the study is `closed`; Ray is connected."""
-    from ray import tune
+    def stop_all(self) -> bool:
+        return self._loop.error is not None or self._loop.closed()
 
-    # (moved into this file)
-    # (moved into this file)
-    from search.execution.worker import TrialWorker
 
-    logging.getLogger("ray.tune").setLevel(
-        logging.CRITICAL
-    )  # what fails is recorded with its trial, and told at the end
+def train(recorder: Recorder, config: Callable[[Asked, bool], dict[str, Any]], share: Share, loop: Loop) -> None:
+    """Ray Tune spreads trials over the cluster until there are no more or the loop is closed; Ray is connected."""
+    # What fails is recorded with its trial, and told at the end.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # All workers start together. One whose trial waits for a whole GPU must come before trials that take parts of it.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if 0 < share.gpus < 1 else str(share.concurrent)
-    faults = Faults()
-    searcher = LedgerSearcher(recorder, config, share.concurrent, closed, faults, Restarts(living), say)
+    searcher = LedgerSearcher(recorder, config, share.concurrent, loop, Restarts(living))
+    watcher = Watcher(searcher, loop)
+
+    def held(config: dict[str, Any]) -> PlacementGroupFactory:
+        # Equal requests compare equal: trials of one size pass their workers on, one that is tried alone gets its own.
+        return PlacementGroupFactory([{"CPU": share.cpus, "GPU": config["gpus"]}])
+
+    def named(trial: Trial) -> str:
+        return f"trial-{trial.config['number']:04d}"
+
     with storage.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
         tuner = tune.Tuner(
-            TrialWorker,
+            tune.with_resources(worker.TrialWorker, held),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=LedgerScheduler(recorder, faults),
+                scheduler=LedgerScheduler(recorder, loop),
                 num_samples=-1,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
-                trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+                trial_name_creator=named,
+                trial_dirname_creator=named,
             ),
             run_config=tune.RunConfig(
-                name=spec.name,
+                name=recorder.study,
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[Watcher(searcher, show, faults)],
-                stop=Closing(closed, faults),
-                checkpoint_config=tune.CheckpointConfig(
-                    checkpoint_at_end=False
-                ),  # a worker writes its own after each epoch
+                callbacks=[watcher],
+                stop=watcher,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a worker writes its own
                 failure_config=tune.FailureConfig(max_failures=0),  # a trial goes on as another of Tune's
             ),
         )
         try:
             tuner.fit()
-        except Exception:  # of any kind, passed on: by what was ours at first, if Tune has raised that as its own
-            faults.surface()
-            raise
-    faults.surface()
+        finally:
+            if loop.error is not None:  # whether Tune ended its loop for it, or has raised it as its own
+                raise loop.error

@@ -1,31 +1,20 @@
-"""The finals: who takes part, which training is next, and what they have found."""
+"""The plan of the finals: who takes part, which training is next, and what they have found."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 
+from search.optimize.plan import SEED, Candidate, Plan
 from search.optimize.race import race
-from search.optimize.schedulers import Held
-from search.records import SUFFIX, Asked, Finalist, FinalLedger, Finals, SeedRun, TrialRecord, TrialState, front, ranked
-from search.spec import Appraisal, Configuration, FinalSpec, Objective, StudySpec, TrialSpec
+from search.records import SUFFIX, Asked, Finalist, Finals, Ledger, SeedRun, TrialRecord, TrialState, front, ranked
+from search.spec import Appraisal, Configuration, LimitSpec, Objective, Space, StudySpec, TrialSpec, appraise
 
-SEED = "train.seed"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A configuration that takes part; its `spec` is trained with seeds 0, 1, 2 ..."""
-
-    number: int  # of the trial, or among those that the study compares
-    spec: TrialSpec
-    label: str | None = None
-    published: tuple[str, ...] = ()  # keys of published figures
-    against: str | None = None  # label of the row that it is compared with
+LEVEL = 0.95  # of all intervals and comparisons
 
 
 def best_trials(records: Sequence[TrialRecord], objectives: Sequence[Objective], top: int) -> list[Candidate]:
@@ -34,11 +23,11 @@ def best_trials(records: Sequence[TrialRecord], objectives: Sequence[Objective],
     if len(objectives) > 1:
         unbeaten = {r.number for r in front(records, objectives)}
         complete = [r for r in complete if r.number in unbeaten]
-    different: dict[str, TrialRecord] = {}  # where a space has the seed in it, some trials differ by that alone
+    different: dict[str, Candidate] = {}  # where a space has the seed in it, some trials differ by that alone
     for record in complete:
-        different.setdefault(TrialSpec.from_flat(without_seed(record.params)).digest, record)
-    chosen = list(different.values())[:top]
-    return [Candidate(r.number, TrialSpec.from_flat(without_seed(r.params))) for r in chosen]
+        spec = TrialSpec.from_flat(without_seed(record.params))
+        different.setdefault(spec.digest, Candidate(record.number, spec))
+    return list(different.values())[:top]
 
 
 def without_seed(params: Mapping[str, object]) -> dict[str, object]:
@@ -46,49 +35,51 @@ def without_seed(params: Mapping[str, object]) -> dict[str, object]:
     return {path: value for path, value in params.items() if path != SEED}
 
 
-def compared(rows: Sequence[Configuration], ledger: FinalLedger) -> list[Candidate]:
-    """The rows of a study that compares, with the numbers that they have kept since each was first compared."""
-    numbers = ledger.numbered([row.trial.digest for row in rows])
+def compared(rows: Sequence[Configuration], ledger: Ledger) -> list[Candidate]:
+    """The rows of a study that compares; each keeps the number that it had when it was first compared."""
+    numbers = dict(ledger.numbers)
+    for row in rows:
+        numbers.setdefault(row.trial.digest, len(numbers))
     return [Candidate(numbers[row.trial.digest], row.trial, row.label, row.published, row.against) for row in rows]
 
 
 @dataclass
-class FinalCourse:
-    """Which training is next, for the searcher.
+class FinalPlan(Plan):
+    """Trains every candidate with one seed after another.
 
     In rounds, as `race` decides from the rounds before, so that finals that were interrupted are decided the same.
 
     Args:
         ledger: of the finals.
         candidates: who take part.
-        spec: how many seeds.
-        level: of what is claimed.
-        resolution: step between test errors in percent.
+        spec: of the study.
+        images: that they train on, train and validation together, and that they are tested on.
     """
 
-    ledger: FinalLedger
+    ledger: Ledger
     candidates: Sequence[Candidate]
-    spec: FinalSpec
-    level: float
-    resolution: float
+    spec: StudySpec
+    images: tuple[int, int]
+    final: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.time_budget = self.spec.finals.time_budget
 
     @property
-    def unfinished(self) -> list[Asked]:
-        """Trainings that an earlier process left at work."""
+    def records(self) -> list[TrialRecord]:
+        """Trainings of the candidates that were begun."""
         here = {c.number for c in self.candidates}
-        return [self.ledger.asked(r.number) for r in self.ledger.records if r.running and r.finalist in here]
+        return [r for r in self.ledger.records if r.finalist in here]
 
     @property
-    def waiting(self) -> frozenset[int]:
-        """None: every training goes to its end."""
-        return frozenset()
+    def total(self) -> int:
+        """How many trainings there are to be, as far as is decided."""
+        return len(self._decided())
 
-    def judge(self, number: int) -> Held | None:
-        """None: every training goes to its end."""
-
-    def wait(self, number: int) -> None:
-        """Never called: `judge` holds nothing."""
-        raise AssertionError(number)
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to train. To be asked once the search is over."""
+        return not self.unfinished and (self.budget_used(self.ledger.elapsed) or self._wanted() is None)
 
     def next(self) -> Asked | None:
         """The training to begin now; None while a round is being run, or when there is none any more."""
@@ -97,77 +88,91 @@ class FinalCourse:
             return None
         number, seed = wanted
         spec = next(c.spec for c in self.candidates if c.number == number)
-        return self.ledger.enter(number, with_seed(spec, seed))
+        return self.ledger.enter(number, TrialSpec.from_flat(spec.flat() | {SEED: seed}))
 
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to train."""
-        return self._wanted() is None and not self.unfinished
+    def endings(self) -> Iterator[tuple[int, TrialState, str]]:
+        """No training goes on."""
+        spent = f"the finals' time budget of {self.time_budget or 0:g} s was spent"
+        own = {r.number for r in self.records}
+        for number in [r.number for r in self.ledger.records if r.running]:
+            reason = spent if number in own else "its configuration is no longer among the best"
+            yield number, TrialState.FAILED, reason
 
-    @property
-    def trainings(self) -> int:
-        """How many there are to be, as far as is decided."""
-        return len(self._decided())
+    def largest(self, image: tuple[int, int]) -> TrialSpec:
+        """The candidate that keeps most for its backward pass."""
+        trials = (c.spec for c in self.candidates)
+        return max(trials, key=lambda trial: appraise(trial, image, LimitSpec()).activation_bytes)
 
-    def entered(self) -> list[TrialRecord]:
-        """Trainings of the candidates that were begun."""
-        here = {c.number for c in self.candidates}
-        return [r for r in self.ledger.records if r.finalist in here]
+    def results(
+        self, trial_runs: Mapping[int, str] | None = None, seed_runs: Mapping[tuple[int, int], str] | None = None
+    ) -> Finals | None:
+        """What the finals have found so far; None where nobody takes part. To be asked once the search is over.
+
+        Args:
+            trial_runs: trial -> id of its run in MLflow.
+            seed_runs: (trial, seed) -> id of its run in MLflow.
+        """
+        if not self.candidates:
+            return None
+        spec, records, ids = self.spec, self.records, trial_runs or {}
+        return with_champion(
+            Finals(
+                finalists=tuple(finalist(c, records, ids.get(c.number), seed_runs or {}) for c in self.candidates),
+                epochs=spec.epochs,
+                seeds=spec.finals.seeds,
+                most_seeds=spec.finals.max_seeds,
+                level=LEVEL,
+                trained_on=self.images[0],
+                tested_on=self.images[1],
+                complete=self.is_complete,
+                compared=bool(spec.compare),
+                scale=spec.scale.changed if spec.scale else {},
+                scale_name=spec.scale.name if spec.scale else None,
+            )
+        )
 
     def _wanted(self) -> tuple[int, int] | None:
-        begun = {(r.finalist, r.params[SEED]) for r in self.entered()}
+        begun = {(r.finalist, r.params[SEED]) for r in self.records}
         return next((one for one in self._decided() if one not in begun), None)
 
     def _decided(self) -> list[tuple[int, int]]:
         """(Number, seed) of the trainings of all rounds that are decided, every round's in turn."""
-        results = {c.number: self._outcomes(c) for c in self.candidates}
-        wanted = race(results, self.spec.seeds, self.spec.max_seeds, self.level, self.resolution).wanted
-        return [(number, seed) for seed in range(self.spec.max_seeds) for number in wanted if seed < wanted[number]]
+        over = {(r.finalist, r.params[SEED]): r for r in self.records if not r.running}
 
-    def _outcomes(self, candidate: Candidate) -> list[float | None]:
-        """See `race.Outcomes`."""
-        own = {r.params[SEED]: r for r in self.entered() if r.finalist == candidate.number and not r.running}
-        over = (own[seed] for seed in takewhile(own.__contains__, count()))
-        return [run.test["error"] if run.test else None for run in over]
+        def outcomes(number: int) -> list[float | None]:
+            runs = (over[number, seed] for seed in takewhile(lambda seed: (number, seed) in over, count()))
+            return [run.test["error"] if run.test else None for run in runs]
 
-
-def with_seed(spec: TrialSpec, seed: int) -> TrialSpec:
-    """The same configuration with another seed."""
-    return TrialSpec.from_flat(spec.flat() | {SEED: seed})
+        results = {c.number: outcomes(c.number) for c in self.candidates}
+        most = self.spec.finals.max_seeds
+        wanted = race(results, self.spec.finals.seeds, most, LEVEL, 100 / self.images[1]).wanted
+        return [(number, seed) for seed in range(most) for number in wanted if seed < wanted[number]]
 
 
-def finalists(
-    candidates: Sequence[Candidate],
-    runs: Sequence[TrialRecord],
-    trial_runs: Mapping[int, str],
-    seed_runs: Mapping[tuple[int, int], str],
-) -> tuple[Finalist, ...]:
-    """Candidates with their trainings; `trial_runs` and `seed_runs` are the ids of their runs in MLflow."""
-    found = []
-    for candidate in candidates:
-        own = sorted((r for r in runs if r.finalist == candidate.number), key=lambda r: r.params[SEED])
-        price = next(iter(own), None)
-        found.append(
-            Finalist(
-                number=candidate.number,
-                params={p: v for p, v in candidate.spec.flat().items() if p != SEED},
-                runs=tuple(_seed_run(r, seed_runs) for r in own),
-                label=candidate.label,
-                published=candidate.published,
-                params_count=price.params_count if price else None,
-                macs=price.macs if price else None,
-                mlflow_run_id=trial_runs.get(candidate.number),
-                against=candidate.against,
-            )
-        )
-    return tuple(found)
+def finalist(
+    candidate: Candidate, records: Sequence[TrialRecord], run_id: str | None, seed_runs: Mapping[tuple[int, int], str]
+) -> Finalist:
+    """A candidate with its trainings, which are among the `records`; of their runs in MLflow the ids."""
+    own = sorted((r for r in records if r.finalist == candidate.number), key=lambda r: r.params[SEED])
+    return Finalist(
+        number=candidate.number,
+        params=without_seed(candidate.spec.flat()),
+        runs=tuple(seed_run(r, seed_runs.get((candidate.number, r.params[SEED]))) for r in own),
+        label=candidate.label,
+        published=candidate.published,
+        params_count=own[0].params_count if own else None,
+        macs=own[0].macs if own else None,
+        mlflow_run_id=run_id,
+        against=candidate.against,
+    )
 
 
-def _seed_run(record: TrialRecord, run_ids: Mapping[tuple[int, int], str]) -> SeedRun:
-    seed, test = int(record.params[SEED]), record.test or {}
+def seed_run(record: TrialRecord, run_id: str | None) -> SeedRun:
+    """One training of a finalist, with the id of its run in MLflow."""
+    test = record.test or {}
     return SeedRun(
         number=record.number,
-        seed=seed,
+        seed=int(record.params[SEED]),
         state=record.state,
         epochs=record.epochs,
         train_curve=record.curve,
@@ -175,7 +180,7 @@ def _seed_run(record: TrialRecord, run_ids: Mapping[tuple[int, int], str]) -> Se
         test_loss=test.get("loss"),
         seconds=record.seconds,
         reason=record.reason,
-        mlflow_run_id=run_ids.get((record.finalist or 0, seed)),
+        mlflow_run_id=run_id,
     )
 
 
@@ -195,107 +200,40 @@ def with_champion(finals: Finals) -> Finals:
     return replace(finals, champion=best.number, champion_run=order[(len(order) - 1) // 2].number)
 
 
-LEVEL = 0.95  # of all intervals and comparisons
+def plan_finals(spec: StudySpec, ledger: Ledger, trials: Sequence[TrialRecord], data: Mapping[str, Any]) -> FinalPlan:
+    """The plan of a study's finals: the best of its search take part, or the rows that it compares.
 
-
-def candidates(
-    spec: StudySpec,
-    ledger: Callable[[], FinalLedger],
-    trials: Sequence[TrialRecord],
-    shape: tuple[int, int, int],
-    classes: int,
-) -> Sequence[Candidate]:
-    """Who takes part, known once the search is over: the best of its `trials`, or the rows that are compared.
-
-    Images are of `shape` (height, width, channels). `ledger` is opened for rows alone, which have their numbers there.
+    Args:
+        spec: of the study.
+        ledger: of its finals.
+        trials: of its search; who takes part is known once that is over.
+        data: as `StudySummary.data`.
     """
     if spec.compare:
-        return compared(spec.rows(shape, classes), ledger())
-    return best_trials(trials, spec.search.objectives, spec.finals.top)
+        height, width, channels = data["shape"]
+        candidates = compared(spec.rows((height, width, channels), len(data["classes"])), ledger)
+    else:
+        candidates = best_trials(trials, spec.search.objectives, spec.finals.top)
+    return FinalPlan(ledger, candidates, spec, (data["train"] + data["validation"], data["test"]))
 
 
-def course(spec: StudySpec, ledger: FinalLedger, of: Sequence[Candidate], tested_on: int) -> FinalCourse:
-    """Which training is next; `tested_on` images."""
-    return FinalCourse(ledger, of, spec.finals, LEVEL, 100 / tested_on)
-
-
-def copied(storage: BaseStorage, search: str) -> FinalLedger | None:
-    """The records of the finals of a search, in a copy, for a ledger mends what it opens; None where there are none."""
+def final_ledger(
+    storage: BaseStorage, search: str, appraise: Callable[[TrialSpec], Appraisal], create: bool = False
+) -> Ledger:
+    """The records of the finals of a search; of finals that have not begun, unless `create`, empty ones in memory."""
     name = search + SUFFIX
+    begun = create or name in optuna.get_all_study_names(storage)
+    return Ledger(storage if begun else InMemoryStorage(), name, Space((), {}), appraise)
+
+
+def copied(storage: BaseStorage, search: str) -> Ledger | None:
+    """The records of the finals of a search, in a copy, for a ledger mends what it opens; None where there are none."""
+    name, copy = search + SUFFIX, InMemoryStorage()
     if name not in optuna.get_all_study_names(storage):
         return None
-    copy = optuna.storages.InMemoryStorage()
     optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=copy)
-    return FinalLedger(copy, search, _never_asked)
+    return final_ledger(copy, search, _never_asked)
 
 
 def _never_asked(spec: TrialSpec) -> Appraisal:
     raise AssertionError(f"nothing is added to a copy: {spec}")
-
-
-def finals_of(
-    spec: StudySpec,
-    ledger: FinalLedger,
-    trials: Sequence[TrialRecord],
-    data: Mapping[str, Any],
-    trial_runs: Mapping[int, str] | None = None,
-    seed_runs: Mapping[tuple[int, int], str] | None = None,
-) -> Finals | None:
-    """What is found when nothing is run: from the records alone.
-
-    Args:
-        spec: of the study.
-        ledger: of its finals, such as `copied` gives it.
-        trials: of its search, which is over.
-        data: as `StudySummary.data`.
-        trial_runs: trial -> id of its run in MLflow.
-        seed_runs: (trial, seed) -> id of its run in MLflow.
-    """
-    height, width, channels = data["shape"]
-    of = candidates(spec, lambda: ledger, trials, (height, width, channels), len(data["classes"]))
-    images = data["train"] + data["validation"], data["test"]
-    ids = trial_runs or {}, seed_runs or {}
-    return found(spec, course(spec, ledger, of, data["test"]), ledger.elapsed, images, *ids)
-
-
-def complete(spec: StudySpec, course: FinalCourse, elapsed: float) -> bool:
-    """Whether nothing is left to train, after so many seconds of the finals."""
-    budget = spec.finals.time_budget
-    return course.done or (budget is not None and elapsed >= budget and not course.unfinished)
-
-
-def found(
-    spec: StudySpec,
-    course: FinalCourse,
-    elapsed: float,
-    images: tuple[int, int],
-    trial_runs: Mapping[int, str],
-    seed_runs: Mapping[tuple[int, int], str],
-) -> Finals | None:
-    """None where nobody takes part.
-
-    Args:
-        spec: of the study.
-        course: of its finals.
-        elapsed: seconds of them so far.
-        images: that they train on, train and validation together, and that they are tested on.
-        trial_runs: trial -> id of its run in MLflow.
-        seed_runs: (trial, seed) -> id of its run in MLflow.
-    """
-    if not course.candidates:
-        return None
-    return with_champion(
-        Finals(
-            finalists=finalists(course.candidates, course.entered(), trial_runs, seed_runs),
-            epochs=spec.epochs,
-            seeds=spec.finals.seeds,
-            most_seeds=spec.finals.max_seeds,
-            level=LEVEL,
-            trained_on=images[0],
-            tested_on=images[1],
-            complete=complete(spec, course, elapsed),
-            compared=bool(spec.compare),
-            scale=spec.scale.changed if spec.scale else {},
-            scale_name=spec.scale.name if spec.scale else None,
-        )
-    )

@@ -1,77 +1,63 @@
-"""Which trial is next: one to promote, or a new one; decided from the study's records alone."""
+"""The plan of a search: which trial is next, one to promote or a new one."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar
 
-from search.optimize.samplers import NOTHING, Proposer, gather
-from search.optimize.schedulers import Held, Scheduler
-from search.records import Asked, Ledger, TrialRecord
+from resnet import cost
+from search.optimize.lineage import Opened
+from search.optimize.plan import Candidate, Plan
+from search.optimize.samplers import NOTHING, Proposer, gather, starts
+from search.optimize.schedulers import Held, Scheduler, make_scheduler
+from search.records import Asked, Ledger, TrialRecord, TrialState, over, stopped
+from search.spec import SearchSpec, Space, StudySpec, TrialSpec, extremes
 
 REFUSALS = 1_000  # proposals beyond the limits, one after another, after which the search gives up
 
 
-class Course(Protocol):
-    """What the searcher asks: which trial is next, and how far each goes."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """The records from which all is decided."""
-        ...
-
-    @property
-    def unfinished(self) -> list[Asked]:
-        """Trials that an earlier process left at work."""
-        ...
-
-    @property
-    def waiting(self) -> frozenset[int]:
-        """Numbers of the trials that wait to be promoted."""
-        ...
-
-    def judge(self, number: int) -> Held | None:
-        """Why trial `number` does not go on after its last epoch; None when it does."""
-        ...
-
-    def wait(self, number: int) -> None:
-        """Trial `number` is held, and may be promoted."""
-        ...
-
-    def next(self) -> Asked | None:
-        """The trial to run now; None when there is none at the moment, or none any more."""
-        ...
-
-
 @dataclass
-class Strategy:
+class Strategy(Plan):
     """Brings together who proposes trials and who decides how far they go.
 
     Args:
         ledger: of the study.
         proposer: of new configurations.
         scheduler: decides at the rungs.
-        trials: how many the study has in all; those beyond its limits do not count.
+        search: how many trials the study has in all, but for those beyond its limits, and how long it may take.
         epochs: of a complete trial.
     """
 
     ledger: Ledger
     proposer: Proposer
     scheduler: Scheduler
-    trials: int
+    search: SearchSpec
     epochs: int
+    candidates: Sequence[Candidate] = field(default=(), init=False)
+    final: ClassVar[bool] = False
     _waiting: set[int] = field(default_factory=set, init=False)
     _taken: set[str] = field(default_factory=set, init=False)
     _started: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        self.time_budget = self.search.time_budget
         self._waiting.update(self.ledger.waiting)
         for record in self.ledger.records:
             self._take(record)
 
     @property
-    def unfinished(self) -> list[Asked]:
-        """Trials that an earlier process left at work, by number; those that wait are not among them."""
-        open_ = (r.number for r in self.ledger.records if r.running and r.number not in self._waiting)
-        return [self.ledger.asked(number) for number in open_]
+    def total(self) -> int:
+        """Trials that were asked for."""
+        return self.search.trials
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to run."""
+        return over(self.search, self.records, self.ledger.elapsed, self.ledger.exhausted)
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why there are fewer trials than were asked for."""
+        return stopped(self.search, self.records, self.ledger.elapsed, self.ledger.exhausted)
 
     @property
     def waiting(self) -> frozenset[int]:
@@ -79,14 +65,9 @@ class Strategy:
         return frozenset(self._waiting)
 
     @property
-    def started(self) -> int:
-        """Trials that the study itself began so far."""
-        return self._started
-
-    @property
     def all_proposed(self) -> bool:
         """Whether no new trial will come any more."""
-        return self.started >= self.trials or self.ledger.exhausted is not None
+        return self._started >= self.total or self.ledger.exhausted is not None
 
     def judge(self, number: int) -> Held | None:
         """Why trial `number` does not go on after its last epoch; None when it does."""
@@ -103,6 +84,24 @@ class Strategy:
         """The trial to run now; None when there is none at the moment, or none any more."""
         # That nothing more can be proposed may be found out here, and decide who is promoted.
         return self._promoted() or self._new() or self._promoted()
+
+    def endings(self) -> Iterator[tuple[int, TrialState, str]]:
+        """Trials that wait are stopped; where the time is used up, so are those that run."""
+        for number in sorted(self._waiting):
+            held = self.judge(number)
+            yield number, TrialState.PRUNED, held.reason if held else "the search ended before its turn came"
+        if self.budget_used(self.ledger.elapsed):
+            spent = f"time budget of {self.time_budget:g} s spent"
+            yield from [(r.number, TrialState.PRUNED, spent) for r in self.records if r.running]
+
+    def largest(self, image: tuple[int, int]) -> TrialSpec:
+        """The trial of the space that keeps most for its backward pass."""
+        space = self.proposer.space
+        net = max(extremes(space), key=lambda net: cost(net, image).activation_bytes)
+        sizes = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
+        fixed = {path: value for path, value in space.fixed.items() if path.startswith("train.")}
+        trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
+        return trial.model_copy(update={"net": net})
 
     def _promoted(self) -> Asked | None:
         number = self.scheduler.promote(self.ledger.standings, self._waiting, self.all_proposed)
@@ -128,7 +127,7 @@ class Strategy:
             self._take(self.ledger.record(number))
             if asked:
                 return asked
-        last = self.ledger.records[-1].reason
+        last = self.records[-1].reason
         self.ledger.exhaust(f"{REFUSALS:,} proposals in a row were beyond the limits (the last: {last})")
         return None
 
@@ -136,3 +135,16 @@ class Strategy:
         self._started += not record.refused and record.origin is None
         if self.proposer.finite or self.proposer.starts:
             self._taken.add(self.proposer.space.key(record.params))
+
+
+def plan_search(spec: StudySpec, space: Space, opened: Opened) -> Strategy:
+    """The plan of a study's search; one that compares searches nothing.
+
+    Args:
+        spec, space: of the study.
+        opened: its ledger, and what its predecessor left to it.
+    """
+    search = spec.search.model_copy(update={"trials": 0}) if spec.compare else spec.search
+    begin = (*starts(spec.start, space), *opened.starts)
+    proposer = Proposer(space, search.sampler, search.seed, search.objectives, begin)
+    return Strategy(opened.ledger, proposer, make_scheduler(search, spec.epochs), search, spec.epochs)

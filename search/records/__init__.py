@@ -6,7 +6,7 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.records.folder import Owner, StudyFolder, check_apart, outbox_file
-    from search.records.ledger import SUFFIX, Asked, FinalLedger, Ledger, answering, open_storage, read, read_journal
+    from search.records.ledger import SUFFIX, Asked, Ledger, answering, open_storage, read, read_journal
     from search.records.records import (
         OUT_OF_SHARE,
         WORST,
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         note,
         noted,
         over,
-        spent,
         stopped,
     )
     from search.records.trials import (
@@ -58,7 +57,6 @@ __all__ = [
     "SUFFIX",
     "WORST",
     "Asked",
-    "FinalLedger",
     "Finalist",
     "Finals",
     "Ledger",
@@ -99,7 +97,6 @@ __all__ = [
     "result",
     "rivals",
     "sort_key",
-    "spent",
     "stopped",
     "to_be_small",
     "without_refused",
@@ -108,10 +105,10 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     folder="Owner StudyFolder check_apart outbox_file",
-    ledger="Asked FinalLedger Ledger SUFFIX answering open_storage read read_journal",
+    ledger="Asked Ledger SUFFIX answering open_storage read read_journal",
     records=(
         "Finalist Finals OUT_OF_SHARE SeedRun StudySummary Surroundings TrialRecord TrialState WORST "
-        "described finished note noted over spent stopped"
+        "described finished note noted over stopped"
     ),
     trials=(
         "ENDED RANKED Standings Trials at_epoch best better counts effect finite_curve front lowest margin "

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,8 +78,14 @@ class Asked:
     spec: TrialSpec
 
 
+SUFFIX = "-finals"  # of a search's name in the storage: there are the trainings of its finals
+
+
 class Ledger:
     """Trials of one study in durable Optuna storage; opening the same storage continues the same study.
+
+    Finals are a study of their own, whose trials are the trainings of finalists: their `curve` holds training errors,
+    their value is a test error.
 
     Every write is durable before the call returns, and a trial is written whole: with all of its parameters, or not at
     all. One process writes at a time.
@@ -159,6 +165,10 @@ class Ledger:
         """A new trial of this configuration, in one write; None, and recorded as infeasible, when beyond the limits."""
         return self._enter(self._space.specify(chosen), chosen, {})
 
+    def enter(self, finalist: int, spec: TrialSpec) -> Asked | None:
+        """A new training of a finalist, in one write; `spec` has its seed. None where it is beyond the limits."""
+        return self._enter(spec, {}, {"finalist": finalist})
+
     def _enter(self, spec: TrialSpec, chosen: Mapping[str, Value], notes: Mapping[str, Any]) -> Asked | None:
         price = self._appraise(spec)
         number = len(self.standings)
@@ -224,6 +234,22 @@ class Ledger:
         trial.report(error, epoch)
         self.standings.put(with_epoch(record, epoch, error, speed))
 
+    def note_test(self, number: int, error: float, loss: float) -> None:
+        """Notes what a training gave on the test split: error in percent, loss in nats."""
+        test = {"error": error, "loss": loss}
+        self._handle(number).set_user_attr("test", test)
+        self.standings.put(replace(self.standings[number], test=test))
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Digest -> number of the configurations that were compared so far."""
+        return self.study.user_attrs.get("numbers", {})
+
+    def save_numbers(self, numbers: Mapping[str, int]) -> None:
+        """Adds to `numbers`."""
+        if not numbers.items() <= self.numbers.items():
+            self.study.set_user_attr("numbers", self.numbers | dict(numbers))
+
     def hold(self, number: int) -> None:
         """Notes that a trial waits after its last epoch. Its next epoch ends that."""
         # Whether it was held cannot be found out later, when more trials have come to compare with.
@@ -252,7 +278,10 @@ class Ledger:
         self.study.tell(number, values=values, state=_OPTUNA_STATE[state])
 
     def _value(self, record: TrialRecord) -> float:
-        return record.curve[record.epochs]
+        if record.finalist is None:
+            return record.curve[record.epochs]
+        assert record.test is not None  # a complete training has been tested
+        return record.test["error"]
 
     def _handle(self, number: int) -> optuna.Trial:
         if number not in self._trials:
@@ -406,42 +435,3 @@ def _mend(journal: Path) -> None:
             json.loads(whole.rpartition(b"\n")[2] or b"{}")
         except (ValueError, RecursionError):  # in the last line Optuna takes it for one that is being written
             raise InputError(_damaged(journal, whole.count(b"\n") + 1)) from None
-
-
-SUFFIX = "-finals"  # of the search's name in the storage
-
-
-class FinalLedger(Ledger):
-    """As `Ledger`; a trial is one training of a finalist, its `curve` holds training errors, its value is a test error.
-
-    Args:
-        storage: of the study.
-        search: name of its search in the storage.
-        appraise: what a training costs.
-    """
-
-    def __init__(self, storage: BaseStorage, search: str, appraise: Callable[[TrialSpec], Appraisal]) -> None:
-        super().__init__(storage, search + SUFFIX, Space((), {}), appraise)
-
-    def enter(self, finalist: int, spec: TrialSpec) -> Asked | None:
-        """A new training of a finalist, in one write; `spec` has its seed. None where `appraise` refuses it."""
-        return self._enter(spec, {}, {"finalist": finalist})
-
-    def note_test(self, number: int, error: float, loss: float) -> None:
-        """Notes what a training gave on the test split: error in percent, loss in nats."""
-        test = {"error": error, "loss": loss}
-        self._handle(number).set_user_attr("test", test)
-        self.standings.put(replace(self.standings[number], test=test))
-
-    def numbered(self, configurations: Sequence[str]) -> dict[str, int]:
-        """Digest -> number of configurations that are compared; each keeps the number that it was first given."""
-        known: dict[str, int] = self.study.user_attrs.get("numbers", {})
-        new = [digest for digest in configurations if digest not in known]
-        if new:
-            known = {**known, **{digest: len(known) + place for place, digest in enumerate(new)}}
-            self.study.set_user_attr("numbers", known)
-        return known
-
-    def _value(self, record: TrialRecord) -> float:
-        assert record.test is not None  # a complete training has been tested
-        return record.test["error"]

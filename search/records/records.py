@@ -11,7 +11,7 @@ from typing import Any, Self
 import optuna
 
 from search.machine import hardware, versions
-from search.spec import Objective, PreparedInfo, Share, StudySpec
+from search.spec import Objective, PreparedInfo, SearchSpec, Share
 
 # Told by a worker that has a share of a GPU: no way to end, for the trial is tried again with a whole one.
 OUT_OF_SHARE = "out_of_share"
@@ -217,24 +217,18 @@ def finished(records: Sequence[TrialRecord]) -> int:
     return sum(not r.running and not r.refused and r.origin is None for r in records)
 
 
-def spent(spec: StudySpec, elapsed: float) -> bool:
-    """Whether the search, after so many seconds, has used up its time budget."""
-    return spec.search.time_budget is not None and elapsed >= spec.search.time_budget
+def over(search: SearchSpec, records: Sequence[TrialRecord], elapsed: float, exhausted: str | None) -> bool:
+    """Whether a search has nothing left to run, after so many seconds; `exhausted`: why nothing is left to propose."""
+    enough = finished(records) >= search.trials or exhausted is not None
+    return not any(r.running for r in records) and (enough or _spent(search, elapsed))
 
 
-def over(spec: StudySpec, records: Sequence[TrialRecord], elapsed: float, exhausted: str | None) -> bool:
-    """Whether the search has nothing left to run, as in a study that compares given configurations.
-
-    `exhausted` says why nothing is left to propose.
-    """
-    if spec.compare:
-        return True
-    enough = finished(records) >= spec.search.trials or exhausted is not None
-    return not any(r.running for r in records) and (enough or spent(spec, elapsed))
-
-
-def stopped(spec: StudySpec, records: Sequence[TrialRecord], elapsed: float, exhausted: str | None) -> str | None:
+def stopped(search: SearchSpec, records: Sequence[TrialRecord], elapsed: float, exhausted: str | None) -> str | None:
     """Why there are fewer trials than were asked for; as `over`."""
-    if spec.compare or finished(records) >= spec.search.trials:
+    if finished(records) >= search.trials:
         return None
-    return f"time budget of {spec.search.time_budget:g} s spent" if spent(spec, elapsed) else exhausted
+    return f"time budget of {search.time_budget:g} s spent" if _spent(search, elapsed) else exhausted
+
+
+def _spent(search: SearchSpec, elapsed: float) -> bool:
+    return search.time_budget is not None and elapsed >= search.time_budget

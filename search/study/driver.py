@@ -1,6 +1,5 @@
 """What runs a study in its folder: opens what it consists of, continues or begins it again, and concludes it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,22 +8,23 @@ from rich.console import Console
 from search import export, optimize, report
 from search.data import Prepared
 from search.errors import InputError, without_credentials
-from search.execution import FinalStage, Interrupt, SearchStage, Session, of_study
+from search.execution import Interrupt, Recorder, Session, of_study, sum_up
 from search.export import NotTheSame
 from search.optimize import (
-    Candidate,
-    candidates,
+    FinalPlan,
     check_owner,
     count_finished,
     delete,
+    final_ledger,
     first_rung,
     identity,
     importance,
     open_ledger,
+    plan_finals,
+    plan_search,
 )
 from search.records import (
     Finalist,
-    FinalLedger,
     Finals,
     Ledger,
     StudyFolder,
@@ -33,7 +33,7 @@ from search.records import (
     answering,
     best,
     counts,
-    note,
+    described,
     noted,
     open_storage,
     without_refused,
@@ -97,19 +97,18 @@ class Driver:
         export.mend(self.folder.path / export.CHAMPION)
         sweep(self.folder.path)
         sweep(self.folder.path / REPORT)
-        self.search = SearchStage(spec, self.space, self.data, self.folder, opened)
-        name = opened.ledger.study.study_name
-
-        def runs() -> FinalLedger:
-            return FinalLedger(storage, name, lambda trial: appraise(trial, image, LimitSpec()))
-
-        checkpoints, dataset = self.folder.finals(self._generation), self._outboxes.dataset(finals=True)
-        self.finals = FinalStage(spec, self.data, runs, checkpoints, self._candidates, dataset)
+        self.search, self._opened, self._storage = plan_search(spec, self.space, opened), opened, storage
+        self._final_ledger = self._open_finals()
 
     @property
     def ledger(self) -> Ledger:
         """The records of its search."""
         return self.search.ledger
+
+    @property
+    def finals(self) -> FinalPlan:
+        """The plan of its finals; who takes part is known once the search is over."""
+        return plan_finals(self.spec, self._final_ledger, self.ledger.records, described(self.data.info))
 
     @property
     def finished(self) -> int:
@@ -119,18 +118,18 @@ class Driver:
     @property
     def elapsed(self) -> float:
         """Seconds of work on this study, over all starts."""
-        return self.search.clock.elapsed + (self.finals.elapsed if self.search.complete else 0.0)
+        return self.ledger.elapsed + (self._final_ledger.elapsed if self.search.is_complete else 0.0)
 
     @property
     def complete(self) -> bool:
         """True when nothing is left to run."""
-        return self.search.complete and self.finals.complete
+        return self.search.is_complete and self.finals.is_complete
 
     @property
     def reached(self) -> str:
         """How far it is, in words."""
-        if self.search.complete:
-            return f"{self.finals.trained} trainings of the finals"
+        if self.search.is_complete:
+            return f"{self.finals.finished} trainings of the finals"
         return f"{self.finished} of {self.spec.search.trials} trials"
 
     def announcement(self, place: str) -> str:
@@ -139,14 +138,14 @@ class Driver:
         if self.spec.compare:
             rows = f"{len(self.spec.compare)} configurations"
             if self.complete:
-                return f"{name}: complete, {self.finals.trained} trainings of {rows} in {place}"
-            if self.finals.trained:
-                return f"{name}: continued after {self.finals.trained} trainings of {rows} in {place}"
+                return f"{name}: complete, {self.finals.finished} trainings of {rows} in {place}"
+            if self.finals.finished:
+                return f"{name}: continued after {self.finals.finished} trainings of {rows} in {place}"
             return f"{name}: {rows}, {seeds} seeds, {self.spec.epochs} epochs each, in {place}"
         if self.complete:
             more = self.ledger.exhausted or f"for more of them: --trials {2 * done}"
             return f"{name}: complete, {done} trials in {place}; {more}"
-        if self.search.complete:
+        if self.search.is_complete:
             return f"{name}: its finals are continued after {done} trials in {place}"
         if done:
             return f"{name}: continued after {done} of {wanted} trials in {place}"
@@ -205,30 +204,39 @@ class Driver:
         try:
             if not self.complete:
                 self._outboxes.announce(tracker)
-                with Session(self.spec, self.data, interrupt) as session:
-                    if not self.search.complete:
-                        self.search.run(session, tracker, console)
-                    if self.search.complete and not (interrupt.requested or self.finals.complete):
-                        note(self.ledger.study, self.data.info, session.share, finals=True)
-                        self.finals.run(session, tracker, console)
-                        note(self.ledger.study, self.data.info, session.share, finals=True)  # as it was packed
+                with Session.connected(self.spec, self.data, self.ledger, interrupt) as session:
+                    if not self.search.is_complete:
+                        if self._generation > 1:
+                            console.print(str(self._opened), markup=False, highlight=False, soft_wrap=True)
+                        trials = self.folder.trials(self._generation)
+                        session.run(Recorder(self.spec.name, self.search, tracker, trials), console)
+                    if self.search.is_complete and not (interrupt.requested or self.finals.is_complete):
+                        self._final_ledger = self._open_finals(create=True)
+                        trials, dataset = self.folder.finals(self._generation), self._outboxes.dataset(finals=True)
+                        session.run(Recorder(self.spec.name, self.finals, tracker, trials, dataset), console)
             outcome = self._conclude(tracker, interrupt.requested, patient=not interrupt.requested)
             earlier = None if interrupt.requested else self._outboxes.send_earlier()
             return replace(outcome, unsent=outcome.unsent or earlier)
         finally:
             tracker.close()
 
-    def _candidates(self) -> Sequence[Candidate]:
-        info = self.data.info
-        return candidates(self.spec, lambda: self.finals.ledger, self.ledger.records, info.shape, len(info.classes))
+    def _open_finals(self, create: bool = False) -> Ledger:
+        image, name = self.data.info.shape[:2], self.ledger.study.study_name
+        return final_ledger(self._storage, name, lambda trial: appraise(trial, image, LimitSpec()), create)
 
     def _found(self, tracker: Tracker | None = None) -> Finals | None:
-        return self.finals.found(tracker) if self.search.complete else None
+        if not self.search.is_complete:
+            return None
+        return self.finals.results(tracker.run_ids(), tracker.seed_run_ids()) if tracker else self.finals.results()
+
+    def _checkpoints(self, run: int) -> str:
+        """Path or URL of the folder of the checkpoints of a training of the finals."""
+        return f"{self.folder.finals(self._generation)}/{run:04d}"
 
     def summary(self, finals: Finals | None = None) -> StudySummary:
         """The study as the report shows it."""
         around = noted(self.ledger.study) or Surroundings.here(self.data.info)
-        return summarise(self.spec, self.space, around, self.elapsed, self.search.stopped, finals or self._found())
+        return summarise(self.spec, self.space, around, self.elapsed, self.search.stop_reason, finals or self._found())
 
     def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Result:
         first = send(tracker, patient)
@@ -239,7 +247,7 @@ class Driver:
         written = report.write(self.folder.path, summary, records, importances)
         trouble = None
         if finals is not None:
-            self.finals.sum_up(tracker, finals)
+            sum_up(tracker, finals)
             trouble = self._crown(tracker, finals)
         worked = self._worked(summary)
         state = "interrupted" if interrupted else _state(worked)
@@ -262,7 +270,7 @@ class Driver:
         if finalist is None or not finals.complete:
             return None
         try:
-            place = export.crown(self.spec, self.data, self.folder, finals, self.finals.checkpoints)
+            place = export.crown(self.spec, self.data, self.folder, finals, self._checkpoints)
         except (NotTheSame, InputError) as reason:
             return f"the champion is not exported: {reason}"
         tracker.champion(*_of_champion(finals, finalist), place, finalist.tested)
@@ -276,11 +284,11 @@ class Driver:
         if not isinstance(event, ChampionChosen):
             return False
         same = (event.number, event.seed, *event.tested) == (*_of_champion(finals, finalist), *finalist.tested)
-        return same and export.is_exported(self.spec, self.folder, finals, self.finals.checkpoints)
+        return same and export.is_exported(self.spec, self.folder, finals, self._checkpoints)
 
     def _done(self, finals: Finals | None) -> int:
         """Trials and trainings of the finals that are over."""
-        return self.finished + (self.finals.trained if finals else 0)
+        return self.finished + (self.finals.finished if finals else 0)
 
     def _worked(self, summary: StudySummary) -> bool:
         tested = summary.finals is not None and summary.finals.champion is not None

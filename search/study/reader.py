@@ -11,7 +11,7 @@ import yaml
 from optuna.storages import BaseStorage
 
 from search.errors import InputError, hint
-from search.optimize import Kept, copied, finals_of, first_rung, importance, latest, make_scheduler, trials_of
+from search.optimize import Kept, copied, first_rung, importance, latest, make_scheduler, plan_finals, trials_of
 from search.records import (
     Finals,
     StudySummary,
@@ -115,7 +115,7 @@ class Reader:
         height, width, channels = self.surroundings.data["shape"]
         space = self.spec.make_space((height, width, channels), len(self.surroundings.data["classes"]))
         finals, elapsed = self._finals
-        why = stopped(self.spec, self.records, self._elapsed, self._exhausted)
+        why = stopped(self.spec.search, self.records, self._elapsed, self._exhausted)
         return summarise(self.spec, space, self.surroundings, self._elapsed + elapsed, why, finals)
 
     @cached_property
@@ -142,12 +142,13 @@ class Reader:
     @cached_property
     def _finals(self) -> tuple[Finals | None, float]:
         """With the seconds that they took."""
-        runs, is_over = self.cursor.runs, over(self.spec, self.records, self._elapsed, self._exhausted)
-        ledger = copied(self.storage, self.study.study_name) if is_over else None
+        runs, asked = self.cursor.runs, self.spec.search
+        searched = bool(self.spec.compare) or over(asked, self.records, self._elapsed, self._exhausted)
+        ledger = copied(self.storage, self.study.study_name) if searched else None
         if ledger is None:
             return None, 0.0
-        found = finals_of(self.spec, ledger, self.records, self.surroundings.data, of_trials(runs), of_seeds(runs))
-        return found, ledger.elapsed
+        plan = plan_finals(self.spec, ledger, self.records, self.surroundings.data)
+        return plan.results(of_trials(runs), of_seeds(runs)), ledger.elapsed
 
 
 def summarise(

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from optuna.storages import InMemoryStorage
 
 from resnet import cost
 from search import spec, training
 from search.errors import InputError
 from search.execution import host, packing
 from search.execution.packing import Measured, Packing
-from search.spec import DataInfo, ResourceSpec, SearchSpec, TrialSpec, load
+from search.optimize import Proposer, Strategy
+from search.optimize.schedulers import NoStopping
+from search.records import Ledger
+from search.spec import DataInfo, LimitSpec, ResourceSpec, Sampler, SearchSpec, Space, TrialSpec, load
 from search.spec.space import make
 from search.training import speed
 
@@ -84,15 +88,21 @@ def test_what_may_be_set(text: str, value: object) -> None:
     assert load(ROOT / "search" / "spec" / "studies" / "digits.yaml", changes).resources.gpus_per_trial == value
 
 
+def largest(space: Space) -> TrialSpec:
+    """Of 32 x 32 images."""
+    ledger = Ledger(InMemoryStorage(), "study", space, lambda trial: spec.appraise(trial, (32, 32), LimitSpec()))
+    return Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), SearchSpec(), 1).largest((32, 32))
+
+
 def test_the_largest_network_keeps_most_for_its_backward_pass() -> None:
     space = make(
         {"net.depth": [8, 20, 14], "net.width": [2.0, 1.0], "train.batch_size": [64, 512, 128]},
         FIXED | {"train.crop_padding": 0},
     )
-    found = packing.largest(space, (32, 32))
+    found = largest(space)
     assert (found.net.depth, found.net.width, found.train.batch_size) == (20, 2.0, 512)
     assert found.train.crop_padding == 0
-    assert packing.largest(make({"net.depth": [8]}, FIXED | {"train.batch_size": 33}), (32, 32)).train.batch_size == 33
+    assert largest(make({"net.depth": [8]}, FIXED | {"train.batch_size": 33})).train.batch_size == 33
 
 
 def test_noise_is_many_steps_of_small_images_and_few_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:

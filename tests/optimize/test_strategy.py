@@ -178,7 +178,7 @@ def test_a_space_is_exhausted_by_workers_at_once(sampler: Sampler, scheduler: Sc
     if scheduler is Scheduler.ONE_EPOCH_TOP_K:
         assert [r.number for r in complete] == sorted(sorted(range(6), key=lambda n: ledger.record(n).curve[1])[:2])
     assert complete
-    assert process.recorder.strategy.next() is None
+    assert process.recorder.plan.next() is None
 
 
 def test_killed_between_two_writes(elsewhere: dict[str, Any]) -> None:

@@ -17,12 +17,12 @@ import search.execution.worker
 from search.data import prepare
 from search.execution import host
 from search.execution.recorder import Recorder
-from search.execution.tuner import tune_until_done
+from search.execution.tuner import Loop, train
 from search.execution.worker import TrialWorker, WorkerData
 from search.optimize import Proposer, Strategy
 from search.optimize.schedulers import NoStopping
 from search.records import Asked, Ledger, open_storage
-from search.spec import DataSpec, LimitSpec, ResourceSpec, Sampler, SearchSpec, StudySpec, appraise
+from search.spec import DataSpec, LimitSpec, ResourceSpec, Sampler, SearchSpec, appraise
 from search.spec.space import make
 from search.tracking import Tracker
 from search.tracking.outbox import Outbox
@@ -65,12 +65,10 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     space = make({"train.lr": {"low": 0.01, "high": 0.1}}, FIXED)
     storage = open_storage(folder / "optuna.journal")
     ledger = Ledger(storage, "card", space, lambda trial: appraise(trial, (8, 8), LimitSpec()))
-    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), trials, epochs=2)
+    asked = SearchSpec(trials=trials)
+    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), asked, epochs=2)
     tracker = Tracker(Outbox(folder / "outbox.jsonl"), f"sqlite:///{folder}/mlflow.db", "tests", ledger.key)
     recorder = Recorder("card", strategy, tracker, folder / "trials")
-    spec = StudySpec(
-        name="card", data=data, resources=ResourceSpec(gpus_per_trial=0.5), search=SearchSpec(trials=trials)
-    )
 
     def config(asked: Asked, on_its_own: bool) -> dict[str, Any]:
         return {
@@ -88,8 +86,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
         }
 
     search.execution.worker.TrialWorker = Worker
-    share = host.divide(spec.resources, spec.search, 2.0, 1.0, "the card")
-    tune_until_done(recorder, config, spec, share, lambda: False, lambda: None, print)
+    train(recorder, config, host.divide(ResourceSpec(gpus_per_trial=0.5), asked, 2.0, 1.0, "the card"), Loop())
     tracker.close()
 
 

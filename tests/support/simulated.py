@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from search.execution.recorder import Recorder
-from search.execution.tuner import Faults, LedgerScheduler, LedgerSearcher, Restarts
+from search.execution.tuner import LedgerScheduler, LedgerSearcher, Loop, Restarts
 from search.optimize import Proposer, Strategy, make_scheduler
 from search.records import Asked, Ledger, TrialRecord, open_storage
 from search.spec import Appraisal, Sampler, Scheduler, SearchSpec, Space, TrialSpec, Value
@@ -90,7 +90,7 @@ def opened(setting: Setting, where: Path | BaseStorage) -> Recorder:
     storage = open_storage(where / "optuna.journal") if isinstance(where, Path) else where
     ledger = Ledger(storage, "study", setting.space, setting.appraise)
     proposer = Proposer(ledger._space, search.sampler, search.seed, search.objectives, setting.starts)
-    strategy = Strategy(ledger, proposer, make_scheduler(search, setting.epochs), search.trials, setting.epochs)
+    strategy = Strategy(ledger, proposer, make_scheduler(search, setting.epochs), search, setting.epochs)
     return Recorder("study", strategy, cast(Tracker, Untracked()), Path("/nonexistent"))
 
 
@@ -99,9 +99,9 @@ class Process:
 
     def __init__(self, setting: Setting, where: Path | BaseStorage, workers: int) -> None:
         self.setting, self.recorder = setting, opened(setting, where)
-        faults = Faults()
-        self._searcher = LedgerSearcher(self.recorder, _config, workers, lambda: False, faults, Restarts(set), str)
-        self._scheduler = LedgerScheduler(self.recorder, faults)
+        loop = Loop()
+        self._searcher = LedgerSearcher(self.recorder, _config, workers, loop, Restarts(set))
+        self._scheduler = LedgerScheduler(self.recorder, loop)
         self._events: list[tuple[float, int, dict[str, Any]]] = []  # when a result is told, of which start
         self._flat: dict[int, Mapping[str, Value]] = {}  # start -> what is trained
         self._now = 0.0

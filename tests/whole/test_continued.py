@@ -17,7 +17,7 @@ def test_an_exhausted_space_stays_so(tmp_path: Path) -> None:
     assert sorted(r.epochs for r in play(few, tmp_path)) == [1, EPOCHS]
     again = opened(few, tmp_path)
     assert again.ledger.exhausted == "all 2 configurations of the space have been tried"
-    assert again.strategy.next() is None
+    assert again.plan.next() is None
 
 
 def reported(setting: Setting, where: Path, *curves: list[float]) -> None:
@@ -34,10 +34,10 @@ def test_what_waited_still_waits_for_another_process(tmp_path: Path) -> None:
     asked = short(Sampler.RANDOM, Scheduler.ASHA)
     curves = [[20.0], [10.0, 9.0], [11.0, 12.0], [50.0], [60.0], [70.0]]  # 3 places after one epoch, 1 after two
     reported(asked, tmp_path, *curves)
-    before = opened(asked, tmp_path).strategy
+    before = opened(asked, tmp_path).plan
     for number in range(6):
         before.wait(number)
-    strategy = opened(asked, tmp_path).strategy
+    strategy = opened(asked, tmp_path).plan
     assert strategy.unfinished == []
     promoted = [strategy.next(), strategy.next()]
     assert [a.number for a in promoted if a] == [1, 0]

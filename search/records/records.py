@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from statistics import fmean
 from typing import Any, Self
 
 import optuna
 
 from search.machine import hardware, versions
 from search.spec import Objective, PreparedInfo, SearchSpec, Share
+from search.statistics import Interval, mean_error_interval
 
 # Told by a worker that has a share of a GPU: no way to end, for the trial is tried again with a whole one.
 OUT_OF_SHARE = "out_of_share"
@@ -114,6 +116,11 @@ class Finalist:
         """Test errors in percent, by seed."""
         return tuple(r.test_error for r in self.runs if r.test_error is not None)
 
+    @property
+    def mean(self) -> float | None:
+        """Mean of its test errors in percent; None while there are none."""
+        return fmean(self.tested) if self.tested else None
+
 
 @dataclass(frozen=True)
 class Finals:
@@ -137,6 +144,10 @@ class Finals:
     def best(self) -> Finalist | None:
         """The champion; None while there is none."""
         return next((f for f in self.finalists if f.number == self.champion), None)
+
+    def interval(self, finalist: Finalist) -> Interval | None:
+        """Where the mean test error of a finalist lies, in percent; None for fewer than two trainings."""
+        return mean_error_interval(finalist.tested, self.level, 100 / self.tested_on)
 
 
 @dataclass(frozen=True)

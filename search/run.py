@@ -17,7 +17,7 @@ from search.execution import Interrupt
 from search.records import StudyFolder
 from search.spec import Space, StudySpec
 from search.storage import Output
-from search.tracking import tracked_at
+from search.tracking import Store
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -73,12 +73,12 @@ def _run(given: argparse.Namespace, console: Console) -> int:
         return DONE
     cluster.check_shared(given, spec)
     study.open_elsewhere(spec)
-    uri = tracking.chosen(spec.tracking.uri, given.output)
+    store = Store.chosen(spec.tracking.uri, spec.tracking.experiment, given.output)
     folder = StudyFolder.enter(given.output, spec.name)
     try:
         if given.fresh:
             study.check_told(folder, spec, given.yes)
-        return _study(given, spec, space, folder, uri, console)
+        return _study(given, spec, space, folder, store, console)
     except OSError as error:
         halted = halt(error, folder.place)
         if halted is None:
@@ -89,15 +89,15 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 
 
 def _study(
-    given: argparse.Namespace, spec: StudySpec, space: Space, folder: StudyFolder, uri: str, console: Console
+    given: argparse.Namespace, spec: StudySpec, space: Space, folder: StudyFolder, store: Store, console: Console
 ) -> int:
     from search import execution
     from search.study import Study, delete_study
 
     try:
-        tracking.check_reachable(uri, spec.tracking.experiment)
+        store.check()
     except tracking.NoAnswer as away:
-        if given.sync or given.fresh or not tracked_at(folder.path, tracking.store(uri, spec.tracking.experiment)):
+        if given.sync or given.fresh or not store.has_tracked(folder.path):
             raise
         fault = str(away).partition(";")[0]
         console.print(f"{fault}; the study goes on, and keeps what it is to be sent", highlight=False, soft_wrap=True)
@@ -110,11 +110,10 @@ def _study(
             console.print(f"not of the study, and kept: {path}", markup=False, highlight=False, soft_wrap=True)
     if not given.sync:
         folder.settle(spec)
-    root = tracking.artifact_root(uri, given.output.path)
-    study = Study(spec, space, prepared, folder, uri, root)
+    study = Study(spec, space, prepared, folder, store)
     shown = folder.place if given.output.url else given.output.path / spec.name
     if given.sync:
-        return _sync(study, tracking.store(uri, spec.tracking.experiment), console)
+        return _sync(study, str(store), console)
     _announce(console, study, shown)
     outcome = study.concluded()
     if outcome is None:

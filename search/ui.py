@@ -16,11 +16,10 @@ from typing import Any
 
 from rich.console import Console
 
-from search import tracking
 from search.errors import Halted, InputError, hint, public
 from search.spec import load
 from search.storage import STUDY_FILE, Output, json_object
-from search.tracking import SEEDS
+from search.tracking import Pages, PageServer, Store
 
 SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
 
@@ -49,25 +48,23 @@ def _open(given: argparse.Namespace, console: Console) -> int:
     report = json_object(folder / "report.json")
     if not report:
         raise InputError(f"{folder / 'report.json'} is damaged; make it again: `python -m search.report {folder.name}`")
-    uri = load(folder / STUDY_FILE).tracking.uri or tracking.default_uri(output)
+    asked = load(folder / STUDY_FILE).tracking
     given_now = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if public(given_now) == uri:  # with the password of a database, which the study's file does not keep
-        uri = given_now
-    root = tracking.artifact_root(uri, output)
-    if root is None:
-        charts = _show(console, uri, uri, report)
+    # with the password of a database, which the study's file does not keep
+    uri = given_now if public(given_now) == asked.uri else asked.uri
+    store = Store.chosen(uri, asked.experiment, given.output)
+    if store.remote:
+        charts = _show(console, store.uri, store.uri, report)
         if not given.no_browser:
             webbrowser.open(charts)
         return 0
-    tracking.follow(uri, root)
     with _listening(given.port) as listening, ExitStack() as at_end:
-        base, token = f"http://127.0.0.1:{listening.getsockname()[1]}", tracking.new_token()
-        pages = tracking.application(uri, root, token)
-        charts = _show(console, uri, base, report, token)
+        server = PageServer(store)
+        charts = _show(console, store.uri, f"http://127.0.0.1:{listening.getsockname()[1]}", report, server.token)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
         if not given.no_browser:
             webbrowser.open(at_end.enter_context(_privately(charts, output)))
-        tracking.serve(pages, listening)
+        server.serve(listening)
     return 0
 
 
@@ -120,20 +117,15 @@ def _show(console: Console, uri: str, base: str, report: dict[str, Any], token: 
     runs = [t["mlflow_run_id"] for t in (*trials, *compared)][:SHOWN]
     if not runs:
         raise InputError(f"study {report['study']!r} has no trial in MLflow; run the same search again to send them")
-    experiment, study = tracking.place(uri, runs[0])
-    compare = tracking.compare_url(base, experiment, runs)
-    name = report["study"]
-    charts = tracking.view_url(base, experiment, study, charts=True)
-    seeds = tracking.view_url(base, experiment, study + SEEDS, charts=True)
+    pages = Pages.of(uri, runs[0], base, token)
     for words, address in (
-        (f"{name}: parallel coordinates and learning curves", charts),
-        ("table of trials", tracking.view_url(base, experiment, study, charts=False)),
-        ("trials side by side", compare),
-        *([("finalists, mean over seeds", seeds)] if "finalists" in finals else []),
+        (f"{report['study']}: parallel coordinates and learning curves", pages.charts),
+        ("table of trials", pages.table),
+        ("trials side by side", pages.comparison(runs)),
+        *([("finalists, mean over seeds", pages.seeds)] if "finalists" in finals else []),
     ):
-        shown = tracking.with_token(address, token) if token else address
-        console.print(f"{words}\n  {shown}", soft_wrap=True, highlight=False)
-    return tracking.with_token(charts, token) if token else charts
+        console.print(f"{words}\n  {address}", soft_wrap=True, highlight=False)
+    return pages.charts
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from search.optimize import SEED, Candidate, Course
 from search.records import Asked, Finalist, FinalLedger, Finals, Ledger, TrialRecord, TrialState
 from search.spec import TrialSpec
 from search.statistics import mean_error_interval
-from search.tracking import Dataset, Tracker
+from search.tracking import Tracker, events
 
 
 @dataclass
@@ -48,13 +48,12 @@ class Recorder:
 
     def started(self, asked: Asked) -> None:
         """A trial was proposed; its run in MLflow begins."""
-        self.tracker.trial_started(
-            asked.number,
-            name=run_name(asked.number, asked.spec),
-            params=asked.spec.mlflow_params(),
-            tags={"search.study": self.study, "search.spec_digest": asked.spec.digest},
-            trial_json=asked.spec.model_dump_json(indent=2),
-        )
+        self._begin(asked.number, run_name(asked.number, asked.spec), asked.spec)
+
+    def _begin(self, number: int, name: str, spec: TrialSpec, **more: Any) -> None:
+        tags = {"search.study": self.study, "search.spec_digest": spec.digest} | more.pop("tags", {})
+        about = {"params": spec.mlflow_params(), "tags": tags, "trial_json": spec.model_dump_json(indent=2)}
+        self.tracker.record(events.TrialStarted(number=number, name=name, **about, **more))
 
     def result(self, result: Mapping[str, Any]) -> bool:
         """Notes one report of a worker, flattened by Tune (`metrics/val/error`); True when it should not go on.
@@ -71,7 +70,8 @@ class Recorder:
         epoch, diverged = int(result["epoch"]), bool(result["diverged"])
         metrics = {k.removeprefix("metrics/"): float(v) for k, v in result.items() if k.startswith("metrics/")}
         trial, seed = self.run(number)
-        self.tracker.epoch(trial, epoch, metrics, int(result["time_ms"]), seed)
+        at = int(result["time_ms"])
+        self.tracker.record(events.EpochEnded(number=trial, seed=seed, epoch=epoch, metrics=metrics, time_ms=at))
         self._note(number, epoch, metrics, diverged)
         if diverged:
             self.end(number, TrialState.DIVERGED, f"loss became infinite or NaN in epoch {epoch}")
@@ -121,14 +121,16 @@ class Recorder:
         metrics = {"cost/params": float(record.params_count or 0), "cost/macs": float(record.macs or 0)}
         weights = training.validated(self.folder(number))
         trial, seed = self.run(number)
-        self.tracker.trial_ended(
-            trial,
-            state,
-            reason=reason,
-            tags={"search.traceback": traceback} if traceback else {},
-            metrics=metrics | self._best(record),
-            artifacts=() if weights is None else (weights,),
-            seed=seed,
+        self.tracker.record(
+            events.TrialEnded(
+                number=trial,
+                seed=seed,
+                state=state,
+                reason=reason,
+                tags={"search.traceback": traceback} if traceback else {},
+                metrics=metrics | self._best(record),
+                artifacts=() if weights is None else (weights,),
+            )
         )
         self.ledger.finish(number, state, reason)
 
@@ -144,7 +146,7 @@ class FinalRecorder(Recorder):
     """The run of a training is a child of its trial's run; a study that compares has a run for each configuration."""
 
     finals: FinalLedger
-    dataset: Dataset | None  # train and validation together
+    dataset: events.Dataset | None  # train and validation together
 
     def run(self, number: int) -> tuple[int, int | None]:
         """Number of the trial, and seed."""
@@ -154,37 +156,26 @@ class FinalRecorder(Recorder):
 
     def compared(self, candidate: Candidate) -> None:
         """Begins the run of a configuration that the study compares."""
-        self.tracker.trial_started(
-            candidate.number,
-            name=f"{candidate.number:03d} {candidate.label}",
-            params=candidate.spec.mlflow_params(),
-            tags={"search.study": self.study, "search.spec_digest": candidate.spec.digest},
-            trial_json=candidate.spec.model_dump_json(indent=2),
-        )
+        self._begin(candidate.number, f"{candidate.number:03d} {candidate.label}", candidate.spec)
 
     def started(self, asked: Asked) -> None:
         """A training was begun; so does its run in MLflow."""
         trial, seed = self.run(asked.number)
         name = run_name(trial, asked.spec)
-        self.tracker.trial_started(
-            trial,
-            name=f"{name} seed {seed}",
-            params=asked.spec.mlflow_params(),
-            tags={"search.study": self.study, "search.spec_digest": asked.spec.digest, "search.finalist": name},
-            trial_json=asked.spec.model_dump_json(indent=2),
-            seed=seed,
-            dataset=self.dataset,
-        )
+        more = {"tags": {"search.finalist": name}, "seed": seed, "dataset": self.dataset}
+        self._begin(trial, f"{name} seed {seed}", asked.spec, **more)
 
     def sum_up(self, finalist: Finalist, finals: Finals) -> None:
         """Writes what a finalist's trainings gave together to its trial's run."""
         errors = finalist.tested
         if errors:
-            self.tracker.finalist(finalist.number, len(errors), tested(finalist, finals))
+            metrics = tested(finalist, finals)
+            self.tracker.record(events.FinalistSummed(number=finalist.number, seeds=len(errors), metrics=metrics))
         if finals.compared and finalist.runs and not any(r.state is TrialState.RUNNING for r in finalist.runs):
             state = TrialState.COMPLETE if errors else finalist.runs[0].state
             costs = {"cost/params": float(finalist.params_count or 0), "cost/macs": float(finalist.macs or 0)}
-            self.tracker.trial_ended(finalist.number, state, reason=finalist.runs[0].reason, metrics=costs)
+            reason = finalist.runs[0].reason
+            self.tracker.record(events.TrialEnded(number=finalist.number, state=state, reason=reason, metrics=costs))
 
     def _note(self, number: int, epoch: int, metrics: Mapping[str, float], diverged: bool) -> None:
         if "test/error" in metrics and not diverged:

@@ -32,7 +32,7 @@ from search.records import (
     stopped,
 )
 from search.spec import Space, StudySpec, TrialSpec
-from search.tracking import Dataset, Tracker
+from search.tracking import Tracker, events
 
 
 class Interrupt:
@@ -250,7 +250,7 @@ class FinalStage:
         open_ledger: Callable[[], FinalLedger],
         folder: str,
         candidates: Callable[[], Sequence[Candidate]],
-        dataset: Dataset,
+        dataset: events.Dataset,
     ) -> None:
         self._spec, self._data, self._folder, self._candidates = spec, data, folder, candidates
         self._dataset, self._open = dataset, open_ledger

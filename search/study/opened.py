@@ -26,7 +26,7 @@ from search.records import (
 )
 from search.spec import Space, StudySpec, load
 from search.storage import JOURNAL, STUDY_FILE, Output, json_object
-from search.tracking import of_seeds, of_trials, read_cursor
+from search.tracking import sent_runs
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def look(output: Output, name: str, storage: str | None = None) -> Seen:
 def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Study, around: Surroundings) -> Seen:
     height, width, channels = around.data["shape"]
     space = spec.make_space((height, width, channels), len(around.data["classes"]))
-    runs = read_cursor(outbox_file(folder, study.user_attrs["generation"]).with_suffix(".cursor.json")).runs
+    runs, seeds = sent_runs(outbox_file(folder, study.user_attrs["generation"]))
     trials = [read(frozen) for frozen in study.get_trials(deepcopy=False)]
-    records = [replace(trial, mlflow_run_id=runs.get(str(trial.number))) for trial in trials]
+    records = [replace(trial, mlflow_run_id=runs.get(trial.number)) for trial in trials]
     elapsed, exhausted = float(study.user_attrs.get("elapsed", 0.0)), study.user_attrs.get("exhausted")
     ledger = copied(storage, study.study_name) if over(spec, records, elapsed, exhausted) else None
     summary = summarise(
@@ -74,7 +74,7 @@ def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Stu
         around,
         elapsed + (ledger.elapsed if ledger else 0.0),
         stopped(spec, records, elapsed, exhausted),
-        finals_of(spec, ledger, records, around.data, of_trials(runs), of_seeds(runs)) if ledger else None,
+        finals_of(spec, ledger, records, around.data, runs, seeds) if ledger else None,
     )
     return Seen(folder, summary, records, importance(study, summary.first_rung, spec.search.seed))
 

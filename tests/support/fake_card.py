@@ -24,7 +24,7 @@ from search.optimize.schedulers import NoStopping
 from search.records import Asked, Ledger, open_storage
 from search.spec import DataSpec, LimitSpec, ResourceSpec, Sampler, SearchSpec, StudySpec, appraise
 from search.spec.space import make
-from search.tracking import Tracker
+from search.tracking import Store, Tracker
 from search.tracking.outbox import Outbox
 
 FIXED = {
@@ -66,7 +66,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     storage = open_storage(folder / "optuna.journal")
     ledger = Ledger(storage, "card", space, lambda trial: appraise(trial, (8, 8), LimitSpec()))
     strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), trials, epochs=2)
-    tracker = Tracker(Outbox(folder / "outbox.jsonl"), f"sqlite:///{folder}/mlflow.db", "tests", ledger.key)
+    tracker = Tracker(Outbox(folder / "outbox.jsonl"), Store(f"sqlite:///{folder}/mlflow.db", "tests"), ledger.key)
     recorder = Recorder("card", strategy, tracker, folder / "trials")
     spec = StudySpec(
         name="card", data=data, resources=ResourceSpec(gpus_per_trial=0.5), search=SearchSpec(trials=trials)

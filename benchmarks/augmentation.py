@@ -84,7 +84,7 @@ def main() -> None:
     usable = all_cores()
     pin(usable[:1])
     torch.set_num_threads(1)
-    training.keep_freed_memory()  # as the worker of a study does
+    training.device.keep_freed_memory()  # as the worker of a study does
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     *measured, theirs = rates([*(ours(prepared, d, args.epochs) for d in devices), reference(prepared)], args.turns)
     pin(usable)

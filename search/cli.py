@@ -10,7 +10,7 @@ import yaml
 from search import spec
 from search.errors import InputError
 from search.spec import Sampler, Scheduler, StudySpec, find, load, shipped
-from search.storage import STUDY_FILE, Output
+from search.storage import Output, layout
 
 FLAGS = {  # flag -> where it stands in a study
     "name": "name",
@@ -125,11 +125,11 @@ def study(given: argparse.Namespace, environment: dict[str, str]) -> StudySpec:
     """
     asked = changes(given, environment)
     by_name = given.study not in shipped() and Path(given.study).suffix not in (".yaml", ".yml")
-    named = given.output.file(given.name or given.study, STUDY_FILE) if by_name else None
+    named = given.output.file(given.name or given.study, layout.STUDY_FILE) if by_name else None
     spec = load(named or find(given.study), asked, given.scale)
     if not given.sync:
         return spec
-    kept = given.output.file(spec.name, STUDY_FILE)
+    kept = given.output.file(spec.name, layout.STUDY_FILE)
     if kept is None:
         raise InputError(
             f"--sync: there is no study {spec.name!r} in {str(given.output)!r}; correct the name or --output"

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from search.errors import Halted, InputError, hint, public
 from search.spec import load
-from search.storage import STUDY_FILE, Output, json_object
+from search.storage import Output, files, layout
 from search.tracking import Pages, PageServer, Store
 
 SHOWN = 100  # trials in the comparison, the best first; a longer address breaks in some browsers
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _open(given: argparse.Namespace, console: Console) -> int:
     output: Path = given.output.path
     folder = _fetched(given.output, given.study) if given.output.url else _folder(output, given.study)
-    report = json_object(folder / "report.json")
+    report = files.json_object(folder / "report.json")
     if not report:
         raise InputError(f"{folder / 'report.json'} is damaged; make it again: `python -m search.report {folder.name}`")
-    asked = load(folder / STUDY_FILE).tracking
+    asked = load(folder / layout.STUDY_FILE).tracking
     given_now = os.environ.get("MLFLOW_TRACKING_URI", "")
     # with the password of a database, which the study's file does not keep
     uri = given_now if public(given_now) == asked.uri else asked.uri
@@ -90,7 +90,7 @@ def _privately(address: str, folder: Path) -> Iterator[str]:
 def _fetched(output: Output, study: str | None) -> Path:
     if study is None:
         raise InputError(f"output = {str(output)!r} is a URL; name the study that is kept there")
-    found = [output.file(study, name) for name in ("report.json", STUDY_FILE)]
+    found = [output.file(study, name) for name in ("report.json", layout.STUDY_FILE)]
     if found[0] is None:
         raise InputError(f"study {study!r} has no report in {output}; correct the name, or --output")
     return found[0].parent

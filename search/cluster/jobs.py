@@ -25,10 +25,10 @@ from rich.console import Console
 
 import resnet
 import search
-from search import cli, execution, storage
+from search import cli, execution
 from search.errors import InputError, first_line, public
 from search.spec import StudySpec, find, shipped
-from search.storage import is_url
+from search.storage import is_url, scratch
 from search.study import planned
 
 OF_THIS_MACHINE = ("address", "stop")  # flags that the job does not get
@@ -37,7 +37,7 @@ OF_THIS_MACHINE = ("address", "stop")  # flags that the job does not get
 @contextmanager
 def packed(study: Path | None) -> Iterator[Path]:
     """A folder with the packages and the study's file, and with nothing else of this machine."""
-    with storage.folder() as folder:
+    with scratch.folder() as folder:
         for package in (resnet, search):
             source = Path(package.__path__[0])
             shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))

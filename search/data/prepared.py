@@ -27,7 +27,7 @@ from search.data.splits import Arrangement, Part, arrange, planned
 from search.data.standard import STANDARD, digits_source, standard_source
 from search.errors import InputError, hint
 from search.spec import DataInfo, DataSpec, PreparedInfo
-from search.storage import fault, resolved, user_cache
+from search.storage import paths
 
 FORMAT = 2  # of the folder; part of its name's digest
 ARRAYS = ("images.npy", "labels.npy", "test_images.npy", "test_labels.npy")
@@ -36,7 +36,7 @@ META, SUMS, VERIFIED = "meta.json", "SHA256SUMS", "verified.json"
 
 def prepared_root() -> Path:
     """Where all preparations of this user and their locks are."""
-    return user_cache() / "resnet-search" / "data"
+    return paths.user_cache() / "resnet-search" / "data"
 
 
 def folder_of(spec: DataSpec, source: Source) -> Path:
@@ -190,7 +190,7 @@ def _state(folder: Path) -> bytes:
 
 def _content(path: Path) -> bytes | None:
     """Of a regular file that can be read."""
-    return None if fault(path) else path.read_bytes()
+    return None if paths.fault(path) else path.read_bytes()
 
 
 def _sums(folder: Path) -> bytes:
@@ -330,9 +330,9 @@ def _source(spec: DataSpec) -> Source:
     if kind in ("imagefolder", "npz") and not path:
         raise InputError(f"data.name = {spec.name!r} has no path; write {kind}:PATH")
     if kind == "imagefolder":
-        return folder_source(resolved(path, "data.name"), spec.image_size or DEFAULT_SIZE)
+        return folder_source(paths.resolved(path, "data.name"), spec.image_size or DEFAULT_SIZE)
     if kind == "npz":
-        return npz_source(resolved(path, "data.name"))
+        return npz_source(paths.resolved(path, "data.name"))
     if spec.name == "digits":
         return digits_source()
     if spec.name in STANDARD:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from search.data.source import Counts, Images, Shipped, Source, npz_source
 from search.errors import InputError, public, without_credentials
 from search.spec import DataSpec
-from search.storage import fault, is_url, resolved, user_cache
+from search.storage import is_url, paths
 
 
 def copy_of(url: str) -> Path:
     """Where this machine keeps what it has copied from `url`."""
-    return user_cache() / "datasets" / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    return paths.user_cache() / "datasets" / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
 
 def fetch(url: str, choices: Sequence[tuple[str, ...]], root: Path) -> None:
@@ -195,11 +195,11 @@ def standard_source(spec: DataSpec) -> Source:
     if url:
         root = copy_of(url)
     elif spec.dir is not None:
-        root = resolved(spec.dir, "data.dir")
+        root = paths.resolved(spec.dir, "data.dir")
         if not root.is_dir():
             raise InputError(f"data.dir = {spec.dir!r} is no folder; create it, or name the one with the raw files")
     else:
-        root = (user_cache() / "datasets").resolve()
+        root = (paths.user_cache() / "datasets").resolve()
     if spec.name == "cifar10" and os.path.lexists(root / "cifar10.npz"):
         return _cifar10_npz(root / "cifar10.npz", standard)
     for folder in (root, _DEBIAN_FASHION) if spec.name == "fashion-mnist" and not url else (root,):
@@ -207,7 +207,7 @@ def standard_source(spec: DataSpec) -> Source:
             files = tuple(folder / name for name in layout)
             there = [path for path in files if os.path.lexists(path)]
             for path in there:
-                if cause := fault(path):  # a download would write into it
+                if cause := paths.fault(path):  # a download would write into it
                     raise InputError(f"data.dir: {path} {cause}; replace or remove it")
             if len(there) == len(files):
                 return _found(spec.name, standard, folder, files)

@@ -13,10 +13,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search import spec, storage
+from search import spec
 from search.execution.recorder import Recorder
 from search.records import OUT_OF_SHARE, WORST, Asked
 from search.spec import Share, StudySpec
+from search.storage import scratch
 
 if TYPE_CHECKING:
     from ray.tune import PlacementGroupFactory
@@ -274,7 +275,7 @@ def tune_until_done(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if 0 < share.gpus < 1 else str(share.concurrent)
     faults = Faults()
     searcher = LedgerSearcher(recorder, config, share.concurrent, closed, faults, Restarts(living), say)
-    with storage.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
+    with scratch.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
         tuner = tune.Tuner(
             tune.with_resources(TrialWorker, lambda config: _held(share, config)),
             tune_config=tune.TuneConfig(

@@ -40,12 +40,11 @@ from search.records import (
     open_storage,
 )
 from search.spec import StudySpec, TrialSpec, load
-from search.storage import STUDY_FILE, Output, checksums, fill, local_copy, sync
-from search.training import SUMS
+from search.storage import Output, files, layout, local_copy
 
 CARD, ONNX, PT2, EXAMPLES = "README.md", "model.onnx", "model.pt2", "examples.npy"
 CHECKED = CONFIG, WEIGHTS, ONNX, PT2  # against SHA256SUMS; the card and the images are the user's to change or remove
-FILES = {*CHECKED, SUMS, CARD, EXAMPLES}
+FILES = {*CHECKED, files.SUMS, CARD, EXAMPLES}
 SHOWN = 4  # real images in the folder, to try it with
 COMPARED = 256  # real images on which the graphs must give the network's logits
 
@@ -64,7 +63,7 @@ def export(folder: Path, model: Exportable) -> Exported:
     with _aside(folder, model) as (partial, config):
         check_free(folder)  # again: this took a while
         partial.rename(folder)  # in place of an empty one, too
-    sync(folder.absolute().parent)
+    files.sync(folder.absolute().parent)
     return config
 
 
@@ -87,7 +86,7 @@ def renew(folder: Path, model: Exportable) -> None:
             partial.rename(folder)
         finally:
             mend(folder)
-    sync(folder.parent)
+    files.sync(folder.parent)
 
 
 def mend(folder: Path) -> None:
@@ -104,7 +103,8 @@ def mend(folder: Path) -> None:
 def is_whole(folder: Path) -> bool:
     """Whether an export is there, and what is read of it is as it was written."""
     try:
-        return (folder / SUMS).read_bytes() == checksums({name: (folder / name).read_bytes() for name in CHECKED})
+        found = {name: (folder / name).read_bytes() for name in CHECKED}
+        return (folder / files.SUMS).read_bytes() == files.checksums(found)
     except OSError:  # what cannot be read is of no use to anybody
         return False
 
@@ -149,7 +149,7 @@ def _aside(folder: Path, model: Exportable) -> Iterator[tuple[Path, Exported]]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = _hidden(folder, "partial")
     try:
-        fill(partial, contents)
+        files.fill(partial, contents)
         yield partial, config
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -173,7 +173,7 @@ def _contents(model: Exportable, config: Exported, weights: bytes) -> dict[str, 
     text = card(model, config, answers, apart, len(images))
     described = config.model_dump_json(indent=2).encode() + b"\n"
     checked = {CONFIG: described, WEIGHTS: weights, ONNX: onnx, PT2: pt2}  # in the order of CHECKED
-    return checked | {CARD: text.encode(), EXAMPLES: examples.getvalue(), SUMS: checksums(checked)}
+    return checked | {CARD: text.encode(), EXAMPLES: examples.getvalue(), files.SUMS: files.checksums(checked)}
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,9 @@ def weighed(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
 
 
 def _study(output: Output, name: str, storage: str | None) -> StudySpec:
-    file = output.file(name, STUDY_FILE)
+    file = output.file(name, layout.STUDY_FILE)
     if file is None:
-        known = [] if output.url else [path.parent.name for path in output.path.glob(f"*/{STUDY_FILE}")]
+        known = [] if output.url else [path.parent.name for path in output.path.glob(f"*/{layout.STUDY_FILE}")]
         remedy = hint(name, known) if known else "correct the name, or --output"
         raise InputError(f"study {name!r} is not in {str(output)!r}; {remedy}")
     return load(file, [("search.storage", storage)] if storage else [])
@@ -265,8 +265,8 @@ def _searched(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Searc
     study = optimize.family(storage, spec.name).get(f"{spec.name}-{which}")
     if study is None or (not kept and not spec.compare):
         raise InputError(
-            f"study {spec.name!r} has no trial of what its {STUDY_FILE} says on the data that are here now (digest "
-            f"{prepared.info.digest[:12]}); bring back the data that it was searched on, or run it again"
+            f"study {spec.name!r} has no trial of what its {layout.STUDY_FILE} says on the data that are here now "
+            f"(digest {prepared.info.digest[:12]}); bring back the data that it was searched on, or run it again"
         )
     trials = {k.record.number: f"{folder.trials(k.generation)}/{k.number:04d}" for k in kept}
     records, checkpoints = [k.record for k in kept], folder.finals(study.user_attrs["generation"])

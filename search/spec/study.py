@@ -26,7 +26,7 @@ from search.spec.sections import (
 )
 from search.spec.space import FROM_DATA, Space, make, sentence
 from search.spec.trial import TrainSpec, TrialSpec
-from search.storage import expanded, fault, is_reserved
+from search.storage import layout, paths
 
 SHIPPED = Path(__file__).parent / "studies"
 
@@ -77,7 +77,7 @@ class StudySpec(BaseModel):
     def _name_is_a_folder(cls, value: Any) -> Any:
         if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
             raise ValueError(f"name = {value!r} cannot name a folder; use letters, digits, dots, - and _")
-        if isinstance(value, str) and is_reserved(value):
+        if isinstance(value, str) and layout.is_reserved(value):
             raise ValueError(f"name = {value!r} is a name that the output folder uses for MLflow; use another name")
         return value
 
@@ -160,9 +160,9 @@ def find(study: str) -> Path:
     """
     if study in shipped():
         return shipped()[study]
-    path = expanded(study, "study")
+    path = paths.expanded(study, "study")
     if path.suffix in (".yaml", ".yml"):
-        cause = fault(path)
+        cause = paths.fault(path)
         if cause is None:
             return path
         cause = "there is no such file" if cause == "does not exist" else f"it {cause}"

@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+SUMS = "SHA256SUMS"  # the file of `checksums`
+
 
 def replace(path: Path, data: bytes) -> None:
     """A reader, a kill at any instant or a power cut finds the old file or the new one, never a part.
@@ -68,8 +70,3 @@ def sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def user_cache() -> Path:
-    """The user's cache folder by the XDG base directory specification."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

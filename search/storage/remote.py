@@ -14,7 +14,8 @@ import fsspec
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
 from search.storage import scratch
-from search.storage.files import replace, user_cache
+from search.storage.files import replace
+from search.storage.paths import user_cache
 
 T = TypeVar("T")
 

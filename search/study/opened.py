@@ -9,7 +9,6 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage
 
-from search import storage
 from search.errors import InputError, hint
 from search.optimize import copied, finals_of, first_rung, importance, latest, make_scheduler
 from search.records import (
@@ -25,7 +24,7 @@ from search.records import (
     stopped,
 )
 from search.spec import Space, StudySpec, load
-from search.storage import JOURNAL, STUDY_FILE, Output, json_object
+from search.storage import Output, files, layout, scratch
 from search.tracking import sent_runs
 
 
@@ -51,8 +50,8 @@ def look(output: Output, name: str, storage: str | None = None) -> Seen:
         InputError: there is no such study, it has no trial yet, or its storage cannot be opened.
     """
     folder = _folder(output, name)
-    spec = load(folder / STUDY_FILE, [("search.storage", storage)] if storage else [])
-    with _opened(folder / JOURNAL, spec.search.storage) as opened:
+    spec = load(folder / layout.STUDY_FILE, [("search.storage", storage)] if storage else [])
+    with _opened(folder / layout.JOURNAL, spec.search.storage) as opened:
         study = latest(opened, spec.name)
         around = (noted(study) or _reported(folder)) if study else None
         if study is None or around is None:
@@ -81,13 +80,13 @@ def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Stu
 
 def _folder(output: Output, name: str) -> Path:
     folder = output.path / name
-    if (folder / STUDY_FILE).is_file():
+    if (folder / layout.STUDY_FILE).is_file():
         return folder
     if output.url is not None:
         raise InputError(
             f"study {name!r} at {output} has no copy on this machine; report where it was run last, or run it here"
         )
-    known = [path.parent.name for path in sorted(output.path.glob(f"*/{STUDY_FILE}"))]
+    known = [path.parent.name for path in sorted(output.path.glob(f"*/{layout.STUDY_FILE}"))]
     if not known:
         raise InputError(f"output = {str(output)!r} holds no study; run `python -m search.run`, or name --output")
     raise InputError(f"study {name!r} is not in {output}; {hint(name, known)}")
@@ -99,7 +98,7 @@ def _opened(journal: Path, url: str | None) -> Iterator[BaseStorage]:
     if url is not None:
         yield open_storage(journal, url)
         return
-    with storage.folder() as folder:
+    with scratch.folder() as folder:
         copy = folder / journal.name
         if journal.exists():
             shutil.copyfile(journal, copy)
@@ -113,7 +112,7 @@ def _opened(journal: Path, url: str | None) -> Iterator[BaseStorage]:
 def _reported(folder: Path) -> Surroundings | None:
     """From the report of before, for a study whose storage notes none."""
     try:
-        known = json_object(folder / "report.json")
+        known = files.json_object(folder / "report.json")
         return Surroundings(known["data"], known["hardware"], known["versions"], {}, {}, 0.0)
     except KeyError:
         return None

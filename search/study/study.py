@@ -40,7 +40,7 @@ from search.records import (
     without_refused,
 )
 from search.spec import LimitSpec, Space, StudySpec, appraise
-from search.storage import sweep
+from search.storage import files
 from search.study.opened import summarise
 from search.tracking import Outboxes, Store, Tracker, events
 
@@ -90,8 +90,8 @@ class Study:
         mine = spec, self.data.info, self.folder, self._generation
         self._outboxes = Outboxes(*mine, optimize.keys(storage, spec.name), self.store)
         export.mend(self.folder.path / export.CHAMPION)
-        sweep(self.folder.path)
-        sweep(self.folder.path / report.FOLDER)
+        files.sweep(self.folder.path)
+        files.sweep(self.folder.path / report.FOLDER)
         self.search = SearchStage(spec, self.space, self.data, self.folder, opened)
         name = opened.ledger.study.study_name
 

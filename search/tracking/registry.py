@@ -18,8 +18,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
 
-from search import storage
-from search.storage import is_url, local_copy
+from search.storage import is_url, local_copy, scratch
 from search.tracking.client import TAG_LENGTH
 
 ALIAS = "champion"
@@ -114,7 +113,7 @@ def crown(client: MlflowClient, experiment_id: str, run_id: str | None, place: s
         if Path(place, "config.json").exists():
             register(client, experiment_id, run_id, Path(place))
         return
-    with local_copy(place) as archive, storage.folder() as folder:
+    with local_copy(place) as archive, scratch.folder() as folder:
         shutil.unpack_archive(archive, folder)
         register(client, experiment_id, run_id, folder)
 
@@ -167,7 +166,7 @@ def _logged(client: MlflowClient, experiment_id: str, run_id: str | None, champi
         experiment_id, ALIAS, run_id, champion.tags, champion.params, "image classifier"
     )  # fmt: skip
     if model.status != LoggedModelStatus.READY:
-        with storage.folder() as folder, warnings.catch_warnings():
+        with scratch.folder() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's, of its own modules
             saved = folder / "model"
             _save(saved, champion, model, run_id)

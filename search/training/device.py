@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from search import storage
 from search.errors import InputError
 from search.machine import CPUINFO, of_processor
+from search.storage import scratch
 
 # What a process may take of a card beside torch's own allocator, for the CUDA context and the kernels that it loads: an
 # allowance, for no process can measure its own while others share the card.
@@ -84,7 +84,7 @@ def claim(threads: int) -> frozenset[int]:
     """
     if not hasattr(os, "sched_setaffinity"):
         return frozenset()
-    folder = storage.home()
+    folder = scratch.home()
     if folder is None:
         return frozenset()
     allowed = sorted(os.sched_getaffinity(0))

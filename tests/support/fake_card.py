@@ -40,7 +40,7 @@ FIXED = {
 def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     class Worker(TrialWorker):
         def setup(self, config: dict[str, Any]) -> None:
-            search.execution.worker.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
+            search.execution.worker.device.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
             super().setup(config)
 
         def _splits(self) -> WorkerData:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
@@ -60,8 +61,6 @@ def first_line(error: BaseException, otherwise: str | None = None) -> str:
 
 def hint(value: object, known: "list[str] | tuple[str, ...]") -> str:
     """`did you mean ...` for a near miss, else the list of what is known."""
-    from difflib import get_close_matches
-
     near = get_close_matches(str(value), known, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"
 

@@ -177,10 +177,10 @@ class JobServer:
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
         _probe(self.address)
-        execution.use_token()  # Ray reads the mode when it is imported
+        execution.use_token()  # Ray reads the mode when it is imported, below
         os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": self.address})  # it prefers that to a call's
         os.environ.pop("RAY_API_SERVER_ADDRESS", None)
-        from ray.job_submission import JobSubmissionClient
+        from ray.job_submission import JobSubmissionClient  # noqa: PLC0415  as told
 
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -265,7 +265,7 @@ class JobServer:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        from ray.exceptions import AuthenticationError
+        from ray.exceptions import AuthenticationError  # noqa: PLC0415  as in __init__
 
         try:
             yield

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import fsspec
@@ -103,31 +104,29 @@ def _idx(path: Path) -> NDArray[np.generic]:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(np.frombuffer(content, ">i4", rank, 4))
 
 
-def _fetch_fashion(root: Path) -> None:
-    from torchvision.datasets import FashionMNIST
+def _datasets() -> ModuleType:
+    from torchvision import datasets  # noqa: PLC0415  with torch, for which nobody waits who only checks
 
-    FashionMNIST(root, download=True)
+    return datasets
+
+
+def _fetch_fashion(root: Path) -> None:
+    _datasets().FashionMNIST(root, download=True)
 
 
 def _cifar(name: str, root: Path, train: bool, download: bool) -> Arrays:
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    found = (CIFAR100 if name == "cifar100" else CIFAR10)(root, train=train, download=download)
+    found = (_datasets().CIFAR100 if name == "cifar100" else _datasets().CIFAR10)(root, train=train, download=download)
     return found.data, np.asarray(found.targets)
 
 
 def _svhn_arrays(_: tuple[Path, ...], root: Path, train: bool) -> Arrays:
-    from torchvision.datasets import SVHN
-
-    found = SVHN(str(root), split="train" if train else "test")
+    found = _datasets().SVHN(str(root), split="train" if train else "test")
     return found.data.transpose(0, 2, 3, 1), found.labels  # torchvision gives NCHW
 
 
 def _fetch_svhn(root: Path) -> None:
-    from torchvision.datasets import SVHN
-
     for split in ("train", "test"):
-        SVHN(str(root), split=split, download=True)
+        _datasets().SVHN(str(root), split=split, download=True)
 
 
 STANDARD = {
@@ -173,7 +172,7 @@ def digits_source() -> Source:
     """scikit-learn's 1797 handwritten digits, 8x8 with grey levels 0..16, here scaled to 0..255."""
 
     def load() -> Shipped:
-        from sklearn.datasets import load_digits
+        from sklearn.datasets import load_digits  # noqa: PLC0415  a second, for one data set of many
 
         rows, labels = load_digits(return_X_y=True)
         pixels = np.rint(np.asarray(rows) * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)

@@ -154,7 +154,7 @@ class Sender:
                 self._changed.notify_all()
 
     def _connect(self) -> "RunWriter":
-        from search.tracking import client, runs
+        from search.tracking import client, runs  # noqa: PLC0415  MLflow takes seconds: in this thread
 
         store = self._store
         self._attempt(lambda: client.ready(store.uri))

@@ -46,7 +46,7 @@ class Pages:
         Raises:
             InputError: the server does not answer, refuses us, or has no such run.
         """
-        from search.tracking.client import place_of
+        from search.tracking.client import place_of  # noqa: PLC0415  MLflow takes seconds; bad flags are told before
 
         return cls(base, *place_of(uri, run_id), token)
 
@@ -93,15 +93,15 @@ class PageServer:
         self.token = token or secrets.token_urlsafe(32)
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
         os.environ.update(quiet | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})  # without eight workers of a queue
-        from mlflow.server import constants
+        from mlflow.server import constants  # noqa: PLC0415  it reads the environment when it is imported
 
         # What `mlflow server` hands to its workers: as its command line, a password in the URI would be seen by all.
         os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = store.uri
         os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = "mlflow-artifacts:/"
         os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR] = str(store.root)
         os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
-        from mlflow.server.fastapi_app import app
-        from mlflow.server.handlers import initialize_backend_stores
+        from mlflow.server.fastapi_app import app  # noqa: PLC0415  likewise
+        from mlflow.server.handlers import initialize_backend_stores  # noqa: PLC0415
 
         initialize_backend_stores(store.uri, store.uri, "mlflow-artifacts:/")
         self._pages = Guard(app, self.token)

@@ -84,7 +84,7 @@ def _in_file(path: Path, experiment: str, study: str) -> dict[str, RunState]:
 
 
 def _on_server(store: Store, study: str) -> dict[str, RunState]:
-    from search.tracking import client
+    from search.tracking import client  # noqa: PLC0415  MLflow takes seconds, and a file is read without
 
     service = client.connect(store.uri)
     experiment = service.get_experiment_by_name(store.experiment)

@@ -79,7 +79,7 @@ class Store:
         if scheme == "sqlite":
             _check_file(self)
         elif self.remote or scheme.partition("+")[0] in DATABASES:
-            from search.tracking import client
+            from search.tracking import client  # noqa: PLC0415  MLflow takes seconds, and a file is read without
 
             client.check(self)
         else:
@@ -110,8 +110,8 @@ def is_remote(uri: str) -> bool:
 
 def is_transient(error: Exception, remote: bool) -> bool:
     """Whether the same call may succeed later: the server is away, busy or locked, the disk full."""
-    from mlflow.exceptions import MlflowException
-    from requests import HTTPError
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  there already where it has raised one
+    from requests import HTTPError  # noqa: PLC0415  with it
 
     if isinstance(error, MlflowException):
         return error.error_code in (_SERVER_AWAY if remote else _BUSY)

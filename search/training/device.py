@@ -1,6 +1,7 @@
 """The device of a worker: which cores or card, in which precision, how much memory, and how busy it is."""
 
 import ctypes
+import fcntl
 import os
 from collections.abc import Set
 from pathlib import Path
@@ -111,8 +112,6 @@ def keep_freed_memory() -> bool:
 
 def _lock(paths: list[Path]) -> bool:
     """Locks all of these files for the life of the process, or none."""
-    import fcntl  # not on Windows
-
     files: list[int] = []
     try:
         for path in paths:
@@ -171,7 +170,7 @@ def read(device: torch.device) -> dict[str, float]:
 
 def _utilisation(device: torch.device) -> float | None:
     try:
-        from pynvml import NVMLError  # pyright: ignore[reportMissingImports] - may be missing
+        from pynvml import NVMLError  # noqa: PLC0415  # pyright: ignore[reportMissingImports] - may be missing
     except ModuleNotFoundError:
         return None
     try:

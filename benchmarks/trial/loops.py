@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks import reference_loop
+from benchmarks.trial import reference_loop
 from resnet import NetSpec
 from search.data import Prepared, prepare
 from search.spec import DataSpec, PreparedInfo, TrainSpec, TrialSpec

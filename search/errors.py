@@ -7,10 +7,10 @@ error, the secrets of the URLs that it is about are looked for by value.
 import errno
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 _CANNOT_WRITE = {
@@ -109,9 +109,9 @@ def redacted(value: Any) -> Any:
         case str():
             return public(value) if _IS_URL.match(value) else without_credentials(value)
         case Mapping():
-            return {key: redacted(entry) for key, entry in value.items()}
+            return {key: redacted(entry) for key, entry in cast(Mapping[Any, Any], value).items()}
         case list() | tuple():
-            return [redacted(entry) for entry in value]
+            return [redacted(entry) for entry in cast(Sequence[Any], value)]
         case _:
             return value
 

@@ -25,7 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -168,9 +168,8 @@ class _Decoder:
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
         except OSError as error:  # too many processes, or no memory
             raise InputError(f"data.name: no process to decode images can be started ({error}); end others") from error
-        assert isinstance(self._process.stdin, io.BufferedWriter)
-        assert isinstance(self._process.stdout, io.BufferedReader)
-        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._requests = cast(io.BufferedWriter, self._process.stdin)
+        self._answers = cast(io.BufferedReader, self._process.stdout)
 
     def __enter__(self) -> Self:
         return self

@@ -61,7 +61,7 @@ def _source(splits: dict[str, dict[str, list[Path]]], size: int) -> Source:
     }
 
     def stream(split: str, indices: NDArray[np.int64]) -> Generator[Pixels]:
-        chosen = [files[split][k] for k in indices.tolist()]
+        chosen = [files[split][k] for k in map(int, indices)]
         return decoded(chosen, size, processes_for(len(chosen), usable()))
 
     def images(split: str) -> Images | None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ def identity(spec: DataSpec) -> dict[str, Any]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Generator[None]:
     """Hold the lock `path` of this machine; the system frees it when the holder dies.
 
     Raises:
@@ -153,7 +153,7 @@ def _info(
     mean, std = _statistics(images[: sizes["n_train"]])
     plan = planned(spec, source).model_dump()
     digest = hashlib.sha256(json.dumps([*checksums, sizes, plan["classes"]]).encode()).hexdigest()
-    return PreparedInfo(**{**plan, **sizes}, digest=digest, mean=mean, std=std)
+    return PreparedInfo.model_validate({**plan, **sizes, "digest": digest, "mean": mean, "std": std})
 
 
 def _statistics(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -6,7 +6,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -177,7 +177,7 @@ def _source(path: Path, labels: dict[str, Labels], shape: tuple[int, ...], class
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> Generator[None]:
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of headers that Python 2 wrote
             yield

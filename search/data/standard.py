@@ -10,16 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from search.data.source import Counts, Images, Shipped, Source, npz_source
 from search.errors import InputError, public, without_credentials
 from search.spec import DataSpec
-from search.storage import is_url, paths
+from search.storage import is_url, opened, paths
 
 
 def copy_of(url: str) -> Path:
@@ -35,7 +34,7 @@ def fetch(url: str, choices: Sequence[tuple[str, ...]], root: Path) -> None:
     """
     shown = public(url)
     try:
-        store, path = fsspec.core.url_to_fs(url)
+        store, path = opened(url)
         for names in choices:
             if all(store.isfile(f"{path.rstrip('/')}/{name}") for name in names):
                 for name in names:
@@ -72,6 +71,7 @@ squirrel streetcar sunflower sweet_pepper table tank telephone television tiger 
 wardrobe whale willow_tree wolf woman worm
 """
 _IDX = tuple(f"{s}-{kind}-ubyte" for s in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+_LARGEST_IDX = 16 + 60_000 * 28 * 28  # bytes: head and training images of Fashion-MNIST
 _DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 _DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 
@@ -96,16 +96,21 @@ def _idx_arrays(files: tuple[Path, ...], _: Path, train: bool) -> Arrays:
 
 
 def _idx(path: Path) -> NDArray[np.generic]:
-    """An array of the IDX format of MNIST's home page: two zeros, type 8 (uint8), rank, big-endian sizes, data."""
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if content[:3] != b"\0\0\x08":
-        raise ValueError(f"{path} is no IDX file of bytes")
+    """An array of the IDX format of MNIST's home page: two zeros, type 8 (uint8), rank, big-endian sizes, data.
+
+    No more of it is unzipped than the published set has: zeros compress a thousand times.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = file.read(_LARGEST_IDX + 1)
+    if content[:3] != b"\0\0\x08" or len(content) > _LARGEST_IDX:
+        raise ValueError(f"{path} is no IDX file of bytes, or larger than the published one")
     rank = content[3]
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(np.frombuffer(content, ">i4", rank, 4))
 
 
 def _datasets() -> ModuleType:
-    from torchvision import datasets  # noqa: PLC0415  with torch, for which nobody waits who only checks
+    # With torch, for which nobody waits who only checks.
+    from torchvision import datasets  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
 
     return datasets
 
@@ -172,11 +177,12 @@ def digits_source() -> Source:
     """scikit-learn's 1797 handwritten digits, 8x8 with grey levels 0..16, here scaled to 0..255."""
 
     def load() -> Shipped:
-        from sklearn.datasets import load_digits  # noqa: PLC0415  a second, for one data set of many
+        # A second, for one data set of many.
+        from sklearn.datasets import load_digits  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
 
-        rows, labels = load_digits(return_X_y=True)
-        pixels = np.rint(np.asarray(rows) * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
-        return Shipped(Images.of(pixels, np.asarray(labels)), None, None)
+        rows, labels = cast(tuple[NDArray[np.float64], NDArray[np.int64]], load_digits(return_X_y=True))
+        pixels = np.rint(rows * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+        return Shipped(Images.of(pixels, labels), None, None)
 
     counts = Counts((178, 182, 177, 183, 181, 182, 181, 179, 174, 180))
     return Source(_DIGITS, (8, 8, 1), counts, (), load)

@@ -7,9 +7,21 @@ from search import lazy
 if TYPE_CHECKING:
     from search.storage import files, layout, paths, scratch
     from search.storage.lease import Lease
-    from search.storage.remote import Output, Remote, is_url, local_copy
+    from search.storage.remote import Output, Remote, is_url, local_copy, opened
     from search.storage.replica import Replica
 
-__all__ = ["Lease", "Output", "Remote", "Replica", "files", "is_url", "layout", "local_copy", "paths", "scratch"]
+__all__ = [
+    "Lease",
+    "Output",
+    "Remote",
+    "Replica",
+    "files",
+    "is_url",
+    "layout",
+    "local_copy",
+    "opened",
+    "paths",
+    "scratch",
+]
 
-__getattr__ = lazy(__name__, lease="Lease", remote="Output Remote is_url local_copy", replica="Replica")
+__getattr__ = lazy(__name__, lease="Lease", remote="Output Remote is_url local_copy opened", replica="Replica")

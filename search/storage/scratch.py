@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def home(parent: Path | None = None) -> Path | None:
 
 
 @contextmanager
-def folder(parent: Path | None = None) -> Iterator[Path]:
+def folder(parent: Path | None = None) -> Generator[Path]:
     """A new folder in the `home` of `parent`, removed at the end; that of a killed process is left to `remove_dead`."""
     mine = home(parent)
     with _locked(mine):  # so that `remove_dead` does not see it before it has a lock of its own
@@ -76,7 +76,7 @@ def _private(found: os.stat_result) -> bool:
 
 
 @contextmanager
-def _locked(path: Path | None) -> Iterator[None]:
+def _locked(path: Path | None) -> Generator[None]:
     lock = None if path is None else _lock(path, wait=True)
     try:
         yield

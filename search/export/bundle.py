@@ -60,6 +60,7 @@ def export(folder: Path, model: Exportable) -> Exported:
         OSError: the disk is full or cannot be written; nothing is left in the folder.
     """
     check_free(folder)
+    _sweep(folder.absolute())
     with _aside(folder, model) as (partial, config):
         check_free(folder)  # again: this took a while
         partial.rename(folder)  # in place of an empty one, too
@@ -91,13 +92,21 @@ def renew(folder: Path, model: Exportable) -> None:
 
 def mend(folder: Path) -> None:
     """Removes what a process that died in `renew` left; the earlier export comes back where the new one is missing."""
-    named = f".{glob.escape(folder.name)}.*"
-    earlier = sorted(folder.parent.glob(f"{named}.old"))
+    earlier = _left(folder, "old")
     if earlier and not folder.exists():
         earlier.pop().rename(folder)
-    for left in (*earlier, *folder.parent.glob(f"{named}.partial")):
+    _sweep(folder, *earlier)
+
+
+def _sweep(folder: Path, *more: Path) -> None:
+    """Removes what a process that died while it wrote an export left beside it."""
+    for left in (*more, *_left(folder, "partial")):
         if not _foreign(left):
             shutil.rmtree(left)
+
+
+def _left(folder: Path, ending: str) -> list[Path]:
+    return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*.{ending}"))
 
 
 def is_whole(folder: Path) -> bool:

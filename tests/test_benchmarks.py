@@ -24,7 +24,7 @@ from benchmarks.trial import ceilings, packing, same_statistics, speed
 from benchmarks.trial.loops import Ours, Reference, Span, span, subset, trial
 from benchmarks.trial.side_by_side import Place, Team, Turn, all_cores, common_rate, in_turns, team
 from resnet import NetSpec, build
-from resnet.cost import Cost, cost
+from resnet.costs import Cost, cost
 
 
 def test_quartiles_are_numpys() -> None:

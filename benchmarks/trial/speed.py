@@ -24,7 +24,7 @@ from benchmarks.trial import ceilings
 from benchmarks.trial.loops import BATCH, STUDY_STEPS, Ours, ReferenceSteps, subset, trial
 from benchmarks.trial.side_by_side import Place, Turn, all_cores, in_turns, team
 from resnet import NetSpec
-from resnet.cost import cost
+from resnet.costs import cost
 from search.data import Prepared
 
 HEAD = ["network", "configuration", "images a turn", "ours, images/s", "reference, images/s", "ratio", "of sgemm"]

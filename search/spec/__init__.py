@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
+    from search.spec.catalogue import find, shipped
     from search.spec.compare import Configuration, Row
     from search.spec.data import DataInfo, DataSpec, PreparedInfo
     from search.spec.limits import Appraisal, appraise, extremes, smallest_and_largest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         Share,
     )
     from search.spec.space import Dimension, Space, suggested
-    from search.spec.study import StudySpec, find, flatten, load, shipped
+    from search.spec.study import StudySpec, flatten, load
     from search.spec.trial import Compile, Crop, Schedule, TrainSpec, TrialSpec, Value
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
 
 __getattr__ = lazy(
     __name__,
+    catalogue="find shipped",
     compare="Configuration Row",
     data="DataInfo DataSpec PreparedInfo",
     limits="Appraisal appraise extremes smallest_and_largest",
@@ -76,6 +78,6 @@ __getattr__ = lazy(
     published="FAIL Figure Found differences figure figures_for keys",
     sections="FinalSpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
     space="Dimension Space suggested",
-    study="StudySpec find flatten load shipped",
+    study="StudySpec flatten load",
     trial="Compile Crop Schedule TrainSpec TrialSpec Value",
 )

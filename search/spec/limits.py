@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from resnet import cost, reaches_first_unit
-from resnet.cost import Cost
+from resnet.costs import Cost
 from resnet.route import reason
 from resnet.spec import NetSpec
 from search.spec.sections import LimitSpec

@@ -40,7 +40,7 @@ from search.records import (
     without_refused,
 )
 from search.spec import LimitSpec, Space, StudySpec, appraise
-from search.storage import files
+from search.storage import files, layout
 from search.study.opened import summarise
 from search.tracking import Outboxes, Store, Tracker, events
 
@@ -91,7 +91,7 @@ class Study:
         self._outboxes = Outboxes(*mine, optimize.keys(storage, spec.name), self.store)
         export.mend(self.folder.path / export.CHAMPION)
         files.sweep(self.folder.path)
-        files.sweep(self.folder.path / report.FOLDER)
+        files.sweep(self.folder.path / layout.REPORT)
         self.search = SearchStage(spec, self.space, self.data, self.folder, opened)
         name = opened.ledger.study.study_name
 

@@ -31,7 +31,7 @@ ui: $(VENV)/.run ## open MLflow on the comparison of the latest study, on this m
 	@$(BIN)/python -m search.ui $(ARGS)
 
 bench: $(VENV)/.run ## measure what the service costs around the training
-	@$(BIN)/python -m benchmarks.service_overhead $(ARGS)
+	@$(BIN)/python -m benchmarks.service.overhead $(ARGS)
 
 clean: ## remove the environment; results stay
 	rm -rf $(VENV)

@@ -117,8 +117,8 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Classifier:
         FileNotFoundError: one of the two is not there.
         ValueError: they are damaged, do not belong together, or are of a newer format.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as tensors_of
+    from safetensors import SafetensorError  # noqa: PLC0415  for a network with weights only
+    from safetensors.torch import load as tensors_of  # noqa: PLC0415  likewise
 
     folder = Path(folder)
     config = _config(folder)

@@ -71,7 +71,7 @@ def batch(images: Any, spec: ImageSpec, device: torch.device) -> UInt8[Tensor, "
 
 def centre(picture: "Image", side: int) -> "Image":
     """The picture's shorter side resized to `side` pixels, bilinear, and the longer one cropped at the centre."""
-    from PIL.Image import Resampling
+    from PIL.Image import Resampling  # noqa: PLC0415  Pillow, for pictures only
 
     width, height = picture.size
     scale = side / min(width, height)
@@ -154,7 +154,7 @@ def _misfit(shape: tuple[int, ...], spec: ImageSpec, subject: str) -> str:
 
 def _picture(picture: "Image", spec: ImageSpec, name: str) -> Tensor:
     """A PIL image, upright, as the network reads it."""
-    from PIL import ImageOps
+    from PIL import ImageOps  # noqa: PLC0415  likewise
 
     if picture.mode[0] in "IF":  # converting would clip the upper bits, silently
         raise ValueError(f"{name} has more than 8 bits a channel ({picture.mode}); convert it to 8 bits")

@@ -57,7 +57,7 @@ class Signal:
 
         `savefig` of what is returned writes a file.
         """
-        from matplotlib.figure import Figure  # a second to import, for pictures only
+        from matplotlib.figure import Figure  # noqa: PLC0415  a second to import, for pictures only
 
         figure = Figure(figsize=(8, 5), layout="constrained")
         figure.suptitle(self.verdict, wrap=True, fontsize="medium")  # pyright: ignore[reportUnknownMemberType]

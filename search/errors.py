@@ -7,9 +7,10 @@ error, the secrets of the URLs that it is about are looked for by value.
 import errno
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, cast
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 _CANNOT_WRITE = {
@@ -60,8 +61,6 @@ def first_line(error: BaseException, otherwise: str | None = None) -> str:
 
 def hint(value: object, known: "list[str] | tuple[str, ...]") -> str:
     """`did you mean ...` for a near miss, else the list of what is known."""
-    from difflib import get_close_matches
-
     near = get_close_matches(str(value), known, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"
 
@@ -110,9 +109,9 @@ def redacted(value: Any) -> Any:
         case str():
             return public(value) if _IS_URL.match(value) else without_credentials(value)
         case Mapping():
-            return {key: redacted(entry) for key, entry in value.items()}
+            return {key: redacted(entry) for key, entry in cast(Mapping[Any, Any], value).items()}
         case list() | tuple():
-            return [redacted(entry) for entry in value]
+            return [redacted(entry) for entry in cast(Sequence[Any], value)]
         case _:
             return value
 

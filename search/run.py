@@ -62,9 +62,10 @@ def _run(given: argparse.Namespace, console: Console) -> int:
         **cli.changes(given),
     )
     if given.dry_run:
-        from search import dry_run  # imports torch, which a bad flag does not wait for
+        from search import dry_run  # noqa: PLC0415  imports torch, which a bad flag does not wait for
 
-        dry_run.show(console, asked.spec)
+        with study.unchanged():
+            dry_run.show(console, asked.spec)
         return DONE
     cluster.check_shared(given, asked.spec)
     return _told(asked, asked.run(), console)

@@ -15,7 +15,7 @@ from math import ceil, sqrt
 from statistics import fmean
 
 import numpy as np
-from scipy import special
+from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
 ROUNDING = 1e-9  # points: figures of the same counts of images may differ by this
 MANY = 10_000  # trainings

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from search import study, tracking
+from search import study
 from search.errors import Halted, InputError, public
-from search.storage import STUDY_FILE, Output
+from search.storage import Output, layout
+from search.tracking import Pages, PageServer, Store
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -44,34 +45,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _open(given: argparse.Namespace, console: Console) -> int:
     seen = study.Study.open(given.study or _latest(given.output), output=given.output)
-    uri = tracking.chosen(seen.spec.tracking.uri, given.output)
-    given_now = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if public(given_now) == uri:  # with the password of a database, which the study's file does not keep
-        uri = given_now
-    root = tracking.artifact_root(uri, given.output.path)
-    if root is None:
+    asked, given_now = seen.spec.tracking, os.environ.get("MLFLOW_TRACKING_URI", "")
+    # with the password of a database, which the study's file does not keep
+    uri = given_now if public(given_now) == asked.uri else asked.uri
+    store = Store.chosen(uri, asked.experiment, given.output)
+    if store.remote:
         for run in seen.mlflow_runs[:1]:
-            tracking.place(uri, run)  # the server answers, lets us in, and has it
+            Pages.of(store.uri, run, store.uri)  # the server answers, lets us in, and has it
         charts = _show(console, seen)
         if not given.no_browser:
             webbrowser.open(charts)
         return 0
-    tracking.follow(uri, root)
     with _listening(given.port) as listening, ExitStack() as at_end:
-        base, token = f"http://127.0.0.1:{listening.getsockname()[1]}", tracking.new_token()
-        pages = tracking.application(uri, root, token)
-        charts = _show(console, seen, base, token)
+        server = PageServer(store)
+        charts = _show(console, seen, f"http://127.0.0.1:{listening.getsockname()[1]}", server.token)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
         if not given.no_browser:
             webbrowser.open(at_end.enter_context(_privately(charts, given.output.path)))
-        tracking.serve(pages, listening)
+        server.serve(listening)
     return 0
 
 
 def _latest(output: Output) -> str:
     if output.url is not None:
         raise InputError(f"output = {str(output)!r} is a URL; name the study that is kept there")
-    found = sorted(output.path.glob(f"*/{STUDY_FILE}"), key=lambda path: path.stat().st_mtime)
+    found = sorted(output.path.glob(f"*/{layout.STUDY_FILE}"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise InputError(f"output = {str(output)!r} holds no study; run `python -m search.run` or name --output")
     return found[-1].parent.name
@@ -96,15 +94,14 @@ def _privately(address: str, folder: Path) -> Iterator[str]:
         yield Path(file.name).absolute().as_uri()
 
 
-def _show(console: Console, study: "Study", base: str | None = None, token: str = "") -> str:
+def _show(console: Console, study: "Study", base: str = "", token: str = "") -> str:
     """Prints the addresses of MLflow's pages at `base`; returns that of the charts."""
-    pages = study.mlflow_pages(base)
+    pages = study.mlflow_pages(base, token)
     if not pages:
         raise InputError(f"study {study.name!r} has no trial in MLflow; run the same search again to send them")
-    shown = {words: tracking.with_token(address, token) if token else address for words, address in pages.items()}
-    for words, address in shown.items():
+    for words, address in pages.items():
         console.print(f"{words}\n  {address}", soft_wrap=True, highlight=False)
-    return next(iter(shown.values()))
+    return next(iter(pages.values()))
 
 
 if __name__ == "__main__":

@@ -14,21 +14,15 @@ import torch
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import (
-    ceilings,
-    cpu_seconds,
-    known_truth,
-    packing,
-    report,
-    same_statistics,
-    service_overhead,
-    trial_speed,
-)
-from benchmarks.cpu_seconds import Process, Usage
-from benchmarks.loops import Ours, Reference, Span, span, subset, trial
-from benchmarks.server_trouble import timed
-from benchmarks.service_overhead import Trained
-from benchmarks.side_by_side import Place, Team, Turn, all_cores, common_rate, in_turns, team
+from benchmarks import report
+from benchmarks.answers import known_truth
+from benchmarks.service import cpu_seconds, overhead
+from benchmarks.service.cpu_seconds import Process, Usage
+from benchmarks.service.overhead import Trained
+from benchmarks.service.server_trouble import timed
+from benchmarks.trial import ceilings, packing, same_statistics, speed
+from benchmarks.trial.loops import Ours, Reference, Span, span, subset, trial
+from benchmarks.trial.side_by_side import Place, Team, Turn, all_cores, common_rate, in_turns, team
 from resnet import NetSpec, build
 from resnet.costs import Cost, cost
 
@@ -125,15 +119,15 @@ def test_the_floor_is_the_larger_of_both() -> None:
 
 def test_deeper_networks_take_fewer_steps() -> None:
     # 1512.03385: ResNet-20 and -56 have 40.8 and 125.7 million multiply-accumulates
-    assert trial_speed.steps_of_turn(30, 56) == round(30 * 40.8 / 125.7)
-    assert trial_speed.steps_of_turn(8, 20) == 8
-    assert trial_speed.steps_of_turn(4, 1202) == 2
+    assert speed.steps_of_turn(30, 56) == round(30 * 40.8 / 125.7)
+    assert speed.steps_of_turn(8, 20) == 8
+    assert speed.steps_of_turn(4, 1202) == 2
 
 
 def test_share_of_sgemm() -> None:
     net = NetSpec(depth=20)
     turns = [Turn(100.0, 5e10), Turn(100.0, 0.0)]
-    assert trial_speed.of_sgemm(turns, net, 32) == [pytest.approx(6 * 40_551_040 * 100 / 5e10)]
+    assert speed.of_sgemm(turns, net, 32) == [pytest.approx(6 * 40_551_040 * 100 / 5e10)]
 
 
 def test_trials_share_the_cores() -> None:
@@ -177,17 +171,17 @@ def test_a_share_beyond_its_bound_is_bold() -> None:
 
 
 def test_a_trial_lasts_as_long_as_asked() -> None:
-    assert service_overhead.size(640, 10, 45_000) == (1280, 5)
-    images, epochs = service_overhead.size(100_000, 10, 45_000)
+    assert overhead.size(640, 10, 45_000) == (1280, 5)
+    images, epochs = overhead.size(100_000, 10, 45_000)
     assert epochs == 23
     assert images * epochs == pytest.approx(1_000_000, rel=0.01)
-    assert service_overhead.size(1.0, 1.0, 45_000) == (128, 5)
+    assert overhead.size(1.0, 1.0, 45_000) == (128, 5)
 
 
 def test_the_workers_time_is_accounted_for() -> None:
     # one worker from 0 to 10 and 10.5 to 21, another from 1 to 12 and 12.25 to 20
     both = [Trained(0, 10, 9.5), Trained(1, 12, 11), Trained(10.5, 21, 10), Trained(12.25, 20, 7.5)]
-    found = service_overhead.breakdown(both, workers=2)
+    found = overhead.breakdown(both, workers=2)
     assert (found.workers, found.span, found.training) == (2, 21, 38)
     assert (found.late, found.within, found.between, found.idle_at_end) == (1, 1.25, (0.5, 0.25), 1)
     assert found.beyond == pytest.approx(42 / 38 - 1)
@@ -196,11 +190,11 @@ def test_the_workers_time_is_accounted_for() -> None:
 def test_a_worker_that_comes_late_or_never_is_late() -> None:
     # one worker from 0 to 4, 5 to 9 and 9 to 13, another from 6 to 10, a third never
     trained = [Trained(0, 4, 3.5), Trained(5, 9, 4), Trained(6, 10, 4), Trained(9, 13, 3.5)]
-    found = service_overhead.breakdown(trained, workers=3)
+    found = overhead.breakdown(trained, workers=3)
     assert (found.workers, found.span, found.training) == (3, 13, 15)
     assert (found.late, found.within, found.between, found.idle_at_end) == (6 + 13, 1, (1, 0), 3)
     assert found.training + found.late + found.within + sum(found.between) + found.idle_at_end == 3 * 13
-    assert service_overhead.breakdown(trained, workers=1).workers == 2  # more than expected trained at once
+    assert overhead.breakdown(trained, workers=1).workers == 2  # more than expected trained at once
 
 
 def test_trials_are_read_from_the_record() -> None:
@@ -208,7 +202,7 @@ def test_trials_are_read_from_the_record() -> None:
         return {"kind": "epoch", "number": number, "time_ms": 1000 * ended, "metrics": {"cost/seconds": took}}
 
     events = [{"kind": "trial_started", "number": 1, "time_ms": 0}, epoch(1, 9, 2), epoch(0, 8, 3), epoch(1, 12, 2.5)]
-    assert service_overhead.trials(events) == [Trained(5, 8, 3), Trained(7, 12, 4.5)]
+    assert overhead.trials(events) == [Trained(5, 8, 3), Trained(7, 12, 4.5)]
 
 
 @pytest.mark.skipif(not cpu_seconds.PROC.exists(), reason="reads Linux' /proc")

@@ -1,6 +1,7 @@
 """Rules of the code's own form: a reader finds the formula, and a package is used by its face."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def test_a_package_is_used_by_its_face(path: Path) -> None:
     files = [n.module.split(".") for n in imports if n.module and n.module.startswith("search.")]
     inside = {module[1] for module in files if len(module) > 2}
     assert inside <= {path.parent.name}, "the files of another package"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_of_a_face_only_its_names_are_used(path: Path) -> None:
+    imports = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
+    for found in imports:
+        package, _, room = (found.module or "").partition(".")
+        if package == "search" and room in ROOMS and path.parent.name != room:
+            assert {name.name for name in found.names} <= set(import_module(f"search.{room}").__all__)
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -24,7 +24,7 @@ from search.optimize import identity, open_ledger
 from search.records import StudyFolder, TrialState, note, open_storage
 from search.spec import Share, StudySpec, appraise
 from search.storage import Output
-from search.tracking import Tracker, artifact_root, default_uri
+from search.tracking import Store, Tracker, events
 from search.tracking.outbox import Outbox
 from search.ui import main
 from tests.support.empty_database import place
@@ -91,12 +91,12 @@ def finished(folder: Path) -> None:
     ledger.finish(0, TrialState.COMPLETE)
     begun.leave()
     place(output / "mlflow.db")
-    uri = default_uri(output)
-    tracker = Tracker(Outbox(output / "tiny" / "outbox.jsonl"), uri, "e", "tiny-1", artifact_root(uri, output))
-    tracker.study_started("tiny", {"space.net.depth": "8 | 14"})
-    tracker.trial_started(0, "trial-000 resnet8", {"net.depth": "8"})
-    tracker.epoch(0, 1, {"val/error": 5.0})
-    tracker.trial_ended(0, TrialState.COMPLETE, metrics={"best/val_error": 5.0})
+    store = Store.chosen(None, "e", Output(str(output)))
+    tracker = Tracker(Outbox(output / "tiny" / "outbox.jsonl"), store, "tiny-1")
+    tracker.record(events.StudyStarted(name="tiny", params={"space.net.depth": "8 | 14"}))
+    tracker.record(events.TrialStarted(number=0, name="trial-000 resnet8", params={"net.depth": "8"}))
+    tracker.record(events.EpochEnded(number=0, epoch=1, metrics={"val/error": 5.0}))
+    tracker.record(events.TrialEnded(number=0, state=TrialState.COMPLETE, metrics={"best/val_error": 5.0}))
     assert tracker.drain(60) == 0
     tracker.close()
 

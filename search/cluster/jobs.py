@@ -25,10 +25,10 @@ from rich.console import Console
 
 import resnet
 import search
-from search import cli, execution, storage
+from search import cli, execution
 from search.errors import InputError, first_line, public
 from search.spec import StudySpec, find, shipped
-from search.storage import is_url
+from search.storage import is_url, scratch
 from search.study import ENVIRONMENT, planned
 
 OF_THIS_MACHINE = ("address", "stop")  # flags that the job does not get
@@ -37,7 +37,7 @@ OF_THIS_MACHINE = ("address", "stop")  # flags that the job does not get
 @contextmanager
 def packed(study: Path | None) -> Iterator[Path]:
     """A folder with the packages and the study's file, and with nothing else of this machine."""
-    with storage.folder() as folder:
+    with scratch.folder() as folder:
         for package in (resnet, search):
             source = Path(package.__path__[0])
             shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
@@ -177,10 +177,10 @@ class JobServer:
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
         _probe(self.address)
-        execution.use_token()  # Ray reads the mode when it is imported
+        execution.use_token()  # Ray reads the mode when it is imported, below
         os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": self.address})  # it prefers that to a call's
         os.environ.pop("RAY_API_SERVER_ADDRESS", None)
-        from ray.job_submission import JobSubmissionClient
+        from ray.job_submission import JobSubmissionClient  # noqa: PLC0415  as told
 
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -265,7 +265,7 @@ class JobServer:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        from ray.exceptions import AuthenticationError
+        from ray.exceptions import AuthenticationError  # noqa: PLC0415  as in __init__
 
         try:
             yield

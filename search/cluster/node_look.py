@@ -55,7 +55,7 @@ def _gpus() -> int:
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides all from a task that asks for none
     if importlib.util.find_spec("torch") is None:
         return 0
-    import torch
+    import torch  # noqa: PLC0415  this node may have none
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
@@ -63,7 +63,7 @@ def _gpus() -> int:
 def _output(output: str, marker: str) -> str:
     """What is wrong with the output folder here; empty for nothing."""
     try:
-        import fsspec
+        import fsspec  # noqa: PLC0415  likewise
 
         store, path = fsspec.core.url_to_fs(output)
         if not store.exists(f"{path}/{marker}"):

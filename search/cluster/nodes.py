@@ -114,15 +114,10 @@ def mismatches(mine: dict[str, Any], nodes: Sequence[Node], output: str | None, 
 
 def _asked(ray: Any, alive: Sequence[dict[str, Any]], about: tuple[str | None, str, str | None]) -> list[Node]:
     """Every node's own account, all asked at once."""
-    from ray import cloudpickle
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    cloudpickle.register_pickle_by_value(node_look)
+    ray.cloudpickle.register_pickle_by_value(node_look)
+    on = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(look)
-    asked = [
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(*about)
-        for node in alive
-    ]
+    asked = [task.options(scheduling_strategy=on(node["NodeID"], soft=False)).remote(*about) for node in alive]
     done, _ = ray.wait(asked, num_returns=len(asked), timeout=LOOK_SECONDS)
     told = [_node(ray, node, ref if ref in done else None) for node, ref in zip(alive, asked, strict=True)]
     return sorted(told, key=lambda node: not node.head)

@@ -25,16 +25,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self, cast
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from search.data.source import Pixels, images_at_a_time
 from search.errors import InputError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 
 FILES_PER_PROCESS = 256  # a process takes 0.25 s to start, an image 0.3 ms and more
 TASK = 16  # images that a process is asked for at once
@@ -50,8 +47,6 @@ def decode(path: Path, size: int) -> Pixels:
     Raises:
         InputError: naming the file, when it cannot be decoded or has more than 8 bits a channel.
     """
-    from PIL import Image, ImageOps
-
     try:
         # Pillow warns of metadata that it leaves out and of images above 89 million pixels; above 178 it refuses them.
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
@@ -66,16 +61,14 @@ def decode(path: Path, size: int) -> Pixels:
     return np.asarray(_square(upright, size))
 
 
-def _square(image: "Image", size: int) -> "Image":
+def _square(image: Image.Image, size: int) -> Image.Image:
     """The centre of `image`, (size, size), after its shorter side is resized to `size`."""
-    from PIL.Image import Resampling
-
     width, height = image.size
     scale = size / min(width, height)
     wide, high = max(size, round(width * scale)), max(size, round(height * scale))
     left, top = (wide - size) // 2, (high - size) // 2
     if wide * high <= LARGEST:
-        resized = image.resize((wide, high), Resampling.BILINEAR)
+        resized = image.resize((wide, high), Image.Resampling.BILINEAR)
         return resized.crop((left, top, left + size, top + size))
     # The same without the rest of the strip. Pillow takes a box as single-precision numbers, so that a pixel can differ
     # by a level, and large positions would be lost: the box is given within the part that the filter reads.
@@ -88,7 +81,7 @@ def _square(image: "Image", size: int) -> "Image":
         kept += [first, last]
         box += [start * step - first, min((start + size) * step, whole) - first]
     part = image.crop((kept[0], kept[2], kept[1], kept[3]))
-    return part.resize((size, size), Resampling.BILINEAR, (box[0], box[2], box[1], box[3]))
+    return part.resize((size, size), Image.Resampling.BILINEAR, (box[0], box[2], box[1], box[3]))
 
 
 def processes_for(files: int, cores: int) -> int:
@@ -175,9 +168,8 @@ class _Decoder:
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
         except OSError as error:  # too many processes, or no memory
             raise InputError(f"data.name: no process to decode images can be started ({error}); end others") from error
-        assert isinstance(self._process.stdin, io.BufferedWriter)
-        assert isinstance(self._process.stdout, io.BufferedReader)
-        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._requests = cast(io.BufferedWriter, self._process.stdin)
+        self._answers = cast(io.BufferedReader, self._process.stdout)
 
     def __enter__(self) -> Self:
         return self

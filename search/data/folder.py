@@ -13,7 +13,7 @@ from search.data.source import Counts, Images, Pixels, Shipped, Source
 from search.data.splits import class_counts
 from search.errors import InputError
 from search.machine import usable
-from search.storage import fault
+from search.storage import paths
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 DEFAULT_SIZE = 32  # pixels
@@ -61,7 +61,7 @@ def _source(splits: dict[str, dict[str, list[Path]]], size: int) -> Source:
     }
 
     def stream(split: str, indices: NDArray[np.int64]) -> Generator[Pixels]:
-        chosen = [files[split][k] for k in indices.tolist()]
+        chosen = [files[split][k] for k in map(int, indices)]
         return decoded(chosen, size, processes_for(len(chosen), usable()))
 
     def images(split: str) -> Images | None:
@@ -119,6 +119,6 @@ def _images(folder: Path) -> Iterator[Path]:
                     "folder itself there, or remove the link"
                 )
             elif path.suffix.lower() in SUFFIXES:
-                if cause := fault(path):
+                if cause := paths.fault(path):
                     raise InputError(f"data.name: image {path} {cause}; replace or remove it")
                 yield path

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from search.data.splits import Arrangement, Part, arrange, planned
 from search.data.standard import STANDARD, digits_source, standard_source
 from search.errors import InputError, hint
 from search.spec import DataInfo, DataSpec, PreparedInfo
-from search.storage import fault, resolved, user_cache
+from search.storage import paths
 
 FORMAT = 2  # of the folder; part of its name's digest
 ARRAYS = ("images.npy", "labels.npy", "test_images.npy", "test_labels.npy")
@@ -36,7 +36,7 @@ META, SUMS, VERIFIED = "meta.json", "SHA256SUMS", "verified.json"
 
 def prepared_root() -> Path:
     """Where all preparations of this user and their locks are."""
-    return user_cache() / "resnet-search" / "data"
+    return paths.user_cache() / "resnet-search" / "data"
 
 
 def folder_of(spec: DataSpec, source: Source) -> Path:
@@ -53,7 +53,7 @@ def identity(spec: DataSpec) -> dict[str, Any]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Generator[None]:
     """Hold the lock `path` of this machine; the system frees it when the holder dies.
 
     Raises:
@@ -153,7 +153,7 @@ def _info(
     mean, std = _statistics(images[: sizes["n_train"]])
     plan = planned(spec, source).model_dump()
     digest = hashlib.sha256(json.dumps([*checksums, sizes, plan["classes"]]).encode()).hexdigest()
-    return PreparedInfo(**{**plan, **sizes}, digest=digest, mean=mean, std=std)
+    return PreparedInfo.model_validate({**plan, **sizes, "digest": digest, "mean": mean, "std": std})
 
 
 def _statistics(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -190,7 +190,7 @@ def _state(folder: Path) -> bytes:
 
 def _content(path: Path) -> bytes | None:
     """Of a regular file that can be read."""
-    return None if fault(path) else path.read_bytes()
+    return None if paths.fault(path) else path.read_bytes()
 
 
 def _sums(folder: Path) -> bytes:
@@ -330,9 +330,9 @@ def _source(spec: DataSpec) -> Source:
     if kind in ("imagefolder", "npz") and not path:
         raise InputError(f"data.name = {spec.name!r} has no path; write {kind}:PATH")
     if kind == "imagefolder":
-        return folder_source(resolved(path, "data.name"), spec.image_size or DEFAULT_SIZE)
+        return folder_source(paths.resolved(path, "data.name"), spec.image_size or DEFAULT_SIZE)
     if kind == "npz":
-        return npz_source(resolved(path, "data.name"))
+        return npz_source(paths.resolved(path, "data.name"))
     if spec.name == "digits":
         return digits_source()
     if spec.name in STANDARD:

@@ -6,7 +6,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from search import machine
 from search.errors import InputError, first_line
-from search.storage import fault
+from search.storage import paths
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -130,7 +130,7 @@ def npz_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
         InputError: when the file is missing, is no archive, lacks a key, an array has another type, shape or range, or
             the arrays are larger than what is there of them, or than the memory.
     """
-    if cause := fault(path):
+    if cause := paths.fault(path):
         raise InputError(f"data.name: {path} {cause}; give the path of an .npz archive with {', '.join(KEYS)}")
     path = path.resolve()
     with _reading(path):
@@ -177,7 +177,7 @@ def _source(path: Path, labels: dict[str, Labels], shape: tuple[int, ...], class
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> Generator[None]:
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of headers that Python 2 wrote
             yield

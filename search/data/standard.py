@@ -10,21 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from search.data.source import Counts, Images, Shipped, Source, npz_source
 from search.errors import InputError, public, without_credentials
 from search.spec import DataSpec
-from search.storage import fault, is_url, resolved, user_cache
+from search.storage import is_url, opened, paths
 
 
 def copy_of(url: str) -> Path:
     """Where this machine keeps what it has copied from `url`."""
-    return user_cache() / "datasets" / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    return paths.user_cache() / "datasets" / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
 
 def fetch(url: str, choices: Sequence[tuple[str, ...]], root: Path) -> None:
@@ -35,7 +35,7 @@ def fetch(url: str, choices: Sequence[tuple[str, ...]], root: Path) -> None:
     """
     shown = public(url)
     try:
-        store, path = fsspec.core.url_to_fs(url)
+        store, path = opened(url)
         for names in choices:
             if all(store.isfile(f"{path.rstrip('/')}/{name}") for name in names):
                 for name in names:
@@ -72,6 +72,7 @@ squirrel streetcar sunflower sweet_pepper table tank telephone television tiger 
 wardrobe whale willow_tree wolf woman worm
 """
 _IDX = tuple(f"{s}-{kind}-ubyte" for s in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+_LARGEST_IDX = 16 + 60_000 * 28 * 28  # bytes: head and training images of Fashion-MNIST
 _DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 _DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 
@@ -96,39 +97,42 @@ def _idx_arrays(files: tuple[Path, ...], _: Path, train: bool) -> Arrays:
 
 
 def _idx(path: Path) -> NDArray[np.generic]:
-    """An array of the IDX format of MNIST's home page: two zeros, type 8 (uint8), rank, big-endian sizes, data."""
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if content[:3] != b"\0\0\x08":
-        raise ValueError(f"{path} is no IDX file of bytes")
+    """An array of the IDX format of MNIST's home page: two zeros, type 8 (uint8), rank, big-endian sizes, data.
+
+    No more of it is unzipped than the published set has: zeros compress a thousand times.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = file.read(_LARGEST_IDX + 1)
+    if content[:3] != b"\0\0\x08" or len(content) > _LARGEST_IDX:
+        raise ValueError(f"{path} is no IDX file of bytes, or larger than the published one")
     rank = content[3]
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(np.frombuffer(content, ">i4", rank, 4))
 
 
-def _fetch_fashion(root: Path) -> None:
-    from torchvision.datasets import FashionMNIST
+def _datasets() -> ModuleType:
+    # With torch, for which nobody waits who only checks.
+    from torchvision import datasets  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
 
-    FashionMNIST(root, download=True)
+    return datasets
+
+
+def _fetch_fashion(root: Path) -> None:
+    _datasets().FashionMNIST(root, download=True)
 
 
 def _cifar(name: str, root: Path, train: bool, download: bool) -> Arrays:
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    found = (CIFAR100 if name == "cifar100" else CIFAR10)(root, train=train, download=download)
+    found = (_datasets().CIFAR100 if name == "cifar100" else _datasets().CIFAR10)(root, train=train, download=download)
     return found.data, np.asarray(found.targets)
 
 
 def _svhn_arrays(_: tuple[Path, ...], root: Path, train: bool) -> Arrays:
-    from torchvision.datasets import SVHN
-
-    found = SVHN(str(root), split="train" if train else "test")
+    found = _datasets().SVHN(str(root), split="train" if train else "test")
     return found.data.transpose(0, 2, 3, 1), found.labels  # torchvision gives NCHW
 
 
 def _fetch_svhn(root: Path) -> None:
-    from torchvision.datasets import SVHN
-
     for split in ("train", "test"):
-        SVHN(str(root), split=split, download=True)
+        _datasets().SVHN(str(root), split=split, download=True)
 
 
 STANDARD = {
@@ -197,11 +201,11 @@ def standard_source(spec: DataSpec) -> Source:
     if url:
         root = copy_of(url)
     elif spec.dir is not None:
-        root = resolved(spec.dir, "data.dir")
+        root = paths.resolved(spec.dir, "data.dir")
         if not root.is_dir():
             raise InputError(f"data.dir = {spec.dir!r} is no folder; create it, or name the one with the raw files")
     else:
-        root = (user_cache() / "datasets").resolve()
+        root = (paths.user_cache() / "datasets").resolve()
     if spec.name == "cifar10" and os.path.lexists(root / "cifar10.npz"):
         return _cifar10_npz(root / "cifar10.npz", standard)
     for folder in (root, _DEBIAN_FASHION) if spec.name == "fashion-mnist" and not url else (root,):
@@ -209,7 +213,7 @@ def standard_source(spec: DataSpec) -> Source:
             files = tuple(folder / name for name in layout)
             there = [path for path in files if os.path.lexists(path)]
             for path in there:
-                if cause := fault(path):  # a download would write into it
+                if cause := paths.fault(path):  # a download would write into it
                     raise InputError(f"data.dir: {path} {cause}; replace or remove it")
             if len(there) == len(files):
                 return _found(spec.name, standard, folder, files)

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from rich.console import Console
 
-from search import machine, storage
+from search import machine
 from search.errors import Halted, InputError, first_line
 from search.execution import watch
 from search.spec import ResourceSpec, SearchSpec, Share
+from search.storage import scratch
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -155,11 +156,11 @@ def connected(resources: ResourceSpec, search: SearchSpec) -> Iterator[tuple[Sha
         Halted: Ray does not start here.
     """
     where = address()
-    storage.remove_dead()
+    scratch.remove_dead()
     with ExitStack() as around:  # what Ray needs for as long as it runs
         if where is None:
             folder = around.enter_context(_folder())
-            around.callback(storage.end_writers, folder)  # Ray's agents outlive a raylet that was killed
+            around.callback(scratch.end_writers, folder)  # Ray's agents outlive a raylet that was killed
             given = _start_here(resources, search, folder, around)
             died = watch.here(_node())
         else:
@@ -294,10 +295,10 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
 def _folder() -> AbstractContextManager[Path]:
     """For Ray's sockets and logs: in Ray's usual place, or in /tmp where the paths of sockets would be too long."""
     usual = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
-    longest = usual / f"{storage.PREFIX}{os.getuid()}" / "12345678" / _RAY / _SOCKET
+    longest = usual / f"{scratch.PREFIX}{os.getuid()}" / "12345678" / _RAY / _SOCKET
     parent = usual if len(os.fsencode(longest)) < _SOCKET_LIMIT else Path("/tmp")
-    storage.remove_dead(parent)  # it may be another place than the usual one of temporary files
-    return storage.folder(parent)
+    scratch.remove_dead(parent)  # it may be another place than the usual one of temporary files
+    return scratch.folder(parent)
 
 
 @contextmanager
@@ -371,7 +372,7 @@ def _end(folder: Path | None, halted: Halted) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(halted.sentence, markup=False)
     Console().show_cursor()
     if folder is not None:
-        storage.end_writers(folder)
+        scratch.end_writers(folder)
     os._exit(1)
 
 
@@ -392,8 +393,8 @@ def _lean() -> Iterator[None]:
     """While it is entered, a Ray that is started here has no process that is not used."""
     from ray._private.node import Node  # nothing public leaves them out
 
-    kept = {name: getattr(Node, name) for name in _UNUSED}
-    for name in _UNUSED:
+    kept = {name: getattr(Node, name) for name in _UNUSED if hasattr(Node, name)}
+    for name in kept:
         setattr(Node, name, lambda node, **options: None)
     try:
         yield

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from search import training
 from search.execution import host
 from search.spec import DataInfo, Share, StudySpec, TrialSpec
-from search.training import CONTEXT, images_per_s, noise, of_worker
+from search.training import device, images_per_s, noise
 
 MARGIN = 0.9  # of the card: fragments of torch's allocator, and networks that keep more than the largest
 BATCHES = (8, 4, 2)  # times the trial's batch: what the card does when nothing waits for the host
@@ -79,7 +78,7 @@ def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | None:
     Raises:
         InputError: there is no GPU that torch sees.
     """
-    where = of_worker(1.0)
+    where = device.of_worker(1.0)
     free, total = torch.cuda.mem_get_info(where)  # once there is this process's context: others may hold memory, too
     try:
         training = noise(spec, shape, where)
@@ -89,7 +88,7 @@ def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | None:
     taken = torch.cuda.max_memory_reserved(where) - training.images.nbytes - training.labels.nbytes
     del training
     full = next(filter(None, (_at(spec, times, shape, where) for times in BATCHES)), alone)
-    there = min(total, free + CONTEXT)
+    there = min(total, free + device.CONTEXT)
     return Measured(torch.cuda.get_device_name(where), there, taken, alone, max(full, alone))
 
 
@@ -142,7 +141,7 @@ def decide(measured: Measured | None, data: DataInfo, cores: int) -> Packing:
     if measured is None:
         return Packing(1, cores, 0, None)
     images = (data.n_train + data.n_validation) * (data.shape[0] * data.shape[1] * data.shape[2] + 8)  # and a label
-    taken = measured.trial_bytes + images + training.CONTEXT
+    taken = measured.trial_bytes + images + device.CONTEXT
     rates = measured.alone_images_per_s, measured.full_images_per_s
     return Packing(trials_per_gpu(measured.card_bytes, taken, *rates, cores), cores, taken, measured)
 

@@ -236,7 +236,7 @@ class _Notebook:
         return self._drawn is None or monotonic() - self._drawn >= NOTEBOOK_SECONDS
 
     def draw(self, screen: RenderableType) -> None:
-        from IPython.display import display  # there where a notebook runs, and nowhere needed
+        from IPython.display import display  # noqa: PLC0415  there where a notebook runs, and nowhere needed
 
         console = Console(file=StringIO(), width=NOTEBOOK_WIDTH, record=True, force_jupyter=False)
         console.print(screen)

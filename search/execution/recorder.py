@@ -13,7 +13,7 @@ from search.optimize import SEED, Plan, title
 from search.records import Asked, Finalist, Finals, Ledger, TrialState
 from search.spec import TrialSpec
 from search.statistics import mean_error_interval
-from search.tracking import Dataset, Tracker
+from search.tracking import Tracker, events
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Recorder:
     plan: Plan
     tracker: Tracker
     trials: Path | str  # path or URL of the folder of the checkpoints
-    dataset: Dataset | None = None  # of a training of the finals: train and validation together
+    dataset: events.Dataset | None = None  # of a training of the finals: train and validation together
 
     @property
     def ledger(self) -> Ledger:
@@ -81,7 +81,8 @@ class Recorder:
         epoch, diverged = int(result["epoch"]), bool(result["diverged"])
         metrics = {k.removeprefix("metrics/"): float(v) for k, v in result.items() if k.startswith("metrics/")}
         run, seed = self._run(number)
-        self.tracker.epoch(run, epoch, metrics, int(result["time_ms"]), seed)
+        at = int(result["time_ms"])
+        self.tracker.record(events.EpochEnded(number=run, seed=seed, epoch=epoch, metrics=metrics, time_ms=at))
         if "test/error" in metrics and not diverged:
             self.ledger.note_test(number, metrics["test/error"], metrics["test/loss"])
         error = math.nan if diverged else metrics["train/error" if self.plan.final else "val/error"]
@@ -118,14 +119,16 @@ class Recorder:
             metrics["best/val_error"] = min(record.curve.values())
         weights = training.validated(self.folder(number))
         run, seed = self._run(number)
-        self.tracker.trial_ended(
-            run,
-            state,
-            reason=reason,
-            tags={"search.traceback": traceback} if traceback else {},
-            metrics=metrics,
-            artifacts=() if weights is None else (weights,),
-            seed=seed,
+        self.tracker.record(
+            events.TrialEnded(
+                number=run,
+                seed=seed,
+                state=state,
+                reason=reason,
+                tags={"search.traceback": traceback} if traceback else {},
+                metrics=metrics,
+                artifacts=() if weights is None else (weights,),
+            )
         )
         self.ledger.finish(number, state, reason)
 
@@ -137,14 +140,16 @@ class Recorder:
     def _started(
         self, number: int, spec: TrialSpec, name: str, seed: int | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
-        self.tracker.trial_started(
-            number,
-            name=name,
-            params=spec.mlflow_params(),
-            tags={"search.study": self.study, "search.spec_digest": spec.digest, **(tags or {})},
-            trial_json=spec.model_dump_json(indent=2),
-            seed=seed,
-            dataset=None if seed is None else self.dataset,
+        self.tracker.record(
+            events.TrialStarted(
+                number=number,
+                seed=seed,
+                name=name,
+                params=spec.mlflow_params(),
+                tags={"search.study": self.study, "search.spec_digest": spec.digest, **(tags or {})},
+                trial_json=spec.model_dump_json(indent=2),
+                dataset=None if seed is None else self.dataset,
+            )
         )
 
 
@@ -156,13 +161,15 @@ def costs(params: int | None, macs: int | None) -> dict[str, float]:
 def sum_up(tracker: Tracker, finals: Finals) -> None:
     """Writes what each finalist's trainings gave together to its trial's run."""
     for finalist in finals.finalists:
-        if finalist.tested:
-            tracker.finalist(finalist.number, len(finalist.tested), tested(finalist, finals))
+        number, errors = finalist.number, finalist.tested
+        if errors:
+            summed = events.FinalistSummed(number=number, seeds=len(errors), metrics=tested(finalist, finals))
+            tracker.record(summed)
         if finals.compared and finalist.runs and not any(r.state is TrialState.RUNNING for r in finalist.runs):
             first = finalist.runs[0]
-            state = TrialState.COMPLETE if finalist.tested else first.state
+            state = TrialState.COMPLETE if errors else first.state
             metrics = costs(finalist.params_count, finalist.macs)
-            tracker.trial_ended(finalist.number, state, reason=first.reason, metrics=metrics)
+            tracker.record(events.TrialEnded(number=number, state=state, reason=first.reason, metrics=metrics))
 
 
 def tested(finalist: Finalist, finals: Finals) -> dict[str, float]:

@@ -137,7 +137,7 @@ class Session:
     def _train(
         self, recorder: Recorder, closed: Callable[[], bool], show: Callable[[], None], say: Callable[[str], None]
     ) -> None:
-        from search.execution import tuner  # imports Ray, which then reads how it authenticates: `host` has said it
+        from search.execution import tuner  # noqa: PLC0415  imports Ray, which then reads how it authenticates: `host` has said it
 
         def config(asked: Asked, alone: bool) -> dict[str, Any]:
             return {

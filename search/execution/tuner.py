@@ -20,11 +20,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search import storage
 from search.execution import worker
 from search.execution.recorder import Recorder
 from search.records import OUT_OF_SHARE, WORST, Asked, TrialState
 from search.spec import Share
+from search.storage import scratch
 
 RESTARTS = 3  # of a trial whose worker dies while the machine lives
 
@@ -253,7 +253,7 @@ def train(recorder: Recorder, config: Callable[[Asked, bool], dict[str, Any]], s
     def named(trial: Trial) -> str:
         return f"trial-{trial.config['number']:04d}"
 
-    with storage.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
+    with scratch.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
         tuner = tune.Tuner(
             tune.with_resources(worker.TrialWorker, held),
             tune_config=tune.TuneConfig(

@@ -13,12 +13,13 @@ import torch
 from ray import tune
 from torch import nn
 
-from search import storage, training
+from search import training
 from search.data import Prepared, Split, on_this_machine
 from search.errors import Halted, first_line, halt
 from search.records import OUT_OF_SHARE, TrialState
 from search.spec import Compile, DataSpec, TrialSpec
-from search.training import Checkpoint, Compiler, Resident, evaluate, of_worker, train
+from search.storage import paths
+from search.training import Checkpoint, Compiler, Resident, device, evaluate, train
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class WorkerData:
         """
         folder, digest = config["prepared"]
         prepared = on_this_machine(Path(folder), DataSpec.model_validate(config["data"]), digest)
-        where = of_worker(config["gpus"])
+        where = device.of_worker(config["gpus"])
         if config["final"]:
             return cls(prepared, where, _resident(prepared, prepared.whole(), where), None)
         splits = (_resident(prepared, split, where) for split in (prepared.train(), prepared.validation()))
@@ -78,10 +79,10 @@ class TrialWorker(tune.Trainable):
         self._reports: Iterator[dict[str, Any]] | None = None
         self._data: tuple[tuple[str, str], WorkerData] | None = None
         if not config["gpus"]:  # before torch starts threads, which run where the thread that starts them does
-            training.claim(config["threads"])
-            training.keep_freed_memory()
+            device.claim(config["threads"])
+            device.keep_freed_memory()
         torch.set_num_threads(config["threads"])
-        self._compiler = Compiler(Compile(config["compile"]), storage.user_cache() / "resnet-search" / "compiled")
+        self._compiler = Compiler(Compile(config["compile"]), paths.user_cache() / "resnet-search" / "compiled")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._reports = None
@@ -98,7 +99,7 @@ class TrialWorker(tune.Trainable):
             halted = halt(error, self.config["folder"])
             failure = {"number": self.config["number"], "halt": str(halted)} if halted else self._failure(error)
         except Exception as error:
-            if training.broken(error) and not training.out_of_memory(error):
+            if device.broken(error) and not device.out_of_memory(error):
                 raise  # ends this process: the trial goes on in another
             failure = self._failure(error)
         # Out here: as long as there is the exception, there are the tensors of the frames that it came through. The
@@ -150,7 +151,7 @@ class TrialWorker(tune.Trainable):
         return self._data[1]
 
     def _failure(self, error: Exception) -> dict[str, Any]:
-        if training.out_of_memory(error):
+        if device.out_of_memory(error):
             shared = 0 < self.config["gpus"] < 1
             state, cause = OUT_OF_SHARE if shared else TrialState.INFEASIBLE.value, "out of memory"
         else:

@@ -35,12 +35,11 @@ from search.records import (
     measured,
 )
 from search.spec import StudySpec, TrialSpec
-from search.storage import checksums, fill, local_copy, sync
-from search.training import SUMS
+from search.storage import files, local_copy
 
 CARD, ONNX, PT2, EXAMPLES = "README.md", "model.onnx", "model.pt2", "examples.npy"
 CHECKED = CONFIG, WEIGHTS, ONNX, PT2  # against SHA256SUMS; the card and the images are the user's to change or remove
-FILES = {*CHECKED, SUMS, CARD, EXAMPLES}
+FILES = {*CHECKED, files.SUMS, CARD, EXAMPLES}
 SHOWN = 4  # real images in the folder, to try it with
 COMPARED = 256  # real images on which the graphs must give the network's logits
 
@@ -56,10 +55,11 @@ def export(folder: Path, model: Exportable) -> Exported:
         OSError: the disk is full or cannot be written; nothing is left in the folder.
     """
     check_free(folder)
+    _sweep(folder.absolute())
     with _aside(folder, model) as (partial, config):
         check_free(folder)  # again: this took a while
         partial.rename(folder)  # in place of an empty one, too
-    sync(folder.absolute().parent)
+    files.sync(folder.absolute().parent)
     return config
 
 
@@ -82,24 +82,33 @@ def renew(folder: Path, model: Exportable) -> None:
             partial.rename(folder)
         finally:
             mend(folder)
-    sync(folder.parent)
+    files.sync(folder.parent)
 
 
 def mend(folder: Path) -> None:
     """Removes what a process that died in `renew` left; the earlier export comes back where the new one is missing."""
-    named = f".{glob.escape(folder.name)}.*"
-    earlier = sorted(folder.parent.glob(f"{named}.old"))
+    earlier = _left(folder, "old")
     if earlier and not folder.exists():
         earlier.pop().rename(folder)
-    for left in (*earlier, *folder.parent.glob(f"{named}.partial")):
+    _sweep(folder, *earlier)
+
+
+def _sweep(folder: Path, *more: Path) -> None:
+    """Removes what a process that died while it wrote an export left beside it."""
+    for left in (*more, *_left(folder, "partial")):
         if not _foreign(left):
             shutil.rmtree(left)
+
+
+def _left(folder: Path, ending: str) -> list[Path]:
+    return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*.{ending}"))
 
 
 def is_whole(folder: Path) -> bool:
     """Whether an export is there, and what is read of it is as it was written."""
     try:
-        return (folder / SUMS).read_bytes() == checksums({name: (folder / name).read_bytes() for name in CHECKED})
+        found = {name: (folder / name).read_bytes() for name in CHECKED}
+        return (folder / files.SUMS).read_bytes() == files.checksums(found)
     except OSError:  # what cannot be read is of no use to anybody
         return False
 
@@ -144,7 +153,7 @@ def _aside(folder: Path, model: Exportable) -> Iterator[tuple[Path, Exported]]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = _hidden(folder, "partial")
     try:
-        fill(partial, contents)
+        files.fill(partial, contents)
         yield partial, config
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -168,7 +177,7 @@ def _contents(model: Exportable, config: Exported, weights: bytes) -> dict[str, 
     text = card(model, config, answers, apart, len(images))
     described = config.model_dump_json(indent=2).encode() + b"\n"
     checked = {CONFIG: described, WEIGHTS: weights, ONNX: onnx, PT2: pt2}  # in the order of CHECKED
-    return checked | {CARD: text.encode(), EXAMPLES: examples.getvalue(), SUMS: checksums(checked)}
+    return checked | {CARD: text.encode(), EXAMPLES: examples.getvalue(), files.SUMS: files.checksums(checked)}
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def run_pt2(file: bytes, images: Pixels) -> Logits:
 
 def run_onnx(file: bytes, images: Pixels) -> Logits:
     """What ONNX Runtime gives."""
-    import onnxruntime
+    import onnxruntime  # noqa: PLC0415  every study imports this file, for `NotTheSame`
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     found: list[Any] = [session.run([OUTPUT], {INPUT: part})[0] for part in _parts(images)]

@@ -34,7 +34,7 @@ def importance(study: optuna.Study, first_rung: int, seed: int) -> dict[str, flo
     errors = [trial.intermediate_values[first_rung] for trial in reached]
     if len(reached) < ENOUGH_TRIALS or len(set(errors)) < 2:
         return {}
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # and with it scikit-learn: a second
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # noqa: PLC0415  scikit-learn: a second
 
     names = sorted({name for trial in reached for name in trial.params})
     encoded = {name: _encode(name, reached, seed) for name in names}

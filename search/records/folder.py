@@ -13,10 +13,9 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from search import storage
 from search.errors import InputError
 from search.spec import DataSpec, StudySpec, flatten, parse, read
-from search.storage import ID_FILE, JOURNAL, STUDY_FILE, Lease, Output, Remote, Replica, is_url, replace
+from search.storage import Lease, Output, Remote, Replica, files, is_url, layout
 
 STAYS = ("data", "search.seed")  # what makes a study another one; whatever else is changed, it can go on with
 MAY_CHANGE = ("data.dir",)
@@ -42,7 +41,7 @@ class Owner:
 
 
 def _has_id(place: str, identity: str) -> bool:
-    file = Path(place) / ID_FILE
+    file = Path(place) / layout.ID_FILE
     return file.is_file() and file.read_bytes().strip() == identity.encode()
 
 
@@ -126,11 +125,11 @@ class StudyFolder:
 
     @property
     def study_file(self) -> Path:
-        return self.path / STUDY_FILE
+        return self.path / layout.STUDY_FILE
 
     @property
     def journal(self) -> Path:
-        return self.path / JOURNAL
+        return self.path / layout.JOURNAL
 
     def outbox(self, generation: int) -> Path:
         """Events for MLflow; `generation` counts the studies in this folder, as what it searches was changed."""
@@ -166,14 +165,14 @@ class StudyFolder:
 
     def _keeps(self, generation: int) -> bool:
         trials = self.path / f"trials{_suffix(generation)}"
-        return self.outbox(generation).exists() or storage.holds_checkpoints(trials)
+        return self.outbox(generation).exists() or layout.holds_checkpoints(trials)
 
     def clear(self) -> list[str]:
         """Deletes the study, but for what says which it was; returns where what is not its own is: that stays.
 
         What says which it was is for `forget`, once nothing refers to it.
         """
-        here = storage.delete(self.path)
+        here = layout.delete(self.path)
         return [*(str(path) for path in here), *self.replica.clear()]
 
     def forget(self) -> None:
@@ -214,7 +213,7 @@ class StudyFolder:
         self._write(self.study_file, spec.to_yaml())
 
     def _write(self, file: Path, text: str) -> None:
-        replace(file, text.encode())
+        files.replace(file, text.encode())
         self.forced(file)
 
 
@@ -252,7 +251,7 @@ def check_apart(output: Output, name: str, data: DataSpec) -> None:
 
 
 def _check_free(place: object, names: Iterable[str], name: str) -> None:
-    found = storage.stranger(names)
+    found = layout.stranger(names)
     if found is not None:
         raise InputError(
             f"name = {name!r}: {place} is not the folder of a study, and {found!r} is in it; use another --name or "
@@ -262,12 +261,12 @@ def _check_free(place: object, names: Iterable[str], name: str) -> None:
 
 def _identity(path: Path, replica: Replica) -> str:
     """That of the study in a folder. One that is damaged is made again, as a folder's own journal needs none."""
-    file = path / ID_FILE
+    file = path / layout.ID_FILE
     known = re.fullmatch(rb"([0-9a-f]{32})\n", file.read_bytes()) if file.is_file() else None
     if known is not None:
         return known[1].decode()
     made = uuid.uuid4().hex
-    replace(file, f"{made}\n".encode())
+    files.replace(file, f"{made}\n".encode())
     replica.file(file)
     return made
 
@@ -279,9 +278,9 @@ def _locked(output: Output, name: str) -> tuple[Path, FileLock]:
     path = output.path.absolute() / name  # workers have other working directories
     try:
         if output.url is None:
-            _check_free(path, storage.names_in(path), name)
+            _check_free(path, layout.names_in(path), name)
         output.make(name)
-        for place in storage.checkpoint_places(path):
+        for place in layout.checkpoint_places(path):
             if not place.is_dir():
                 raise InputError(
                     f"{place} is no folder, nor a link to one; mount or make the folder that it leads to, or remove it"

@@ -240,7 +240,7 @@ class Trials(tuple[TrialRecord, ...]):
 
     def to_frame(self) -> "DataFrame":
         """A row for each trial by number: how it ended, its error in percent, its costs, and its parameters by path."""
-        import pandas  # takes half a second, which nobody else has to wait for
+        import pandas  # noqa: PLC0415  takes half a second, which nobody else has to wait for
 
         shown = ("state", "val_error", "epochs", "params_count", "macs", "seconds", "images_per_s", "reason")
         rows = [{name: getattr(trial, name) for name in shown} | trial.params for trial in self]

@@ -19,7 +19,7 @@ from search.report.published import of_finalist
 from search.report.wording import unbeaten
 from search.spec import Found
 from search.statistics import median_interval, test_set_error
-from search.storage import json_object, replace
+from search.storage import files
 
 
 def all_figures(
@@ -277,10 +277,10 @@ def short_answer(summary: StudySummary, records: Sequence[TrialRecord]) -> str:
 
 def is_of(folder: Path, summary: StudySummary) -> bool:
     """Whether `folder` holds a report with which this study, as it is now, has ended."""
-    files = [folder / name for name in FILES]
-    if not all(file.exists() for file in files):
+    places = [folder / name for name in FILES]
+    if not all(file.exists() for file in places):
         return False
-    content = json_object(files[0])
+    content = files.json_object(places[0])
     now = {
         "study": summary.name,
         "description": summary.description,
@@ -315,9 +315,9 @@ def write(
     content = document(summary, trials, importance, refused, concluded)
     told = answer.answer_markdown(summary, trials)
     front = tuple(trial.number for trial in unbeaten(summary, trials))
-    files = [folder / name for name in FILES]
-    replace(files[0], text(content).encode())
-    replace(files[1], pages.markdown(summary, trials, importance, refused).encode())
-    replace(files[2], pages.page(summary, trials, figures, importance, refused).encode())
+    places = [folder / name for name in FILES]
+    files.replace(places[0], text(content).encode())
+    files.replace(places[1], pages.markdown(summary, trials, importance, refused).encode())
+    files.replace(places[2], pages.page(summary, trials, figures, importance, refused).encode())
     images = png.write(folder, pictures(figures), summary.name)
-    return Report(files[0], files[1], files[2], images, told, front)
+    return Report(places[0], places[1], places[2], images, told, front)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from search.report.figures import Figure
-from search.storage import PICTURES, REPORT, replace
+from search.storage import files, layout
 
 INCH = 110  # of the page's pixels
 DPI = 150
@@ -32,12 +32,12 @@ def write(folder: Path, pictures: Mapping[str, Sequence[Figure]], title: str) ->
         OSError: the folder cannot be written.
     """
     made = {f"{name}.png": draw(figures, title) for name, figures in pictures.items() if figures}
-    place = folder / REPORT
+    place = folder / layout.REPORT
     place.mkdir(exist_ok=True)
-    for old in {f"{name}.png" for name in PICTURES} - made.keys():
+    for old in {f"{name}.png" for name in layout.PICTURES} - made.keys():
         (place / old).unlink(missing_ok=True)
     for name, data in made.items():
-        replace(place / name, data)
+        files.replace(place / name, data)
     return tuple(place / name for name in made)
 
 

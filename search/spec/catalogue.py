@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from search.errors import InputError, hint
-from search.storage import expanded, fault
+from search.storage import paths
 
 SHIPPED = Path(__file__).parent / "studies"
 
@@ -21,9 +21,9 @@ def find(study: str) -> Path:
     """
     if study in shipped():
         return shipped()[study]
-    path = expanded(study, "study")
+    path = paths.expanded(study, "study")
     if path.suffix in (".yaml", ".yml"):
-        cause = fault(path)
+        cause = paths.fault(path)
         if cause is None:
             return path
         cause = "there is no such file" if cause == "does not exist" else f"it {cause}"

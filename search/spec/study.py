@@ -26,7 +26,7 @@ from search.spec.sections import (
 )
 from search.spec.space import FROM_DATA, Space, make, sentence
 from search.spec.trial import TrainSpec, TrialSpec
-from search.storage import is_reserved
+from search.storage import layout
 
 
 class StudySpec(BaseModel):
@@ -82,7 +82,7 @@ class StudySpec(BaseModel):
     def _name_is_a_folder(cls, value: Any) -> Any:
         if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
             raise ValueError(f"name = {value!r} cannot name a folder; use letters, digits, dots, - and _")
-        if isinstance(value, str) and is_reserved(value):
+        if isinstance(value, str) and layout.is_reserved(value):
             raise ValueError(f"name = {value!r} is a name that the output folder uses for MLflow; use another name")
         return value
 

@@ -5,72 +5,24 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.storage.files import checksums, fill, json_object, replace, sweep, sync, user_cache
-    from search.storage.layout import (
-        ID_FILE,
-        JOURNAL,
-        PICTURES,
-        REPORT,
-        STUDY_FILE,
-        checkpoint_places,
-        delete,
-        holds_checkpoints,
-        is_reserved,
-        names_in,
-        stranger,
-    )
+    from search.storage import files, layout, paths, scratch
     from search.storage.lease import Lease
-    from search.storage.paths import expanded, fault, resolved
-    from search.storage.remote import Output, Remote, is_url, local_copy
+    from search.storage.remote import Output, Remote, is_url, local_copy, opened
     from search.storage.replica import Files, Replica
-    from search.storage.scratch import PREFIX, end_writers, folder, home, remove_dead
 
 __all__ = [
-    "ID_FILE",
-    "JOURNAL",
-    "PICTURES",
-    "PREFIX",
-    "REPORT",
-    "STUDY_FILE",
     "Files",
     "Lease",
     "Output",
     "Remote",
     "Replica",
-    "checkpoint_places",
-    "checksums",
-    "delete",
-    "end_writers",
-    "expanded",
-    "fault",
-    "fill",
-    "folder",
-    "holds_checkpoints",
-    "home",
-    "is_reserved",
+    "files",
     "is_url",
-    "json_object",
+    "layout",
     "local_copy",
-    "names_in",
-    "remove_dead",
-    "replace",
-    "resolved",
-    "stranger",
-    "sweep",
-    "sync",
-    "user_cache",
+    "opened",
+    "paths",
+    "scratch",
 ]
 
-__getattr__ = lazy(
-    __name__,
-    files="checksums fill json_object replace sweep sync user_cache",
-    layout=(
-        "ID_FILE JOURNAL PICTURES REPORT STUDY_FILE checkpoint_places delete holds_checkpoints is_reserved names_in "
-        "stranger"
-    ),
-    lease="Lease",
-    paths="expanded fault resolved",
-    remote="Output Remote is_url local_copy",
-    replica="Files Replica",
-    scratch="PREFIX end_writers folder home remove_dead",
-)
+__getattr__ = lazy(__name__, lease="Lease", remote="Output Remote is_url local_copy opened", replica="Files Replica")

@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
+
+SUMS = "SHA256SUMS"  # the file of `checksums`
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -31,10 +33,10 @@ def replace(path: Path, data: bytes) -> None:
 def json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file that can be made again; empty where the file is missing or damaged."""
     try:
-        found = json.loads(path.read_bytes())
+        found: Any = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return cast(dict[str, Any], found) if isinstance(found, dict) else {}
 
 
 def sweep(folder: Path) -> None:
@@ -68,8 +70,3 @@ def sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def user_cache() -> Path:
-    """The user's cache folder by the XDG base directory specification."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

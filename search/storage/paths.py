@@ -51,3 +51,8 @@ def fault(path: Path) -> str | None:
     if not stat.S_ISREG(mode):
         return "is no regular file"
     return None if os.access(path, os.R_OK) else f"cannot be read ({os.strerror(errno.EACCES)})"
+
+
+def user_cache() -> Path:
+    """The user's cache folder by the XDG base directory specification."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

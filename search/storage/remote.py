@@ -4,17 +4,18 @@ import argparse
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-import fsspec
+import fsspec  # pyright: ignore[reportMissingTypeStubs]
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
 from search.storage import scratch
-from search.storage.files import replace, user_cache
+from search.storage.files import replace
+from search.storage.paths import user_cache
 
 T = TypeVar("T")
 
@@ -30,8 +31,13 @@ def is_url(text: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
+def opened(url: str) -> tuple[Any, str]:
+    """The store of a URL, and the path in it; raises ImportError or ValueError where fsspec does not know it."""
+    return cast(tuple[Any, str], fsspec.core.url_to_fs(url))  # pyright: ignore[reportUnknownMemberType]
+
+
 @contextmanager
-def local_copy(file: str) -> Iterator[str]:
+def local_copy(file: str) -> Generator[str]:
     """The path of a file given by path or URL; one at a URL is here while it is entered.
 
     Raises:
@@ -66,7 +72,7 @@ class Remote:
         self._patience = patience
         self._folders = self.url.partition("://")[0].lower() not in _WITHOUT_FOLDERS
         try:
-            self._store, self._root = fsspec.core.url_to_fs(self.url)
+            self._store, self._root = opened(self.url)
         except (ImportError, ValueError) as error:
             cause = without_credentials(str(error), self.url)
             raise InputError(

@@ -1,17 +1,15 @@
 """Temporary folders for this user alone. The process that makes one locks it, so what a dead process left is known."""
 
+import fcntl
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import psutil
-
+import psutil
 
 PREFIX = "resnet-search-"
 
@@ -31,7 +29,7 @@ def home(parent: Path | None = None) -> Path | None:
 
 
 @contextmanager
-def folder(parent: Path | None = None) -> Iterator[Path]:
+def folder(parent: Path | None = None) -> Generator[Path]:
     """A new folder in the `home` of `parent`, removed at the end; that of a killed process is left to `remove_dead`."""
     mine = home(parent)
     with _locked(mine):  # so that `remove_dead` does not see it before it has a lock of its own
@@ -61,8 +59,6 @@ def remove_dead(parent: Path | None = None) -> None:
 
 def end_writers(folder: Path) -> None:
     """Kills the processes of this user, but for this one, that have a file below `folder` open for writing."""
-    import psutil
-
     place = folder.resolve()
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # it has just ended, or is not ours
@@ -70,7 +66,7 @@ def end_writers(folder: Path) -> None:
                 process.kill()
 
 
-def _writes(process: "psutil.Process", place: Path) -> bool:
+def _writes(process: psutil.Process, place: Path) -> bool:
     files = process.open_files()
     return any(Path(f.path).is_relative_to(place) and getattr(f, "mode", "w") != "r" for f in files)  # macOS: no mode
 
@@ -80,7 +76,7 @@ def _private(found: os.stat_result) -> bool:
 
 
 @contextmanager
-def _locked(path: Path | None) -> Iterator[None]:
+def _locked(path: Path | None) -> Generator[None]:
     lock = None if path is None else _lock(path, wait=True)
     try:
         yield
@@ -91,8 +87,6 @@ def _locked(path: Path | None) -> Iterator[None]:
 
 def _lock(path: Path, wait: bool) -> int | None:
     """An open file that holds the lock of a folder; None where a living process has it, or there are no locks."""
-    import fcntl  # not on Windows
-
     try:
         file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:

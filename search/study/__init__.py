@@ -8,14 +8,16 @@ if TYPE_CHECKING:
     from search.study.driver import Result
     from search.study.handle import Study
     from search.study.preflight import planned, within
+    from search.study.process import unchanged
     from search.study.request import ENVIRONMENT, KEYS, Changes, changed, specify
 
-__all__ = ["ENVIRONMENT", "KEYS", "Changes", "Result", "Study", "changed", "planned", "specify", "within"]
+__all__ = ["ENVIRONMENT", "KEYS", "Changes", "Result", "Study", "changed", "planned", "specify", "unchanged", "within"]
 
 __getattr__ = lazy(
     __name__,
     driver="Result",
     handle="Study",
     preflight="planned within",
+    process="unchanged",
     request="ENVIRONMENT KEYS Changes changed specify",
 )

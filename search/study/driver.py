@@ -39,9 +39,9 @@ from search.records import (
     without_refused,
 )
 from search.spec import LimitSpec, Space, StudySpec, appraise
-from search.storage import REPORT, sweep
+from search.storage import files, layout
 from search.study.reader import summarise
-from search.tracking import ChampionChosen, Event, Outboxes, StudyEnded, Tracker, send
+from search.tracking import Outboxes, Store, Tracker, events
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,14 @@ class Driver:
         space: of `spec`, over the prepared data.
         data: prepared.
         folder: locked by this process.
-        tracking_uri: where MLflow keeps the runs.
-        artifact_root: where a new experiment keeps its artifacts; None leaves it to the server.
+        store: where MLflow keeps the runs.
     """
 
     spec: StudySpec
     space: Space
     data: Prepared
     folder: StudyFolder
-    tracking_uri: str
-    artifact_root: str | None
+    store: Store
 
     def __post_init__(self) -> None:
         spec, image = self.spec, self.data.info.shape[:2]
@@ -93,10 +91,10 @@ class Driver:
         self._generation = opened.generation
         self.folder.bind(self._generation, opened.ledger.key, begun=bool(opened.ledger.records))
         mine = spec, self.data.info, self.folder, self._generation
-        self._outboxes = Outboxes(*mine, optimize.keys(storage, spec.name), self.tracking_uri, self.artifact_root)
+        self._outboxes = Outboxes(*mine, optimize.keys(storage, spec.name), self.store)
         export.mend(self.folder.path / export.CHAMPION)
-        sweep(self.folder.path)
-        sweep(self.folder.path / REPORT)
+        files.sweep(self.folder.path)
+        files.sweep(self.folder.path / layout.REPORT)
         self.search, self._opened, self._storage = plan_search(spec, self.space, opened), opened, storage
         self._final_ledger = self._open_finals()
 
@@ -163,7 +161,7 @@ class Driver:
         )
         # The end is the last event: it is recorded when the report is written and the champion exported.
         before, ended = [None, None, *self._outboxes.last(2)][-2:]
-        if not isinstance(ended, StudyEnded):
+        if not isinstance(ended, events.StudyEnded):
             return None
         known = ended.state, ended.step, ended.note
         now = _state(worked), self._done(finals), without_credentials(answer)
@@ -239,7 +237,7 @@ class Driver:
         return summarise(self.spec, self.space, around, self.elapsed, self.search.stop_reason, finals or self._found())
 
     def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Result:
-        first = send(tracker, patient)
+        first = tracker.send(patient)
         records, finals = self.ledger.with_run_ids(tracker.run_ids()), self._found(tracker)
         compared = first_rung(self.search.scheduler, self.spec.epochs)
         importances = importance(self.ledger.study, compared, self.spec.search.seed)
@@ -256,8 +254,9 @@ class Driver:
         # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
         metrics = {} if interrupted else of_study(finals, counts(without_refused(records)[0]))
         done = self._done(finals)
-        tracker.study_ended(written.answer, state, metrics=metrics, step=done, artifacts=kept, front=written.front)
-        unsent = first or send(tracker, patient)
+        ended = {"metrics": metrics, "step": done, "artifacts": kept, "front": written.front}
+        tracker.record(events.StudyEnded(note=written.answer, state=state, **ended))
+        unsent = first or tracker.send(patient)
         return Result(written.answer, interrupted, worked, unsent, trouble, self.reached)
 
     def _crown(self, tracker: Tracker, finals: Finals) -> str | None:
@@ -273,15 +272,16 @@ class Driver:
             place = export.crown(self.spec, self.data, self.folder, finals, self._checkpoints)
         except (NotTheSame, InputError) as reason:
             return f"the champion is not exported: {reason}"
-        tracker.champion(*_of_champion(finals, finalist), place, finalist.tested)
+        number, seed = _of_champion(finals, finalist)
+        tracker.record(events.ChampionChosen(number=number, seed=seed, folder=place, tested=tuple(finalist.tested)))
         return None
 
-    def _is_crowned(self, finals: Finals, event: Event | None) -> bool:
+    def _is_crowned(self, finals: Finals, event: events.Event | None) -> bool:
         """Whether `_crown` has nothing left to do, where `event` is the last that was recorded by it."""
         finalist = finals.best
         if finalist is None:
             return True
-        if not isinstance(event, ChampionChosen):
+        if not isinstance(event, events.ChampionChosen):
             return False
         same = (event.number, event.seed, *event.tested) == (*_of_champion(finals, finalist), *finalist.tested)
         return same and export.is_exported(self.spec, self.folder, finals, self._checkpoints)

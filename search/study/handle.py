@@ -150,7 +150,7 @@ class Study:
         with self._driver(Console(), sync=True) as driver:
             unsent, behind = driver.unsent, driver.behind(study_too=True)
             result = driver.sync()
-        store = tracking.store(tracking.chosen(self.spec.tracking.uri, self.output), self.spec.tracking.experiment)
+        store = self.mlflow_store
         if result.unsent:
             return result, f"{result.unsent}; run the same command again"
         if behind:
@@ -207,12 +207,19 @@ class Study:
         """
         return next(iter(self.mlflow_pages().values()), None)
 
-    def mlflow_pages(self, base: str | None = None) -> dict[str, str]:
+    def mlflow_pages(self, base: str = "", token: str = "") -> dict[str, str]:
         """What it is -> address, of MLflow's pages of the study at `base`; by default as `mlflow_url`."""
-        if self._read is None:
+        sent, runs, store = self._begun.cursor if self._read else None, self.mlflow_runs, self.mlflow_store
+        if not (sent and sent.study and sent.experiment and runs):
             return {}
-        uri = tracking.chosen(self.spec.tracking.uri, self.output)
-        return tracking.pages_of(base or uri, self.name, self._read.cursor, self.mlflow_runs)
+        where = base or (store.uri if store.remote else tracking.Pages.USUAL)
+        return tracking.Pages(where, sent.experiment, sent.study, token).named(self.name, runs, bool(sent.seeds))
+
+    @property
+    def mlflow_store(self) -> "tracking.Store":
+        """Where MLflow keeps its runs."""
+        asked = self.spec.tracking
+        return tracking.Store.chosen(asked.uri, asked.experiment, self.output)
 
     @property
     def mlflow_runs(self) -> list[str]:
@@ -313,16 +320,15 @@ class Study:
         spec = self.spec
         _, space, _ = planned(spec)
         open_elsewhere(spec)
-        uri = tracking.chosen(spec.tracking.uri, self.output)
+        store = self.mlflow_store
         folder = StudyFolder.enter(self.output, self.name)
         try:
             if self._fresh:
                 check_told(folder, spec, self._yes)
-            store = tracking.store(uri, spec.tracking.experiment)
             try:
-                tracking.check_reachable(uri, spec.tracking.experiment)
+                store.check()
             except tracking.NoAnswer as away:
-                if sync or self._fresh or not tracking.tracked_at(folder.path, store):
+                if sync or self._fresh or not store.has_tracked(folder.path):
                     raise
                 fault = str(away).partition(";")[0]
                 told = f"{fault}; the study goes on, and keeps what it is to be sent"
@@ -332,8 +338,7 @@ class Study:
                 self._delete(folder, console)
             if not sync:
                 folder.settle(spec)
-            root = tracking.artifact_root(uri, self.output.path)
-            yield Driver(spec, space, prepared, folder, uri, root)
+            yield Driver(spec, space, prepared, folder, store)
         except OSError as error:
             raise halt(error, folder.place) or error from None
         finally:

@@ -26,8 +26,8 @@ from search.records import (
     stopped,
 )
 from search.spec import Space, StudySpec, load, parse
-from search.storage import JOURNAL, STUDY_FILE, Files, Output
-from search.tracking import Cursor, of_seeds, of_trials, parse_cursor
+from search.storage import Files, Output, layout
+from search.tracking import Cursor, parse_cursor
 
 
 def spec_of(output: Output, name: str, storage: str | None = None) -> StudySpec:
@@ -37,7 +37,7 @@ def spec_of(output: Output, name: str, storage: str | None = None) -> StudySpec:
         InputError: there is no such study, or its file is damaged.
         Halted: the URL does not answer.
     """
-    data = Files(place(output, name)).get(STUDY_FILE) if Path(name).name == name else None
+    data = Files(place(output, name)).get(layout.STUDY_FILE) if Path(name).name == name else None
     if data is None:
         raise InputError(f"study {name!r} is not in {str(output)!r}{_remedy(output, name)}")
     try:
@@ -45,7 +45,8 @@ def spec_of(output: Output, name: str, storage: str | None = None) -> StudySpec:
     except (UnicodeDecodeError, yaml.YAMLError):
         found = None
     if not isinstance(found, dict):
-        raise InputError(f"{place(output, name)}/{STUDY_FILE} is damaged; run the study again to have it written")
+        damaged = f"{place(output, name)}/{layout.STUDY_FILE}"
+        raise InputError(f"{damaged} is damaged; run the study again to have it written")
     return load({"name": name, **found}, [("search.storage", storage)] if storage else [])
 
 
@@ -57,7 +58,7 @@ def place(output: Output, name: str) -> str:
 def _remedy(output: Output, name: str) -> str:
     if output.url is not None:
         return "; correct the name, or --output"
-    known = [path.parent.name for path in sorted(output.path.glob(f"*/{STUDY_FILE}"))]
+    known = [path.parent.name for path in sorted(output.path.glob(f"*/{layout.STUDY_FILE}"))]
     return f"; {hint(name, known)}" if known else ", which holds no study; run `python -m search.run`, or name --output"
 
 
@@ -82,8 +83,8 @@ class Reader:
         files, url = Files(place(output, name)), spec.search.storage
         with answering(url):
             if url is None:
-                path = Path(files.place) / JOURNAL if output.url is None else Path(JOURNAL)
-                storage = read_journal(path, files.log(JOURNAL) or b"")
+                path = Path(files.place) / layout.JOURNAL if output.url is None else Path(layout.JOURNAL)
+                storage = read_journal(path, files.log(layout.JOURNAL) or b"")
             else:
                 storage = open_storage(Path(), url)
             study = latest(storage, spec.name)
@@ -101,7 +102,7 @@ class Reader:
     @cached_property
     def records(self) -> Trials:
         """Its trials by number, refused proposals among them."""
-        runs = of_trials(self.cursor.runs)
+        runs = self.cursor.trials
         return Trials(replace(t.record, mlflow_run_id=runs.get(t.record.number)) for t in self._kept)
 
     @cached_property
@@ -142,13 +143,13 @@ class Reader:
     @cached_property
     def _finals(self) -> tuple[Finals | None, float]:
         """With the seconds that they took."""
-        runs, asked = self.cursor.runs, self.spec.search
+        sent, asked = self.cursor, self.spec.search
         searched = bool(self.spec.compare) or over(asked, self.records, self._elapsed, self._exhausted)
         ledger = copied(self.storage, self.study.study_name) if searched else None
         if ledger is None:
             return None, 0.0
         plan = plan_finals(self.spec, ledger, self.records, self.surroundings.data)
-        return plan.results(of_trials(runs), of_seeds(runs)), ledger.elapsed
+        return plan.results(sent.trials, sent.seeds), ledger.elapsed
 
 
 def summarise(

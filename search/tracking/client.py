@@ -1,51 +1,71 @@
-"""How MLflow is reached: imported quietly, without leaking credentials, its SQLite file whole or not there."""
+"""MLflow itself. Its import takes seconds: it is done in the thread that sends, and where a server is asked."""
 
 import getpass
 import logging
 import os
-import sqlite3
+import threading
 import uuid
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from search.errors import InputError, public, without_credentials
+from search.tracking.store import (
+    ANSWER_SECONDS,
+    SQLITE,
+    NoAnswer,
+    Store,
+    file_of,
+    is_empty,
+    is_transient,
+    is_used,
+    refusal,
+    version,
+)
 
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # those are ours
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+os.environ.update(_QUIET)  # some of it MLflow reads when it is imported, the rest at each request
+
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Run, ViewType  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
 
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000  # characters; MLflow refuses or cuts longer values
 KIND = "mlflow.experimentKind", "custom_model_development"  # MLflow's pages open on language models otherwise
-
-# What a server answers when it is overloaded, restarting, or behind a proxy that cannot reach or authorise us: worth
-# trying again. A database file answers only the first two so; there the others are faults of the program.
-_BUSY = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
-_SERVER_AWAY = _BUSY | {
-    *("INTERNAL_ERROR", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED", "ENDPOINT_NOT_FOUND"),
-    *("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"),
+NOT_ALLOWED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
+_CONNECTION_FAULTS = {
+    "timed out": ("did not answer within {limit} seconds",),
+    "timeout": ("did not answer within {limit} seconds",),
+    "Connection refused": ("does not answer: no server listens there",),
+    "resolve": ("does not answer: the name of its machine is unknown",),
+    "CERTIFICATE_VERIFY_FAILED": (
+        "has a certificate that is not trusted",
+        "set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificate of its authority",
+    ),
+    "SSL": ("does not speak TLS", "begin the address with http://"),
+    "error responses": ("answers, but only with server errors",),
 }
+_CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 
-def import_quietly() -> "type[MlflowClient]":
-    """MLflow's client, imported without telemetry, progress bars and log lines, and leaving retries to its caller."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds
-    from mlflow import MlflowClient
-
+def connect(uri: str) -> MlflowClient:
+    """A client that prints and reports nothing, and leaves retries to its caller."""
+    os.environ.update(_QUIET)
+    os.environ.setdefault(_TIMEOUT, "30")  # seconds
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # every error reaches us as an exception
-    return MlflowClient
-
-
-def is_remote(uri: str) -> bool:
-    """Whether a tracking server, rather than this process, writes to the database."""
-    return urlsplit(uri).scheme in {"http", "https"}
+    return MlflowClient(uri)
 
 
 def user() -> str:
@@ -59,24 +79,9 @@ def user() -> str:
         return str(os.getuid())
 
 
-def is_transient(error: Exception, remote: bool) -> bool:
-    """Whether the same call may succeed later: the server is away, busy or locked, the disk full."""
-    from mlflow.exceptions import MlflowException
-    from requests import HTTPError
-
-    if isinstance(error, MlflowException):
-        return error.error_code in (_SERVER_AWAY if remote else _BUSY)
-    if isinstance(error, HTTPError) and error.response is not None:
-        return error.response.status_code >= 500 or error.response.status_code in {401, 403, 429}
-    missing = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-    return isinstance(error, OSError) and not isinstance(error, missing)  # includes every connection error
-
-
-def find_or_create(client: "MlflowClient", experiment: str, artifact_root: str | None) -> str:
+def find_or_create(client: MlflowClient, experiment: str, artifact_root: str | None) -> str:
     """The id of the experiment with this name; a new one keeps its artifacts in the folder `artifact_root`, or, where
     that is None, where the server decides."""
-    from mlflow.exceptions import MlflowException
-
     root = None if artifact_root is None else Path(artifact_root).absolute().as_uri()
     found = client.get_experiment_by_name(experiment)
     if found is not None:
@@ -90,17 +95,7 @@ def find_or_create(client: "MlflowClient", experiment: str, artifact_root: str |
     return found.experiment_id  # another study was first
 
 
-SQLITE = "sqlite:///"
-_PLACES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)  # where MLflow keeps the places of artifacts
-
-
-def ready(uri: str, client_type: "type[MlflowClient]") -> None:
+def ready(uri: str) -> None:
     """Makes the SQLite file at `uri` unless it is there and whole; does nothing for other stores.
 
     MLflow makes its tables in dozens of steps, none of which it can repeat: a process that was killed meanwhile would
@@ -114,78 +109,135 @@ def ready(uri: str, client_type: "type[MlflowClient]") -> None:
         return
     path = file_of(uri)
     with FileLock(path.with_name(f".{path.name}.lock")):  # of a process that dies, the system takes it
-        if _used(path):
+        if is_used(path):
             return
         for left in path.parent.glob(f".{path.name}.new-*"):
             left.unlink()
         fresh = path.with_name(f".{path.name}.new-{uuid.uuid4().hex}")  # MLflow remembers each that it has opened
-        client_type(f"{SQLITE}{fresh}").search_experiments(max_results=1)
-        if _empty(path):
+        connect(f"{SQLITE}{fresh}").search_experiments(max_results=1)
+        if is_empty(path):
             fresh.replace(path)
-        elif _version(path) != _version(fresh):
+        elif version(path) != version(fresh):
             path.rename(path.with_name(f"{path.name}.damaged"))
             fresh.replace(path)
         else:
             fresh.unlink()
 
 
-def follow(uri: str, root: str | None) -> None:
-    """Where the SQLite file and the artifacts in `root` beside it were moved together: notes their new place in it.
+def find_runs(client: MlflowClient, experiment_id: str, condition: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    """All runs of an experiment for which the condition holds; deleted ones only where `view` asks for them."""
+    runs: list[Run] = []
+    token = None
+    while page := client.search_runs([experiment_id], condition, view, page_token=token):
+        runs += page
+        token = page.token
+        if not token:
+            break
+    return runs
 
-    MLflow keeps absolute paths, would find no artifact again, and would make the old folders anew for new ones.
+
+def check(store: Store) -> None:
+    """See `Store.check`, for a tracking server or a database server."""
+    uri = store.uri
+    if not store.remote:
+        _check_database(uri)
+        return
+    client = connect(uri)
+    with _timeout(ANSWER_SECONDS), _answering(uri):
+        found = client.get_experiment_by_name(store.experiment)
+    if found is not None and found.name != store.experiment:
+        raise refusal(uri, "answers, but not as an MLflow server")
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise store.deleted()
+    _check_writing(store, client)
+
+
+def place_of(uri: str, run_id: str) -> tuple[str, str]:
+    """Of a trial's run: the ids of its experiment, and of its study's run.
 
     Raises:
-        sqlite3.Error: the file cannot be written.
+        InputError: the server does not answer, refuses us, or has no such run.
     """
-    if root is None or not uri.startswith(SQLITE):
-        return
-    path, artifacts = file_of(uri).absolute(), Path(root)
-    if artifacts.parent != path.parent or not artifacts.is_dir() or _empty(path):
-        return
-    new = artifacts.as_uri()
-    with closing(sqlite3.connect(path)) as database, database:
-        for (old,) in database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall():
-            there = Path(unquote(urlsplit(old).path))
-            if old == new or not old.startswith("file://") or there.name != artifacts.name or there.exists():
-                continue
-            for table, column in _PLACES:
-                database.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                    (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
-                )
+    client = connect(uri)
+    with _answering(uri):
+        run = client.get_run(run_id)
+    return run.info.experiment_id, run.data.tags["mlflow.parentRunId"]
 
 
-def file_of(uri: str) -> Path:
-    """The file that a SQLite URI names."""
-    return Path(uri.removeprefix(SQLITE).partition("?")[0])
+def _check_writing(store: Store, client: MlflowClient) -> None:
+    """Who may only read is refused at the first thing that is written."""
+    try:
+        with _timeout(ANSWER_SECONDS):
+            made = client.get_experiment(find_or_create(client, store.experiment, None))
+            client.set_experiment_tag(made.experiment_id, KIND[0], made.tags.get(*KIND))
+    except MlflowException as error:
+        # A server that has just answered, and fails now, is no reason not to begin: what it misses is sent later.
+        if error.error_code in NOT_ALLOWED or not is_transient(error, remote=True):
+            raise refusal(
+                store.uri, *_server_fault(error, False, store.uri, store.experiment), kind=InputError
+            ) from error
 
 
-def experiment_stage(path: Path, experiment: str) -> str:
-    """ "active" or "deleted"; empty where there is no such experiment."""
-    return str(_ask(path, "SELECT lifecycle_stage FROM experiments WHERE name = ?", "", experiment))
+@contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """Tells in a sentence what is wrong with a server that fails in here."""
+    try:
+        yield
+    except MlflowException as error:
+        away = isinstance(error.__context__, OSError)  # of the connection, which MLflow reports by text alone
+        raise refusal(uri, *_server_fault(error, away, uri, None), kind=NoAnswer if away else InputError) from error
 
 
-def _used(path: Path) -> bool:
-    """Whether there is a run in it: then it was whole once."""
-    return not _empty(path) and bool(_ask(path, "SELECT count(*) FROM runs", 0))
+def _server_fault(error: Exception, away: bool, uri: str, written: str | None) -> tuple[str, ...]:
+    """What is wrong with a server that answered with `error`, and the remedy where it is a special one."""
+    text = " ".join(str(error).split())
+    if away:
+        known = next((fault for sign, fault in _CONNECTION_FAULTS.items() if sign in text), ("cannot be reached",))
+        return tuple(part.format(limit=os.environ[_TIMEOUT]) for part in known)
+    code = getattr(error, "error_code", "")
+    if code in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}:
+        if os.environ.get("MLFLOW_TRACKING_USERNAME") or public(uri) != uri:
+            return ("does not take the name and password that it was given", f"correct {_CREDENTIALS}")
+        return ("wants a name and a password", f"set {_CREDENTIALS}")
+    if code == "PERMISSION_DENIED" and written:
+        remedy = "name one of your own with MLFLOW_EXPERIMENT_NAME, or ask its owner for the permission EDIT"
+        return (f"does not let you write in experiment {written!r}", remedy)
+    if code == "PERMISSION_DENIED":
+        answer = text.rpartition("Response body: ")[2].strip("'")[:100]
+        return (f"refuses us ({answer})", "ask its owner for access, or correct the name and password")
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return ("has no run of this study", "run the same search again to send them")
+    return ("answers, but not as an MLflow server",)
 
 
-def _empty(path: Path) -> bool:
-    return not path.exists() or path.stat().st_size == 0
+def _check_database(uri: str) -> None:
+    """Connect to a database server; from a thread, since drivers have no common way to limit the time."""
+    outcome: list[Exception | None] = []
 
-
-def _version(path: Path) -> str:
-    """Of its tables: where it differs from that of a new file, their making was not finished."""
-    return str(_ask(path, "SELECT version_num FROM alembic_version", ""))
-
-
-def _ask(path: Path, query: str, otherwise: object, *values: str) -> object:
-    with closing(sqlite3.connect(path)) as database:
+    def connect() -> None:
         try:
-            row = database.execute(query, values).fetchone()
-        except sqlite3.OperationalError as error:
-            if "no such table" not in str(error):
-                raise
-            row = None
-    return row[0] if row else otherwise
+            create_engine(uri).connect().close()
+            outcome.append(None)
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if not outcome:
+        raise refusal(uri, f"did not answer within {ANSWER_SECONDS} seconds")
+    if isinstance(outcome[0], ImportError):
+        raise refusal(uri, f"needs a database driver ({outcome[0]})", "install it, or use another store")
+    if outcome[0] is not None:
+        raise refusal(uri, f"cannot be opened: {' '.join(without_credentials(str(outcome[0]), uri).split())[:200]}")
+
+
+@contextmanager
+def _timeout(seconds: int) -> Iterator[None]:
+    """MLflow's time-out of a request, which it reads at each."""
+    before = os.environ[_TIMEOUT]
+    os.environ[_TIMEOUT] = str(seconds)
+    try:
+        yield
+    finally:
+        os.environ[_TIMEOUT] = before

@@ -9,134 +9,17 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from search.errors import InputError
-from search.records import TrialState
 from search.storage import is_url
+from search.tracking.events import STUDY, ChampionChosen, EpochEnded, Event, StudyEnded, TrialEnded, of_seeds, of_trials
 
-
-class _Record(BaseModel):
-    """Metrics may be NaN or infinite: written as strings, since JSON has no number for them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-    time_ms: int  # Unix time, milliseconds
-
-
-class Dataset(BaseModel):
-    """What a trial was trained on. `digest` has at most 36 characters, `source` says where the images came from.
-
-    Of one name and digest MLflow keeps one data set, with the profile that came first.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    digest: str = Field(max_length=36)
-    source: str
-    profile: dict[str, Any] = {}
-    context: str = "training"  # what for: MLflow shows it beside the name
-
-
-class StudyStarted(_Record):
-    kind: Literal["study_started"] = "study_started"
-    name: str
-    params: dict[str, str]
-    tags: dict[str, str] = {}
-    dataset: Dataset | None = None
-
-
-def run_key(number: int, seed: int | None) -> str:
-    """`7` for a trial, `7.2` for its training with seed 2 in the finals."""
-    return str(number) if seed is None else f"{number}.{seed}"
-
-
-def of_trials(runs: Mapping[str, str]) -> dict[int, str]:
-    """Of runs by their keys those of trials: number -> id."""
-    return {int(key): run for key, run in runs.items() if key.isdigit()}
-
-
-def of_seeds(runs: Mapping[str, str]) -> dict[tuple[int, int], str]:
-    """Of runs by their keys those of trainings in the finals: (number of the trial, seed) -> id."""
-    parted = [(key.split("."), run) for key, run in runs.items() if "." in key]
-    return {(int(number), int(seed)): run for (number, seed), run in parted}
-
-
-class _OfTrial(_Record):
-    number: int  # of the trial
-    seed: int | None = None  # of one training of a finalist; None: of the trial itself
-
-    @property
-    def run(self) -> str:
-        """Names the run among those of the study."""
-        return run_key(self.number, self.seed)
-
-
-class TrialStarted(_OfTrial):
-    kind: Literal["trial_started"] = "trial_started"
-    name: str
-    params: dict[str, str]
-    tags: dict[str, str] = {}
-    trial_json: str | None = None
-    dataset: Dataset | None = None
-
-
-class EpochEnded(_OfTrial):
-    kind: Literal["epoch"] = "epoch"
-    epoch: int  # from 1
-    metrics: dict[str, float]
-
-
-class FinalistSummed(_Record):
-    """What the trainings of a finalist gave together; `seeds` of them are the step of the metrics."""
-
-    kind: Literal["finalist"] = "finalist"
-    number: int  # of the trial
-    seeds: int
-    metrics: dict[str, float]
-
-    @property
-    def run(self) -> str:
-        """Names the trial's run among those of the study."""
-        return run_key(self.number, None)
-
-
-class ChampionChosen(_OfTrial):
-    """The training whose network is the study's answer."""
-
-    kind: Literal["champion"] = "champion"
-    folder: str  # exported: a folder of the driver's machine, or the URL of a zip archive of it
-    tested: list[float]  # the test errors of its configuration by seed, in percent
-
-
-class TrialEnded(_OfTrial):
-    kind: Literal["trial_ended"] = "trial_ended"
-    state: TrialState
-    reason: str | None = None
-    tags: dict[str, str] = {}
-    metrics: dict[str, float] = {}
-    step: ClassVar[int] = 0  # of the metrics: each is measured once
-    artifacts: list[str] = []  # files: paths on the driver's machine, or URLs
-
-
-class StudyEnded(_Record):
-    kind: Literal["study_ended"] = "study_ended"
-    state: Literal["complete", "interrupted", "failed"]
-    note: str  # Markdown
-    front: list[int] = []  # numbers of the trials on the Pareto front
-    tags: dict[str, str] = {}
-    metrics: dict[str, float] = {}
-    step: int = 0  # of the metrics
-    artifacts: list[str] = []
-
-
-Event = StudyStarted | TrialStarted | EpochEnded | TrialEnded | FinalistSummed | ChampionChosen | StudyEnded
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 
@@ -148,6 +31,21 @@ class Cursor:
     store: str = ""  # the tracking server and experiment, without credentials
     runs: dict[str, str] = field(default_factory=dict)  # search.key -> MLflow run id
     experiment: str = ""  # its id there; empty while nothing has been sent
+
+    @property
+    def study(self) -> str | None:
+        """Id of the study's own run."""
+        return self.runs.get(STUDY)
+
+    @property
+    def trials(self) -> dict[int, str]:
+        """Number of a trial -> id of its run."""
+        return of_trials(self.runs)
+
+    @property
+    def seeds(self) -> dict[tuple[int, int], str]:
+        """Number of a trial, and seed of a training of the finals -> id of its run."""
+        return of_seeds(self.runs)
 
 
 _CURSOR = TypeAdapter(Cursor)
@@ -271,7 +169,7 @@ class Outbox:
 def _with_paths(event: Event, changed: Callable[[str], str]) -> Event:
     match event:
         case TrialEnded() | StudyEnded():
-            return event.model_copy(update={"artifacts": [changed(path) for path in event.artifacts]})
+            return event.model_copy(update={"artifacts": tuple(map(changed, event.artifacts))})
         case ChampionChosen():
             return event.model_copy(update={"folder": changed(event.folder)})
         case _:

@@ -1,21 +1,29 @@
-"""MLflow's pages on a database, for whoever has the token.
+"""MLflow's pages on a study: their addresses, and a server of them on a database for whoever has the token.
 
 MLflow's own server asks nobody who he is, and lets him write: on a machine of several users each could replace the code
 that MLflow runs where a champion is loaded. So every request needs a token, which the first address brings along and a
 cookie keeps, as with Jupyter. It lives in this process alone: not on a command line, not in the environment.
 """
 
+import json
 import os
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from socket import socket
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import ClassVar
+from urllib.parse import quote, urlencode, urlsplit
 
-if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
-    from starlette.types import ASGIApp, Receive, Scope, Send
+import uvicorn
+from starlette.requests import HTTPConnection
+from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from search.errors import public
+from search.tracking.store import Store, follow
+from search.tracking.views import SEEDS
 
+SHOWN = 100  # trials in a comparison; a longer address breaks in some browsers
 _HERE = {"127.0.0.1", "localhost", "::1"}
 _WITHOUT = "This needs the address that `python -m search.ui` has printed: there is a token in it.\n"
 _ELSEWHERE = "Asked by another page, or by another name of this machine.\n"
@@ -24,54 +32,116 @@ _ENTRANCE = """<!doctype html><meta name="referrer" content="no-referrer"><title
 <script>location.replace(location.pathname + location.hash)</script>"""
 
 
-def new_token() -> str:
-    """256 random bits."""
-    return secrets.token_urlsafe(32)
+@dataclass(frozen=True)
+class Pages:
+    """The addresses of a study's pages at `base`, each with `token` where one is needed to open it."""
+
+    USUAL: ClassVar[str] = "http://127.0.0.1:5000"  # where those of this machine are served by default
+
+    base: str
+    experiment: str  # id
+    study: str  # id of its run
+    token: str = ""
+
+    @classmethod
+    def of(cls, uri: str, run_id: str, base: str, token: str = "") -> "Pages":
+        """Of the study of which a trial has this run in the store at `uri`.
+
+        Raises:
+            InputError: the server does not answer, refuses us, or has no such run.
+        """
+        from search.tracking.client import place_of  # noqa: PLC0415  MLflow takes seconds; bad flags are told before
+
+        return cls(base, *place_of(uri, run_id), token)
+
+    @property
+    def table(self) -> str:
+        """The study's trials."""
+        return self._runs(self.study)
+
+    @property
+    def charts(self) -> str:
+        """Parallel coordinates and learning curves of the trials."""
+        return self._runs(self.study, compareRunsMode="CHART")
+
+    @property
+    def seeds(self) -> str:
+        """Charts of the trainings of the finalists, by configuration."""
+        return self._runs(self.study + SEEDS, compareRunsMode="CHART")
+
+    def comparison(self, run_ids: Sequence[str]) -> str:
+        """Of runs, the first hundred: parallel coordinates, scatter and contour plots, params and metrics."""
+        shown = json.dumps(list(run_ids[:SHOWN]))
+        return self._page("compare-runs", runs=shown, experiments=json.dumps([self.experiment]))
+
+    def named(self, name: str, run_ids: Sequence[str], finals: bool) -> dict[str, str]:
+        """What it is -> address; the first compares the trials.
+
+        Args:
+            name: of the study.
+            run_ids: of its trials, the best first.
+            finals: whether finalists were trained.
+        """
+        pages = {
+            f"{name}: parallel coordinates and learning curves": self.charts,
+            "table of trials": self.table,
+            "trials side by side": self.comparison(run_ids),
+        }
+        return pages | ({"finalists, mean over seeds": self.seeds} if finals else {})
+
+    def _runs(self, view: str, **mode: str) -> str:
+        return self._page(f"experiments/{self.experiment}/runs", viewStateShareKey=view, **mode)
+
+    def _page(self, path: str, **query: str) -> str:
+        query["workflowType"] = "machine_learning"  # MLflow's pages open on language models otherwise
+        entrance = f"?token={self.token}" if self.token else ""
+        return f"{public(self.base).rstrip('/')}/{entrance}#/{path}?{urlencode(query, quote_via=quote)}"
 
 
-def with_token(address: str, token: str) -> str:
-    """An address of one of MLflow's pages, as one that opens it for the first time."""
-    return address.replace("/#/", f"/?token={token}#/", 1)
+class PageServer:
+    """MLflow's pages on a database; making one takes seconds.
 
+    Where the database and the artifacts beside it were moved together, their new place is noted in it first.
 
-def application(uri: str, root: str, token: str) -> "Guard":
-    """MLflow's pages on the database at `uri`, whose runs keep their files below `root`; it takes seconds."""
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    os.environ.update(quiet | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})  # without eight workers of a job queue
-    from mlflow.server import constants
+    Args:
+        store: the database, and where its runs keep their files.
+        token: who has it may enter; default: 256 random bits.
+    """
 
-    # What `mlflow server` hands to its workers: as its command line, a password in `uri` would be seen by everybody.
-    os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = uri
-    os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = "mlflow-artifacts:/"
-    os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR] = root
-    os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
-    from mlflow.server.fastapi_app import app
-    from mlflow.server.handlers import initialize_backend_stores
+    def __init__(self, store: Store, token: str | None = None) -> None:
+        follow(store)
+        self.token = token or secrets.token_urlsafe(32)
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        os.environ.update(quiet | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})  # without eight workers of a queue
+        from mlflow.server import constants  # noqa: PLC0415  it reads the environment when it is imported
 
-    initialize_backend_stores(uri, uri, "mlflow-artifacts:/")
-    return Guard(app, token)
+        # What `mlflow server` hands to its workers: as its command line, a password in the URI would be seen by all.
+        os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = store.uri
+        os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = "mlflow-artifacts:/"
+        os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR] = str(store.root)
+        os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
+        from mlflow.server.fastapi_app import app  # noqa: PLC0415  likewise
+        from mlflow.server.handlers import initialize_backend_stores  # noqa: PLC0415
 
+        initialize_backend_stores(store.uri, store.uri, "mlflow-artifacts:/")
+        self._pages = Guard(app, self.token)
 
-def serve(pages: "Guard", listening: socket) -> None:
-    """Until the process is interrupted or terminated."""
-    import uvicorn
-
-    # not a line for every picture of a page
-    uvicorn.Server(uvicorn.Config(pages, log_level="warning", proxy_headers=False)).run(sockets=[listening])
+    def serve(self, listening: socket) -> None:
+        """Until the process is interrupted or terminated."""
+        # not a line for every picture of a page
+        settings = uvicorn.Config(self._pages, log_level="warning", proxy_headers=False)
+        uvicorn.Server(settings).run(sockets=[listening])
 
 
 class Guard:
     """Lets to `app` who has the token, from a page of this server or from none."""
 
-    def __init__(self, app: "ASGIApp", token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
         self._token = token.encode()
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
-        from starlette.requests import HTTPConnection
-        from starlette.responses import HTMLResponse, PlainTextResponse
-
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -95,7 +165,7 @@ class Guard:
         return given is not None and secrets.compare_digest(given.encode(), self._token)
 
 
-def _from_here(asked: "HTTPConnection") -> bool:
+def _from_here(asked: HTTPConnection) -> bool:
     """Whether the browser was asked by one of our pages, or by its user.
 
     A website can have its name resolved to this machine; a page of another user's server, on another port, counts as of

@@ -7,19 +7,19 @@ import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from mlflow import MlflowClient, pyfunc
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import Array
 
-from search import storage
-from search.storage import is_url, local_copy
+from search.storage import is_url, local_copy, scratch
 from search.tracking.client import TAG_LENGTH
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
-    from mlflow.entities.model_registry import ModelVersion
-
 
 ALIAS = "champion"
 DIGEST = "search.weights_sha256"  # the tag by which a champion is known again
@@ -79,7 +79,7 @@ class _Champion:
         return card[: card.rfind("\n", 0, DESCRIPTION_LENGTH - len(more))] + more
 
 
-def register(client: "MlflowClient", experiment_id: str, run_id: str | None, folder: Path) -> str:
+def register(client: MlflowClient, experiment_id: str, run_id: str | None, folder: Path) -> str:
     """Makes the network in `folder` the champion of its study; its version in the registry.
 
     It may be called any number of times, also after a call that was cut off: the same champion has one version, and
@@ -104,7 +104,7 @@ def register(client: "MlflowClient", experiment_id: str, run_id: str | None, fol
     return found
 
 
-def crown(client: "MlflowClient", experiment_id: str, run_id: str | None, place: str) -> None:
+def crown(client: MlflowClient, experiment_id: str, run_id: str | None, place: str) -> None:
     """As `register`, of a folder or of the URL of its zip archive; does nothing where a local folder is gone.
 
     A study whose champion has changed says so again, with the new folder.
@@ -113,13 +113,12 @@ def crown(client: "MlflowClient", experiment_id: str, run_id: str | None, place:
         if Path(place, "config.json").exists():
             register(client, experiment_id, run_id, Path(place))
         return
-    with local_copy(place) as archive, storage.folder() as folder:
+    with local_copy(place) as archive, scratch.folder() as folder:
         shutil.unpack_archive(archive, folder)
         register(client, experiment_id, run_id, folder)
 
 
-def _name_it(client: "MlflowClient", champion: _Champion) -> None:
-    from mlflow.exceptions import MlflowException
+def _name_it(client: MlflowClient, champion: _Champion) -> None:
 
     text = f"Champions of the study {champion.name}; the alias `{ALIAS}` is at the present one."
     try:
@@ -129,7 +128,7 @@ def _name_it(client: "MlflowClient", champion: _Champion) -> None:
             raise
 
 
-def _version(client: "MlflowClient", champion: _Champion) -> str | None:
+def _version(client: MlflowClient, champion: _Champion) -> str | None:
     """The version that has these weights; others, which a hanging server made after all, are deleted."""
     found: list[ModelVersion] = []
     token = None
@@ -145,7 +144,7 @@ def _version(client: "MlflowClient", champion: _Champion) -> str | None:
     return first
 
 
-def _new_version(client: "MlflowClient", experiment_id: str, run_id: str | None, champion: _Champion) -> str:
+def _new_version(client: MlflowClient, experiment_id: str, run_id: str | None, champion: _Champion) -> str:
     model = _logged(client, experiment_id, run_id, champion)
     made = client.create_model_version(
         champion.name,
@@ -159,16 +158,15 @@ def _new_version(client: "MlflowClient", experiment_id: str, run_id: str | None,
     return str(made.version)
 
 
-def _logged(client: "MlflowClient", experiment_id: str, run_id: str | None, champion: _Champion) -> "LoggedModel":
+def _logged(client: MlflowClient, experiment_id: str, run_id: str | None, champion: _Champion) -> LoggedModel:
     """The model among the run's: made, or found as a call that was cut off has left it."""
-    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     known = client.search_logged_models([experiment_id], f"tags.`{DIGEST}` = '{champion.digest}'")
     model = known[0] if known else client.create_logged_model(
         experiment_id, ALIAS, run_id, champion.tags, champion.params, "image classifier"
     )  # fmt: skip
     if model.status != LoggedModelStatus.READY:
-        with storage.folder() as folder, warnings.catch_warnings():
+        with scratch.folder() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's, of its own modules
             saved = folder / "model"
             _save(saved, champion, model, run_id)
@@ -180,11 +178,7 @@ def _logged(client: "MlflowClient", experiment_id: str, run_id: str | None, cham
     return model
 
 
-def _save(path: Path, champion: _Champion, model: "LoggedModel", run_id: str | None) -> None:
-    from mlflow import pyfunc
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-    from mlflow.types.schema import Array
+def _save(path: Path, champion: _Champion, model: LoggedModel, run_id: str | None) -> None:
 
     image = champion.config["image"]
     pixels = TensorSpec(np.dtype(np.uint8), (-1, image["height"], image["width"], image["channels"]))

@@ -2,15 +2,19 @@
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from search.records import TrialState
+from mlflow import MlflowClient, entities
+from mlflow.entities import Metric, Param, Run, RunTag
+
 from search.storage import local_copy
-from search.tracking.client import PARAM_LENGTH, TAG_LENGTH, user
-from search.tracking.outbox import (
+from search.tracking.client import PARAM_LENGTH, TAG_LENGTH, find_runs, user
+from search.tracking.events import (
+    RUN_STATUS,
+    STUDY,
+    STUDY_STATUS,
     ChampionChosen,
     Dataset,
     EpochEnded,
@@ -20,31 +24,16 @@ from search.tracking.outbox import (
     StudyStarted,
     TrialEnded,
     TrialStarted,
+    label,
 )
 from search.tracking.registry import crown
 from search.tracking.views import views
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
-
-
 T = TypeVar("T")
 
-STUDY = "study"  # the parent run's name among the keys of a study's runs; others: `outbox.run_key`
 PARETO = "search.pareto"  # the tag of trials that no other beats in every objective
 # In one log_batch call MLflow takes 100 params, 100 tags, 1000 of all, and a million characters: hence half of each.
 PAIRS_PER_CALL, METRICS_PER_CALL = 50, 500
-
-# A trial that learned something, be it that the network diverges, has done its work. One that never trained has not.
-RUN_STATUS = {
-    TrialState.COMPLETE: "FINISHED",
-    TrialState.PRUNED: "FINISHED",
-    TrialState.DIVERGED: "FINISHED",
-    TrialState.INFEASIBLE: "FAILED",
-    TrialState.FAILED: "FAILED",
-}
-STUDY_STATUS = {"complete": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
 class RunWriter:
@@ -57,7 +46,7 @@ class RunWriter:
 
     def __init__(
         self,
-        client: "MlflowClient",
+        client: MlflowClient,
         experiment_id: str,
         study_key: str,
         runs: dict[str, str],
@@ -129,7 +118,7 @@ class RunWriter:
             self._attempt(lambda: self.client.log_text(run_id, text, "trial.json"))
         self._set_running(run)
 
-    def _set_running(self, run: "Run") -> None:
+    def _set_running(self, run: Run) -> None:
         if run.info.status != "RUNNING":  # continued after it had ended
             self._attempt(lambda: self.client.update_run(run.info.run_id, status="RUNNING"))
 
@@ -165,10 +154,10 @@ class RunWriter:
                 self._attempt(lambda path=path: self.client.log_artifact(run_id, path))
         self._attempt(lambda: self.client.set_terminated(run_id, status, event.time_ms))
 
-    def _run(self, name: str, run_name: str, time_ms: int, tags: dict[str, str]) -> "Run":
+    def _run(self, name: str, run_name: str, time_ms: int, tags: dict[str, str]) -> Run:
         """The run of the study or of a trial: known, found on the server by its key, or created."""
 
-        def find_or_create() -> "Run":
+        def find_or_create() -> Run:
             if name in self.runs:
                 return self.client.get_run(self.runs[name])
             key = f"{self.study_key}/{name}"
@@ -190,18 +179,16 @@ class RunWriter:
             if study_key == self.study_key and name in self.runs and run.info.run_id != self.runs[name]:
                 self._attempt(lambda run_id=run.info.run_id: self.client.delete_run(run_id))
 
-    def _search(self, condition: str) -> "list[Run]":
+    def _search(self, condition: str) -> list[Run]:
         return self._attempt(lambda: find_runs(self.client, self.experiment_id, condition))
 
     def _log(
         self,
         run_id: str,
-        metrics: "Sequence[Metric]" = (),
+        metrics: Sequence[Metric] = (),
         params: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        from mlflow.entities import Param, RunTag
-
         points = _parts(list(metrics), METRICS_PER_CALL)
         settings = _parts([Param(key, value[:PARAM_LENGTH]) for key, value in (params or {}).items()], PAIRS_PER_CALL)
         labels = _parts([RunTag(key, value[:TAG_LENGTH]) for key, value in (tags or {}).items()], PAIRS_PER_CALL)
@@ -209,8 +196,6 @@ class RunWriter:
             self._attempt(lambda part=part: self.client.log_batch(run_id, *part))
 
     def _log_dataset(self, run_id: str, dataset: Dataset | None) -> None:
-        from mlflow import entities
-
         if dataset is None:
             return
         source, profile = json.dumps({"uri": dataset.source}), json.dumps(dataset.profile)
@@ -219,29 +204,8 @@ class RunWriter:
         self._attempt(lambda: self.client.log_inputs(run_id, [entities.DatasetInput(logged, context)]))
 
 
-def find_runs(client: "MlflowClient", experiment_id: str, condition: str, view: int | None = None) -> "list[Run]":
-    """All runs of an experiment for which the condition holds; deleted ones only where `view` asks for them."""
-    from mlflow.entities import ViewType
-
-    runs: list[Run] = []
-    token = None
-    while page := client.search_runs([experiment_id], condition, view or ViewType.ACTIVE_ONLY, page_token=token):
-        runs += page
-        token = page.token
-        if not token:
-            break
-    return runs
-
-
-def label(study_key: str) -> str:
-    """The study's key as it stands in tags, and in quotes in a search filter."""
-    return re.sub(r"[^\w./:@+ -]", "_", study_key)
-
-
-def _metrics(values: dict[str, float], time_ms: int, step: int) -> "list[Metric]":
+def _metrics(values: dict[str, float], time_ms: int, step: int) -> list[Metric]:
     """Infinity becomes NaN: MLflow's store would make it 1.8e308, which flattens every chart it appears in."""
-    from mlflow.entities import Metric
-
     return [Metric(k, v if math.isfinite(v) else math.nan, time_ms, step) for k, v in values.items()]
 
 

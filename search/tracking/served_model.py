@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
@@ -19,8 +20,6 @@ class Champion(PythonModel):
     _skip_type_hint_validation = True  # MLflow would advise whoever loads it to add type hints; the signature says all
 
     def load_context(self, context: PythonModelContext) -> None:
-        import onnxruntime
-
         folder = Path(context.artifacts["champion"])
         self.classes: list[str] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["classes"]
         self.session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])

@@ -5,25 +5,23 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from search.tracking.client import SQLITE, file_of, import_quietly, is_remote, is_transient
-from search.tracking.outbox import (
+from search.tracking.events import (
+    RUN_STATUS,
+    STUDY,
+    STUDY_STATUS,
     ChampionChosen,
     EpochEnded,
     Event,
     FinalistSummed,
-    Outbox,
     StudyEnded,
     StudyStarted,
     TrialEnded,
     TrialStarted,
+    label,
 )
-from search.tracking.runs import RUN_STATUS, STUDY, STUDY_STATUS, find_runs, label
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
+from search.tracking.outbox import Outbox
+from search.tracking.store import SQLITE, Store, file_of, is_transient
 
 _LOCK_SECONDS = 4.0  # how long a file that another process writes is waited for
 _RUNS = """
@@ -54,17 +52,16 @@ def sent(outbox: Outbox) -> dict[str, RunState]:
     return runs
 
 
-def stored(uri: str, experiment: str, study_key: str) -> dict[str, RunState]:
+def stored(store: Store, study_key: str) -> dict[str, RunState]:
     """The study's runs in an experiment by their ids, also those that were deleted there.
 
     Raises:
         MlflowException, OSError: the store does not answer.
     """
-    if uri.startswith(SQLITE):
-        return _named(_in_file(file_of(uri), experiment, label(study_key)), study_key)
-    client = import_quietly()(uri)
-    found = client.get_experiment_by_name(experiment)
-    return {} if found is None else _named(_on_server(client, found.experiment_id, label(study_key)), study_key)
+    study = label(study_key)
+    if store.uri.startswith(SQLITE):
+        return _named(_in_file(file_of(store.uri), store.experiment, study), study)
+    return _named(_on_server(store, study), study)
 
 
 def _in_file(path: Path, experiment: str, study: str) -> dict[str, RunState]:
@@ -86,10 +83,14 @@ def _in_file(path: Path, experiment: str, study: str) -> dict[str, RunState]:
     return states
 
 
-def _on_server(client: "MlflowClient", experiment_id: str, study: str) -> dict[str, RunState]:
-    from mlflow.entities import ViewType
+def _on_server(store: Store, study: str) -> dict[str, RunState]:
+    from search.tracking import client  # noqa: PLC0415  MLflow takes seconds, and a file is read without
 
-    runs = find_runs(client, experiment_id, f"tags.`search.key` LIKE '{study}/%'", ViewType.ALL)
+    service = client.connect(store.uri)
+    experiment = service.get_experiment_by_name(store.experiment)
+    if experiment is None:
+        return {}
+    condition = f"tags.`search.key` LIKE '{study}/%'"
     return {
         run.info.run_id: RunState(
             run.data.tags["search.key"],
@@ -97,7 +98,7 @@ def _on_server(client: "MlflowClient", experiment_id: str, study: str) -> dict[s
             run.info.lifecycle_stage == "deleted",
             {metric.key: metric.step for metric in run.to_proto().data.metrics},
         )
-        for run in runs
+        for run in client.find_runs(service, experiment.experiment_id, condition, client.ViewType.ALL)
     }
 
 
@@ -118,22 +119,21 @@ def lacks(states: Mapping[str, RunState], runs: Mapping[str, str], expected: Map
     return any(run not in states or _behind(states[run], expected.get(name)) for name, run in runs.items())
 
 
-def is_behind(outbox: Outbox, uri: str, experiment: str, study_key: str, study_too: bool) -> bool:
-    """Whether the store at `uri` lacks something that the outbox's cursor says was sent.
+def is_behind(outbox: Outbox, store: Store, study_key: str, study_too: bool) -> bool:
+    """Whether the store lacks something that the outbox's cursor says was sent.
 
     A store that does not answer now is not behind: it is asked again at the next start.
 
     Args:
         outbox: not being sent at the moment.
-        uri: of the store.
-        experiment: its name.
+        store: where it was sent.
         study_key: of the study.
         study_too: whether a study's run that a user has deleted is missing, too.
     """
     try:
-        states = stored(uri, experiment, study_key)
+        states = stored(store, study_key)
     except Exception as error:
-        if not is_transient(error, is_remote(uri)):
+        if not is_transient(error, store.remote):
             raise
         return False
     gone = study_too and STUDY in deleted_runs(states)
@@ -171,12 +171,12 @@ def _behind(state: RunState, expected: RunState | None) -> bool:
     return ended or any(state.steps.get(metric, -1) < step for metric, step in expected.steps.items())
 
 
-def _named(states: dict[str, RunState], study_key: str) -> dict[str, RunState]:
+def _named(states: dict[str, RunState], study: str) -> dict[str, RunState]:
     """The study's alone (in LIKE, _ stands for any letter), with their names in place of their keys."""
     kept: dict[str, RunState] = {}
     for run, state in states.items():
-        study, _, name = state.name.rpartition("/")
-        if study == label(study_key):
+        of, _, name = state.name.rpartition("/")
+        if of == study:
             state.name = name
             kept[run] = state
     return kept

@@ -14,10 +14,8 @@ from typing import Any, Protocol
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from search.storage import Remote, checksums, fill, is_url, sync
+from search.storage import Remote, files, is_url
 from search.training.loop import State
-
-SUMS = "SHA256SUMS"  # of all the other files, as `sha256sum --check` reads it
 
 
 class Files(Protocol):
@@ -74,13 +72,13 @@ class LocalFiles:
         final = self._folder / f"epoch-{epoch:06d}"
         part = self._folder / f".{final.name}-{uuid.uuid4().hex}.part"  # of this process alone
         try:
-            fill(part, contents)
+            files.fill(part, contents)
             part.rename(final)
         except OSError:
             shutil.rmtree(part, ignore_errors=True)
             if not final.is_dir():
                 raise
-        sync(self._folder)
+        files.sync(self._folder)
         return final.name
 
     def names(self) -> list[str]:
@@ -124,12 +122,12 @@ class RemoteFiles:
 
     def put(self, epoch: int, contents: Mapping[str, bytes]) -> str:
         name = f"epoch-{epoch:06d}-{uuid.uuid4().hex[:8]}"
-        for file in sorted(contents, key=lambda file: file == SUMS):
+        for file in sorted(contents, key=lambda file: file == files.SUMS):
             self._place.put(f"{name}/{file}", contents[file])
         return name
 
     def names(self) -> list[str]:
-        whole = (re.fullmatch(rf"(epoch-\d{{6}}-[0-9a-f]{{8}})/{SUMS}", file) for file in self._place.files())
+        whole = (re.fullmatch(rf"(epoch-\d{{6}}-[0-9a-f]{{8}})/{files.SUMS}", file) for file in self._place.files())
         return sorted(found[1] for found in whole if found)
 
     def read(self, name: str, file: str) -> bytes:
@@ -145,10 +143,10 @@ class RemoteFiles:
         self._remove(file for file in self._place.files() if file.startswith("epoch-") and file < before)
 
     def set_aside(self, name: str) -> None:
-        files = self._place.files(name)
-        for file in files:
+        found = self._place.files(name)
+        for file in found:
             self._place.put(f"{name}.damaged/{file.rpartition('/')[2]}", self._place.get(file) or b"")
-        self._remove(files)
+        self._remove(found)
 
     def sweep(self) -> None:
         """Nothing: what is not whole may be of a worker that still writes, and goes with the older ones."""
@@ -156,9 +154,9 @@ class RemoteFiles:
     def where(self, name: str) -> str:
         return f"{self._place.url}/{name}"
 
-    def _remove(self, files: Iterable[str]) -> None:
+    def _remove(self, names: Iterable[str]) -> None:
         # The list of checksums first: without it the rest is no checkpoint.
-        self._place.remove(sorted(files, key=lambda file: not file.endswith(SUMS)))
+        self._place.remove(sorted(names, key=lambda file: not file.endswith(files.SUMS)))
 
 
 KEPT = 2
@@ -184,23 +182,23 @@ def write(folder: Path | str, checkpoint: Checkpoint) -> str:
         OSError: disk full or not writable; the checkpoints before it are left as they were.
         Halted: the URL's store does not answer, or refuses.
     """
-    files = files_in(folder)
+    place = files_in(folder)
     state = checkpoint.state
     contents = {WEIGHTS: save(state.weights), MOMENTUM: save(state.momentum)}
     if state.average:
         contents[AVERAGE] = save(state.average)
     index = {"epoch": state.epoch, "compiled": state.compiled, "history": checkpoint.history}
     contents[INDEX] = json.dumps(index).encode()
-    written = files.put(state.epoch, contents | {SUMS: checksums(contents)})
-    kept = files.names()[-KEPT:]
-    files.drop(before=kept[0])
-    return files.where(written)
+    written = place.put(state.epoch, contents | {files.SUMS: files.checksums(contents)})
+    kept = place.names()[-KEPT:]
+    place.drop(before=kept[0])
+    return place.where(written)
 
 
 def paths(folder: Path | str) -> list[str]:
     """Checkpoints of a trial, oldest first."""
-    files = files_in(folder)
-    return [files.where(name) for name in files.names()]
+    place = files_in(folder)
+    return [place.where(name) for name in place.names()]
 
 
 def latest(folder: Path | str) -> Checkpoint | None:
@@ -208,24 +206,24 @@ def latest(folder: Path | str) -> Checkpoint | None:
 
     What a killed worker left of one that it had not finished is removed.
     """
-    files = files_in(folder)
-    files.sweep()
-    for name in reversed(files.names()):
+    place = files_in(folder)
+    place.sweep()
+    for name in reversed(place.names()):
         try:
-            return _read(files, name)
+            return _read(place, name)
         except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError) as damage:
-            log.warning("%s is damaged (%s); using the checkpoint before it", files.where(name), damage)
-            files.set_aside(name)
+            log.warning("%s is damaged (%s); using the checkpoint before it", place.where(name), damage)
+            place.set_aside(name)
     return None
 
 
-def _read(files: Files, checkpoint: str) -> Checkpoint:
-    listed = (line.split("  ") for line in files.read(checkpoint, SUMS).decode().splitlines())
+def _read(place: Files, checkpoint: str) -> Checkpoint:
+    listed = (line.split("  ") for line in place.read(checkpoint, files.SUMS).decode().splitlines())
     contents: dict[str, bytes] = {}
     for digest, name in listed:
         if name not in FILES:
             raise ValueError(f"{name!r} is no file of a checkpoint")
-        contents[name] = files.read(checkpoint, name)
+        contents[name] = place.read(checkpoint, name)
         if _digest(contents[name]) != digest:
             raise ValueError(f"{name} does not match its checksum")
     index = json.loads(contents.pop(INDEX))
@@ -246,6 +244,6 @@ def validated(folder: Path | str) -> str | None:
 
     None where there is no checkpoint.
     """
-    files = files_in(folder)
-    newest = files.names()[-1:]
-    return next((f"{files.where(n)}/{AVERAGE if files.has(n, AVERAGE) else WEIGHTS}" for n in newest), None)
+    place = files_in(folder)
+    newest = place.names()[-1:]
+    return next((f"{place.where(n)}/{AVERAGE if place.has(n, AVERAGE) else WEIGHTS}" for n in newest), None)

@@ -1,15 +1,16 @@
 """The device of a worker: which cores or card, in which precision, how much memory, and how busy it is."""
 
 import ctypes
+import fcntl
 import os
 from collections.abc import Set
 from pathlib import Path
 
 import torch
 
-from search import storage
 from search.errors import InputError
 from search.machine import CPUINFO, of_processor
+from search.storage import scratch
 
 # What a process may take of a card beside torch's own allocator, for the CUDA context and the kernels that it loads: an
 # allowance, for no process can measure its own while others share the card.
@@ -84,7 +85,7 @@ def claim(threads: int) -> frozenset[int]:
     """
     if not hasattr(os, "sched_setaffinity"):
         return frozenset()
-    folder = storage.home()
+    folder = scratch.home()
     if folder is None:
         return frozenset()
     allowed = sorted(os.sched_getaffinity(0))
@@ -111,8 +112,6 @@ def keep_freed_memory() -> bool:
 
 def _lock(paths: list[Path]) -> bool:
     """Locks all of these files for the life of the process, or none."""
-    import fcntl  # not on Windows
-
     files: list[int] = []
     try:
         for path in paths:
@@ -171,7 +170,7 @@ def read(device: torch.device) -> dict[str, float]:
 
 def _utilisation(device: torch.device) -> float | None:
     try:
-        from pynvml import NVMLError  # pyright: ignore[reportMissingImports] - may be missing
+        from pynvml import NVMLError  # noqa: PLC0415  # pyright: ignore[reportMissingImports] - may be missing
     except ModuleNotFoundError:
         return None
     try:

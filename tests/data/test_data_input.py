@@ -8,6 +8,7 @@ import os
 import re
 import struct
 import threading
+import tracemalloc
 import urllib.request
 import warnings
 import zipfile
@@ -360,6 +361,20 @@ def test_fashion_mnist_files_that_are_not_fashion_mnist(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"no gzip")
     with pytest.raises(InputError, match=r"fashion-mnist in .* cannot be read \(Not a gzipped file .*\); replace"):
         prepare(spec)
+
+
+def test_a_zipped_file_without_end_is_not_unzipped(tmp_path: Path) -> None:
+    zeros = gzip.compress(bytes(2**26))
+    for split in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            file = tmp_path / f"{split}-{kind}-ubyte.gz"
+            file.write_bytes(gzip.compress(b"\0\0\x08\x01\x7f\xff\xff\xff") + 16 * zeros)  # a GiB of labels
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"is no IDX file of bytes, or larger than the published one\); replace"):
+        prepare(DataSpec(name="fashion-mnist", dir=str(tmp_path)))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**28
 
 
 def test_cifar10_archive_of_another_shape(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_data_and_context_count_as_memory_of_a_trial() -> None:
     """Network 1 GiB + context 0.75 GiB + 100,000 images of 3,072 bytes and a label of 8: of 10 GiB, 0.9 hold 4."""
     measured = Measured("card", 10 * GIB, GIB, 1000.0, 9000.0)
     decided = packing.decide(measured, data_of(100_000), 16)
-    assert decided.trial_bytes == GIB + training.CONTEXT + 308_000_000
+    assert decided.trial_bytes == GIB + training.device.CONTEXT + 308_000_000
     assert decided.trials == 4
     assert packing.decide(measured, data_of(1), 16).trials == 5
     assert packing.decide(measured, data_of(1), 3).trials == 3

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from search import training
 from search.data import prepare
 from search.errors import InputError
 from search.spec import DataSpec, TrialSpec
@@ -136,12 +135,12 @@ def test_only_a_trial_with_a_share_of_a_card_is_told_to_be_tried_again(gpus: flo
 def test_running_out_of_memory_is_recognised_by_what_torch_raises() -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**60)
-    assert training.out_of_memory(raised.value)
-    assert training.out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert device.out_of_memory(raised.value)
+    assert device.out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     with pytest.raises(RuntimeError) as other:
         torch.zeros(2) + torch.zeros(3)
-    assert not training.out_of_memory(other.value)
-    assert not training.out_of_memory(ValueError("CUDA error: out of memory"))
+    assert not device.out_of_memory(other.value)
+    assert not device.out_of_memory(ValueError("CUDA error: out of memory"))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +183,7 @@ def test_a_share_of_the_card_leaves_room_for_the_context() -> None:
 
 
 def test_the_cpu_is_asked_for_with_no_gpu() -> None:
-    assert training.of_worker(0.0) == torch.device("cpu")
+    assert device.of_worker(0.0) == torch.device("cpu")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="sees no GPU in this worker"):
-            training.of_worker(0.5)
+            device.of_worker(0.5)

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import resnet
-from search.tracking.client import import_quietly
+from search.tracking.client import connect
 from search.tracking.registry import DIGEST, register
 from tests.support.exported import Made
 from tests.support.mlflow_server import Proxy, Server, answers, end_group, free_port, wait_until
@@ -28,7 +28,7 @@ Place = tuple[Any, str, str]  # client, experiment, run
 
 def place(uri: str, name: str, root: Path | None = None) -> Place:
     """An experiment and a run that has ended, as a study leaves it."""
-    client = import_quietly()(uri)
+    client = connect(uri)
     experiment = client.create_experiment(name, None if root is None else root.as_uri())
     run = client.create_run(experiment).info.run_id
     client.set_terminated(run)
@@ -217,14 +217,14 @@ def test_answers_that_are_lost(lost: str, made: Made, mlflow_server: Server, tmp
 
     proxy = Proxy(mlflow_server.url, fate)
     try:
-        client = import_quietly()(proxy.url)
+        client = connect(proxy.url)
         with pytest.raises(Exception, match="500"):
             register(client, experiment, run, folder)
         assert len(done) == 1
         assert register(client, experiment, run, folder) == "1"
     finally:
         proxy.close()
-    client = import_quietly()(mlflow_server.url)
+    client = connect(mlflow_server.url)
     assert versions(client, name) == ["1"]
     (logged,) = client.search_logged_models([experiment])
     assert logged.status == "READY"

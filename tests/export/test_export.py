@@ -126,7 +126,11 @@ def test_the_card(made: Made, tmp_path: Path) -> None:
     assert json.dumps(answers) in card
     facts = replace(made.model.facts, tested={0: 2.5, 1: 2.0, 2: 3.0}, val_error=None)
     (tmp_path / "tested").mkdir()  # an empty folder is taken
+    left = tmp_path / f".tested.{'a' * 32}.partial"  # by an export that was killed
+    left.mkdir()
+    (left / "model.onnx").write_bytes(b"half")
     export(tmp_path / "tested", replace(made.model, facts=facts))
+    assert not left.exists()
     card = (tmp_path / "tested" / "README.md").read_text()
     assert "Test error 2.50 %, the mean of n = 3 trainings, 95 % interval of the mean 1.26 to 3.74 %" in card
     assert "each tested on 359 images" in card

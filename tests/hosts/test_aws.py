@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search.storage import Output, user_cache
+from search.storage import Output, paths
 from tests.support.hosts import derived, needs
 from tests.support.hosts.cloud import REGION, Cloud
 from tests.support.hosts.host_files import USER
@@ -39,7 +39,9 @@ class Aws(Launcher):
         """A study by the head's copy of its records."""
         (head,) = self.lan.running("head")
         cache = head.state / "homes" / USER / ".cache"
-        return Watched(cache / Output(OUTPUT).path.relative_to(user_cache()) / name, self.lan.root / f"{name}.log")
+        return Watched(
+            cache / Output(OUTPUT).path.relative_to(paths.user_cache()) / name, self.lan.root / f"{name}.log"
+        )
 
     def assert_whole(self, name: str, trials: int, epochs: int) -> None:
         """By what is in the bucket."""

@@ -10,10 +10,10 @@ import optuna
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from benchmarks import learning_curves, quality_page, search_quality
-from benchmarks.learning_curves import EPOCHS, MODEL, SPACE, TASKS, Training
-from benchmarks.search_quality import Run
-from benchmarks.simulation import Ours, Rays, simulate
+from benchmarks.search import learning_curves, quality, quality_page
+from benchmarks.search.learning_curves import EPOCHS, MODEL, SPACE, TASKS, Training
+from benchmarks.search.quality import Run
+from benchmarks.search.simulation import Ours, Rays, simulate
 from search.spec import SearchSpec
 
 CONFIGURATION = {
@@ -105,7 +105,7 @@ def test_rays_own_scheduler_stops_what_is_worse() -> None:
 def test_regret_and_speedup() -> None:
     budgets = np.array([1.0, 2.0, 4.0, 8.0])
     runs = [Run(1, "a", 0, [(1.5, 30.0), (4.0, 12.0)]), Run(1, "a", 1, [(0.5, 20.0)])]
-    regrets = search_quality.regrets(runs, 10.0, budgets)
+    regrets = quality.regrets(runs, 10.0, budgets)
     np.testing.assert_array_equal(regrets, [[90, 20, 2, 2], [10, 10, 10, 10]])
     # means 50, 15, 6, 6; a random search that ends at a mean of 15 is reached at budget 2 of 8
     random = np.array([[90, 50, 20, 20], [90, 50, 10, 10.0]])

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def every_network(*flags, cache):
     """What the script counted, in a process of its own."""
     ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.every_network", *flags],
+        [sys.executable, "-m", "tests.support.every_network", *flags],
         cwd=ROOT,
         env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache)},
         capture_output=True,

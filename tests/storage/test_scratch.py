@@ -8,14 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search import storage
+from search.storage import scratch
 from tests.support.study_process import wait_until_ended
 
 HOLD = """
 import subprocess, sys
 from pathlib import Path
-from search.storage import scratch as scratch
-
+from search.storage import scratch
 with scratch.folder(Path(sys.argv[1])) as folder, (folder / "log").open("w") as log:
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=log)
     print(folder, sleeper.pid, flush=True)
@@ -58,7 +57,7 @@ def test_what_a_killed_process_left_is_removed_and_ended(dead: Holder, living: H
     assert (dead.folder / "log").exists()
     with (dead.folder / "log").open() as file:
         reader = subprocess.Popen(["sleep", "600"], stdin=file)
-        storage.remove_dead(tmp_path)
+        scratch.remove_dead(tmp_path)
         assert not dead.folder.exists()
         wait_until_ended([dead.child])
         assert reader.poll() is None, "who only reads there is somebody else"
@@ -69,7 +68,7 @@ def test_what_a_killed_process_left_is_removed_and_ended(dead: Holder, living: H
 
 
 def test_nothing_but_folders_is_removed_and_no_link_is_followed(tmp_path: Path) -> None:
-    with storage.folder(tmp_path) as folder:
+    with scratch.folder(tmp_path) as folder:
         home = folder.parent
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "precious").mkdir(parents=True)
@@ -77,13 +76,13 @@ def test_nothing_but_folders_is_removed_and_no_link_is_followed(tmp_path: Path) 
     (home / "core-0.lock").touch()
     (home / "dead").mkdir()
     (home / "dead" / "link").symlink_to(elsewhere)
-    storage.remove_dead(tmp_path)
+    scratch.remove_dead(tmp_path)
     assert {path.name for path in home.iterdir()} == {"link", "core-0.lock"}
     assert (elsewhere / "precious").is_dir()
 
 
 def test_a_folder_is_for_its_user_alone_and_gone_in_the_end(tmp_path: Path) -> None:
-    with storage.folder(tmp_path) as folder:
+    with scratch.folder(tmp_path) as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
         assert folder.parent.stat().st_mode & 0o777 == 0o700
         (folder / "file").touch()
@@ -92,14 +91,14 @@ def test_a_folder_is_for_its_user_alone_and_gone_in_the_end(tmp_path: Path) -> N
 
 def test_a_home_that_others_may_write_is_left_alone(tmp_path: Path) -> None:
     """Who made it first could put folders into it; a folder of our own is made beside it."""
-    with storage.folder(tmp_path) as folder:
+    with scratch.folder(tmp_path) as folder:
         home = folder.parent
     home.chmod(0o777)
     (home / "of others").mkdir()
-    with storage.folder(tmp_path) as folder:
+    with scratch.folder(tmp_path) as folder:
         assert folder.parent == tmp_path
         assert folder.stat().st_mode & 0o777 == 0o700
-        storage.remove_dead(tmp_path)
+        scratch.remove_dead(tmp_path)
     assert (home / "of others").is_dir()
 
 
@@ -108,13 +107,13 @@ def test_a_folder_that_is_being_made_is_not_taken_for_a_dead_one(tmp_path: Path)
 
     def remove() -> None:
         while not over.is_set():
-            storage.remove_dead(tmp_path)
+            scratch.remove_dead(tmp_path)
 
     remover = threading.Thread(target=remove)
     remover.start()
     try:
         for _ in range(200):
-            with storage.folder(tmp_path) as folder:
+            with scratch.folder(tmp_path) as folder:
                 assert folder.is_dir()
     finally:
         over.set()

@@ -10,7 +10,7 @@ import numpy as np
 import resnet
 from search.data import prepare
 from search.spec import DataSpec
-from search.tracking.client import import_quietly
+from search.tracking.client import connect
 from tests.support.empty_database import tracked
 from tests.support.study_process import STUDY, command
 from tests.support.whole import report_of
@@ -44,7 +44,7 @@ def assert_concluded(folder: Path) -> None:
 
     seen = folder / f"seen-{uuid.uuid4().hex}.db"  # a client knows a database by its name
     shutil.copy(folder / "results" / "mlflow.db", seen)
-    client = import_quietly()(f"sqlite:///{seen}")
+    client = connect(f"sqlite:///{seen}")
     (model,) = client.search_registered_models()
     (version,) = client.search_model_versions(f"name = '{model.name}'")
     assert client.get_model_version_by_alias("tiny", "champion").version == version.version

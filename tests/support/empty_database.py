@@ -9,7 +9,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from search.tracking.client import import_quietly, ready
+from search.tracking.client import ready
 
 
 def place(path: Path) -> None:
@@ -28,5 +28,5 @@ def tracked(folder: Path, results: str = "results") -> Path:
 @cache
 def _made() -> Path:
     path = Path(tempfile.mkdtemp(prefix="rs-")) / "mlflow.db"
-    ready(f"sqlite:///{path}", import_quietly())
+    ready(f"sqlite:///{path}")
     return path

@@ -24,7 +24,7 @@ from search.optimize.schedulers import NoStopping
 from search.records import Asked, Ledger, open_storage
 from search.spec import DataSpec, LimitSpec, ResourceSpec, Sampler, SearchSpec, appraise
 from search.spec.space import make
-from search.tracking import Tracker
+from search.tracking import Store, Tracker
 from search.tracking.outbox import Outbox
 
 FIXED = {
@@ -40,7 +40,7 @@ FIXED = {
 def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     class Worker(TrialWorker):
         def setup(self, config: dict[str, Any]) -> None:
-            search.execution.worker.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
+            search.execution.worker.device.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
             super().setup(config)
 
         def _splits(self) -> WorkerData:
@@ -67,7 +67,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     ledger = Ledger(storage, "card", space, lambda trial: appraise(trial, (8, 8), LimitSpec()))
     asked = SearchSpec(trials=trials)
     strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), asked, epochs=2)
-    tracker = Tracker(Outbox(folder / "outbox.jsonl"), f"sqlite:///{folder}/mlflow.db", "tests", ledger.key)
+    tracker = Tracker(Outbox(folder / "outbox.jsonl"), Store(f"sqlite:///{folder}/mlflow.db", "tests"), ledger.key)
     recorder = Recorder("card", strategy, tracker, folder / "trials")
 
     def config(asked: Asked, on_its_own: bool) -> dict[str, Any]:

@@ -12,25 +12,26 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
+from search.tracking import Store
 from tests.support.mlflow_server import end_group, wait_until
 
 LOAD_MS = 60_000
 SERVE = """
 import sys, socket
-from search.tracking.pages import application, serve
+from search.tracking import PageServer, Store
 uri, root, listening = sys.argv[1], sys.argv[2], socket.socket(fileno=int(sys.argv[3]))
-pages = application(uri, root, sys.stdin.readline().strip())
+server = PageServer(Store(uri, "", root), sys.stdin.readline().strip())
 print("ready", flush=True)
-serve(pages, listening)
+server.serve(listening)
 """
 TOKEN = secrets.token_urlsafe(32)
 
 
 @contextmanager
-def pages(uri: str, root: str, log: Path) -> Iterator[str]:
-    """The address of MLflow's pages on the database at `uri`, while they are served; see `enter` and `cookie`."""
+def pages(store: Store, log: Path) -> Iterator[str]:
+    """The address of MLflow's pages on a database, while they are served; see `enter` and `cookie`."""
     with socket.create_server(("127.0.0.1", 0)) as listening, log.open("wb") as file:
-        command = [sys.executable, "-c", SERVE, uri, root, str(listening.fileno())]
+        command = [sys.executable, "-c", SERVE, store.uri, str(store.root), str(listening.fileno())]
         process = subprocess.Popen(
             command, cwd=os.sep, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True,
             pass_fds=[listening.fileno()],

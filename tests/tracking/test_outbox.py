@@ -12,8 +12,8 @@ import pytest
 
 from search.errors import InputError
 from search.records import TrialState
-from search.tracking import ChampionChosen, StudyEnded
-from search.tracking.outbox import Cursor, EpochEnded, Outbox, TrialEnded, TrialStarted
+from search.tracking.events import ChampionChosen, EpochEnded, StudyEnded, TrialEnded, TrialStarted
+from search.tracking.outbox import Cursor, Outbox
 
 
 def epoch(number: int, of: int = 0, error: float = 5.0) -> EpochEnded:
@@ -33,7 +33,7 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
     events = [
         TrialStarted(time_ms=1, number=3, name='trial "3"\n', params={"net.depth": "20"}, trial_json='{"a": "µ"}'),
         epoch(1),
-        TrialEnded(time_ms=9, number=3, state=TrialState.PRUNED, reason="stopped", artifacts=["/tmp/x"]),
+        TrialEnded(time_ms=9, number=3, state=TrialState.PRUNED, reason="stopped", artifacts=("/tmp/x",)),
         StudyEnded(time_ms=10, state="complete", note="# 20 layers\n"),
     ]
     outbox = Outbox(tmp_path / "name" / "outbox.jsonl")
@@ -46,16 +46,16 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
 def test_files_of_a_folder_that_was_moved(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "here" / "outbox.jsonl")
     weights, elsewhere = str(tmp_path / "here" / "trials" / "0000" / "model.safetensors"), "/tmp/x"
-    for paths in ([weights, elsewhere], ["s3://bucket/tiny/report.json"]):
+    for paths in ((weights, elsewhere), ("s3://bucket/tiny/report.json",)):
         outbox.append(TrialEnded(time_ms=9, number=3, state=TrialState.COMPLETE, artifacts=paths))
-    outbox.append(ChampionChosen(time_ms=9, number=3, folder=str(tmp_path / "here" / "champion"), tested=[1.0]))
+    outbox.append(ChampionChosen(time_ms=9, number=3, folder=str(tmp_path / "here" / "champion"), tested=(1.0,)))
     (tmp_path / "here").rename(tmp_path / "there")
     first, second, third = (event for event, _ in Outbox(tmp_path / "there" / "outbox.jsonl").events())
     assert isinstance(first, TrialEnded)
     assert isinstance(second, TrialEnded)
     assert isinstance(third, ChampionChosen)
-    assert first.artifacts == [weights.replace("/here/", "/there/"), elsewhere]
-    assert second.artifacts == ["s3://bucket/tiny/report.json"]
+    assert first.artifacts == (weights.replace("/here/", "/there/"), elsewhere)
+    assert second.artifacts == ("s3://bucket/tiny/report.json",)
     assert third.folder == str(tmp_path / "there" / "champion")
 
 

@@ -12,15 +12,15 @@ from urllib.parse import urlencode
 import pytest
 
 from search.records import TrialState
-from search.tracking import Dataset, Tracker
+from search.tracking import Store, Tracker, events
 from search.tracking.mirror import TrackingError
-from search.tracking.outbox import EpochEnded, Outbox, TrialStarted
+from search.tracking.outbox import Outbox
 from tests.support.mlflow_server import Proxy, Server, history, rest, runs_of, wait_until
 
 pytest_plugins = ["tests.support.fixtures_mlflow"]
 pytestmark = pytest.mark.slow
 
-DATA = Dataset(name="digits", digest="5f2c", source="scikit-learn", profile={"images": 1797})
+DATA = events.Dataset(name="digits", digest="5f2c", source="scikit-learn", profile={"images": 1797})
 START = 1_700_000_000_000  # ms
 DRAIN = 60  # seconds
 
@@ -36,16 +36,38 @@ def experiment(request: pytest.FixtureRequest) -> str:
 
 
 def record_start(tracker: Tracker, trials: str = "24") -> None:
-    tracker.study_started("digits", {"trials": trials, "space.net.depth": "8 | 20"}, dataset=DATA, time_ms=START)
+    tracker.record(
+        events.StudyStarted(
+            name="digits", params={"trials": trials, "space.net.depth": "8 | 20"}, dataset=DATA, time_ms=START
+        )
+    )
 
 
 def record_trial(tracker: Tracker, number: int, epochs: int = 5, state: TrialState = TrialState.COMPLETE) -> None:
     start = START + number * 1000
     params = {"net.depth": "20", "net.shortcut_rate": "n/a"}
-    tracker.trial_started(number, f"trial-{number:03} resnet20", params, {"search.study": "digits"}, "{}", start)
+    tracker.record(
+        events.TrialStarted(
+            number=number,
+            name=f"trial-{number:03} resnet20",
+            params=params,
+            tags={"search.study": "digits"},
+            trial_json="{}",
+            time_ms=start,
+        )
+    )
     for epoch in range(1, epochs + 1):
-        tracker.epoch(number, epoch, {"val/error": error(number, epoch), "train/loss": 1 / epoch}, start + epoch)
-    tracker.trial_ended(number, state, metrics={"cost/params": 272474.0}, time_ms=start + 900)
+        tracker.record(
+            events.EpochEnded(
+                number=number,
+                epoch=epoch,
+                metrics={"val/error": error(number, epoch), "train/loss": 1 / epoch},
+                time_ms=start + epoch,
+            )
+        )
+    tracker.record(
+        events.TrialEnded(number=number, state=state, metrics={"cost/params": 272474.0}, time_ms=start + 900)
+    )
 
 
 def error(number: int, epoch: int) -> float:
@@ -68,15 +90,32 @@ def assert_all_there_once(server: Server, experiment: str, trials: int, epochs: 
 def test_a_study_as_the_server_shows_it(mlflow_server: Server, outbox: Outbox, experiment: str, tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(bytes(range(256)))
-    tracker = Tracker(outbox, mlflow_server.url, experiment, "digits-ab12")
+    tracker = Tracker(outbox, Store(mlflow_server.url, experiment), "digits-ab12")
     record_start(tracker)
     params, tags = {"net.depth": "20", "train.lr": "0.1"}, {"search.study": "digits", "search.spec_digest": "f00"}
-    tracker.trial_started(0, "trial-000 resnet20 v2", params, tags, '{"net": {}}', START + 1)
-    tracker.epoch(0, 1, {"val/error": 3.5}, START + 2)
-    tracker.trial_ended(
-        0, TrialState.COMPLETE, metrics={"best/val_error": 3.5}, artifacts=(weights,), time_ms=START + 3
+    tracker.record(
+        events.TrialStarted(
+            number=0,
+            name="trial-000 resnet20 v2",
+            params=params,
+            tags=tags,
+            trial_json='{"net": {}}',
+            time_ms=START + 1,
+        )
     )
-    tracker.study_ended("# Use 20 layers", artifacts=(weights,), time_ms=START + 9)
+    tracker.record(events.EpochEnded(number=0, epoch=1, metrics={"val/error": 3.5}, time_ms=START + 2))
+    tracker.record(
+        events.TrialEnded(
+            number=0,
+            state=TrialState.COMPLETE,
+            metrics={"best/val_error": 3.5},
+            artifacts=(str(weights),),
+            time_ms=START + 3,
+        )
+    )
+    tracker.record(
+        events.StudyEnded(note="# Use 20 layers", artifacts=(str(weights),), time_ms=START + 9, state="complete")
+    )
     assert tracker.drain(DRAIN) == 0
     study, trial = runs_of(mlflow_server.url, experiment)
     tracker.close()
@@ -88,7 +127,7 @@ def test_a_study_as_the_server_shows_it(mlflow_server: Server, outbox: Outbox, e
     assert (study["info"]["status"], study["info"]["end_time"]) == ("FINISHED", START + 9)
     assert (study["info"]["run_id"], study["info"]["experiment_id"]) == (
         tracker.study_run_id(),
-        tracker.experiment_id(),
+        tracker.experiment_id,
     )
 
     assert trial["info"]["run_name"] == "trial-000 resnet20 v2"
@@ -118,11 +157,11 @@ def test_a_study_as_the_server_shows_it(mlflow_server: Server, outbox: Outbox, e
 def test_how_trials_ended(mlflow_server: Server, outbox: Outbox, experiment: str) -> None:
     status = {"complete": "FINISHED", "pruned": "FINISHED", "diverged": "FINISHED", "infeasible": "FAILED"}
     status |= {"failed": "FAILED"}
-    tracker = Tracker(outbox, mlflow_server.url, experiment, "digits-ab12")
+    tracker = Tracker(outbox, Store(mlflow_server.url, experiment), "digits-ab12")
     record_start(tracker)
     for number, state in enumerate(status):
-        tracker.trial_started(number, state, {}, time_ms=START + 1 + number)
-        tracker.trial_ended(number, TrialState(state), reason=f"why {state}")
+        tracker.record(events.TrialStarted(number=number, name=state, params={}, time_ms=START + 1 + number))
+        tracker.record(events.TrialEnded(number=number, state=TrialState(state), reason=f"why {state}"))
     assert tracker.drain(DRAIN) == 0
     tracker.close()
     runs = runs_of(mlflow_server.url, experiment)[1:]
@@ -131,10 +170,12 @@ def test_how_trials_ended(mlflow_server: Server, outbox: Outbox, experiment: str
 
 
 def test_losses_that_are_no_numbers(mlflow_server: Server, outbox: Outbox, experiment: str) -> None:
-    tracker = Tracker(outbox, mlflow_server.url, experiment, "digits-ab12")
+    tracker = Tracker(outbox, Store(mlflow_server.url, experiment), "digits-ab12")
     record_start(tracker)
-    tracker.trial_started(0, "t", {})
-    tracker.epoch(0, 1, {"train/loss": math.nan, "val/loss": math.inf, "val/error": 90.0})
+    tracker.record(events.TrialStarted(number=0, name="t", params={}))
+    tracker.record(
+        events.EpochEnded(number=0, epoch=1, metrics={"train/loss": math.nan, "val/loss": math.inf, "val/error": 90.0})
+    )
     assert tracker.drain(DRAIN) == 0
     tracker.close()
     for key in ("train/loss", "val/loss"):
@@ -145,12 +186,14 @@ def test_losses_that_are_no_numbers(mlflow_server: Server, outbox: Outbox, exper
 
 def test_more_than_one_call_can_carry(mlflow_server: Server, outbox: Outbox, experiment: str) -> None:
     many = {f"p{number}": "v" * 7000 for number in range(120)}
-    tracker = Tracker(outbox, mlflow_server.url, experiment, "digits-ab12")
-    tracker.study_started("digits", many, {f"t{number}": "x" for number in range(120)})
-    tracker.trial_started(0, "t", {})
+    tracker = Tracker(outbox, Store(mlflow_server.url, experiment), "digits-ab12")
+    tracker.record(events.StudyStarted(name="digits", params=many, tags={f"t{number}": "x" for number in range(120)}))
+    tracker.record(events.TrialStarted(number=0, name="t", params={}))
     for epoch in range(1, 700):
-        tracker.epoch(0, epoch, {"a": epoch, "b": epoch}, START + epoch)
-    tracker.study_ended("line\n" * 3000)
+        tracker.record(
+            events.EpochEnded(number=0, epoch=epoch, metrics={"a": epoch, "b": epoch}, time_ms=START + epoch)
+        )
+    tracker.record(events.StudyEnded(note="line\n" * 3000, state="complete"))
     assert tracker.drain(DRAIN) == 0
     tracker.close()
     study = next(run for run in runs_of(mlflow_server.url, experiment) if run["tags"]["search.kind"] == "study")
@@ -162,7 +205,7 @@ def test_more_than_one_call_can_carry(mlflow_server: Server, outbox: Outbox, exp
 
 
 def test_a_server_killed_and_started_again(mlflow_server: Server, outbox: Outbox, experiment: str) -> None:
-    tracker = Tracker(outbox, mlflow_server.url, experiment, "digits-ab12")
+    tracker = Tracker(outbox, Store(mlflow_server.url, experiment), "digits-ab12")
     record_start(tracker)
     record_trial(tracker, 0)
     assert tracker.drain(DRAIN) == 0
@@ -170,14 +213,14 @@ def test_a_server_killed_and_started_again(mlflow_server: Server, outbox: Outbox
     try:
         record_trial(tracker, 1)
         record_trial(tracker, 2)
-        wait_until(lambda: "Connection refused" in (tracker.trouble() or ""), "the sender's notice")
+        wait_until(lambda: "Connection refused" in (tracker.trouble or ""), "the sender's notice")
         assert tracker.drain(0.1) == outbox.unsent == 14
     finally:
         mlflow_server.start()
     record_trial(tracker, 3)
-    tracker.study_ended("# Done")
+    tracker.record(events.StudyEnded(note="# Done", state="complete"))
     assert tracker.drain(DRAIN) == 0
-    assert tracker.trouble() is None
+    assert tracker.trouble is None
     tracker.close()
     assert_all_there_once(mlflow_server, experiment, trials=4)
 
@@ -192,13 +235,13 @@ def test_a_server_that_fails_half_the_calls(mlflow_server: Server, outbox: Outbo
         return ("pass", "lose", "pass", "refuse")[calls[kind] % 4]
 
     proxy = Proxy(mlflow_server.url, fate)
-    tracker = Tracker(outbox, proxy.url, experiment, "digits-ab12")
+    tracker = Tracker(outbox, Store(proxy.url, experiment), "digits-ab12")
     record_start(tracker)
     for number in range(2):
         record_trial(tracker, number)
     assert tracker.drain(DRAIN) == 0
     assert_all_there_once(mlflow_server, experiment, trials=2)  # before the end, which would delete doubles
-    tracker.study_ended("# Done")
+    tracker.record(events.StudyEnded(note="# Done", state="complete"))
     assert tracker.drain(DRAIN) == 0
     tracker.close()
     proxy.close()
@@ -212,7 +255,7 @@ def test_a_server_that_hangs(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")  # seconds
     fate = "hold"
     proxy = Proxy(mlflow_server.url, lambda method, path: fate if path.endswith("/runs/create") else "pass")
-    tracker = Tracker(outbox, proxy.url, experiment, "digits-ab12")
+    tracker = Tracker(outbox, Store(proxy.url, experiment), "digits-ab12")
     record_start(tracker)
     wait_until(lambda: len(proxy.held) == 2, "a second attempt")
     for number in range(3):
@@ -222,7 +265,7 @@ def test_a_server_that_hangs(
     wait_until(lambda: tracker.study_run_id() is not None, "an attempt that gets through")
     proxy.release.set()  # only now the server sees the requests given up
     wait_until(lambda: len(proxy.forwarded_late) == len(proxy.held), "the late requests")
-    tracker.study_ended("# Done")
+    tracker.record(events.StudyEnded(note="# Done", state="complete"))
     assert tracker.drain(DRAIN) == 0
     tracker.close()
     proxy.close()
@@ -230,17 +273,21 @@ def test_a_server_that_hangs(
 
 
 def test_a_driver_that_lost_its_place(mlflow_server: Server, outbox: Outbox, experiment: str, tmp_path: Path) -> None:
-    tracker = Tracker(outbox, mlflow_server.url, experiment, "digits-ab12")
+    tracker = Tracker(outbox, Store(mlflow_server.url, experiment), "digits-ab12")
     record_start(tracker)
     record_trial(tracker, 0)
     assert tracker.drain(DRAIN) == 0
     tracker.close()
     (tmp_path / "outbox.cursor.json").unlink()
 
-    again = Tracker(Outbox(outbox.path), mlflow_server.url, experiment, "digits-ab12")
+    again = Tracker(Outbox(outbox.path), Store(mlflow_server.url, experiment), "digits-ab12")
     record_start(again)
     record_trial(again, 0)  # told again, as after a crash: no epoch is doubled
-    again.trial_ended(0, TrialState.COMPLETE, metrics={"cost/params": 272474.0}, time_ms=START + 999_999)
+    again.record(
+        events.TrialEnded(
+            number=0, state=TrialState.COMPLETE, metrics={"cost/params": 272474.0}, time_ms=START + 999_999
+        )
+    )
     record_trial(again, 1)
     assert again.drain(DRAIN) == 0
     again.close()
@@ -250,7 +297,9 @@ def test_a_driver_that_lost_its_place(mlflow_server: Server, outbox: Outbox, exp
 
 
 def test_another_server_gets_everything(mlflow_server: Server, outbox: Outbox, experiment: str, tmp_path: Path) -> None:
-    tracker = Tracker(outbox, f"sqlite:///{tmp_path}/mlflow.db", experiment, "digits-ab12", str(tmp_path / "files"))
+    tracker = Tracker(
+        outbox, Store(f"sqlite:///{tmp_path}/mlflow.db", experiment, str(tmp_path / "files")), "digits-ab12"
+    )
     record_start(tracker)
     record_trial(tracker, 0)
     assert tracker.drain(DRAIN) == 0
@@ -258,7 +307,7 @@ def test_another_server_gets_everything(mlflow_server: Server, outbox: Outbox, e
     (stored,) = (tmp_path / "files" / tracker.run_ids()[0] / "artifacts").iterdir()
     assert (stored.name, stored.read_text()) == ("trial.json", "{}")
 
-    moved = Tracker(Outbox(outbox.path), mlflow_server.url, experiment, "digits-ab12")
+    moved = Tracker(Outbox(outbox.path), Store(mlflow_server.url, experiment), "digits-ab12")
     record_trial(moved, 1)
     assert moved.drain(DRAIN) == 0
     moved.close()
@@ -266,7 +315,7 @@ def test_another_server_gets_everything(mlflow_server: Server, outbox: Outbox, e
 
 
 def test_a_study_run_deleted_by_hand_is_written_again(mlflow_server: Server, outbox: Outbox, experiment: str) -> None:
-    tracker = Tracker(outbox, mlflow_server.url, experiment, "digits-ab12")
+    tracker = Tracker(outbox, Store(mlflow_server.url, experiment), "digits-ab12")
     record_start(tracker)
     record_trial(tracker, 0)
     assert tracker.drain(DRAIN) == 0
@@ -276,7 +325,7 @@ def test_a_study_run_deleted_by_hand_is_written_again(mlflow_server: Server, out
     request = urllib.request.Request(f"{mlflow_server.url}/api/2.0/mlflow/runs/delete", deletion, headers)
     urllib.request.urlopen(request).close()
 
-    again = Tracker(Outbox(outbox.path), mlflow_server.url, experiment, "digits-ab12")
+    again = Tracker(Outbox(outbox.path), Store(mlflow_server.url, experiment), "digits-ab12")
     record_trial(again, 1)
     assert again.drain(DRAIN) == 0
     again.close()
@@ -288,7 +337,7 @@ def test_a_study_run_deleted_by_hand_is_written_again(mlflow_server: Server, out
 
 def test_a_study_continued_with_more_trials(mlflow_server: Server, outbox: Outbox, experiment: str) -> None:
     for trials in ("24", "48"):
-        tracker = Tracker(Outbox(outbox.path), mlflow_server.url, experiment, "digits-ab12")
+        tracker = Tracker(Outbox(outbox.path), Store(mlflow_server.url, experiment), "digits-ab12")
         record_start(tracker, trials)
         assert tracker.drain(DRAIN) == 0
         tracker.close()
@@ -298,12 +347,14 @@ def test_a_study_continued_with_more_trials(mlflow_server: Server, outbox: Outbo
 
 
 def test_a_refused_event_is_raised_and_kept(mlflow_server: Server, outbox: Outbox, experiment: str) -> None:
-    tracker = Tracker(outbox, mlflow_server.url.replace("//", "//name:secret@"), experiment, "digits-ab12")
+    tracker = Tracker(outbox, Store(mlflow_server.url.replace("//", "//name:secret@"), experiment), "digits-ab12")
     record_start(tracker)
-    tracker.trial_started(0, "t", {"net.depth": "20"})
+    tracker.record(events.TrialStarted(number=0, name="t", params={"net.depth": "20"}))
     assert tracker.drain(DRAIN) == 0
-    outbox.append(TrialStarted(time_ms=START, number=0, name="t", params={"net.depth": "56"}))  # params never change
-    tracker.epoch(0, 1, {"val/error": 1.0})
+    outbox.append(
+        events.TrialStarted(time_ms=START, number=0, name="t", params={"net.depth": "56"})
+    )  # params never change
+    tracker.record(events.EpochEnded(number=0, epoch=1, metrics={"val/error": 1.0}))
     with pytest.raises(TrackingError, match=r"2 events unsent.*net\.depth") as raised:
         tracker.drain(DRAIN)
     tracker.close()
@@ -313,11 +364,11 @@ def test_a_refused_event_is_raised_and_kept(mlflow_server: Server, outbox: Outbo
 
 def test_no_credentials_are_kept(mlflow_server: Server, outbox: Outbox, experiment: str, tmp_path: Path) -> None:
     address = mlflow_server.url.replace("//", "//name:secret@")
-    tracker = Tracker(outbox, address, experiment, "digits-ab12")
-    tracker.study_started("digits", {"tracking_uri": address}, {"from": address})
-    tracker.trial_started(0, "t", {"tracking_uri": address}, trial_json="{}")
-    tracker.trial_ended(0, TrialState.FAILED, reason=f"cannot reach {address}/x")
-    tracker.study_ended(f"[runs]({address})")
+    tracker = Tracker(outbox, Store(address, experiment), "digits-ab12")
+    tracker.record(events.StudyStarted(name="digits", params={"tracking_uri": address}, tags={"from": address}))
+    tracker.record(events.TrialStarted(number=0, name="t", params={"tracking_uri": address}, trial_json="{}"))
+    tracker.record(events.TrialEnded(number=0, state=TrialState.FAILED, reason=f"cannot reach {address}/x"))
+    tracker.record(events.StudyEnded(note=f"[runs]({address})", state="complete"))
     assert tracker.drain(DRAIN) == 0
     tracker.close()
     runs = runs_of(mlflow_server.url, experiment)
@@ -329,26 +380,27 @@ def test_no_credentials_are_kept(mlflow_server: Server, outbox: Outbox, experime
 def test_an_epoch_is_recorded_once(tmp_path: Path) -> None:
     path = tmp_path / "outbox.jsonl"
     for _ in range(2):
-        tracker = Tracker(Outbox(path), "http://127.0.0.1:9", "e", "k")  # nobody listens there
+        tracker = Tracker(Outbox(path), Store("http://127.0.0.1:9", "e"), "k")  # nobody listens there
         for epoch in (1, 2, 2):
-            tracker.epoch(0, epoch, {"val/error": 1.0})
+            tracker.record(events.EpochEnded(number=0, epoch=epoch, metrics={"val/error": 1.0}))
         tracker.close()
-    recorded = [event.epoch for event, _ in Outbox(path).events() if isinstance(event, EpochEnded)]
+    recorded = [event.epoch for event, _ in Outbox(path).events() if isinstance(event, events.EpochEnded)]
     assert recorded == [1, 2]
 
 
 QUIET = """
 import pathlib, sys
 from search.records import TrialState
-from search.tracking import Tracker
+from search.tracking import Store, Tracker, events
 from search.tracking.outbox import Outbox
 folder = pathlib.Path(sys.argv[1])
 assert "mlflow" not in sys.modules
-tracker = Tracker(Outbox(folder / "outbox.jsonl"), f"sqlite:///{folder}/mlflow.db", "e", "k", str(folder / "files"))
-tracker.study_started("s", {})
-tracker.trial_started(0, "t", {}, trial_json="{}")
-tracker.trial_ended(0, TrialState.COMPLETE)
-tracker.study_ended("note")
+store = Store(f"sqlite:///{folder}/mlflow.db", "e", str(folder / "files"))
+tracker = Tracker(Outbox(folder / "outbox.jsonl"), store, "k")
+tracker.record(events.StudyStarted(name="s", params={}))
+tracker.record(events.TrialStarted(number=0, name="t", params={}, trial_json="{}"))
+tracker.record(events.TrialEnded(number=0, state=TrialState.COMPLETE))
+tracker.record(events.StudyEnded(note="note", state="complete"))
 assert tracker.drain(60) == 0
 from mlflow.telemetry.client import get_telemetry_client
 from mlflow.telemetry.utils import is_telemetry_disabled

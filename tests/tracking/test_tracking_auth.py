@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from search.errors import InputError
-from search.tracking import Tracker, check_reachable
+from search.tracking import Store, Tracker, events
 from search.tracking.outbox import Outbox
 from tests.support.mlflow_server import Server, rest, runs_of
 from tests.support.study_process import command, run, start, wait_until
@@ -150,30 +150,30 @@ def test_two_users_and_one_name(server: Server, tmp_path: Path, monkeypatch: pyt
             monkeypatch.setenv(name, value)
 
     def record(key: str) -> str:
-        tracker = Tracker(Outbox(tmp_path / key / "outbox.jsonl"), server.url, "shared", key)
-        tracker.study_started("digits", {})
-        tracker.trial_started(0, f"000 of {key}", {}, {"search.study": "digits"})
-        tracker.study_ended("done")
+        tracker = Tracker(Outbox(tmp_path / key / "outbox.jsonl"), Store(server.url, "shared"), key)
+        tracker.record(events.StudyStarted(name="digits", params={}))
+        tracker.record(events.TrialStarted(number=0, name=f"000 of {key}", params={}, tags={"search.study": "digits"}))
+        tracker.record(events.StudyEnded(note="done", state="complete"))
         assert tracker.drain(60) == 0
         tracker.close()
         return str(tracker.study_run_id())
 
     be(ALICE)
-    check_reachable(server.url, "shared")
+    Store(server.url, "shared").check()
     mine = record("digits-00aa-1")
     be(BOB)
     with pytest.raises(InputError) as raised:
-        check_reachable(server.url, "shared")
+        Store(server.url, "shared").check()
     assert str(raised.value) == (
         f"tracking URI '{server.url}' does not let you write in experiment 'shared'; name one of your own with "
         "MLFLOW_EXPERIMENT_NAME, or ask its owner for the permission EDIT."
     )
-    check_reachable(server.url, "of bob")
+    Store(server.url, "of bob").check()
 
     experiment = rest(server.url, "experiments/get-by-name", experiment_name="shared")["experiment"]["experiment_id"]
     grant = {"resource_type": "experiment", "resource_id": experiment, "permission": "EDIT"}
     _post(server, "3.0/mlflow/users/permissions/grant", username="bob", **grant)
-    check_reachable(server.url, "shared")
+    Store(server.url, "shared").check()
     other = record("digits-00aa-2")
     runs = runs_of(server.url, "shared")
     below = {run["info"]["run_name"]: run["tags"].get("mlflow.parentRunId") for run in runs}

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from search.tracking import artifact_root, default_uri, place
-from search.tracking.server import compare_url, view_url
-from search.tracking.views import SEEDS
+from search.storage import Output
+from search.tracking import Pages, Store
 from tests.support.mlflow_pages import LOAD_MS, cookie, enter, pages
 from tests.support.mlflow_server import rest
 from tests.support.study_process import ROOT, command, run
@@ -47,10 +46,16 @@ STUDY = {
 class Shown:
     """A study in MLflow's pages."""
 
-    base: str
-    experiment: str
-    study: str  # run id
+    pages: Pages
     trials: list[dict[str, Any]]  # of report.json, that have a run and a result
+
+    @property
+    def base(self) -> str:
+        return self.pages.base
+
+    @property
+    def experiment(self) -> str:
+        return self.pages.experiment
 
     def run(self, number: int, tab: str = "") -> str:
         found = next(t["mlflow_run_id"] for t in self.trials if t["number"] == number)
@@ -65,10 +70,10 @@ def shown(tmp_path_factory: pytest.TempPathFactory, page: Page) -> Iterator[Show
     output = folder / "results"
     report = json.loads((output / "digits" / "report.json").read_text())
     trials = [t for t in report["trials"] if t["mlflow_run_id"] and t["val_error"] is not None]
-    uri = default_uri(output)
-    with pages(uri, str(artifact_root(uri, output)), folder / "ui.log") as base:
+    store = Store.chosen(None, "resnet-search", Output(str(output)))
+    with pages(store, folder / "ui.log") as base:
         enter(page, base)
-        yield Shown(base, *place(uri, trials[0]["mlflow_run_id"]), trials)
+        yield Shown(Pages.of(store.uri, trials[0]["mlflow_run_id"], base), trials)
 
 
 def of_kind(shown: Shown, kind: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
@@ -89,7 +94,7 @@ def errors_of_finalists(shown: Shown) -> dict[str, list[float]]:
 
 def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
     """Of an axis with numbers and n/a MLflow draws the runs with one of both; such a field has a chart of its own."""
-    page.goto(view_url(shown.base, shown.experiment, shown.study, charts=True))
+    page.goto(shown.pages.charts)
     expect(page.get_by_text("matching runs")).to_contain_text(str(len(shown.trials)), timeout=LOAD_MS)
     plot = page.locator("svg", has_text="net.shortcut").first
     for trial in shown.trials:
@@ -112,7 +117,7 @@ def test_charts_are_grouped_by_prefix(shown: Shown, page: Page, picture: Callabl
 
 
 def test_the_table_of_all_trials(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
-    page.goto(view_url(shown.base, shown.experiment, shown.study, charts=False))
+    page.goto(shown.pages.table)
     for column in ("best/val_error", "cost/macs", "cost/params", "test/error_mean", "net.depth"):
         expect(page.get_by_role("columnheader", name=column).first).to_be_attached(timeout=LOAD_MS)
     expect(page.get_by_role("link", name="depth")).to_have_count(len(shown.trials), timeout=LOAD_MS)
@@ -121,7 +126,7 @@ def test_the_table_of_all_trials(shown: Shown, page: Page, picture: Callable[[st
 
 def test_chosen_runs_side_by_side(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
     runs = [trial["mlflow_run_id"] for trial in shown.trials]
-    page.goto(compare_url(shown.base, shown.experiment, runs))
+    page.goto(shown.pages.comparison(runs))
     page.get_by_text(f"Comparing {len(runs)} Runs from 1 Experiment").wait_for()
     plot = page.locator(".js-plotly-plot").first
     expect(plot).to_contain_text("n/a", timeout=LOAD_MS)
@@ -134,7 +139,7 @@ def test_finalists_over_their_seeds(shown: Shown, page: Page, picture: Callable[
     """MLflow's own means are those of the test errors that it holds."""
     errors = errors_of_finalists(shown)
     assert [len(values) for values in errors.values()] == [2, 2]
-    page.goto(view_url(shown.base, shown.experiment, shown.study + SEEDS, charts=True))
+    page.goto(shown.pages.seeds)
     bars = page.locator(".js-plotly-plot").first
     for name, values in errors.items():
         expect(page.get_by_text(f"Group: {name}")).to_be_visible(timeout=LOAD_MS)

@@ -13,24 +13,23 @@ import pytest
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
-from search.tracking import follow
-from search.tracking.client import import_quietly, ready
+from search.tracking import Store
+from search.tracking.client import connect, ready
+from search.tracking.store import follow
 from tests.support.empty_database import place
 
 ROOT = Path(__file__).parents[2]
 MAKE = """
 import sys
-from search.tracking.client import import_quietly
 from search.tracking.client import ready
-client_type = import_quietly()
 print("begins", flush=True)
-ready(sys.argv[1], client_type)
+ready(sys.argv[1])
 """
 USE = """
 import sys
 from pathlib import Path
-from search.tracking.client import import_quietly
-client = import_quietly()(sys.argv[1])
+from search.tracking.client import connect
+client = connect(sys.argv[1])
 client.log_artifact(*sys.argv[2:])
 print(Path(client.download_artifacts(sys.argv[2], "note.txt")).read_text(), end="")
 """
@@ -41,7 +40,7 @@ def usable(path: Path) -> bool:
     copy = path.with_name(f"copy-{time.monotonic_ns()}.db")
     shutil.copy(path, copy)
     try:
-        return bool(import_quietly()(f"sqlite:///{copy}").search_experiments())
+        return bool(connect(f"sqlite:///{copy}").search_experiments())
     except (MlflowException, OperationalError):
         return False
     finally:
@@ -66,7 +65,7 @@ def test_killed_while_it_is_made(tmp_path: Path) -> None:
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
         assert not (tmp_path / "mlflow.db").exists() or count(tmp_path / "mlflow.db") > 30
-    ready(uri, import_quietly())
+    ready(uri)
     assert usable(tmp_path / "mlflow.db")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
 
@@ -82,13 +81,13 @@ def count(file: Path) -> int:
 def test_one_that_others_left_half_made_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     uri = f"sqlite:///{path}"
-    ready(uri, import_quietly())
+    ready(uri)
     assert usable(path)
     with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE alembic_version SET version_num = '97727af70f4d'")  # of 2023: later tables are there
         database.commit()
     assert not usable(path)
-    ready(uri, import_quietly())
+    ready(uri)
     assert usable(path)
     assert count(tmp_path / "mlflow.db.damaged") > 30
 
@@ -97,12 +96,12 @@ def test_one_in_use_stays(tmp_path: Path) -> None:
     """With a run in it, or without but whole."""
     path = tmp_path / "mlflow.db"
     uri = f"sqlite:///{path}"
-    ready(uri, import_quietly())
+    ready(uri)
     before = path.stat().st_ino
-    ready(uri, import_quietly())
+    ready(uri)
     assert path.stat().st_ino == before
     run_in(path)
-    ready(uri, import_quietly())
+    ready(uri)
     assert path.stat().st_ino == before
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
 
@@ -114,7 +113,7 @@ def test_artifacts_that_were_moved_with_it(tmp_path: Path) -> None:
     for folder in (here, tmp_path / "other"):
         (folder / "mlartifacts").mkdir(parents=True)
     (here / "note.txt").write_text("kept")
-    client = import_quietly()(f"sqlite:///{here / 'mlflow.db'}")
+    client = connect(f"sqlite:///{here / 'mlflow.db'}")
     experiment = client.create_experiment("search", (here / "mlartifacts").as_uri())
     elsewhere = client.create_experiment("elsewhere", (tmp_path / "other" / "mlartifacts").as_uri())
     run = client.create_run(experiment).info
@@ -122,13 +121,13 @@ def test_artifacts_that_were_moved_with_it(tmp_path: Path) -> None:
     model = client.create_logged_model(experiment, "champion", run.run_id)
     client.create_registered_model("tiny")
     client.create_model_version("tiny", f"{run.artifact_uri}/champion", run.run_id)
-    follow(f"sqlite:///{here / 'mlflow.db'}", str(here / "mlartifacts"))
+    follow(Store(f"sqlite:///{here / 'mlflow.db'}", "search", str(here / "mlartifacts")))
     assert client.get_run(run.run_id).info.artifact_uri == run.artifact_uri, "nothing was moved"
     here.rename(there)
 
     uri, root = f"sqlite:///{there / 'mlflow.db'}", there / "mlartifacts"
-    follow(uri, str(root))
-    moved = import_quietly()(uri)
+    follow(Store(uri, "search", str(root)))
+    moved = connect(uri)
     (there / "more.txt").write_text("more")
     uses = [sys.executable, "-c", USE, uri, run.run_id, str(there / "more.txt")]  # here, MLflow remembers the run's
     used = subprocess.run(uses, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from search.records import TrialState
-from search.tracking import Tracker, artifact_root, default_uri
+from search.storage import Output
+from search.tracking import Pages, Store, Tracker, events
 from search.tracking.outbox import Outbox
-from search.tracking.server import compare_url, view_url
 from tests.support.mlflow_pages import LOAD_MS, enter, pages
 
 CLASSIC = "workflowType=machine_learning"  # MLflow's pages open on language models otherwise
@@ -22,32 +22,39 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 def study(tmp_path_factory: pytest.TempPathFactory, page: Page) -> Iterator[tuple[str, Tracker]]:
     """The address of MLflow's pages on a finished study, and its tracker."""
     output = tmp_path_factory.mktemp("a study's results")
-    uri = default_uri(output)
-    root = artifact_root(uri, output)
-    tracker = Tracker(Outbox(output / "digits" / "outbox.jsonl"), uri, "resnet-search", "digits-ab12", root)
+    store = Store.chosen(None, "resnet-search", Output(str(output)))
+    tracker = Tracker(Outbox(output / "digits" / "outbox.jsonl"), store, "digits-ab12")
     searched = {"space.net.depth": "[8, 14, 20]", "space.net.version": "['v1', 'v2']"}
-    tracker.study_started("digits", {"search.trials": "3", **searched})
+    tracker.record(events.StudyStarted(name="digits", params={"search.trials": "3", **searched}))
     for number, (name, error) in enumerate(TRIALS.items()):
         depth, version, shortcut = name.removeprefix("resnet").split()
         params = {"net.depth": depth, "net.version": version, "net.shortcut": shortcut}
-        tracker.trial_started(number, f"trial-{number:03} {name}", params, {"search.study": "digits"})
+        tracker.record(
+            events.TrialStarted(
+                number=number, name=f"trial-{number:03} {name}", params=params, tags={"search.study": "digits"}
+            )
+        )
         for epoch in (1, 2):
-            tracker.epoch(number, epoch, {"val/error": error * 2 / epoch})
-        tracker.trial_ended(number, TrialState.COMPLETE, metrics={"best/val_error": error})
-    tracker.study_ended("Use **resnet20 v2 identity**")
+            tracker.record(events.EpochEnded(number=number, epoch=epoch, metrics={"val/error": error * 2 / epoch}))
+        tracker.record(events.TrialEnded(number=number, state=TrialState.COMPLETE, metrics={"best/val_error": error}))
+    tracker.record(events.StudyEnded(note="Use **resnet20 v2 identity**", state="complete"))
     assert tracker.drain(120) == 0
     tracker.close()
 
-    with pages(uri, str(root), output / "ui.log") as base:
+    with pages(store, output / "ui.log") as base:
         enter(page, base)
         yield base, tracker
+
+
+def addresses(base: str, tracker: Tracker) -> Pages:
+    return Pages(base, str(tracker.experiment_id), str(tracker.study_run_id()))
 
 
 def test_the_table_of_trials_with_the_best_first(study: tuple[str, Tracker], page: Page) -> None:
     base, tracker = study
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(view_url(base, str(tracker.experiment_id()), str(tracker.study_run_id()), charts=False))
+    page.goto(addresses(base, tracker).table)
     expect(page.get_by_text("matching runs")).to_contain_text("3", timeout=LOAD_MS)
     links = page.get_by_role("link", name="trial-")
     expect(links).to_have_count(3, timeout=LOAD_MS)
@@ -62,7 +69,7 @@ def test_the_table_of_trials_with_the_best_first(study: tuple[str, Tracker], pag
 
 def test_the_charts_of_a_study(study: tuple[str, Tracker], page: Page) -> None:
     base, tracker = study
-    page.goto(view_url(base, str(tracker.experiment_id()), str(tracker.study_run_id()), charts=True))
+    page.goto(addresses(base, tracker).charts)
     plots = page.locator(".js-plotly-plot, svg")
     for axis in ("net.depth", "net.version", "net.shortcut", "val/error"):
         expect(plots.filter(has_text=axis).first).to_be_visible(timeout=LOAD_MS)
@@ -71,7 +78,7 @@ def test_the_charts_of_a_study(study: tuple[str, Tracker], page: Page) -> None:
 
 def test_the_comparison(study: tuple[str, Tracker], page: Page) -> None:
     base, tracker = study
-    page.goto(compare_url(base, str(tracker.experiment_id()), list(tracker.run_ids().values())))
+    page.goto(addresses(base, tracker).comparison(list(tracker.run_ids().values())))
     page.get_by_text("Comparing 3 Runs from 1 Experiment").wait_for()
     plot = page.locator(".js-plotly-plot").first
     for axis in ("net.depth", "net.version", "net.shortcut", "val/error", "conv1x1", "identity"):
@@ -82,12 +89,12 @@ def test_the_comparison(study: tuple[str, Tracker], page: Page) -> None:
 
 def test_the_charts_of_a_run(study: tuple[str, Tracker], page: Page) -> None:
     base, tracker = study
-    page.goto(f"{base}/#/experiments/{tracker.experiment_id()}/runs/{tracker.run_ids()[2]}/model-metrics?{CLASSIC}")
+    page.goto(f"{base}/#/experiments/{tracker.experiment_id}/runs/{tracker.run_ids()[2]}/model-metrics?{CLASSIC}")
     expect(page.get_by_text("trial-002 resnet20 v2 identity (val/error)")).to_be_visible(timeout=LOAD_MS)  # a curve
     expect(page.locator("svg text", has_text="4.75")).to_be_visible(timeout=LOAD_MS)  # the bar of best/val_error
 
 
 def test_the_answer_in_the_study(study: tuple[str, Tracker], page: Page) -> None:
     base, tracker = study
-    page.goto(f"{base}/#/experiments/{tracker.experiment_id()}/runs/{tracker.study_run_id()}")
+    page.goto(f"{base}/#/experiments/{tracker.experiment_id}/runs/{tracker.study_run_id()}")
     expect(page.locator("strong", has_text="resnet20 v2 identity")).to_be_attached(timeout=LOAD_MS)

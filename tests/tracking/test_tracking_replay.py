@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.records import TrialState
-from search.tracking import Dataset, Event, StudyEnded
-from search.tracking.client import import_quietly
-from search.tracking.outbox import EpochEnded, StudyStarted, TrialEnded, TrialStarted
+from search.tracking.client import connect
+from search.tracking.events import Dataset, EpochEnded, Event, StudyEnded, StudyStarted, TrialEnded, TrialStarted
 from search.tracking.runs import RunWriter
 
 DATA = Dataset(name="digits", digest="5f2c", source="scikit-learn")
@@ -29,7 +28,7 @@ def studies(draw: st.DrawFn) -> list[Event]:
     while any(trials):
         events.append(draw(st.sampled_from([trial for trial in trials if trial])).pop(0))
     state, front = draw(st.sampled_from(["complete", "interrupted"])), draw(st.sets(st.just(0)))
-    events.append(StudyEnded(time_ms=99, state=state, note="# Done", front=sorted(front)))
+    events.append(StudyEnded(time_ms=99, state=state, note="# Done", front=tuple(front)))
     return events[: draw(st.integers(1, len(events)))]
 
 
@@ -50,7 +49,7 @@ def _trial(draw: st.DrawFn, number: int) -> list[Event]:
 def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
     """Writes lists of events one after another, each by a writer that knows of no run, into a new experiment."""
     folder = tmp_path_factory.mktemp("replay")
-    client = import_quietly()(f"sqlite:///{folder}/mlflow.db")
+    client = connect(f"sqlite:///{folder}/mlflow.db")
     names = count()
 
     def write_all(parts: list[list[Event]]) -> list[tuple[Any, ...]]:
@@ -102,7 +101,7 @@ def test_the_front_moves(write: Write) -> None:
     """Trials that left the front are marked as such; the next end of the study that names no front clears it."""
     start: list[Event] = [StudyStarted(time_ms=1, name="digits", params={}, dataset=DATA)]
     start += [TrialStarted(time_ms=2, number=n, name=f"trial-{n}", params={}, dataset=DATA) for n in range(3)]
-    fronts = [[0, 1, 7], [1, 2], []]  # 7 has no run: it was taken over from another study
+    fronts: list[tuple[int, ...]] = [(0, 1, 7), (1, 2), ()]  # 7 has no run: it was taken over from another study
     ends: list[list[Event]] = [[StudyEnded(time_ms=9, state="complete", note="", front=front)] for front in fronts]
     for count_, marks in enumerate(({0: True, 1: True}, {0: False, 1: True, 2: True}, {0: False, 1: False, 2: False})):
         rows = write([start + [event for end in ends[: count_ + 1] for event in end]])

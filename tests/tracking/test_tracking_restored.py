@@ -11,8 +11,8 @@ import pytest
 
 from search.errors import InputError
 from search.records import TrialState
-from search.tracking import Tracker, check_reachable
-from search.tracking.client import import_quietly
+from search.tracking import Store, Tracker, events
+from search.tracking.client import connect
 from search.tracking.outbox import Outbox
 from search.tracking.state import is_behind
 from tests.support.empty_database import place
@@ -36,18 +36,22 @@ class Study:
         self.folder, self.uri, self.database = folder, uri, folder / "mlflow.db"
 
     @property
+    def store(self) -> Store:
+        return Store(self.uri, EXPERIMENT, str(self.folder / "files"))
+
+    @property
     def outbox(self) -> Outbox:
         return Outbox(self.folder / "digits" / "outbox.jsonl")
 
     def connect(self, write: Callable[[Tracker], None] = lambda tracker: None) -> Tracker:
-        tracker = Tracker(self.outbox, self.uri, EXPERIMENT, KEY, str(self.folder / "files"))
+        tracker = Tracker(self.outbox, self.store, KEY)
         write(tracker)
         assert tracker.drain(60) == 0
         tracker.close()
         return tracker
 
     def behind(self, study_too: bool = False) -> bool:
-        return is_behind(self.outbox, self.uri, EXPERIMENT, KEY, study_too)
+        return is_behind(self.outbox, self.store, KEY, study_too)
 
     def rows(self, table: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.database)) as database:
@@ -65,22 +69,34 @@ def restore(copy: Path, database: Path) -> None:
 
 
 def first_half(tracker: Tracker) -> None:
-    tracker.study_started("digits", {"trials": "2"}, time_ms=START)
-    tracker.trial_started(0, "t0", {"net.depth": "8"}, time_ms=START + 1)
-    tracker.epoch(0, 1, {"val/error": 5.0, "train/loss": float("inf")}, START + 2)
+    tracker.record(events.StudyStarted(name="digits", params={"trials": "2"}, time_ms=START))
+    tracker.record(events.TrialStarted(number=0, name="t0", params={"net.depth": "8"}, time_ms=START + 1))
+    tracker.record(
+        events.EpochEnded(number=0, epoch=1, metrics={"val/error": 5.0, "train/loss": float("inf")}, time_ms=START + 2)
+    )
 
 
 def second_half(tracker: Tracker) -> None:
     for epoch in (2, 3):
-        tracker.epoch(0, epoch, {"val/error": 5.0, "train/loss": 1.0}, START + 1 + epoch)
-    tracker.trial_ended(0, TrialState.COMPLETE, metrics={"cost/params": 10.0}, time_ms=START + 5)
-    tracker.trial_started(1, "t1", {"net.depth": "14"}, time_ms=START + 6)
-    tracker.trial_ended(1, TrialState.INFEASIBLE, time_ms=START + 7)
-    tracker.trial_started(0, "s0", {"net.depth": "8"}, time_ms=START + 8, seed=0)
-    tracker.epoch(0, 1, {"train/loss": 2.0}, START + 9, seed=0)
-    tracker.trial_ended(0, TrialState.COMPLETE, metrics={"test/error": 4.0}, time_ms=START + 10, seed=0)
-    tracker.finalist(0, 1, {"test/error_mean": 4.0})
-    tracker.study_ended("# Done", metrics={"trials/complete": 1.0}, step=3, time_ms=START + 11)
+        tracker.record(
+            events.EpochEnded(
+                number=0, epoch=epoch, metrics={"val/error": 5.0, "train/loss": 1.0}, time_ms=START + 1 + epoch
+            )
+        )
+    tracker.record(
+        events.TrialEnded(number=0, state=TrialState.COMPLETE, metrics={"cost/params": 10.0}, time_ms=START + 5)
+    )
+    tracker.record(events.TrialStarted(number=1, name="t1", params={"net.depth": "14"}, time_ms=START + 6))
+    tracker.record(events.TrialEnded(number=1, state=TrialState.INFEASIBLE, time_ms=START + 7))
+    tracker.record(events.TrialStarted(number=0, name="s0", params={"net.depth": "8"}, time_ms=START + 8, seed=0))
+    tracker.record(events.EpochEnded(number=0, epoch=1, metrics={"train/loss": 2.0}, time_ms=START + 9, seed=0))
+    tracker.record(
+        events.TrialEnded(number=0, state=TrialState.COMPLETE, metrics={"test/error": 4.0}, time_ms=START + 10, seed=0)
+    )
+    tracker.record(events.FinalistSummed(number=0, seeds=1, metrics={"test/error_mean": 4.0}))
+    tracker.record(
+        events.StudyEnded(note="# Done", metrics={"trials/complete": 1.0}, step=3, time_ms=START + 11, state="complete")
+    )
 
 
 WHOLE = {"digits": "FINISHED", "t0": "FINISHED", "t1": "FAILED", "s0": "FINISHED"}
@@ -161,7 +177,7 @@ def test_an_empty_database_is_filled_again(study: Study) -> None:
 
 def test_a_run_that_its_user_has_deleted_stays_so(study: Study) -> None:
     """Also where the rest is sent again, and where the study goes on with it."""
-    client = import_quietly()(study.uri)
+    client = connect(study.uri)
     deleted = study.named()["t0"][0]
     client.delete_run(deleted)
     assert not study.behind()
@@ -169,11 +185,13 @@ def test_a_run_that_its_user_has_deleted_stays_so(study: Study) -> None:
     study.connect()
 
     def go_on(tracker: Tracker) -> None:
-        tracker.epoch(0, 4, {"val/error": 4.0})
-        tracker.finalist(0, 2, {"test/error_mean": 3.0})
-        tracker.trial_started(0, "s1", {}, seed=1)
-        tracker.trial_ended(0, TrialState.COMPLETE, seed=1)
-        tracker.study_ended("# More", front=(0, 1), metrics={"trials/complete": 2.0}, step=4)
+        tracker.record(events.EpochEnded(number=0, epoch=4, metrics={"val/error": 4.0}))
+        tracker.record(events.FinalistSummed(number=0, seeds=2, metrics={"test/error_mean": 3.0}))
+        tracker.record(events.TrialStarted(number=0, name="s1", params={}, seed=1))
+        tracker.record(events.TrialEnded(number=0, state=TrialState.COMPLETE, seed=1))
+        tracker.record(
+            events.StudyEnded(note="# More", front=(0, 1), metrics={"trials/complete": 2.0}, step=4, state="complete")
+        )
 
     again = study.connect(go_on)
     assert study.named().keys() == {"digits", "t1", "s0", "s1"}
@@ -183,14 +201,14 @@ def test_a_run_that_its_user_has_deleted_stays_so(study: Study) -> None:
 
 
 def test_a_run_that_is_deleted_while_its_study_is_sent(study: Study) -> None:
-    client = import_quietly()(study.uri)
+    client = connect(study.uri)
 
     def go_on(tracker: Tracker) -> None:
         assert tracker.drain(60) == 0
         client.delete_run(study.named()["t1"][0])
-        tracker.trial_started(1, "t1", {})
-        tracker.epoch(1, 1, {"val/error": 4.0})
-        tracker.epoch(0, 4, {"val/error": 3.0})
+        tracker.record(events.TrialStarted(number=1, name="t1", params={}))
+        tracker.record(events.EpochEnded(number=1, epoch=1, metrics={"val/error": 4.0}))
+        tracker.record(events.EpochEnded(number=0, epoch=4, metrics={"val/error": 3.0}))
 
     study.connect(go_on)
     assert study.named().keys() == {"digits", "t0", "s0"}
@@ -198,7 +216,7 @@ def test_a_run_that_is_deleted_while_its_study_is_sent(study: Study) -> None:
 
 
 def test_a_study_that_its_user_has_deleted_comes_back_when_it_is_asked_for(study: Study) -> None:
-    client = import_quietly()(study.uri)
+    client = connect(study.uri)
     for run, _ in study.named().values():
         client.delete_run(run)
     assert not study.behind()
@@ -208,11 +226,11 @@ def test_a_study_that_its_user_has_deleted_comes_back_when_it_is_asked_for(study
 
 
 def test_a_deleted_experiment_is_refused_as_on_a_server(study: Study) -> None:
-    client = import_quietly()(study.uri)
+    client = connect(study.uri)
     client.delete_experiment(client.get_experiment_by_name(EXPERIMENT).experiment_id)
     with pytest.raises(InputError, match=r"MLflow experiment 'resnet-search' has been deleted on .*; restore it there"):
-        check_reachable(study.uri, EXPERIMENT)
-    check_reachable(study.uri, "another")
+        study.store.check()
+    Store(study.uri, "another").check()
 
 
 @pytest.mark.slow
@@ -235,5 +253,5 @@ def test_a_server_whose_database_was_restored(mlflow_server: Server, tmp_path: P
     study.connect()
     for table, rows in before.items():
         assert sorted(row[1:] for row in study.rows(table)) == sorted(rows)
-    import_quietly()(study.uri).delete_run(study.named()["t1"][0])
+    connect(study.uri).delete_run(study.named()["t1"][0])
     assert not study.behind()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from search.errors import InputError
-from search.tracking import artifact_root, check_reachable, default_uri
+from search.storage import Output
+from search.tracking import Store
 from tests.support.mlflow_server import Server, free_port
 
 pytest_plugins = ["tests.support.fixtures_mlflow"]
@@ -39,21 +40,21 @@ def impostor() -> Iterator[str]:
 
 def sentence(uri: str, experiment: str = "resnet-search") -> str:
     with pytest.raises(InputError) as raised:
-        check_reachable(uri, experiment)
+        Store(uri, experiment).check()
     return str(raised.value)
 
 
 def test_stores_that_can_be_used(mlflow_server: Server, tmp_path: Path) -> None:
-    check_reachable(mlflow_server.url, "an experiment that is not there yet")
-    check_reachable(mlflow_server.url, "Default")
-    check_reachable(default_uri(tmp_path / "new"), "resnet-search")
+    Store(mlflow_server.url, "an experiment that is not there yet").check()
+    Store(mlflow_server.url, "Default").check()
+    Store.chosen(None, "resnet-search", Output(str(tmp_path / "new"))).check()
 
 
 def test_a_plain_run_keeps_everything_below_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert default_uri(Path("results")) == f"sqlite:///{tmp_path}/results/mlflow.db"
-    assert artifact_root(default_uri(Path("results")), Path("results")) == f"{tmp_path}/results/mlartifacts"
-    assert artifact_root("https://mlflow.example.org", Path("results")) is None
+    plain = Store.chosen(None, "e", Output("results"))
+    assert plain == Store(f"sqlite:///{tmp_path}/results/mlflow.db", "e", f"{tmp_path}/results/mlartifacts")
+    assert Store.chosen("https://mlflow.example.org", "e", Output("results")).root is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the service costs around the training: `python -m benchmarks.service_overhead --out`.
+"""What the service costs around the training: `python -m benchmarks.service.overhead --out`.
 
 Runs a fresh study of equal trials of about ten seconds, through Ray, Optuna and a local MLflow store, as a user runs
 it. How large such a trial is, is measured first, with as many trials at once as the study will run. The study's own
@@ -27,10 +27,10 @@ import torch
 import yaml
 
 from benchmarks import report
-from benchmarks.cpu_seconds import Usage, processes
-from benchmarks.loops import BATCH, Ours, subset, trial
 from benchmarks.report import publish, quartiles, table
-from benchmarks.side_by_side import Place, all_cores, in_turns, team
+from benchmarks.service.cpu_seconds import Usage, processes
+from benchmarks.trial.loops import BATCH, Ours, subset, trial
+from benchmarks.trial.side_by_side import Place, all_cores, in_turns, team
 from search.data import check
 from search.spec import DataSpec
 

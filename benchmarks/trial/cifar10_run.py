@@ -1,4 +1,4 @@
-"""ResNet-20 on CIFAR-10 with a shortened one-cycle: `python -m benchmarks.cifar10_run --loop ours|reference`.
+"""ResNet-20 on CIFAR-10 with a shortened one-cycle: `python -m benchmarks.trial.cifar10_run --loop ours|reference`.
 
 One training over all threads. Prints the metrics of each epoch as a line of JSON, at last the test error, read once.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks import reference_loop
+from benchmarks.trial import reference_loop
 from resnet import NetSpec, Version
 from search.data import Prepared, prepare
 from search.spec import DataSpec, Schedule, TrainSpec, TrialSpec

@@ -1,4 +1,4 @@
-"""The direct path and the measured gradient beside the papers' errors: `python -m benchmarks.signal_table`.
+"""The direct path and the measured gradient beside the papers' errors: `python docs/signal_table.py`.
 
 Prints the Markdown table of docs/signal.md. Images are drawn from a standard normal distribution, or taken from a
 data set with `--data cifar10`.

@@ -1,4 +1,4 @@
-"""Batches from data on the device against PIL images: `python -m benchmarks.augmentation --out`.
+"""Batches from data on the device against PIL images: `python -m benchmarks.trial.augmentation --out`.
 
 Both draw an epoch's order, crop 32 x 32 out of 40 x 40, mirror half of the images, normalise and put 128 together; ours
 with one gather a batch, the reference loop with torchvision's transforms image by image. One process on one thread and
@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import reference_loop, report
-from benchmarks.loops import BATCH, subset, trial
+from benchmarks import report
 from benchmarks.report import publish, ratios, spread, table
-from benchmarks.side_by_side import all_cores, pin
+from benchmarks.trial import reference_loop
+from benchmarks.trial.loops import BATCH, subset, trial
+from benchmarks.trial.side_by_side import all_cores, pin
 from search import training
 from search.data import Prepared
 from search.training import Resident, augment
@@ -84,7 +85,7 @@ def main() -> None:
     usable = all_cores()
     pin(usable[:1])
     torch.set_num_threads(1)
-    training.keep_freed_memory()  # as the worker of a study does
+    training.device.keep_freed_memory()  # as the worker of a study does
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     *measured, theirs = rates([*(ours(prepared, d, args.epochs) for d in devices), reference(prepared)], args.turns)
     pin(usable)

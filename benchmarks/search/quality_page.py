@@ -1,4 +1,4 @@
-"""The page of `search_quality`: how soon each search is as good as random search, and its regrets, with intervals."""
+"""The page of `quality`: how soon each search is as good as random search, and its regrets, with intervals."""
 
 import datetime
 from collections.abc import Mapping

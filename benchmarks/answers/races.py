@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from benchmarks.known_truth import LAWS, Sample, held, share
+from benchmarks.answers.known_truth import LAWS, Sample, held, share
 from search import statistics
 from search.optimize.race import Verdict, race
 from search.statistics import mean_interval

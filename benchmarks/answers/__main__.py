@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks import known_truth, races
-from benchmarks.known_truth import DEVIATION, SIZES
+from benchmarks.answers import known_truth, races
+from benchmarks.answers.known_truth import DEVIATION, SIZES
 from benchmarks.report import publish, table
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks import reference_loop
+from benchmarks.trial import reference_loop
 from resnet import NetSpec
 from search.data import Prepared, prepare
 from search.spec import DataSpec, PreparedInfo, TrainSpec, TrialSpec
-from search.training import Resident, keep_freed_memory, train
+from search.training import Resident, device, train
 
 BATCH = 128
 STUDY_STEPS = 30 * (45_000 // BATCH)  # of a trial in the shipped study `cifar10`
@@ -38,12 +38,12 @@ class Ours:
     prepared: Prepared
 
     def __call__(self) -> Iterator[Span]:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if device.type == "cpu":
-            keep_freed_memory()  # as the worker of a study does
+        where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if where.type == "cpu":
+            device.keep_freed_memory()  # as the worker of a study does
         scale = self.prepared.info.mean, self.prepared.info.std
         splits = self.prepared.train(), self.prepared.validation()
-        training, validation = (Resident.load(split, *scale, device) for split in splits)
+        training, validation = (Resident.load(split, *scale, where) for split in splits)
         for epoch in train(self.spec, training, validation):
             yield span(epoch.metrics, self.prepared.info.n_train, self.spec.train.batch_size)
 

@@ -1,4 +1,4 @@
-"""How long a command keeps its user waiting: `python -m benchmarks.start_up BEFORE AFTER --out`.
+"""How long a command keeps its user waiting: `python -m benchmarks.service.start_up BEFORE AFTER --out`.
 
 Two source trees in turns, each turn the other way round: processor seconds of `--help`, `--list` and a bad flag, and
 the seconds from `python -m search.run digits` to the end of the first epoch of a trial, as the study's journal has it,
@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.cpu_seconds import Usage, processes
 from benchmarks.report import publish, ratios, spread, table
-from benchmarks.service_overhead import SURROUNDINGS
+from benchmarks.service.cpu_seconds import Usage, processes
+from benchmarks.service.overhead import SURROUNDINGS
 
 AT_ONCE = {"`--help`": ("--help",), "`--list`": ("--list",), "`--trails 3`, refused": ("--trails", "3")}
 STUDY = ("digits", "--trials", "2", "--epochs", "2", "--set", "finals.top=0")  # its first trial is that of the whole

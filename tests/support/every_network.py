@@ -1,4 +1,4 @@
-"""Every valid combination of a network's choices: `python -m benchmarks.every_network`.
+"""Every valid combination of a network's choices: `python -m tests.support.every_network`.
 
 Tries every combination of NetSpec's enums with many depths. Those that are refused must be refused in a sentence whose
 remedy mends them. Each distinct network that is left trains one step and evaluates at three image sizes, each with

@@ -1,4 +1,4 @@
-"""Do both loops train equally well? `python -m benchmarks.same_statistics --out`.
+"""Do both loops train equally well? `python -m benchmarks.trial.same_statistics --out`.
 
 ResNet-8 on 10,000 images of CIFAR-10, a few epochs, several seeds with each loop; one training a core, on one thread.
 Welch's t-test and the Mann-Whitney test look for a difference of the final figures, two one-sided t-tests (TOST) for
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from benchmarks import report
-from benchmarks.loops import BATCH, Ours, Reference
 from benchmarks.report import publish, table
-from benchmarks.side_by_side import all_cores, pin
+from benchmarks.trial.loops import BATCH, Ours, Reference
+from benchmarks.trial.side_by_side import all_cores, pin
 from resnet import NetSpec
 from search.data import Prepared, prepare
 from search.spec import DataSpec, TrainSpec, TrialSpec

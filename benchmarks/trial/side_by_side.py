@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from benchmarks import ceilings
-from benchmarks.loops import Loop, Span
+from benchmarks.trial import ceilings
+from benchmarks.trial.loops import Loop, Span
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which search finds good configurations soonest: `python -m benchmarks.search_quality --out`.
+"""Which search finds good configurations soonest: `python -m benchmarks.search.quality --out`.
 
 Searches play against each other on learning curves of LCBench (lcbench/README.md), with asynchronous workers in
 simulated time: the product's Searcher and Scheduler, Ray's, and baselines. Nothing is trained, no time is measured:
@@ -22,9 +22,9 @@ import optuna
 from numpy.typing import NDArray
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from benchmarks.learning_curves import EPOCHS, TASKS, final, random_configurations, seconds
-from benchmarks.quality_page import write
-from benchmarks.simulation import Ours, Player, Rays, simulate
+from benchmarks.search.learning_curves import EPOCHS, TASKS, final, random_configurations, seconds
+from benchmarks.search.quality_page import write
+from benchmarks.search.simulation import Ours, Player, Rays, simulate
 from search.spec import Sampler, Scheduler, SearchSpec
 
 ENDLESS = 10**6  # trials: the budget ends the search

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from benchmarks.report import quartiles
-from benchmarks.service_overhead import SURROUNDINGS
+from benchmarks.service.overhead import SURROUNDINGS
 from tests.support.mlflow_server import Proxy, Server
 from tests.support.sent import Sent, compare
 

@@ -1,4 +1,4 @@
-"""Our training loop against the loop that users copy: `python -m benchmarks.trial_speed --out`.
+"""Our training loop against the loop that users copy: `python -m benchmarks.trial.speed --out`.
 
 Both train the same network on the same images with the same batch, in turns in one run (A B C, C B A, ...), each in
 processes of its own that stay. A turn of ours is an epoch over a small part of the data, by its own clock, without
@@ -18,10 +18,11 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks import ceilings, report
-from benchmarks.loops import BATCH, STUDY_STEPS, Ours, ReferenceSteps, subset, trial
+from benchmarks import report
 from benchmarks.report import publish, quartiles, ratios, spread, table
-from benchmarks.side_by_side import Place, Turn, all_cores, in_turns, team
+from benchmarks.trial import ceilings
+from benchmarks.trial.loops import BATCH, STUDY_STEPS, Ours, ReferenceSteps, subset, trial
+from benchmarks.trial.side_by_side import Place, Turn, all_cores, in_turns, team
 from resnet import NetSpec
 from resnet.costs import cost
 from search.data import Prepared

@@ -1,4 +1,4 @@
-"""Time of a training step against well-known implementations: `python -m benchmarks.step_time --cifar PATH`.
+"""Time of a training step against well-known implementations: `python -m benchmarks.trial.step_time --cifar PATH`.
 
 PATH: a checkout of github.com/akamaster/pytorch_resnet_cifar10, whose ResNet-20, -56 and -110 have the layers of ours;
 ResNet-50 is compared with torchvision's. A step is forward, cross-entropy and backward, eager, float32. Ours and theirs

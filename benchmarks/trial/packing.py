@@ -1,4 +1,4 @@
-"""Images/s of several trials at once on one device: `python -m benchmarks.packing --out`.
+"""Images/s of several trials at once on one device: `python -m benchmarks.trial.packing --out`.
 
 On the CPU one trial on all threads against as many trials of one thread as there are cores, each on a core of its own;
 on a GPU 1, 2, 4 and 8 trials on one card, each in a process of its own. All trials of a team begin an epoch together,
@@ -13,9 +13,9 @@ from contextlib import ExitStack
 import torch
 
 from benchmarks import report
-from benchmarks.loops import BATCH, Loop, Ours, subset, trial
 from benchmarks.report import publish, ratios, spread, table
-from benchmarks.side_by_side import Place, all_cores, in_turns, team
+from benchmarks.trial.loops import BATCH, Loop, Ours, subset, trial
+from benchmarks.trial.side_by_side import Place, all_cores, in_turns, team
 
 GPU_TRIALS = [1, 2, 4, 8]
 

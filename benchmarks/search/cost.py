@@ -1,4 +1,4 @@
-"""What it costs to say which trial is next: `python -m benchmarks.search_cost --out`.
+"""What it costs to say which trial is next: `python -m benchmarks.search.cost --out`.
 
 Trials cost nothing here: their errors are made up, one worker trains them in turn, and all of the time is the search's.
 The records of so many trials are kept as in a study, in a journal in a temporary folder. The machine must be otherwise

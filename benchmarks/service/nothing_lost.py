@@ -1,4 +1,4 @@
-"""What it costs to lose nothing: `python -m benchmarks.nothing_lost --out`.
+"""What it costs to lose nothing: `python -m benchmarks.service.nothing_lost --out`.
 
 The same trials of about ten seconds, as many at once as a study runs: in bare processes that only train, without
 checkpoints, Ray and tracking; in a study as a user runs it; and in studies whose MLflow server gets into trouble once
@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 
-from benchmarks import report, service_overhead
-from benchmarks.loops import BATCH, Ours
+from benchmarks import report
 from benchmarks.report import publish, ratios, spread, table
-from benchmarks.server_trouble import TROUBLES, WELL, Done, run
-from benchmarks.side_by_side import Place, pin
+from benchmarks.service import overhead
+from benchmarks.service.server_trouble import TROUBLES, WELL, Done, run
+from benchmarks.trial.loops import BATCH, Ours
+from benchmarks.trial.side_by_side import Place, pin
 from resnet import NetSpec
 from search.data import prepare
 from search.data.prepared import open_prepared
@@ -118,11 +119,11 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    images, epochs = service_overhead.calibrated(args)
-    described = service_overhead.study(args, images, epochs)
+    images, epochs = overhead.calibrated(args)
+    described = overhead.study(args, images, epochs)
     troubles = dict.fromkeys([WELL, *args.troubles])
     forms: dict[str, Callable[[], Done]] = {
-        BARE: lambda: bare(described, service_overhead.places()),
+        BARE: lambda: bare(described, overhead.places()),
         LOCAL: lambda: run(described, None),
         **{name: lambda trouble=TROUBLES[name]: run(described, trouble) for name in troubles},
     }
@@ -135,7 +136,7 @@ def main() -> None:
     head += ["slowest trial, ratio", "command, s"]
     checkpoints, artifacts, records = done[LOCAL][-1].disk
     note = (
-        f"{args.rounds} rounds of studies of {args.trials} trials: ResNet-{service_overhead.DEPTH}, {epochs} epochs of "
+        f"{args.rounds} rounds of studies of {args.trials} trials: ResNet-{overhead.DEPTH}, {epochs} epochs of "
         f"{images:,} images of {args.data}, batches of {BATCH}. Times with quartiles over all epochs but each trial's "
         "first; ratios of the rounds' medians, with quartiles over rounds; beyond training: from epoch to epoch, what "
         "was neither training nor validation; the slowest trial beside the slowest of the studies whose server was "

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.same_statistics import power as students_power
+from benchmarks.trial.same_statistics import power as students_power
 from search import statistics
 from search.statistics import Interval, difference, mean_interval, median_interval, probability_lower, seeds_needed
 

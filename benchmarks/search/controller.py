@@ -1,4 +1,4 @@
-"""How many trials the whole service gets through: `python -m benchmarks.controller --out`.
+"""How many trials the whole service gets through: `python -m benchmarks.search.controller --out`.
 
 A study runs as with the command, through Ray, Optuna, the outbox and a local MLflow store; only the workers do not
 train: they report made-up errors at once. The study's own record says when each trial began. The machine must be
@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from benchmarks.report import publish, table
-from benchmarks.search_cost import EPOCHS, FIRST_RUNG, SPACE, error
+from benchmarks.search.cost import EPOCHS, FIRST_RUNG, SPACE, error
 from search.run import main as command
 from search.spec import Sampler, TrialSpec
 

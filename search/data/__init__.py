@@ -6,10 +6,10 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.data.prepared import Prepared, Split, check, on_this_machine, prepare
+else:
+    __getattr__ = lazy(
+        __name__,
+        prepared="Prepared Split check on_this_machine prepare",
+    )
 
 __all__ = ["Prepared", "Split", "check", "on_this_machine", "prepare"]
-
-__getattr__ = lazy(
-    __name__,
-    prepared="Prepared Split check on_this_machine prepare",
-)

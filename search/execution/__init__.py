@@ -8,6 +8,13 @@ if TYPE_CHECKING:
     from search.execution.host import address, connected, join, leave, machines, share, use_token
     from search.execution.recorder import Recorder, of_study, sum_up
     from search.execution.session import Interrupt, Session
+else:
+    __getattr__ = lazy(
+        __name__,
+        host="address connected join leave machines share use_token",
+        recorder="Recorder of_study sum_up",
+        session="Interrupt Session",
+    )
 
 __all__ = [
     "Interrupt",
@@ -23,10 +30,3 @@ __all__ = [
     "sum_up",
     "use_token",
 ]
-
-__getattr__ = lazy(
-    __name__,
-    host="address connected join leave machines share use_token",
-    recorder="Recorder of_study sum_up",
-    session="Interrupt Session",
-)

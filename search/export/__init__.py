@@ -8,6 +8,13 @@ if TYPE_CHECKING:
     from search.export.bundle import CHAMPION, Searched, check_free, chosen, crown, export, is_exported, mend, weighed
     from search.export.graphs import NotTheSame
     from search.export.trained import Exportable, Facts
+else:
+    __getattr__ = lazy(
+        __name__,
+        bundle="CHAMPION Searched check_free chosen crown export is_exported mend weighed",
+        graphs="NotTheSame",
+        trained="Exportable Facts",
+    )
 
 __all__ = [
     "CHAMPION",
@@ -23,10 +30,3 @@ __all__ = [
     "mend",
     "weighed",
 ]
-
-__getattr__ = lazy(
-    __name__,
-    bundle="CHAMPION Searched check_free chosen crown export is_exported mend weighed",
-    graphs="NotTheSame",
-    trained="Exportable Facts",
-)

@@ -6,10 +6,10 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.report.files import FILES, Report, is_of, short_answer, write
+else:
+    __getattr__ = lazy(
+        __name__,
+        files="FILES Report is_of short_answer write",
+    )
 
 __all__ = ["FILES", "Report", "is_of", "short_answer", "write"]
-
-__getattr__ = lazy(
-    __name__,
-    files="FILES Report is_of short_answer write",
-)

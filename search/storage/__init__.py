@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from search.storage.lease import Lease
     from search.storage.remote import Output, Remote, is_url, local_copy, opened
     from search.storage.replica import Files, Replica
+else:
+    __getattr__ = lazy(
+        __name__, lease="Lease", remote="Output Remote is_url local_copy opened", replica="Files Replica"
+    )
 
 __all__ = [
     "Files",
@@ -24,5 +28,3 @@ __all__ = [
     "paths",
     "scratch",
 ]
-
-__getattr__ = lazy(__name__, lease="Lease", remote="Output Remote is_url local_copy opened", replica="Files Replica")

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from search.study.preflight import planned, within
     from search.study.process import unchanged
     from search.study.request import ENVIRONMENT, KEYS, Changes, changed, specify
+else:
+    __getattr__ = lazy(
+        __name__,
+        driver="Result",
+        handle="Study",
+        preflight="planned within",
+        process="unchanged",
+        request="ENVIRONMENT KEYS Changes changed specify",
+    )
 
 __all__ = ["ENVIRONMENT", "KEYS", "Changes", "Result", "Study", "changed", "planned", "specify", "unchanged", "within"]
-
-__getattr__ = lazy(
-    __name__,
-    driver="Result",
-    handle="Study",
-    preflight="planned within",
-    process="unchanged",
-    request="ENVIRONMENT KEYS Changes changed specify",
-)

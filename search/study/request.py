@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from search import spec
 from search.errors import InputError, hint
 from search.spec import find, shipped
-from search.storage import STUDY_FILE, Output
+from search.storage import Output, layout
 
 if TYPE_CHECKING:
     from search.spec import StudySpec
@@ -72,7 +72,7 @@ def specify(
         return spec.load({"name": name, **study}, asked, scale)
     study = str(study)
     by_name = study not in shipped() and Path(study).suffix not in (".yaml", ".yml")
-    kept = output.file(str(name or study), STUDY_FILE) if by_name else None
+    kept = output.file(str(name or study), layout.STUDY_FILE) if by_name else None
     return spec.load(kept or find(study), asked, scale)
 
 

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from search.tracking.outbox import Cursor, parse_cursor
     from search.tracking.pages import Pages, PageServer
     from search.tracking.store import NoAnswer, Store
+else:
+    __getattr__ = lazy(
+        __name__,
+        mirror="Outboxes Tracker",
+        outbox="Cursor parse_cursor",
+        pages="PageServer Pages",
+        store="NoAnswer Store",
+    )
 
 __all__ = ["Cursor", "NoAnswer", "Outboxes", "PageServer", "Pages", "Store", "Tracker", "events", "parse_cursor"]
-
-__getattr__ = lazy(
-    __name__,
-    mirror="Outboxes Tracker",
-    outbox="Cursor parse_cursor",
-    pages="PageServer Pages",
-    store="NoAnswer Store",
-)

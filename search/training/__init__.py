@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from search.training.loop import evaluate, train
     from search.training.speed import images_per_s, noise
     from search.training.step import Compiler
+else:
+    __getattr__ = lazy(
+        __name__,
+        batches="Resident",
+        checkpoint="Checkpoint latest validated write",
+        loop="evaluate train",
+        speed="images_per_s noise",
+        step="Compiler",
+    )
 
 __all__ = [
     "Checkpoint",
@@ -25,12 +34,3 @@ __all__ = [
     "validated",
     "write",
 ]
-
-__getattr__ = lazy(
-    __name__,
-    batches="Resident",
-    checkpoint="Checkpoint latest validated write",
-    loop="evaluate train",
-    speed="images_per_s noise",
-    step="Compiler",
-)

@@ -59,12 +59,11 @@ def _run(given: argparse.Namespace, console: Console) -> int:
     from search import (
         dry_run,
         execution,
-        records,  # these import torch; bad flags are told before
-        study,
+        study,  # these import torch; bad flags are told before
     )
 
     spec = cli.study(given, dict(os.environ))
-    records.check_apart(given.output, spec.name, spec.data)
+    StudyFolder.check_apart(given.output, spec.name, spec.data)
     info, space, proposer = study.planned(spec)
     if execution.address() is None and not given.sync:
         execution.share(spec.resources, spec.search)

@@ -13,9 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search import formatting, records
+from search import formatting
 from search.optimize import SEED, Candidate
-from search.records import TrialRecord, TrialState, best, measured, own, without_refused
+from search.records import TrialRecord, Trials, TrialState
 
 RENDERS_PER_SECOND = 4
 
@@ -69,7 +69,7 @@ class Progress(LiveScreen):
         """`total` is the number of trials asked for, `epochs` the epochs of a complete trial."""
         super().__init__(console)
         self._name, self._total, self._epochs = name, total, epochs
-        self._trials: Sequence[TrialRecord] = ()
+        self._trials = Trials()
         self._waiting: Collection[int] = ()
         self._refused = 0
         self._told: set[int] | None = None
@@ -80,29 +80,29 @@ class Progress(LiveScreen):
         self._start = monotonic()
         return super().__enter__()
 
-    def update(self, records: Sequence[TrialRecord], waiting: Collection[int] = ()) -> None:
+    def update(self, records: Trials, waiting: Collection[int] = ()) -> None:
         """Shows this snapshot: every trial so far, those that run and, by number, those `waiting` to be promoted.
 
         Proposals that were beyond the limits may be among the records: they are no trials, and only counted.
         """
-        self._trials, refused = without_refused(records)
-        self._waiting, self._refused = waiting, len(refused)
+        self._trials, self._waiting, self._refused = records.started, waiting, len(records.refused)
         if not self._console.is_interactive:
             self._tell()
 
     def _tell(self) -> None:
-        ended = [trial for trial in self._trials if trial.state is not TrialState.RUNNING]
+        ended = Trials(trial for trial in self._trials if not trial.running)
         if self._told is None:
             self._told = {trial.number for trial in ended}
             if ended:
-                self.say(f"{self._name}: {own(ended)} of {self._total} trials are done{self._best_so_far()}")
+                self.say(f"{self._name}: {ended.own} of {self._total} trials are done{self._best_so_far()}")
             return
         known = [trial for trial in ended if trial.number in self._told]
         for trial in ended:
             if trial.number not in self._told:
                 known.append(trial)
                 self._told.add(trial.number)
-                self.say(self._ended(trial, own(known), new_best=best(known) is trial))
+                so_far = Trials(known)
+                self.say(self._ended(trial, so_far.own, new_best=so_far.best is trial))
         for trial in self._trials:
             if trial.number in self._waiting and self._told_waiting.get(trial.number) != trial.epochs:
                 self._told_waiting[trial.number] = trial.epochs
@@ -116,16 +116,16 @@ class Progress(LiveScreen):
         )
 
     def _reached(self, trial: TrialRecord) -> str:
-        error = measured(trial)
+        error = trial.measured
         result = "" if error is None else f", {formatting.percent(error)}"
         configuration = formatting.configuration(trial.params, self._paths())
         return f"after {formatting.plural(trial.epochs, 'epoch')}{result}: {configuration}"
 
     def _best_so_far(self) -> str:
-        chosen = best(self._trials)
+        chosen = self._trials.best
         if chosen is None:
             return ""
-        error = formatting.percent(measured(chosen))
+        error = formatting.percent(chosen.measured)
         return (
             f", best so far {error}: {formatting.configuration(chosen.params, self._paths())} (trial {chosen.number})"
         )
@@ -144,7 +144,7 @@ class Progress(LiveScreen):
         return screen(self._name, self._total, self._epochs, *shown)
 
 
-def remaining(trials: Sequence[TrialRecord], total: int, waiting: Collection[int] = ()) -> float | None:
+def remaining(trials: Trials, total: int, waiting: Collection[int] = ()) -> float | None:
     """Seconds until `total` trials have ended; None before the first one has.
 
     The mean time of the ended trials (stopped ones included, as more will be) for each trial to come, the rest of it
@@ -155,7 +155,7 @@ def remaining(trials: Sequence[TrialRecord], total: int, waiting: Collection[int
         return None
     mean = sum(times) / len(times)
     running = [trial for trial in trials if trial.running and trial.number not in waiting]
-    to_come = max(0, total - records.own(trials))
+    to_come = max(0, total - trials.own)
     left = to_come * mean + sum(max(0.0, mean - (trial.seconds or 0.0)) for trial in running)
     return left / max(1, len(running))
 
@@ -164,17 +164,17 @@ def screen(
     name: str,
     total: int,
     epochs: int,
-    trials: Sequence[TrialRecord],
+    trials: Trials,
     elapsed: float,
     paths: Sequence[str],
     waiting: Collection[int] = (),
     refused: int = 0,
 ) -> RenderableType:
     """The live display for one snapshot; `elapsed` in seconds, `paths` the parameters named beside a trial."""
-    found = records.counts(trials)
+    found = trials.counts()
     open_ = [trial for trial in trials if trial.running]
     running = [trial for trial in open_ if trial.number not in waiting]
-    done = records.own(trials) - len(open_)
+    done = trials.own - len(open_)
     parts = [f"{done} of {total} trials", f"{len(running)} running"]
     parts += [f"{len(open_) - len(running)} waiting"] if len(open_) > len(running) else []
     parts += [f"{found['pruned']} stopped early"]
@@ -194,12 +194,12 @@ def screen(
     return Group(*lines, _table(running, epochs, paths)) if running else Group(*lines)
 
 
-def _best_line(trials: Sequence[TrialRecord], paths: Sequence[str]) -> Text:
-    chosen = records.best(trials)
+def _best_line(trials: Trials, paths: Sequence[str]) -> Text:
+    chosen = trials.best
     if chosen is None:
         return Text("no result yet", style="dim")
     line = Text("best so far ", no_wrap=True, overflow="ellipsis")
-    line.append(formatting.percent(records.measured(chosen)), style="bold green")
+    line.append(formatting.percent(chosen.measured), style="bold green")
     early = "" if chosen.state is TrialState.COMPLETE else f" after {formatting.plural(chosen.epochs, 'epoch')}"
     return line.append(f"{early}  trial {chosen.number}: {formatting.configuration(chosen.params, paths)}")
 
@@ -211,7 +211,7 @@ def _table(running: Sequence[TrialRecord], epochs: int, paths: Sequence[str]) ->
     table.add_column("epoch", justify="right", no_wrap=True)
     table.add_column("error", justify="right", no_wrap=True)
     for trial in running[:RUNNING_ROWS]:
-        error = records.measured(trial)
+        error = trial.measured
         table.add_row(
             str(trial.number),
             Text(formatting.configuration(trial.params, paths)),

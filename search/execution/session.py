@@ -20,16 +20,12 @@ from search.execution.recorder import FinalRecorder, Recorder
 from search.optimize import Candidate, FinalCourse, Opened, Proposer, Strategy, make_scheduler, starts
 from search.records import (
     Asked,
+    Environment,
     FinalLedger,
     Finals,
     Ledger,
     StudyFolder,
     TrialState,
-    finished,
-    note,
-    over,
-    spent,
-    stopped,
 )
 from search.spec import Space, StudySpec, TrialSpec
 from search.tracking import Dataset, Tracker
@@ -176,22 +172,22 @@ class SearchStage:
     @property
     def finished(self) -> int:
         """Trials that are over."""
-        return finished(self.ledger.records)
+        return self.ledger.records.finished
 
     @property
     def spent(self) -> bool:
         """True when the time budget is used up."""
-        return spent(self._spec, self.clock.elapsed)
+        return self._spec.search.budget_used(self.clock.elapsed)
 
     @property
     def complete(self) -> bool:
         """True when nothing is left to run, as in a study that compares given configurations."""
-        return over(self._spec, self.ledger.records, self.clock.elapsed, self.ledger.exhausted)
+        return self.ledger.records.is_complete(self._spec, self.clock.elapsed, self.ledger.exhausted)
 
     @property
     def stopped(self) -> str | None:
         """Why there are fewer trials than were asked for."""
-        return stopped(self._spec, self.ledger.records, self.clock.elapsed, self.ledger.exhausted)
+        return self.ledger.records.stop_reason(self._spec, self.clock.elapsed, self.ledger.exhausted)
 
     def run(self, session: Session, tracker: Tracker, console: Console) -> None:
         """Runs what is left of it."""
@@ -208,7 +204,7 @@ class SearchStage:
         if packing is not None:
             self.ledger.study.set_user_attr("packing", asdict(packing))
             console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
-        note(self.ledger.study, self._data.info, session.share)
+        Environment.save(self.ledger.study, self._data.info, session.share)
 
         def show() -> None:
             self.clock.note(NOTED_SECONDS)

@@ -28,15 +28,12 @@ from search.export.trained import Exportable, Facts
 from search.machine import versions
 from search.optimize import copied, finals_of
 from search.records import (
-    RANKED,
     Finals,
     StudyFolder,
     TrialRecord,
+    Trials,
     TrialState,
     answering,
-    best,
-    described,
-    measured,
     open_storage,
 )
 from search.spec import StudySpec, TrialSpec, load
@@ -269,9 +266,9 @@ def _searched(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Searc
             f"{prepared.info.digest[:12]}); bring back the data that it was searched on, or run it again"
         )
     trials = {k.record.number: f"{folder.trials(k.generation)}/{k.number:04d}" for k in kept}
-    records, checkpoints = [k.record for k in kept], folder.finals(study.user_attrs["generation"])
+    records, checkpoints = Trials(k.record for k in kept), folder.finals(study.user_attrs["generation"])
     ledger = copied(storage, study.study_name)
-    found = finals_of(spec, ledger, records, described(prepared.info)) if ledger else None
+    found = finals_of(spec, ledger, records, prepared.info.summary) if ledger else None
     return Searched(spec, prepared, records, found, trials, lambda run: f"{checkpoints}/{run:04d}")
 
 
@@ -298,16 +295,16 @@ def winner(spec: StudySpec, finals: Finals, runs: Callable[[int], str]) -> Chose
 
 def _trial(study: Searched, number: int | None) -> Chosen:
     name, records = study.spec.name, study.records
-    complete = [r for r in records if r.state is TrialState.COMPLETE]
+    complete = Trials(r for r in records if r.state is TrialState.COMPLETE)
     if number is None:
-        record, reason = best(complete), f"the lowest validation error of {len(complete)} complete trials"
+        record, reason = complete.best, f"the lowest validation error of {len(complete)} complete trials"
         if record is None:
             raise InputError(f"study {name!r} has no complete trial, hence no champion; run it to its end")
     else:
         record, reason = next((r for r in records if r.number == number), None), "which was asked for"
         if record is None:
             raise InputError(f"--trial = {number} is none of study {name!r}, which has {len(records)}, from 0")
-        if record.state not in RANKED or measured(record) is None:
+        if not record.ranked:
             raise InputError(f"--trial = {number} of study {name!r} is {record.state}, without a network; name another")
     facts = Facts(
         study=name,
@@ -316,7 +313,7 @@ def _trial(study: Searched, number: int | None) -> Chosen:
         chosen=reason,
         trained_on=study.data.info.n_train,
         epochs=record.epochs,
-        val_error=measured(record),
+        val_error=record.measured,
         versions=_versions(),
     )
     return Chosen(TrialSpec.from_flat(record.params), facts, study.trials[record.number])

@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage
 
 from search.optimize.race import race
 from search.optimize.schedulers import Held
-from search.records import SUFFIX, Asked, Finalist, FinalLedger, Finals, SeedRun, TrialRecord, TrialState, front, ranked
+from search.records import Asked, Finalist, FinalLedger, Finals, SeedRun, TrialRecord, Trials, TrialState
 from search.spec import Appraisal, Configuration, FinalSpec, Objective, StudySpec, TrialSpec
 
 SEED = "train.seed"
@@ -28,11 +28,11 @@ class Candidate:
     against: str | None = None  # label of the row that it is compared with
 
 
-def best_trials(records: Sequence[TrialRecord], objectives: Sequence[Objective], top: int) -> list[Candidate]:
+def best_trials(records: Trials, objectives: Sequence[Objective], top: int) -> list[Candidate]:
     """The `top` complete trials of the lowest validation error; with several objectives, of the Pareto front."""
-    complete = [r for r in ranked(records) if r.state is TrialState.COMPLETE]
+    complete = [r for r in records.ranked() if r.state is TrialState.COMPLETE]
     if len(objectives) > 1:
-        unbeaten = {r.number for r in front(records, objectives)}
+        unbeaten = {r.number for r in records.front(objectives)}
         complete = [r for r in complete if r.number in unbeaten]
     different: dict[str, TrialRecord] = {}  # where a space has the seed in it, some trials differ by that alone
     for record in complete:
@@ -201,7 +201,7 @@ LEVEL = 0.95  # of all intervals and comparisons
 def candidates(
     spec: StudySpec,
     ledger: Callable[[], FinalLedger],
-    trials: Sequence[TrialRecord],
+    trials: Trials,
     shape: tuple[int, int, int],
     classes: int,
 ) -> Sequence[Candidate]:
@@ -221,7 +221,7 @@ def course(spec: StudySpec, ledger: FinalLedger, of: Sequence[Candidate], tested
 
 def copied(storage: BaseStorage, search: str) -> FinalLedger | None:
     """The records of the finals of a search, in a copy, for a ledger mends what it opens; None where there are none."""
-    name = search + SUFFIX
+    name = search + FinalLedger.SUFFIX
     if name not in optuna.get_all_study_names(storage):
         return None
     copy = optuna.storages.InMemoryStorage()
@@ -236,7 +236,7 @@ def _never_asked(spec: TrialSpec) -> Appraisal:
 def finals_of(
     spec: StudySpec,
     ledger: FinalLedger,
-    trials: Sequence[TrialRecord],
+    trials: Trials,
     data: Mapping[str, Any],
     trial_runs: Mapping[int, str] | None = None,
     seed_runs: Mapping[tuple[int, int], str] | None = None,

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 
 from search.errors import InputError
 from search.optimize.samplers import nearest
-from search.records import SUFFIX, Ledger, Owner, TrialRecord, TrialState, noted, read
+from search.records import Environment, FinalLedger, Ledger, Owner, TrialRecord, Trials, TrialState
 from search.spec import Appraisal, Space, TrialSpec, Value
 
 PASSED_ON = 3  # best trials that a study begins with when none of the trials before it is its own
@@ -122,7 +122,7 @@ def earlier_trials(storage: BaseStorage, name: str, owner: Owner, which: str) ->
 
 
 def _kept(own: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Kept:
-    record, number = read(trial), trial.number
+    record, number = TrialRecord.of(trial), trial.number
     while "origin" in trial.user_attrs:
         origin = trial.user_attrs["origin"]
         study, number = own[origin["study"]], origin["number"]
@@ -133,8 +133,7 @@ def _kept(own: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.tr
 def count_finished(storage: BaseStorage, name: str, owner: Owner) -> int:
     """How many trials of the studies of this name and owner are over, those taken over counted once."""
     own = (s for s in family(storage, name).values() if owner.has(s.user_attrs))
-    records = (read(frozen) for study in own for frozen in study.get_trials(deepcopy=False))
-    return sum(not r.running and not r.refused and r.origin is None for r in records)
+    return sum(Trials.of(study).finished for study in own)
 
 
 def delete(storage: BaseStorage, name: str, owner: Owner) -> None:
@@ -142,8 +141,8 @@ def delete(storage: BaseStorage, name: str, owner: Owner) -> None:
     every = optuna.get_all_study_names(storage)
     for study_name, study in family(storage, name).items():
         if owner.has(study.user_attrs):
-            if study_name + SUFFIX in every:
-                optuna.delete_study(study_name=study_name + SUFFIX, storage=storage)
+            if study_name + FinalLedger.SUFFIX in every:
+                optuna.delete_study(study_name=study_name + FinalLedger.SUFFIX, storage=storage)
             optuna.delete_study(study_name=study_name, storage=storage)
 
 
@@ -158,11 +157,11 @@ def _take_over(ledger: Ledger, before: optuna.Study, space: Space) -> list[dict[
     """Takes over what is valid; where nothing is, says which configurations to begin with."""
     done = {frozen.number: frozen for frozen in before.get_trials(deepcopy=False) if frozen.state.is_finished()}
     for number, frozen in done.items():
-        if read(frozen).curve and not any(r.origin == number for r in ledger.records):
+        if TrialRecord.of(frozen).curve and not any(r.origin == number for r in ledger.records):
             ledger.take_over(frozen, before.study_name)
     if any(r.origin is not None for r in ledger.records):
         return []
-    complete = [r for r in map(read, done.values()) if r.state is TrialState.COMPLETE]
+    complete = [r for r in map(TrialRecord.of, done.values()) if r.state is TrialState.COMPLETE]
     best = sorted(complete, key=lambda r: (r.curve[r.epochs], r.number))[:PASSED_ON]
     return [dict(nearest(space, record.params)) for record in best]
 
@@ -171,7 +170,7 @@ def latest(storage: BaseStorage, name: str) -> optuna.Study | None:
     """What the study of this name, which may have been changed, is now: the last begun; None where there is none."""
 
     def began(study: optuna.Study) -> tuple[float, int]:
-        around = noted(study)
+        around = Environment.of(study)
         return around.began if around else 0.0, study.user_attrs["generation"]
 
     return max((s for s in family(storage, name).values() if "generation" in s.user_attrs), key=began, default=None)

@@ -21,7 +21,7 @@ from optuna.trial import TrialState as OptunaState
 from resnet import named
 from resnet.names import OF_DATA
 from search.errors import InputError, hint
-from search.records import Standings, TrialRecord, to_be_small
+from search.records import Standings, TrialRecord
 from search.spec import Dimension, Objective, Sampler, Space, TrialSpec, Value, suggested
 
 ENOUGH = 10  # trials at a rung, for a model of it
@@ -227,7 +227,7 @@ def _chosen(observed: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
 
 def _costs(record: TrialRecord, objective: Objective) -> float:
     """What is made small, beside the error; comparable between trials of unequal lengths."""
-    value = to_be_small(record, objective) or 0.0
+    value = record.cost(objective) or 0.0
     return value / max(1, record.epochs) if objective is Objective.SECONDS else value
 
 

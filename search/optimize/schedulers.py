@@ -1,14 +1,15 @@
 """The scheduler that a study asks for: which trials stop at which epoch, and which go on later."""
 
 import math
-from collections.abc import Collection
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import Protocol
 
 from search.formatting import plural
-from search.records import WORST, Standings, better
+from search.records import Standings, TrialRecord
 from search.spec import Scheduler as Kind
 from search.spec import SearchSpec
 
@@ -86,7 +87,7 @@ class MedianStopping:
         if epoch not in self.rungs:
             return None
         # One that diverged before counts as bad as a trial can be.
-        averages = [standings[n].averages.get(epoch, WORST) for _, n in standings.at(epoch) if n != number]
+        averages = [standings[n].averages.get(epoch, TrialRecord.WORST) for _, n in standings.at(epoch) if n != number]
         if len(averages) < FEW:
             return None
         best, middle = min(trial.curve.values()), median(averages)
@@ -245,6 +246,11 @@ class Hyperband:
             dealt[chosen] += 1
             deal.append(chosen)
         return tuple(deal)
+
+
+def better(error: float, places: Sequence[tuple[float, int]]) -> int:
+    """How many of these (errors, numbers), best first, have a lower error."""
+    return bisect_left(places, (error,))
 
 
 def make_scheduler(search: SearchSpec, epochs: int) -> Scheduler:

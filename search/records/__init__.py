@@ -5,113 +5,17 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.records.folder import Owner, StudyFolder, check_apart, outbox_file
-    from search.records.ledger import SUFFIX, Asked, FinalLedger, Ledger, answering, open_storage, read
-    from search.records.records import (
-        OUT_OF_SHARE,
-        WORST,
-        Finalist,
-        Finals,
-        SeedRun,
-        StudySummary,
-        Surroundings,
-        TrialRecord,
-        TrialState,
-        described,
-        finished,
-        note,
-        noted,
-        over,
-        spent,
-        stopped,
+    from search.records.folder import Owner, StudyFolder
+    from search.records.ledger import Asked, FinalLedger, Ledger, answering, open_storage
+    from search.records.summary import Environment, Finalist, Finals, SeedRun, StudySummary
+    from search.records.trial import TrialRecord, TrialState
+    from search.records.trials import Standings, Trials
+else:
+    __getattr__ = lazy(
+        __name__,
+        folder="Owner StudyFolder",
+        ledger="Asked FinalLedger Ledger answering open_storage",
+        summary="Environment Finalist Finals SeedRun StudySummary",
+        trial="TrialRecord TrialState",
+        trials="Standings Trials",
     )
-    from search.records.trials import (
-        ENDED,
-        RANKED,
-        Standings,
-        at_epoch,
-        best,
-        better,
-        counts,
-        effect,
-        finite_curve,
-        front,
-        lowest,
-        margin,
-        measured,
-        middle,
-        objective_value,
-        own,
-        ranked,
-        result,
-        rivals,
-        sort_key,
-        to_be_small,
-        without_refused,
-    )
-
-__all__ = [
-    "ENDED",
-    "OUT_OF_SHARE",
-    "RANKED",
-    "SUFFIX",
-    "WORST",
-    "Asked",
-    "FinalLedger",
-    "Finalist",
-    "Finals",
-    "Ledger",
-    "Owner",
-    "SeedRun",
-    "Standings",
-    "StudyFolder",
-    "StudySummary",
-    "Surroundings",
-    "TrialRecord",
-    "TrialState",
-    "answering",
-    "at_epoch",
-    "best",
-    "better",
-    "check_apart",
-    "counts",
-    "described",
-    "effect",
-    "finished",
-    "finite_curve",
-    "front",
-    "lowest",
-    "margin",
-    "measured",
-    "middle",
-    "note",
-    "noted",
-    "objective_value",
-    "open_storage",
-    "outbox_file",
-    "over",
-    "own",
-    "ranked",
-    "read",
-    "result",
-    "rivals",
-    "sort_key",
-    "spent",
-    "stopped",
-    "to_be_small",
-    "without_refused",
-]
-
-__getattr__ = lazy(
-    __name__,
-    folder="Owner StudyFolder check_apart outbox_file",
-    ledger="Asked FinalLedger Ledger SUFFIX answering open_storage read",
-    records=(
-        "Finalist Finals OUT_OF_SHARE SeedRun StudySummary Surroundings TrialRecord TrialState WORST "
-        "described finished note noted over spent stopped"
-    ),
-    trials=(
-        "ENDED RANKED Standings at_epoch best better counts effect finite_curve front lowest margin "
-        "measured middle objective_value own ranked result rivals sort_key to_be_small without_refused"
-    ),
-)

@@ -88,6 +88,30 @@ class StudyFolder:
             undo.pop_all()
         return cls(path, url, lock, lease, replica, identity)
 
+    @staticmethod
+    def check_apart(output: Output, name: str, data: DataSpec) -> None:
+        """Refuses a study's folder in that of the images, or around them: what is whose could not be told.
+
+        Raises:
+            InputError: they overlap.
+        """
+        if output.url is not None:
+            return
+        kind, _, source = data.name.partition(":")
+        study = Path(os.path.realpath(output.path / name))
+        for field, given, path, whole in (
+            ("data.name", data.name, source, kind == "imagefolder"),
+            ("data.dir", data.dir, data.dir, False),
+        ):
+            if not path or is_url(path):
+                continue
+            images = Path(os.path.realpath(Path(path).expanduser()))
+            if images.is_relative_to(study) or (whole and study.is_relative_to(images)):
+                raise InputError(
+                    f"{field} = {given!r} and the study's folder {output.path / name} overlap; choose another --output "
+                    "or --name"
+                )
+
     def leave(self) -> None:
         """Lets another process in."""
         if self.lease is not None:
@@ -133,8 +157,13 @@ class StudyFolder:
         return self.path / JOURNAL
 
     def outbox(self, generation: int) -> Path:
+        """See `outbox_in`."""
+        return self.outbox_in(self.path, generation)
+
+    @staticmethod
+    def outbox_in(folder: Path, generation: int) -> Path:
         """Events for MLflow; `generation` counts the studies in this folder, as what it searches was changed."""
-        return outbox_file(self.path, generation)
+        return folder / f"outbox{_suffix(generation)}.jsonl"
 
     def trials(self, generation: int) -> str:
         """Path or URL of the checkpoints' folder."""
@@ -218,37 +247,8 @@ class StudyFolder:
         self.forced(file)
 
 
-def outbox_file(folder: Path, generation: int) -> Path:
-    """See `StudyFolder.outbox`."""
-    return folder / f"outbox{_suffix(generation)}.jsonl"
-
-
 def _suffix(generation: int) -> str:
     return "" if generation == 1 else f"-{generation}"
-
-
-def check_apart(output: Output, name: str, data: DataSpec) -> None:
-    """Refuses a study's folder in that of the images, or around them: what is whose could not be told.
-
-    Raises:
-        InputError: they overlap.
-    """
-    if output.url is not None:
-        return
-    kind, _, source = data.name.partition(":")
-    study = Path(os.path.realpath(output.path / name))
-    for field, given, path, whole in (
-        ("data.name", data.name, source, kind == "imagefolder"),
-        ("data.dir", data.dir, data.dir, False),
-    ):
-        if not path or is_url(path):
-            continue
-        images = Path(os.path.realpath(Path(path).expanduser()))
-        if images.is_relative_to(study) or (whole and study.is_relative_to(images)):
-            raise InputError(
-                f"{field} = {given!r} and the study's folder {output.path / name} overlap; choose another --output or "
-                "--name"
-            )
 
 
 def _check_free(place: object, names: Iterable[str], name: str) -> None:

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from search.cli import Parser
 from search.errors import Halted, InputError, halt
-from search.records import finished
 from search.report import files
 from search.storage import Output
 from search.study import Seen, look
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sentence(seen: Seen) -> str:
-    done, finals = finished(seen.records), seen.summary.finals
+    done, finals = seen.records.finished, seen.summary.finals
     text = f"The report of {seen.summary.name}, {done} of {seen.summary.trials} trials"
     if finals is None:
         return text

@@ -10,7 +10,7 @@ from typing import Any
 
 from search import formatting
 from search.formatting import table
-from search.records import WORST, Finalist, Finals, StudySummary, TrialState
+from search.records import Finalist, Finals, StudySummary, TrialRecord, TrialState
 from search.spec import FAIL, Figure, Found, differences, figure, figures_for, keys
 from search.statistics import Difference, Interval, difference, mean_error_interval, mean_interval
 
@@ -141,7 +141,7 @@ def test_errors(finalist: Finalist) -> tuple[float, ...]:
     found = []
     for run in finalist.runs:
         if run.state is TrialState.DIVERGED:
-            found.append(WORST)
+            found.append(TrialRecord.WORST)
         elif run.test_error is not None:
             found.append(run.test_error)
     return tuple(found)
@@ -152,7 +152,7 @@ def train_errors(finalist: Finalist) -> tuple[float, ...]:
     found = []
     for run in finalist.runs:
         if run.state is TrialState.DIVERGED:
-            found.append(WORST)
+            found.append(TrialRecord.WORST)
         elif run.state is TrialState.COMPLETE and run.train_curve:
             found.append(run.train_curve[max(run.train_curve)])
     return tuple(found)
@@ -368,7 +368,7 @@ def explanation(summary: StudySummary) -> str:
         f"{finals.trained_on:,}; mean ± standard deviation of single trainings, and Student's interval of the mean."
     )
     if any(row.diverged for row in found):
-        text += f" A training that diverged counts as {WORST:g} %."
+        text += f" A training that diverged counts as {TrialRecord.WORST:g} %."
     if any(row.order for row in found):
         wrong = f"{100 * (1 - finals.level):.3g} %"
         text += (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from search import formatting
 from search.formatting import ABSENT, ASKED, duration, listed, magnitude, percent
-from search.records import Finals, StudySummary, TrialRecord, TrialState, front, objective_value
+from search.records import Finals, StudySummary, TrialRecord, Trials, TrialState
 from search.report.finals import Standing
 from search.spec import Objective
 
@@ -44,9 +44,9 @@ def interval(standing: Standing) -> str:
     return formatting.ABSENT if found is None else f"{formatting.points(found.low)} to {formatting.points(found.high)}"
 
 
-def unbeaten(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+def unbeaten(summary: StudySummary, trials: Sequence[TrialRecord]) -> Trials:
     """The Pareto front of a study of several objectives; empty where there is one alone."""
-    return front(trials, summary.objectives) if len(summary.objectives) > 1 else []
+    return Trials(trials).front(summary.objectives) if len(summary.objectives) > 1 else Trials()
 
 
 def validation_images(summary: StudySummary) -> int:
@@ -71,7 +71,7 @@ def together(objectives: Sequence[Objective]) -> str:
 
 def objective(trial: TrialRecord, which: Objective, images: int) -> str:
     """What a trial reached in one objective, with its unit: `1.4 %`, `2.5M MACs`, `42 s of training`."""
-    value = objective_value(trial, which)
+    value = trial.objective(which)
     match which:
         case Objective.VAL_ERROR:
             return percent(value, images)
@@ -95,6 +95,15 @@ def varied(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
         for path, seen in values.items()
         if len({repr(value) for value in seen if path in summary.space or value is not None}) > 1
     ]
+
+
+def sort_key(value: object) -> tuple[int, float, str]:
+    """Numbers by size, then words by alphabet, then missing values: a total order over mixed values."""
+    if value is None:
+        return 2, 0.0, ""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return 0, float(value), ""
+    return 1, 0.0, str(value)
 
 
 def columns(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:

@@ -13,16 +13,12 @@ from search import storage
 from search.errors import InputError, hint
 from search.optimize import copied, finals_of, first_rung, importance, latest, make_scheduler
 from search.records import (
+    Environment,
     Finals,
+    StudyFolder,
     StudySummary,
-    Surroundings,
-    TrialRecord,
-    noted,
+    Trials,
     open_storage,
-    outbox_file,
-    over,
-    read,
-    stopped,
 )
 from search.spec import Space, StudySpec, load
 from search.storage import JOURNAL, STUDY_FILE, Output, json_object
@@ -35,7 +31,7 @@ class Seen:
 
     folder: Path
     summary: StudySummary
-    records: list[TrialRecord]
+    records: Trials
     importance: dict[str, float]
 
 
@@ -54,26 +50,25 @@ def look(output: Output, name: str, storage: str | None = None) -> Seen:
     spec = load(folder / STUDY_FILE, [("search.storage", storage)] if storage else [])
     with _opened(folder / JOURNAL, spec.search.storage) as opened:
         study = latest(opened, spec.name)
-        around = (noted(study) or _reported(folder)) if study else None
+        around = (Environment.of(study) or _reported(folder)) if study else None
         if study is None or around is None:
             raise InputError(f"study {name!r} in {folder} has not begun; start it with `python -m search.run {name}`")
         return _seen(folder, spec, opened, study, around)
 
 
-def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Study, around: Surroundings) -> Seen:
+def _seen(folder: Path, spec: StudySpec, storage: BaseStorage, study: optuna.Study, around: Environment) -> Seen:
     height, width, channels = around.data["shape"]
     space = spec.make_space((height, width, channels), len(around.data["classes"]))
-    runs = read_cursor(outbox_file(folder, study.user_attrs["generation"]).with_suffix(".cursor.json")).runs
-    trials = [read(frozen) for frozen in study.get_trials(deepcopy=False)]
-    records = [replace(trial, mlflow_run_id=runs.get(str(trial.number))) for trial in trials]
+    runs = read_cursor(StudyFolder.outbox_in(folder, study.user_attrs["generation"]).with_suffix(".cursor.json")).runs
+    records = Trials(replace(trial, mlflow_run_id=runs.get(str(trial.number))) for trial in Trials.of(study))
     elapsed, exhausted = float(study.user_attrs.get("elapsed", 0.0)), study.user_attrs.get("exhausted")
-    ledger = copied(storage, study.study_name) if over(spec, records, elapsed, exhausted) else None
+    ledger = copied(storage, study.study_name) if records.is_complete(spec, elapsed, exhausted) else None
     summary = summarise(
         spec,
         space,
         around,
         elapsed + (ledger.elapsed if ledger else 0.0),
-        stopped(spec, records, elapsed, exhausted),
+        records.stop_reason(spec, elapsed, exhausted),
         finals_of(spec, ledger, records, around.data, of_trials(runs), of_seeds(runs)) if ledger else None,
     )
     return Seen(folder, summary, records, importance(study, summary.first_rung, spec.search.seed))
@@ -110,17 +105,17 @@ def _opened(journal: Path, url: str | None) -> Iterator[BaseStorage]:
         yield opened
 
 
-def _reported(folder: Path) -> Surroundings | None:
+def _reported(folder: Path) -> Environment | None:
     """From the report of before, for a study whose storage notes none."""
     try:
         known = json_object(folder / "report.json")
-        return Surroundings(known["data"], known["hardware"], known["versions"], {}, {}, 0.0)
+        return Environment(known["data"], known["hardware"], known["versions"], {}, {}, 0.0)
     except KeyError:
         return None
 
 
 def summarise(
-    spec: StudySpec, space: Space, around: Surroundings, elapsed: float, why: str | None, finals: Finals | None
+    spec: StudySpec, space: Space, around: Environment, elapsed: float, why: str | None, finals: Finals | None
 ) -> StudySummary:
     """The study as the report shows it.
 

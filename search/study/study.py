@@ -24,20 +24,15 @@ from search.optimize import (
     open_ledger,
 )
 from search.records import (
+    Environment,
     Finalist,
     FinalLedger,
     Finals,
     Ledger,
     StudyFolder,
     StudySummary,
-    Surroundings,
     answering,
-    best,
-    counts,
-    note,
-    noted,
     open_storage,
-    without_refused,
 )
 from search.spec import LimitSpec, Space, StudySpec, appraise
 from search.storage import sweep
@@ -186,9 +181,11 @@ class Study:
                     if not self.search.complete:
                         self.search.run(session, tracker, console)
                     if self.search.complete and not (interrupt.requested or self.finals.complete):
-                        note(self.ledger.study, self.data.info, session.share, finals=True)
+                        Environment.save(self.ledger.study, self.data.info, session.share, finals=True)
                         self.finals.run(session, tracker, console)
-                        note(self.ledger.study, self.data.info, session.share, finals=True)  # as it was packed
+                        Environment.save(
+                            self.ledger.study, self.data.info, session.share, finals=True
+                        )  # as it was packed
             outcome = self._conclude(tracker, interrupt.requested, patient=not interrupt.requested)
             earlier = None if interrupt.requested else self._outboxes.send_earlier()
             return replace(outcome, unsent=outcome.unsent or earlier)
@@ -204,7 +201,7 @@ class Study:
 
     def summary(self, finals: Finals | None = None) -> StudySummary:
         """The study as the report shows it."""
-        around = noted(self.ledger.study) or Surroundings.here(self.data.info)
+        around = Environment.of(self.ledger.study) or Environment.here(self.data.info)
         return summarise(self.spec, self.space, around, self.elapsed, self.search.stopped, finals or self._found())
 
     def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Outcome:
@@ -223,7 +220,7 @@ class Study:
         files = written.json, written.markdown, written.html, *written.images, self.folder.study_file
         kept = self.folder.kept(*files)
         # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
-        metrics = {} if interrupted else of_study(finals, counts(without_refused(records)[0]))
+        metrics = {} if interrupted else of_study(finals, records.started.counts())
         done = self._done(finals)
         tracker.study_ended(written.answer, state, metrics=metrics, step=done, artifacts=kept, front=written.front)
         unsent = first or send(tracker, patient)
@@ -261,7 +258,7 @@ class Study:
 
     def _worked(self, summary: StudySummary) -> bool:
         tested = summary.finals is not None and summary.finals.champion is not None
-        return tested or best(self.ledger.records) is not None
+        return tested or self.ledger.records.best is not None
 
 
 def _of_champion(finals: Finals, finalist: Finalist) -> tuple[int, int]:

@@ -108,7 +108,7 @@ def test_what_no_longer_belongs_is_left_behind(
 def test_longer_training_begins_with_the_best_of_before(tmp_path: Path) -> None:
     three(tmp_path)
     longer = opened(tmp_path, fixed=FIXED | {"train.epochs": 4})
-    assert longer.ledger.records == [], "errors after two epochs of a schedule of two are not those of one of four"
+    assert not longer.ledger.records, "errors after two epochs of a schedule of two are not those of one of four"
     assert [(s["net.depth"], s["net.version"], s["train.epochs"]) for s in longer.starts] == [
         (20, "v1", 4),
         (8, "v1", 4),

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search import formatting
-from search.optimize import SEED, Candidate
+from search.optimize import Candidate
 from search.records import TrialRecord, Trials, TrialState
 
 RENDERS_PER_SECOND = 4
@@ -262,7 +262,7 @@ class FinalProgress(LiveScreen):
         error = (
             f"{formatting.percent(run.test['error'])} test error" if run.test else f"{run.state.value} ({run.reason})"
         )
-        return f"{self._label(run.finalist)}, seed {run.params[SEED]}: {error}: {formatting.network(run.params)}"
+        return f"{self._label(run.finalist)}, seed {run.seed}: {error}: {formatting.network(run.params)}"
 
     def _label(self, number: int | None) -> str:
         label = next((c.label for c in self._candidates if c.number == number), None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from search import training
 from search.errors import Halted
-from search.optimize import SEED, Candidate, Course
+from search.optimize import Candidate, Course
 from search.records import Asked, Finalist, FinalLedger, Finals, Ledger, TrialRecord, TrialState
 from search.spec import TrialSpec
 from search.statistics import mean_error_interval
@@ -150,7 +150,7 @@ class FinalRecorder(Recorder):
         """Number of the trial, and seed."""
         record = self.finals.record(number)
         assert record.finalist is not None  # as all in this ledger
-        return record.finalist, int(record.params[SEED])
+        return record.finalist, record.seed
 
     def compared(self, candidate: Candidate) -> None:
         """Begins the run of a configuration that the study compares."""

@@ -19,14 +19,14 @@ from safetensors.torch import load as load_weights
 from resnet import build
 from resnet.classifier import Scaled
 from resnet.exported import CONFIG, WEIGHTS, Exported
-from search import data, optimize, training
+from search import data, training
 from search.data import Prepared
 from search.errors import InputError, hint
 from search.export import graphs
 from search.export.card import card
 from search.export.trained import Exportable, Facts
 from search.machine import versions
-from search.optimize import copied, finals_of
+from search.optimize import Lineage, copied, finals_of
 from search.records import (
     Finals,
     StudyFolder,
@@ -256,10 +256,11 @@ def _study(output: Output, name: str, storage: str | None) -> StudySpec:
 
 def _searched(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Searched:
     space = spec.make_space(prepared.info.shape, len(prepared.info.classes))
-    which = optimize.identity(space, prepared.info.digest, spec.limits.model_dump())
+    which = Lineage.identity(space, prepared.info.digest, spec.limits.model_dump())
     storage = open_storage(folder.journal, spec.search.storage)
-    kept = optimize.earlier_trials(storage, spec.name, folder.owner(shared=spec.search.storage is not None), which)
-    study = optimize.family(storage, spec.name).get(f"{spec.name}-{which}")
+    lineage = Lineage(storage, spec.name)
+    kept = lineage.earlier_trials(folder.owner(shared=spec.search.storage is not None), which)
+    study = lineage.studies.get(f"{spec.name}-{which}")
     if study is None or (not kept and not spec.compare):
         raise InputError(
             f"study {spec.name!r} has no trial of what its {STUDY_FILE} says on the data that are here now (digest "

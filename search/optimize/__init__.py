@@ -5,77 +5,21 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.optimize.finals import (
-        SEED,
-        Candidate,
-        FinalCourse,
-        candidates,
-        complete,
-        copied,
-        course,
-        finals_of,
-        found,
-    )
+    from search.optimize.finals import Candidate, FinalCourse, candidates, complete, copied, course, finals_of, found
     from search.optimize.importances import MOST_TRIALS, importance
-    from search.optimize.lineage import (
-        Opened,
-        check_owner,
-        count_finished,
-        delete,
-        earlier_trials,
-        family,
-        identity,
-        keys,
-        latest,
-        open_ledger,
-    )
+    from search.optimize.lineage import Lineage, Opened
     from search.optimize.race import verdict
-    from search.optimize.samplers import Evidence, Proposer, starts
-    from search.optimize.schedulers import Halving, Hyperband, OneEpochTopK, first_rung, make_scheduler
+    from search.optimize.samplers import Proposer, starts
+    from search.optimize.schedulers import make_scheduler
     from search.optimize.strategy import Course, Strategy
-
-__all__ = [
-    "MOST_TRIALS",
-    "SEED",
-    "Candidate",
-    "Course",
-    "Evidence",
-    "FinalCourse",
-    "Halving",
-    "Hyperband",
-    "OneEpochTopK",
-    "Opened",
-    "Proposer",
-    "Strategy",
-    "candidates",
-    "check_owner",
-    "complete",
-    "copied",
-    "count_finished",
-    "course",
-    "delete",
-    "earlier_trials",
-    "family",
-    "finals_of",
-    "first_rung",
-    "found",
-    "identity",
-    "importance",
-    "keys",
-    "latest",
-    "make_scheduler",
-    "open_ledger",
-    "starts",
-    "verdict",
-]
-
-__getattr__ = lazy(
-    __name__,
-    finals="Candidate FinalCourse SEED candidates complete copied course finals_of found",
-    importances="MOST_TRIALS importance",
-    lineage="Opened check_owner count_finished delete earlier_trials family identity keys latest open_ledger",
-    race="verdict",
-    samplers="Evidence Proposer starts",
-    schedulers="Halving Hyperband OneEpochTopK first_rung make_scheduler",
-    strategy="Course Strategy",
-)
+else:
+    __getattr__ = lazy(
+        __name__,
+        finals="Candidate FinalCourse candidates complete copied course finals_of found",
+        importances="MOST_TRIALS importance",
+        lineage="Lineage Opened",
+        race="verdict",
+        samplers="Proposer starts",
+        schedulers="make_scheduler",
+        strategy="Course Strategy",
+    )

@@ -115,7 +115,7 @@ class FinalCourse:
         return [r for r in self.ledger.records if r.finalist in here]
 
     def _wanted(self) -> tuple[int, int] | None:
-        begun = {(r.finalist, r.params[SEED]) for r in self.entered()}
+        begun = {(r.finalist, r.seed) for r in self.entered()}
         return next((one for one in self._decided() if one not in begun), None)
 
     def _decided(self) -> list[tuple[int, int]]:
@@ -126,7 +126,7 @@ class FinalCourse:
 
     def _outcomes(self, candidate: Candidate) -> list[float | None]:
         """See `race.Outcomes`."""
-        own = {r.params[SEED]: r for r in self.entered() if r.finalist == candidate.number and not r.running}
+        own = {r.seed: r for r in self.entered() if r.finalist == candidate.number and not r.running}
         over = (own[seed] for seed in takewhile(own.__contains__, count()))
         return [run.test["error"] if run.test else None for run in over]
 
@@ -145,7 +145,7 @@ def finalists(
     """Candidates with their trainings; `trial_runs` and `seed_runs` are the ids of their runs in MLflow."""
     found = []
     for candidate in candidates:
-        own = sorted((r for r in runs if r.finalist == candidate.number), key=lambda r: r.params[SEED])
+        own = sorted((r for r in runs if r.finalist == candidate.number), key=lambda r: r.seed)
         price = next(iter(own), None)
         found.append(
             Finalist(
@@ -164,7 +164,7 @@ def finalists(
 
 
 def _seed_run(record: TrialRecord, run_ids: Mapping[tuple[int, int], str]) -> SeedRun:
-    seed, test = int(record.params[SEED]), record.test or {}
+    seed, test = record.seed, record.test or {}
     return SeedRun(
         number=record.number,
         seed=seed,

@@ -18,13 +18,6 @@ from search.spec import Appraisal, Space, TrialSpec, Value
 PASSED_ON = 3  # best trials that a study begins with when none of the trials before it is its own
 
 
-def identity(space: Space, data: str, limits: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that name what is searched: equal for equal spaces, fixed values, data and limits."""
-    searched = {d.path: [optuna.distributions.distribution_to_json(d.distribution), d.when] for d in space.dimensions}
-    whole = {"space": searched, "fixed": dict(space.fixed), "data": data, "limits": dict(limits)}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:8]
-
-
 @dataclass(frozen=True)
 class Opened:
     """The ledger of a study, and what its predecessor left to it."""
@@ -43,65 +36,6 @@ class Opened:
         return "The study was changed: nothing of before counts in the new search."
 
 
-def open_ledger(
-    storage: BaseStorage, name: str, owner: Owner, which: str, space: Space, appraise: Callable[[TrialSpec], Appraisal]
-) -> Opened:
-    """Opens the study `name` that searches `which` (see `identity`), or makes it.
-
-    A new one begins with all finished trials of the one before it that its own space could have proposed, trained for
-    as long and within its limits; where there are none, with the configurations of the best of them.
-
-    Args:
-        storage: may hold studies of other names, and of others.
-        name: of the study.
-        owner: the study's folder.
-        which: part of the name in the storage, so that studies of different spaces are never mixed.
-        space: what is searched.
-        appraise: what a trial would cost, and whether it is within the limits.
-
-    Raises:
-        InputError: the storage holds a study of this name that belongs to another folder.
-    """
-    known = family(storage, name)
-    check_owner(storage, name, owner)
-    for study in known.values():
-        for key, value in (("owner", owner.id), ("place", owner.place)):
-            if owner.shared and study.user_attrs[key] != value:
-                study.set_user_attr(key, value)
-    own = f"{name}-{which}"
-    ledger = Ledger(storage, own, space, appraise)
-    if own not in known:
-        ledger.study.set_user_attr("generation", len(known) + 1)
-        ledger.study.set_user_attr("place", owner.place)
-        ledger.study.set_user_attr("owner", owner.id)
-    notes = ledger.study.user_attrs
-    if "starts" not in notes:  # written last: a process that died before it takes over the rest when it comes again
-        older = [s for s in known.values() if s.user_attrs["generation"] < notes["generation"]]
-        before = max(older, key=lambda s: s.user_attrs["generation"], default=None)
-        ledger.study.set_user_attr("starts", _take_over(ledger, before, space) if before else [])
-    notes = ledger.study.user_attrs
-    return Opened(ledger, notes["generation"], tuple(notes["starts"]))
-
-
-def check_owner(storage: BaseStorage, name: str, owner: Owner) -> None:
-    """Refuses a storage in which the study `name` is another's.
-
-    Raises:
-        InputError: it belongs to another folder.
-    """
-    for study in family(storage, name).values():
-        if not owner.has(study.user_attrs):
-            raise InputError(
-                f"study {name!r} in this storage belongs to {study.user_attrs['place']}; use another --name, or "
-                "the --output of that one"
-            )
-
-
-def keys(storage: BaseStorage, name: str) -> dict[int, str]:
-    """Generation -> key, of all studies of this name."""
-    return {s.user_attrs["generation"]: s.user_attrs["key"] for s in family(storage, name).values()}
-
-
 @dataclass(frozen=True)
 class Kept:
     """A trial, and whose checkpoints are its own: those of the trial that it was taken over from, where it was."""
@@ -111,14 +45,120 @@ class Kept:
     number: int  # in that generation
 
 
-def earlier_trials(storage: BaseStorage, name: str, owner: Owner, which: str) -> list[Kept]:
-    """The trials of the study `name` of this owner that searches `which`, by number; none where there is no such study.
+@dataclass(frozen=True)
+class Lineage:
+    """All that the study of one name has been in a storage: each change of what it searches begins a new Optuna study.
 
-    Nothing is written.
+    Args:
+        storage: may hold studies of other names, and of others.
+        name: of the study.
     """
-    own = {key: s for key, s in family(storage, name).items() if owner.has(s.user_attrs)}
-    study = own.get(f"{name}-{which}")
-    return [] if study is None else [_kept(own, study, trial) for trial in study.get_trials(deepcopy=False)]
+
+    storage: BaseStorage
+    name: str
+
+    @staticmethod
+    def identity(space: Space, data: str, limits: Mapping[str, Any]) -> str:
+        """Eight hexadecimal digits that name what is searched: equal for equal spaces, fixed values, data, limits."""
+        dimensions = {
+            d.path: [optuna.distributions.distribution_to_json(d.distribution), d.when] for d in space.dimensions
+        }
+        whole = {"space": dimensions, "fixed": dict(space.fixed), "data": data, "limits": dict(limits)}
+        return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+    @property
+    def studies(self) -> dict[str, optuna.Study]:
+        """Name in the storage -> study, of any owner."""
+        pattern = rf"{re.escape(self.name)}-[0-9a-f]{{8}}"
+        names = (n for n in optuna.get_all_study_names(self.storage) if re.fullmatch(pattern, n))
+        studies = (optuna.load_study(study_name=n, storage=self.storage) for n in names)
+        return {study.study_name: study for study in studies if "owner" in study.user_attrs}
+
+    def owned(self, owner: Owner) -> dict[str, optuna.Study]:
+        """As `studies`, of this owner alone."""
+        return {name: study for name, study in self.studies.items() if owner.has(study.user_attrs)}
+
+    def open(self, owner: Owner, which: str, space: Space, appraise: Callable[[TrialSpec], Appraisal]) -> Opened:
+        """Opens the study that searches `which`, or makes it.
+
+        A new one begins with all finished trials of the one before it that its own space could have proposed, trained
+        for as long and within its limits; where there are none, with the configurations of the best of them.
+
+        Args:
+            owner: the study's folder.
+            which: part of the name in the storage, so that studies of different spaces are never mixed: `identity`.
+            space: what is searched.
+            appraise: what a trial would cost, and whether it is within the limits.
+
+        Raises:
+            InputError: the storage holds a study of this name that belongs to another folder.
+        """
+        self.check_owner(owner)
+        known = self.studies
+        for study in known.values():
+            for key, value in (("owner", owner.id), ("place", owner.place)):
+                if owner.shared and study.user_attrs[key] != value:
+                    study.set_user_attr(key, value)
+        own = f"{self.name}-{which}"
+        ledger = Ledger(self.storage, own, space, appraise)
+        if own not in known:
+            ledger.study.set_user_attr("generation", len(known) + 1)
+            ledger.study.set_user_attr("place", owner.place)
+            ledger.study.set_user_attr("owner", owner.id)
+        notes = ledger.study.user_attrs
+        if "starts" not in notes:  # written last: a process that died before it takes over the rest when it comes again
+            older = [s for s in known.values() if s.user_attrs["generation"] < notes["generation"]]
+            before = max(older, key=lambda s: s.user_attrs["generation"], default=None)
+            ledger.study.set_user_attr("starts", _take_over(ledger, before, space) if before else [])
+        notes = ledger.study.user_attrs
+        return Opened(ledger, notes["generation"], tuple(notes["starts"]))
+
+    def check_owner(self, owner: Owner) -> None:
+        """Refuses a storage in which the study is another's.
+
+        Raises:
+            InputError: it belongs to another folder.
+        """
+        for study in self.studies.values():
+            if not owner.has(study.user_attrs):
+                raise InputError(
+                    f"study {self.name!r} in this storage belongs to {study.user_attrs['place']}; use another --name, "
+                    "or the --output of that one"
+                )
+
+    def keys(self) -> dict[int, str]:
+        """Generation -> key."""
+        return {s.user_attrs["generation"]: s.user_attrs["key"] for s in self.studies.values()}
+
+    def earlier_trials(self, owner: Owner, which: str) -> list[Kept]:
+        """The trials of this owner's study that searches `which`, by number; none where there is no such study.
+
+        Nothing is written.
+        """
+        own = self.owned(owner)
+        study = own.get(f"{self.name}-{which}")
+        return [] if study is None else [_kept(own, study, trial) for trial in study.get_trials(deepcopy=False)]
+
+    def count_finished(self, owner: Owner) -> int:
+        """How many trials of this owner are over, those taken over counted once."""
+        return sum(Trials.of(study).finished for study in self.owned(owner).values())
+
+    def delete(self, owner: Owner) -> None:
+        """Deletes the studies of this owner."""
+        every = optuna.get_all_study_names(self.storage)
+        for name in self.owned(owner):
+            for one in (name + FinalLedger.SUFFIX, name):
+                if one in every:
+                    optuna.delete_study(study_name=one, storage=self.storage)
+
+    def latest(self) -> optuna.Study | None:
+        """What the study, which may have been changed, is now: the last begun; None where there is none."""
+
+        def began(study: optuna.Study) -> tuple[float, int]:
+            environment = Environment.of(study)
+            return environment.began if environment else 0.0, study.user_attrs["generation"]
+
+        return max((s for s in self.studies.values() if "generation" in s.user_attrs), key=began, default=None)
 
 
 def _kept(own: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Kept:
@@ -128,29 +168,6 @@ def _kept(own: Mapping[str, optuna.Study], study: optuna.Study, trial: optuna.tr
         study, number = own[origin["study"]], origin["number"]
         trial = study.get_trials(deepcopy=False)[number]
     return Kept(record, study.user_attrs["generation"], number)
-
-
-def count_finished(storage: BaseStorage, name: str, owner: Owner) -> int:
-    """How many trials of the studies of this name and owner are over, those taken over counted once."""
-    own = (s for s in family(storage, name).values() if owner.has(s.user_attrs))
-    return sum(Trials.of(study).finished for study in own)
-
-
-def delete(storage: BaseStorage, name: str, owner: Owner) -> None:
-    """Deletes the studies of this name and owner."""
-    every = optuna.get_all_study_names(storage)
-    for study_name, study in family(storage, name).items():
-        if owner.has(study.user_attrs):
-            if study_name + FinalLedger.SUFFIX in every:
-                optuna.delete_study(study_name=study_name + FinalLedger.SUFFIX, storage=storage)
-            optuna.delete_study(study_name=study_name, storage=storage)
-
-
-def family(storage: BaseStorage, name: str) -> dict[str, optuna.Study]:
-    """Name in the storage -> study, of all that this study has been."""
-    names = (n for n in optuna.get_all_study_names(storage) if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{8}}", n))
-    studies = (optuna.load_study(study_name=n, storage=storage) for n in names)
-    return {study.study_name: study for study in studies if "owner" in study.user_attrs}
 
 
 def _take_over(ledger: Ledger, before: optuna.Study, space: Space) -> list[dict[str, Value]]:
@@ -164,13 +181,3 @@ def _take_over(ledger: Ledger, before: optuna.Study, space: Space) -> list[dict[
     complete = [r for r in map(TrialRecord.of, done.values()) if r.state is TrialState.COMPLETE]
     best = sorted(complete, key=lambda r: (r.curve[r.epochs], r.number))[:PASSED_ON]
     return [dict(nearest(space, record.params)) for record in best]
-
-
-def latest(storage: BaseStorage, name: str) -> optuna.Study | None:
-    """What the study of this name, which may have been changed, is now: the last begun; None where there is none."""
-
-    def began(study: optuna.Study) -> tuple[float, int]:
-        around = Environment.of(study)
-        return around.began if around else 0.0, study.user_attrs["generation"]
-
-    return max((s for s in family(storage, name).values() if "generation" in s.user_attrs), key=began, default=None)

@@ -121,6 +121,11 @@ class Proposer:
         """Whether proposals follow from the evidence."""
         return self.kind in (Sampler.TPE, Sampler.GP)
 
+    @property
+    def example(self) -> dict[str, Value] | None:
+        """What it would propose first; None where the space holds nothing."""
+        return self.propose(0, NOTHING, frozenset())
+
     def propose(self, number: int, evidence: Evidence, taken: frozenset[str] | set[str]) -> dict[str, Value] | None:
         """A configuration for trial `number` whose key is not among `taken`; None when the space is exhausted."""
         for start in self.starts:

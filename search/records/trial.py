@@ -92,6 +92,11 @@ class TrialRecord:
         return self.state is TrialState.RUNNING
 
     @property
+    def seed(self) -> int:
+        """Of its training."""
+        return int(self.params["train.seed"])
+
+    @property
     def ranked(self) -> bool:
         """Whether it has a place in the ranking: it was trained to its end, or stopped on the way, with a result."""
         return self.state in (TrialState.COMPLETE, TrialState.PRUNED) and self.measured is not None

@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage
 
 from search import storage
 from search.errors import InputError, hint
-from search.optimize import copied, finals_of, first_rung, importance, latest, make_scheduler
+from search.optimize import Lineage, copied, finals_of, importance, make_scheduler
 from search.records import (
     Environment,
     Finals,
@@ -49,7 +49,7 @@ def look(output: Output, name: str, storage: str | None = None) -> Seen:
     folder = _folder(output, name)
     spec = load(folder / STUDY_FILE, [("search.storage", storage)] if storage else [])
     with _opened(folder / JOURNAL, spec.search.storage) as opened:
-        study = latest(opened, spec.name)
+        study = Lineage(opened, spec.name).latest()
         around = (Environment.of(study) or _reported(folder)) if study else None
         if study is None or around is None:
             raise InputError(f"study {name!r} in {folder} has not begun; start it with `python -m search.run {name}`")
@@ -134,7 +134,7 @@ def summarise(
         data=around.data,
         space={d.path: d.describe() for d in space.dimensions},
         epochs=spec.epochs,
-        first_rung=first_rung(make_scheduler(search, spec.epochs), spec.epochs),
+        first_rung=make_scheduler(search, spec.epochs).first_compared,
         trials=0 if spec.compare else search.trials,
         sampler=search.sampler.value,
         scheduler=search.scheduler.value,

@@ -7,21 +7,16 @@ from typing import Literal
 
 from rich.console import Console
 
-from search import export, optimize, report
+from search import export, report
 from search.data import Prepared
 from search.errors import InputError, without_credentials
 from search.execution import FinalStage, Interrupt, SearchStage, Session, of_study
 from search.export import NotTheSame
 from search.optimize import (
     Candidate,
+    Lineage,
     candidates,
-    check_owner,
-    count_finished,
-    delete,
-    first_rung,
-    identity,
     importance,
-    open_ledger,
 )
 from search.records import (
     Environment,
@@ -74,18 +69,17 @@ class Study:
     def __post_init__(self) -> None:
         spec, image = self.spec, self.data.info.shape[:2]
         storage = open_storage(self.folder.journal, spec.search.storage, self.folder.forced)
-        opened = open_ledger(
-            storage,
-            spec.name,
+        lineage = Lineage(storage, spec.name)
+        opened = lineage.open(
             self.folder.owner(shared=spec.search.storage is not None),
-            identity(self.space, self.data.info.digest, spec.limits.model_dump()),
+            lineage.identity(self.space, self.data.info.digest, spec.limits.model_dump()),
             self.space,
             lambda trial: appraise(trial, image, spec.limits),
         )
         self._generation = opened.generation
         self.folder.bind(self._generation, opened.ledger.key, begun=bool(opened.ledger.records))
         mine = spec, self.data.info, self.folder, self._generation
-        self._outboxes = Outboxes(*mine, optimize.keys(storage, spec.name), self.tracking_uri, self.artifact_root)
+        self._outboxes = Outboxes(*mine, lineage.keys(), self.tracking_uri, self.artifact_root)
         export.mend(self.folder.path / export.CHAMPION)
         sweep(self.folder.path)
         sweep(self.folder.path / report.FOLDER)
@@ -207,7 +201,7 @@ class Study:
     def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Outcome:
         first = send(tracker, patient)
         records, finals = self.ledger.with_run_ids(tracker.run_ids()), self._found(tracker)
-        compared = first_rung(self.search.scheduler, self.spec.epochs)
+        compared = self.search.scheduler.first_compared
         importances = importance(self.ledger.study, compared, self.spec.search.seed)
         summary = self.summary(finals)
         written = report.write(self.folder.path, summary, records, importances)
@@ -281,7 +275,7 @@ def check_told(folder: StudyFolder, spec: StudySpec, yes: bool) -> None:
     if yes:
         return
     storage = open_storage(folder.journal, url) if url or folder.journal.exists() else None
-    trials = count_finished(storage, spec.name, folder.owner(url is not None)) if storage else 0
+    trials = Lineage(storage, spec.name).count_finished(folder.owner(url is not None)) if storage else 0
     if trials or folder.study_file.exists():
         raise InputError(
             f"--fresh would delete study {spec.name!r} in {folder.place} with {trials} finished trials; add "
@@ -299,10 +293,11 @@ def delete_study(folder: StudyFolder, spec: StudySpec) -> list[str]:
     """
     url, owner = spec.search.storage, folder.owner(spec.search.storage is not None)
     storage = open_storage(folder.journal, url) if url else None
-    if storage is not None:
-        check_owner(storage, spec.name, owner)
+    lineage = Lineage(storage, spec.name) if storage is not None else None
+    if lineage is not None:
+        lineage.check_owner(owner)
     stays = folder.clear()
-    if storage is not None:
-        delete(storage, spec.name, owner)
+    if lineage is not None:
+        lineage.delete(owner)
     folder.forget()
     return stays

@@ -13,7 +13,7 @@ from search import data, training
 from search.errors import InputError
 from search.export.__main__ import main
 from search.export.bundle import Searched, chosen, exportable
-from search.optimize import identity, open_ledger
+from search.optimize import Lineage
 from search.records import Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, open_storage
 from search.spec import DataSpec, StudySpec, TrialSpec, appraise
 from search.storage import Output
@@ -39,9 +39,9 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
     folder = StudyFolder.enter(output, spec.name)
     folder.settle(spec)
     storage = open_storage(folder.journal, None, folder.forced)
-    which = identity(space, prepared.info.digest, spec.limits.model_dump())
-    opened = open_ledger(
-        storage, spec.name, folder.owner(shared=False), which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
+    which = Lineage.identity(space, prepared.info.digest, spec.limits.model_dump())
+    opened = Lineage(storage, spec.name).open(
+        folder.owner(shared=False), which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
     )
     for depth, state in depths.items():
         asked = opened.ledger.add({**space.fixed, "net.depth": depth})

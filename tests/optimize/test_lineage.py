@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from search.errors import InputError
-from search.optimize import Opened, identity, open_ledger
+from search.optimize import Lineage, Opened
 from search.records import Owner, TrialState, open_storage
 from search.spec import LimitSpec, appraise
 from search.spec.space import make
@@ -33,9 +33,9 @@ def opened(
     owner: Owner = HERE,
 ) -> Opened:
     made = make(space, fixed)
-    which = identity(made, "digits", limits.model_dump())
+    which = Lineage.identity(made, "digits", limits.model_dump())
     storage = open_storage(folder / "optuna.journal")
-    return open_ledger(storage, "study", owner, which, made, lambda spec: appraise(spec, (8, 8), limits))
+    return Lineage(storage, "study").open(owner, which, made, lambda spec: appraise(spec, (8, 8), limits))
 
 
 def run(opened: Opened, depth: int, version: str, error: float, state: TrialState = TrialState.COMPLETE) -> None:

@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from search.optimize import Halving, Hyperband
-from search.optimize.schedulers import Held, better
+from search.optimize.schedulers import Halving, Held, Hyperband, better
 from search.records import Standings, TrialRecord, TrialState
 
 

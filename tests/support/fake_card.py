@@ -65,7 +65,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     space = make({"train.lr": {"low": 0.01, "high": 0.1}}, FIXED)
     storage = open_storage(folder / "optuna.journal")
     ledger = Ledger(storage, "card", space, lambda trial: appraise(trial, (8, 8), LimitSpec()))
-    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), trials, epochs=2)
+    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(2), trials, epochs=2)
     tracker = Tracker(Outbox(folder / "outbox.jsonl"), f"sqlite:///{folder}/mlflow.db", "tests", ledger.key)
     recorder = Recorder("card", strategy, tracker, folder / "trials")
     spec = StudySpec(

@@ -14,20 +14,20 @@ from rich.console import Console
 from resnet import cost
 from resnet.cost import Cost
 from resnet.spec import NetSpec
-from search import spec, study
+from search import study
 from search.errors import InputError
 from search.formatting import magnitude, plural
 from search.optimize import Proposer, make_scheduler
 from search.spec import (
     Configuration,
     DataInfo,
+    Figure,
     LimitSpec,
     Row,
     Space,
     StudySpec,
     TrainSpec,
     TrialSpec,
-    smallest_and_largest,
 )
 from search.training import images_per_s, noise
 
@@ -155,7 +155,7 @@ def show_comparison(out: Callable[[str], None], spec: StudySpec, info: DataInfo)
 def _told(given: Row, row: Configuration, first: Configuration, price: Cost) -> list[str]:
     parts = [f"{path} {value}" for path, value in given.set.items()]
     parts += [f"{magnitude(price.params)} parameters", f"{magnitude(price.macs)} MACs an image"]
-    figures = [spec.figure(key) for key in row.published]
+    figures = [Figure.of(key) for key in row.published]
     parts += [f"published {one} ({one.statistic}, {one.source.partition(' ')[0]})" for one in figures]
     if row.against not in (None, first.label):
         parts.append(f"against {row.against!r}")
@@ -226,6 +226,13 @@ def show(console: Console, spec: StudySpec, space: Space, info: DataInfo, propos
     out("example trial:")
     for path, value in example(space, proposer).flat().items():
         out(f"  {path}: {value}")
+
+
+def smallest_and_largest(space: Space, image: tuple[int, int]) -> list[tuple[Cost, NetSpec]]:
+    """The networks of the fewest and of the most parameters, with their costs."""
+    priced = [(cost(net, image), net) for net in set(space.extremes())]
+    priced.sort(key=lambda pair: (pair[0].params, pair[0].macs))
+    return [priced[0], priced[-1]]
 
 
 def size(space: Space) -> str:

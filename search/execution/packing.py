@@ -14,7 +14,7 @@ import torch
 from resnet import cost
 from search import training
 from search.execution import host
-from search.spec import DataInfo, Share, Space, StudySpec, TrialSpec, extremes
+from search.spec import DataInfo, Share, Space, StudySpec, TrialSpec
 from search.training import CONTEXT, images_per_s, noise, of_worker
 
 MARGIN = 0.9  # of the card: fragments of torch's allocator, and networks that keep more than the largest
@@ -78,7 +78,7 @@ def share(trials: int) -> float:
 
 def largest(space: Space, image: tuple[int, int]) -> TrialSpec:
     """The trial of the space that keeps most for its backward pass, for images of `image` (height, width)."""
-    net = max(extremes(space), key=lambda net: cost(net, image).activation_bytes)
+    net = max(space.extremes(), key=lambda net: cost(net, image).activation_bytes)
     sizes = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
     fixed = {path: value for path, value in space.fixed.items() if path.startswith("train.")}
     trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))

@@ -17,7 +17,7 @@ from search.execution import host
 from search.execution.packing import Packing, largest, pack
 from search.execution.progress import FinalProgress, Progress
 from search.execution.recorder import FinalRecorder, Recorder
-from search.optimize import Candidate, FinalCourse, Opened, Proposer, Strategy, make_scheduler, starts
+from search.optimize import Candidate, FinalCourse, Opened, Proposer, Strategy, make_scheduler
 from search.records import (
     Asked,
     Environment,
@@ -225,8 +225,7 @@ class SearchStage:
 
     def _strategy(self) -> Strategy:
         search = self._spec.search
-        begin = (*starts(self._spec.start, self._space), *self._opened.starts)
-        proposer = Proposer(self._space, search.sampler, search.seed, search.objectives, begin)
+        proposer = Proposer.of(self._spec, self._space, self._opened.starts)
         return Strategy(self.ledger, proposer, self.scheduler, search.trials, self._spec.epochs)
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from search.optimize.importances import MOST_TRIALS, importance
     from search.optimize.lineage import Lineage, Opened
     from search.optimize.race import verdict
-    from search.optimize.samplers import Proposer, starts
+    from search.optimize.samplers import Proposer
     from search.optimize.schedulers import make_scheduler
     from search.optimize.strategy import Course, Strategy
 else:
@@ -19,7 +19,7 @@ else:
         importances="MOST_TRIALS importance",
         lineage="Lineage Opened",
         race="verdict",
-        samplers="Proposer starts",
+        samplers="Proposer",
         schedulers="make_scheduler",
         strategy="Course Strategy",
     )

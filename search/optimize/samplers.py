@@ -22,7 +22,7 @@ from resnet import named
 from resnet.names import OF_DATA
 from search.errors import InputError, hint
 from search.records import Standings, TrialRecord
-from search.spec import Dimension, Objective, Sampler, Space, TrialSpec, Value, suggested
+from search.spec import Dimension, Objective, Sampler, Space, StudySpec, TrialSpec, Value
 
 ENOUGH = 10  # trials at a rung, for a model of it
 
@@ -101,6 +101,16 @@ class Proposer:
     _rest: Iterator[dict[str, Value]] | None = field(default=None, init=False)
     _parameters: dict[int, dict[str, Value]] = field(default_factory=dict, init=False)  # of trials, by number
 
+    @classmethod
+    def of(cls, spec: StudySpec, space: Space, then: Sequence[Mapping[str, Value]] = ()) -> "Proposer":
+        """As a study asks for it; after its own `start:` it begins with `then`.
+
+        Raises:
+            InputError: the space does not hold a start, or the sampler is not for it.
+        """
+        search = spec.search
+        return cls(space, search.sampler, search.seed, search.objectives, (*starts(spec.start, space), *then))
+
     def __post_init__(self) -> None:
         if self.kind is Sampler.GRID and not self.finite:
             endless = [d.path for d in self.space.dimensions if d.values is None]
@@ -155,7 +165,7 @@ class Proposer:
         else:
             study = self._model(seed, evidence)
         trial = study.ask()
-        return self.space.draw(lambda dimension: suggested(trial, dimension))
+        return self.space.draw(lambda dimension: dimension.suggest(trial))
 
     def _model(self, seed: int, evidence: Evidence) -> optuna.Study:
         study = optuna.create_study(
@@ -298,5 +308,5 @@ def _nearest(dimension: Dimension, value: Any) -> Value:
         case CategoricalDistribution() as categorical:
             return categorical.choices[0]  # pyright: ignore[reportReturnType]
         case _:
-            low, high = min(dimension.extremes), max(dimension.extremes)  # pyright: ignore[reportArgumentType]
+            low, high = dimension.ends
             return min(dimension.values or (low, high), key=lambda v: abs(v - value))  # pyright: ignore

@@ -1,4 +1,5 @@
 """What has happened in a study: its ledger, and what follows from it."""
+# pyright: reportUnusedImport=false
 
 from typing import TYPE_CHECKING
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from search import storage
 from search.errors import InputError
-from search.spec import DataSpec, StudySpec, flatten, parse, read
+from search.spec import DataSpec, StudySpec
 from search.storage import ID_FILE, JOURNAL, STUDY_FILE, Lease, Output, Remote, Replica, is_url, replace
 
 STAYS = ("data", "search.seed")  # what makes a study another one; whatever else is changed, it can go on with
@@ -210,15 +209,6 @@ class StudyFolder:
         self.study_file.unlink(missing_ok=True)
         self.replica.remove(self.study_file)
 
-    def _settled(self) -> dict[str, Any]:
-        try:
-            before = read(self.study_file)
-        except (OSError, yaml.YAMLError):
-            before = None
-        if not isinstance(before, dict):
-            raise InputError(f"{self.study_file} is damaged; remove it to continue with the study given now")
-        return before
-
     def settle(self, spec: StudySpec) -> None:
         """Writes the resolved study; where one is, checks that it has the same data and seed.
 
@@ -226,13 +216,13 @@ class StudyFolder:
             InputError: the folder holds a study of other data, or with another seed.
         """
         if self.study_file.exists():
-            before = flatten(self._settled())
+            before = StudySpec.flat_file(self.study_file)
             if before.get("name") != spec.name:
                 raise InputError(
                     f"name = {spec.name!r}, but {self.place} is of the study {before.get('name')!r}; give that folder "
                     "its name back, or use another --name"
                 )
-            now = flatten(parse(spec.to_yaml()))
+            now = spec.flat()
             for path in sorted(before.keys() | now.keys()):
                 if not path.startswith(STAYS) or path in MAY_CHANGE or before.get(path) == now.get(path):
                     continue

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,7 +218,7 @@ class Ledger:
 
     def _handle(self, number: int) -> optuna.Trial:
         if number not in self._trials:
-            identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+            identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)  # pyright: ignore[reportPrivateUsage] - nothing else names it
             self._trials[number] = optuna.trial.Trial(self.study, identity)
         return self._trials[number]
 
@@ -263,8 +263,8 @@ class _Journal(JournalFileBackend):
         super().append_logs(sealed)
         self._grown(self._path)
 
-    def _check(self, log: Any) -> None:
-        if not isinstance(log, dict):
+    def _check(self, log: dict[str, Any]) -> None:
+        if not isinstance(log, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a line of JSON can be a number
             raise InputError(_damaged(self._path, self.line))
         seal, before = log.pop(SEAL, None), self._seals[self.line - 1]
         if seal not in (None, _seal(before, log)):
@@ -310,7 +310,7 @@ def open_storage(
 
 
 @contextmanager
-def answering(url: str | None) -> Iterator[None]:
+def answering(url: str | None) -> Generator[None]:
     """While it is entered, a database that goes away halts the study.
 
     Raises:

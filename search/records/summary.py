@@ -19,7 +19,7 @@ class SeedRun:
     seed: int
     state: TrialState  # complete, diverged, failed, infeasible or running; never pruned
     epochs: int  # epochs trained
-    train_curve: dict[int, float] = field(default_factory=dict)  # epoch (from 1) -> training error
+    train_curve: dict[int, float] = field(default_factory=dict[int, float])  # epoch (from 1) -> training error
     test_error: float | None = None  # of the last epoch; None unless complete
     test_loss: float | None = None  # nats
     seconds: float | None = None  # training and testing, without waiting
@@ -60,7 +60,9 @@ class Finals:
     tested_on: int  # images
     complete: bool  # nothing is left to run
     compared: bool = False  # the configurations were given: there was no search
-    scale: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # path -> (as published, as run)
+    scale: dict[str, tuple[Any, Any]] = field(
+        default_factory=dict[str, tuple[Any, Any]]
+    )  # path -> (as published, as run)
     scale_name: str | None = None  # which of the study's scales
     champion: int | None = None  # number of the finalist with the lowest mean test error; None while none is tested
     champion_run: int | None = None  # number of its run whose weights are exported: of median test error (the lower)
@@ -89,12 +91,14 @@ class StudySummary:
     hardware: str
     versions: dict[str, str]
     objectives: tuple[Objective, ...] = (Objective.VAL_ERROR,)  # what was sought
-    limits: dict[str, int | bool] = field(default_factory=dict)  # only those that were set
+    limits: dict[str, int | bool] = field(default_factory=dict[str, int | bool])  # only those that were set
     stopped: str | None = None  # why the study ended before `trials`: "time budget of 30m spent"
     finals: Finals | None = None  # None where there are none, or none yet
     finals_asked: bool = False  # whether there are to be finals: without any yet, they are missing
-    holds: dict[str, float] = field(default_factory=dict)  # what a trial held: cpus, gpus; {} where it is not known
-    finals_hold: dict[str, float] = field(default_factory=dict)  # likewise a training of the finals
+    holds: dict[str, float] = field(
+        default_factory=dict[str, float]
+    )  # what a trial held: cpus, gpus; {} where it is not known
+    finals_hold: dict[str, float] = field(default_factory=dict[str, float])  # likewise a training of the finals
 
 
 @dataclass(frozen=True)

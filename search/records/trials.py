@@ -1,4 +1,5 @@
 """Many trials, and what follows from them: the ranking, the best, its rivals, the Pareto front."""
+# pyright: reportMissingTypeStubs=false
 
 from bisect import insort
 from collections import defaultdict

@@ -9,12 +9,11 @@ from typing import Any
 
 from search.records import Finals, SeedRun, StudySummary, TrialRecord, Trials
 from search.report import answer, figures, figures_finals, pages, png
-from search.report.answer import device_hours
 from search.report.effects import LEVEL, Contrast, contrasts, effect_paths, effects
 from search.report.figures import Figure, parallel
 from search.report.finals import Standing, Verdict, champion, flattery, missing, standings, verdict_of
 from search.report.published import of_finalist
-from search.report.wording import unbeaten
+from search.report.wording import device_hours, unbeaten
 from search.spec import Found
 from search.statistics import median_interval, test_set_error
 from search.storage import json_object, replace

@@ -65,8 +65,10 @@ def trials_table(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
             trial,
             rank.get(trial.number),
             worst,
-            [_figure(printed[trial.number])] if marked else [],
-            [_cell("yes" if trial in found else "", int(trial in found))] if found else [],
+            (
+                [_figure(printed[trial.number])] if marked else [],
+                [_cell("yes" if trial in found else "", int(trial in found))] if found else [],
+            ),
             paths,
         )
         for trial in (*order, *rest)
@@ -79,10 +81,11 @@ def _trial(
     trial: TrialRecord,
     rank: int | None,
     worst: float,
-    printed: Sequence[str],
-    marks: Sequence[str],
+    more: tuple[Sequence[str], Sequence[str]],
     paths: Sequence[str],
 ) -> str:
+    """`more` are cells after the error, and after the state."""
+    printed, marks = more
     error = trial.measured
     bar = "" if error is None or not worst else f' style="--part:{100 * error / worst:.1f}%"'
     cells = [

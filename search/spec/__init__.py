@@ -1,4 +1,5 @@
 """What is asked: a study and its trials, checked, before anything runs."""
+# pyright: reportUnusedImport=false
 
 from typing import TYPE_CHECKING
 
@@ -7,9 +8,9 @@ from search import lazy
 if TYPE_CHECKING:
     from search.spec.compare import Configuration, Row
     from search.spec.data import DataInfo, DataSpec, PreparedInfo
-    from search.spec.limits import Appraisal, appraise, extremes, smallest_and_largest
-    from search.spec.plain_yaml import parse, read
-    from search.spec.published import FAIL, Figure, Found, differences, figure, figures_for, keys
+    from search.spec.limits import Appraisal, appraise
+    from search.spec.plain_yaml import parse
+    from search.spec.published import Figure, Found
     from search.spec.sections import (
         FinalSpec,
         LimitSpec,
@@ -20,62 +21,19 @@ if TYPE_CHECKING:
         SearchSpec,
         Share,
     )
-    from search.spec.space import Dimension, Space, suggested
-    from search.spec.study import StudySpec, find, flatten, load, shipped
+    from search.spec.space import Dimension, Space
+    from search.spec.study import StudySpec, find, load, shipped
     from search.spec.trial import Compile, Crop, Schedule, TrainSpec, TrialSpec, Value
-
-__all__ = [
-    "FAIL",
-    "Appraisal",
-    "Compile",
-    "Configuration",
-    "Crop",
-    "DataInfo",
-    "DataSpec",
-    "Dimension",
-    "Figure",
-    "FinalSpec",
-    "Found",
-    "LimitSpec",
-    "Objective",
-    "PreparedInfo",
-    "ResourceSpec",
-    "Row",
-    "Sampler",
-    "Schedule",
-    "Scheduler",
-    "SearchSpec",
-    "Share",
-    "Space",
-    "StudySpec",
-    "TrainSpec",
-    "TrialSpec",
-    "Value",
-    "appraise",
-    "differences",
-    "extremes",
-    "figure",
-    "figures_for",
-    "find",
-    "flatten",
-    "keys",
-    "load",
-    "parse",
-    "read",
-    "shipped",
-    "smallest_and_largest",
-    "suggested",
-]
-
-__getattr__ = lazy(
-    __name__,
-    compare="Configuration Row",
-    data="DataInfo DataSpec PreparedInfo",
-    limits="Appraisal appraise extremes smallest_and_largest",
-    plain_yaml="parse read",
-    published="FAIL Figure Found differences figure figures_for keys",
-    sections="FinalSpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
-    space="Dimension Space suggested",
-    study="StudySpec find flatten load shipped",
-    trial="Compile Crop Schedule TrainSpec TrialSpec Value",
-)
+else:
+    __getattr__ = lazy(
+        __name__,
+        compare="Configuration Row",
+        data="DataInfo DataSpec PreparedInfo",
+        limits="Appraisal appraise",
+        plain_yaml="parse",
+        published="Figure Found",
+        sections="FinalSpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
+        space="Dimension Space",
+        study="StudySpec find load shipped",
+        trial="Compile Crop Schedule TrainSpec TrialSpec Value",
+    )

@@ -34,7 +34,7 @@ def appraise(spec: TrialSpec, image: tuple[int, int], limits: LimitSpec) -> Appr
     price = cost(spec.net, image)
     memory = price.activation_bytes * spec.train.batch_size
     excess: dict[str, float] = {}
-    reasons = []
+    reasons = list[str]()
     for name, value in (("params", price.params), ("macs", price.macs), ("activation_memory", memory)):
         limit: int | None = getattr(limits, name)
         if limit is None:

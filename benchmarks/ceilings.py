@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from resnet.cost import Cost
+from resnet.costs import Cost
 
 PASSES = 5  # over a kept map: written, read by the next layer, read again backward; its gradient written and read
 SGEMM_SIDE = 2048

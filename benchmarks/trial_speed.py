@@ -23,7 +23,7 @@ from benchmarks.loops import BATCH, STUDY_STEPS, Ours, ReferenceSteps, subset, t
 from benchmarks.report import publish, quartiles, ratios, spread, table
 from benchmarks.side_by_side import Place, Turn, all_cores, in_turns, team
 from resnet import NetSpec
-from resnet.cost import cost
+from resnet.costs import cost
 from search.data import Prepared
 
 HEAD = ["network", "configuration", "images a turn", "ours, images/s", "reference, images/s", "ratio", "of sgemm"]

@@ -1,15 +1,18 @@
 """Residual networks: describe one with NetSpec, build it, count what it costs."""
 
-from resnet.classifier import Classifier, load
-from resnet.cost import Cost, cost
-from resnet.keras_weights import load_keras
-from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
-from resnet.names import create_model, list_models, name_of, named
-from resnet.net import ResNet, build
-from resnet.route import reaches_first_unit, shortcut_gain
-from resnet.signal import Signal, signal
-from resnet.spec import NetSpec
-from resnet.torchvision_weights import load_torchvision, to_torchvision
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resnet.classifier import Classifier, load
+    from resnet.costs import Cost, cost
+    from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
+    from resnet.names import list_models, name_of, named
+    from resnet.net import ResNet, build, create_model
+    from resnet.route import reaches_first_unit, shortcut_gain
+    from resnet.signals import Signal, signal
+    from resnet.spec import NetSpec
+    from resnet.torchvision_weights import load_torchvision, to_torchvision
 
 __all__ = [
     "Classifier",
@@ -28,7 +31,6 @@ __all__ = [
     "create_model",
     "list_models",
     "load",
-    "load_keras",
     "load_torchvision",
     "name_of",
     "named",
@@ -37,3 +39,28 @@ __all__ = [
     "signal",
     "to_torchvision",
 ]
+
+# No module is called as a name it offers: once imported, a package's attribute is its module.
+_OFFERS = {
+    "classifier": "Classifier load",
+    "costs": "Cost cost",
+    "kinds": "Downsample Family Shortcut StrideOn Unit Version",
+    "names": "list_models name_of named",
+    "net": "ResNet build create_model",
+    "route": "reaches_first_unit shortcut_gain",
+    "signals": "Signal signal",
+    "spec": "NetSpec",
+    "torchvision_weights": "load_torchvision to_torchvision",
+}
+_MODULES = {name: module for module, names in _OFFERS.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a name when it is first used: who only describes networks does not wait for torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,21 +4,53 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 from torch import Tensor, nn
 
-from resnet.cost import cost
-from resnet.exported import CONFIG, FORMAT, WEIGHTS, Exported
+from resnet.costs import cost
+from resnet.images import ImageSpec, batch
 from resnet.kinds import Family
 from resnet.net import ResNet, build
-from resnet.pictures import batch
+from resnet.spec import NetSpec
 
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT = 1  # of the folder; a reader refuses what is newer than itself
 AT_ONCE = 256  # images of a batch of `probabilities`
+
+
+class Exported(BaseModel, frozen=True):
+    """`config.json` of an exported network: all that its weights must be read with. Unknown keys are ignored."""
+
+    format: Literal[1] = FORMAT
+    net: NetSpec
+    classes: tuple[str, ...]  # logit k is of the class named classes[k]
+    image: ImageSpec
+    mean: tuple[float, ...]  # per channel, of pixels scaled to 0..1
+    std: tuple[float, ...]
+    weights_sha256: str  # of model.safetensors
+    about: dict[str, Any] = {}  # where it comes from: for people
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        image, net = self.image, self.net
+        if len(self.classes) != net.num_classes:
+            raise ValueError(f"has {len(self.classes)} names for {net.num_classes} classes")
+        if not len(self.mean) == len(self.std) == image.channels == net.in_channels:
+            raise ValueError(
+                f"has {len(self.mean)} means and {len(self.std)} deviations for {net.in_channels} channels"
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError("has means or deviations that nothing can be scaled with")
+        if image.fit == "centre" and (image.height != image.width or image.channels != 3):
+            raise ValueError("fits pictures to what is no square in colour")
+        net.check_image(image.height, image.width)
+        return self
 
 
 class Scaled(nn.Module):
@@ -42,7 +74,7 @@ class Scaled(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A network that reads images as users have them; see `resnet.pictures.batch` for what is converted and refused.
+    """A network that reads images as users have them; see `resnet.images.batch` for what is converted and refused.
 
     Called, it gives logits, (n, classes), one row an image, also for one image alone. Made in evaluation mode. The
     network itself is `net`, the module that `resnet.build` makes.

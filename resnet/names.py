@@ -5,9 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from resnet.kinds import Family, Shortcut, Unit, Version
-from resnet.net import ResNet, build
-from resnet.sentences import hint
-from resnet.spec import NetSpec
+from resnet.spec import NetSpec, hint
 
 _BASIC = (20, 32, 44, 56, 110)  # 1512.03385, Table 6
 _BOTTLENECK = (164, 1001)  # 1603.05027, Table 3
@@ -48,11 +46,6 @@ def named(name: str, **overrides: Any) -> NetSpec:
     if name not in _NETS:
         raise ValueError(f"network {name!r} is unknown; {hint(name, list(_NETS))}")
     return _NETS[name].model_copy(update=overrides)
-
-
-def create_model(name: str, **overrides: Any) -> ResNet:
-    """The published network, e.g. `create_model("resnet56", num_classes=100)`; errors as `named`."""
-    return build(named(name, **overrides))
 
 
 def name_of(spec: NetSpec) -> str | None:

@@ -1,12 +1,13 @@
 """From a NetSpec to the network: stem, stages, head."""
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from resnet import article
 from resnet.kinds import Family, Unit
+from resnet.names import named
 from resnet.residual import activations, conv, order, unit
 from resnet.shortcut import Change
 from resnet.spec import NetSpec
@@ -101,11 +102,21 @@ def initialise(net: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def assemble(spec: NetSpec) -> ResNet:
+    """The layers of the network that `spec` describes, with torch's own initialisation."""
+    return ResNet(spec, stem(spec), stages(spec), *head(spec))
+
+
 def build(spec: NetSpec) -> ResNet:
     """The network that `spec` describes, in training mode, initialised from torch's global generator."""
-    net = ResNet(spec, stem(spec), stages(spec), *head(spec))
+    net = assemble(spec)
     if spec.family is Family.ARTICLE:
         article.initialise(net)
     else:
         initialise(net)
     return net
+
+
+def create_model(name: str, **overrides: Any) -> ResNet:
+    """The published network, e.g. `create_model("resnet56", num_classes=100)`; errors as `resnet.named`."""
+    return build(named(name, **overrides))

@@ -1,17 +1,16 @@
 """What a residual network is: one frozen description, checked when it is made."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from math import prod
-from typing import Any, Self
+from re import findall
+from typing import Any, ClassVar, Self
 
-from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from resnet.checks import check_choices, check_depth
-from resnet.depths import Blocks, valid_depths
-from resnet.fields import Fields
-from resnet.kinds import Family, Shortcut, Unit
-from resnet.sentences import sentence
+from resnet.depths import Blocks, default_depth, default_unit, valid_depths
+from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
 
 _STEM = {Family.CIFAR: 16, Family.IMAGENET: 64, Family.ARTICLE: 16}  # channels
 _STRIDES = {Family.CIFAR: (1, 2, 2), Family.IMAGENET: (1, 2, 2, 2), Family.ARTICLE: (1, 1)}  # of the stages
@@ -27,18 +26,72 @@ _NEEDS: Mapping[str, tuple[str, frozenset[StrEnum]]] = {
     "image_size": ("family", frozenset({Family.ARTICLE})),
 }
 
+# What the article's code leaves no choice of.
+_ARTICLE: Mapping[str, frozenset[StrEnum]] = {
+    "version": frozenset({Version.V1, Version.V2}),
+    "shortcut": frozenset({Shortcut.IDENTITY}),
+    "downsample": frozenset({Downsample.PROJECTION}),
+}
+
 
 def needs(field: str) -> tuple[str, frozenset[StrEnum]] | None:
     """(another field of NetSpec, its values under which `field` has an effect); None when it always has one."""
     return _NEEDS.get(field)
 
 
-class NetSpec(Fields, frozen=True):
+def _default_downsample(family: Family, unit: Unit) -> Downsample:
+    """Zero padding in CIFAR nets (1512.03385, Sec. 4.2) without bottlenecks (1603.05027, Appendix); else projection."""
+    zero_pad = family == Family.CIFAR and unit != Unit.BOTTLENECK
+    return Downsample.ZERO_PAD if zero_pad else Downsample.PROJECTION
+
+
+def _default_stride_on(family: Family) -> StrideOn:
+    """The authors' code for CIFAR; for ImageNet the place that every library's weights are made for."""
+    return StrideOn.CONV1X1 if family == Family.CIFAR else StrideOn.CONV3X3
+
+
+class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A residual network for images; equal networks compare equal.
 
     A field without effect (`inactive`) is held at its default. Errors are pydantic ValidationErrors, hence
     ValueErrors, with one sentence each that names field, value and remedy.
     """
+
+    MAX_DEPTH: ClassVar[int] = 10_000
+    MAX_WIDTH: ClassVar[float] = 64.0  # 4,096 channels in stage 3, six times the widest published net (WRN-40-10)
+
+    family: Family = Field(default=Family.CIFAR, description="stem, stages and head")
+    depth: int = Field(
+        default_factory=lambda data: default_depth(data["family"]),
+        le=MAX_DEPTH,
+        description="layers with weights, stem and classifier included; default 20, imagenet 18, article 6",
+    )
+    unit: Unit = Field(
+        default_factory=lambda data: default_unit(data["family"], data["depth"]),
+        description="weights of the residual branch; default: basic, in imagenet what the papers have at the depth",
+    )
+    version: Version = Field(default=Version.V1, description="where the activations stand")
+    shortcut: Shortcut = Field(default=Shortcut.IDENTITY, description="the shortcut h")
+    shortcut_scale: float = Field(default=0.5, description="constant on h (constant_scaling)")
+    residual_scale: float = Field(default=0.5, description="constant on F (constant_scaling)")
+    gate_bias: float = Field(default=-6.0, description="initial bias of the gates; 1603.05027 found -6 best")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="rate on the shortcut (dropout)")
+    downsample: Downsample = Field(
+        default_factory=lambda data: _default_downsample(data["family"], data["unit"]),
+        description="how the shortcut changes dimension; default: projection, in cifar without bottlenecks zero_pad",
+    )
+    stride_on: StrideOn = Field(
+        default_factory=lambda data: _default_stride_on(data["family"]),
+        description="where a bottleneck has its stride; default: conv1x1 in cifar, conv3x3 in imagenet",
+    )
+    width: float = Field(default=1.0, gt=0, le=MAX_WIDTH, description="factor on the channels, rounded")
+    image_size: int = Field(default=32, ge=1, le=4096, description="side in pixels (article)")
+    in_channels: int = Field(default=3, ge=1, description="channels of the image")
+    num_classes: int = Field(
+        default_factory=lambda data: 1000 if data["family"] == Family.IMAGENET else 10,
+        ge=2,
+        description="outputs of the classifier; default 10, imagenet 1000",
+    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -46,13 +99,13 @@ class NetSpec(Fields, frozen=True):
         try:
             return handler(data)
         except ValidationError as error:
-            raise ValueError(sentence(error, list(cls.model_fields))) from None
+            raise ValueError(_sentence(error, list(cls.model_fields))) from None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_choices(self)
-        check_depth(self)
-        check_width(self)
+        _check_choices(self)
+        _check_depth(self)
+        _check_width(self)
         for name in self.inactive:
             default = type(self).model_fields[name].get_default
             value = default(call_default_factory=True, validated_data=dict(self.__dict__))
@@ -91,25 +144,73 @@ class NetSpec(Fields, frozen=True):
 
     def check_image(self, height: int, width: int) -> None:
         """Raise ValueError when images of height x width pixels are not for this network."""
-        check_image(self, height, width)
+        if self.family is Family.ARTICLE and (height, width) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"image size {height}x{width} is not net image_size {self.image_size}, all of which the classifier of "
+                f"family=article reads; use square images, and net image_size {min(height, width)}"
+            )
+        if min(height, width) < self.min_image_size:
+            raise ValueError(
+                f"image size {height}x{width} does not survive the strides of family={self.family.value}; "
+                f"use images of at least {self.min_image_size}x{self.min_image_size} pixels"
+            )
 
 
-def check_width(net: NetSpec) -> None:
+def _check_choices(net: NetSpec) -> None:
+    """Raise ValueError when the family does not have one of the choices."""
+    for name, values in _ARTICLE.items() if net.family is Family.ARTICLE else ():
+        _check_choice(net, name, values)
+    _check_choice(net, "unit", valid_depths(net.family).keys())
+
+
+def _check_choice(net: NetSpec, name: str, values: Collection[StrEnum]) -> None:
+    value = getattr(net, name)
+    if value not in values:
+        known = ", ".join(sorted(values))
+        raise ValueError(f"net {name} {value.value!r} does not exist in family={net.family.value}; choose from {known}")
+
+
+def _check_depth(net: NetSpec) -> None:
+    """Raise ValueError when the family's unit does not have the depth."""
+    rule = valid_depths(net.family)[net.unit]
+    if net.depth in rule:
+        return
+    where = "" if net.family is Family.CIFAR else f"family={net.family.value} and "
+    match rule.near(net.depth):
+        case (below, above):
+            remedy = f"the nearest valid depths are {below} and {above}"
+        case (only,):
+            remedy = f"the {'smallest' if only > net.depth else 'largest'} valid depth is {only}"
+        case _:
+            raise AssertionError(rule)
+    raise ValueError(f"net depth {net.depth} is not {rule} for {where}unit={net.unit.value}; {remedy}")
+
+
+def _check_width(net: NetSpec) -> None:
     """Raise ValueError when the width rounds the channels to none."""
     if net.channels[0] < 1:
         least = 0.5 / _STEM[net.family]
         raise ValueError(f"net width {net.width} leaves stage 1 without channels; choose more than {least}")
 
 
-def check_image(net: NetSpec, height: int, width: int) -> None:
-    """See `NetSpec.check_image`."""
-    if net.family is Family.ARTICLE and (height, width) != (net.image_size, net.image_size):
-        raise ValueError(
-            f"image size {height}x{width} is not net image_size {net.image_size}, all of which the classifier of "
-            f"family=article reads; use square images, and net image_size {min(height, width)}"
-        )
-    if min(height, width) < net.min_image_size:
-        raise ValueError(
-            f"image size {height}x{width} does not survive the strides of family={net.family.value}; "
-            f"use images of at least {net.min_image_size}x{net.min_image_size} pixels"
-        )
+def _sentence(error: ValidationError, fields: list[str]) -> str:
+    """The first thing that is wrong with a network's description; `fields` are the names that it may have."""
+    first = error.errors(include_url=False)[0]
+    name, value, limits = ".".join(map(str, first["loc"])), first["input"], first.get("ctx", {})
+    match first["type"]:
+        case "value_error":
+            return str(limits["error"])
+        case "extra_forbidden":
+            return f"net has no field {name!r}; {hint(name, fields)}"
+        case "enum":
+            known = findall(r"'(\w+)'", limits["expected"])  # pydantic: "'zero_pad' or 'projection'"
+            return f"net {name} {value!r} is unknown; {hint(str(value), known)}"
+        case _:
+            remedy = first["msg"].removeprefix("Input ")  # pydantic: "Input should be greater than 0"
+            return f"{' '.join(filter(None, ['net', name]))} {value!r} is not valid; it {remedy}"
+
+
+def hint(word: str, known: list[str]) -> str:
+    """The remedy for an unknown word: its near miss, else the words that are known."""
+    near = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"

@@ -3,14 +3,17 @@
 import argparse
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
 from search import spec
 from search.errors import InputError
-from search.spec import Sampler, Scheduler, StudySpec, find, load, shipped
+from search.spec import Sampler, Scheduler, find, read, shipped
 from search.storage import STUDY_FILE, Output
+
+if TYPE_CHECKING:
+    from search.spec import StudySpec
 
 FLAGS = {  # flag -> where it stands in a study
     "name": "name",
@@ -101,9 +104,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def listing() -> Iterator[str]:
     """A line for each shipped study: its name, what it is, and its scales."""
     for name, path in shipped().items():
-        spec = load(path)
-        scales = f" --scale {' | '.join(spec.scales)}" if spec.scales else ""
-        yield f"{name}{scales}: {spec.description}"
+        study = read(path)
+        scales = f" --scale {' | '.join(study['scales'])}" if "scales" in study else ""
+        yield f"{name}{scales}: {study['description']}"
 
 
 def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:
@@ -117,7 +120,7 @@ def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:
     return typed
 
 
-def study(given: argparse.Namespace, environment: dict[str, str]) -> StudySpec:
+def study(given: argparse.Namespace, environment: dict[str, str]) -> "StudySpec":
     """The study that is asked for. With --sync it is as its folder holds it, but for where it is tracked and stored.
 
     Raises:
@@ -126,16 +129,16 @@ def study(given: argparse.Namespace, environment: dict[str, str]) -> StudySpec:
     asked = changes(given, environment)
     by_name = given.study not in shipped() and Path(given.study).suffix not in (".yaml", ".yml")
     named = given.output.file(given.name or given.study, STUDY_FILE) if by_name else None
-    spec = load(named or find(given.study), asked, given.scale)
+    found = spec.load(named or find(given.study), asked, given.scale)
     if not given.sync:
-        return spec
-    kept = given.output.file(spec.name, STUDY_FILE)
+        return found
+    kept = given.output.file(found.name, STUDY_FILE)
     if kept is None:
         raise InputError(
-            f"--sync: there is no study {spec.name!r} in {str(given.output)!r}; correct the name or --output"
+            f"--sync: there is no study {found.name!r} in {str(given.output)!r}; correct the name or --output"
         )
     where = ("tracking.", "search.storage")
-    return load(kept, [(key, value) for key, value in asked if key.startswith(where)])
+    return spec.load(kept, [(key, value) for key, value in asked if key.startswith(where)])
 
 
 def changes(given: argparse.Namespace, environment: dict[str, str]) -> list[tuple[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from resnet import cost
-from resnet.cost import Cost
+from resnet.costs import Cost
 from resnet.spec import NetSpec
 from search import study
 from search.errors import InputError

@@ -6,18 +6,20 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markdown import Markdown
 
-from search import cli, cluster, data, tracking
+from search import cli, cluster, data, execution, records, tracking
+from search import study as studies
 from search.errors import Halted, InputError, halt, without_credentials
-from search.execution import Interrupt
-from search.records import StudyFolder
-from search.spec import Space, StudySpec
 from search.storage import Output
-from search.tracking import tracked_at
+
+if TYPE_CHECKING:
+    from search.records import StudyFolder
+    from search.spec import Space, StudySpec
+    from search.study import Study
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -36,13 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return DONE
         server = cluster.job_server(given)
         if server is not None:
-            from search.cluster import submit
-
-            return submit(given, server, console)
+            return cluster.submit(given, server, console)
         if given.check_cluster:
-            from search.cluster import check_cluster
-
-            return check_cluster(given, console)
+            return cluster.check_cluster(given, console)
         return _run(given, console)
     except InputError as error:
         errors.print(f"error: {without_credentials(str(error))}", markup=False)
@@ -56,27 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace, console: Console) -> int:
-    from search import (
-        dry_run,
-        execution,
-        study,  # these import torch; bad flags are told before
-    )
-
     spec = cli.study(given, dict(os.environ))
-    StudyFolder.check_apart(given.output, spec.name, spec.data)
-    info, space, proposer = study.planned(spec)
+    records.StudyFolder.check_apart(given.output, spec.name, spec.data)
+    info, space, proposer = studies.planned(spec)
     if execution.address() is None and not given.sync:
         execution.share(spec.resources, spec.search)
     if given.dry_run:
+        from search import dry_run  # imports torch
+
         dry_run.show(console, spec, space, info, proposer)
         return DONE
     cluster.check_shared(given, spec)
-    study.open_elsewhere(spec)
+    studies.open_elsewhere(spec)
     uri = tracking.chosen(spec.tracking.uri, given.output)
-    folder = StudyFolder.enter(given.output, spec.name)
+    folder = records.StudyFolder.enter(given.output, spec.name)
     try:
         if given.fresh:
-            study.check_told(folder, spec, given.yes)
+            studies.check_told(folder, spec, given.yes)
         return _study(given, spec, space, folder, uri, console)
     except OSError as error:
         halted = halt(error, folder.place)
@@ -88,15 +82,16 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 
 
 def _study(
-    given: argparse.Namespace, spec: StudySpec, space: Space, folder: StudyFolder, uri: str, console: Console
+    given: argparse.Namespace, spec: "StudySpec", space: "Space", folder: "StudyFolder", uri: str, console: Console
 ) -> int:
-    from search import execution
-    from search.study import Study, delete_study
-
     try:
         tracking.check_reachable(uri, spec.tracking.experiment)
     except tracking.NoAnswer as away:
-        if given.sync or given.fresh or not tracked_at(folder.path, tracking.store(uri, spec.tracking.experiment)):
+        if (
+            given.sync
+            or given.fresh
+            or not tracking.tracked_at(folder.path, tracking.store(uri, spec.tracking.experiment))
+        ):
             raise
         fault = str(away).partition(";")[0]
         console.print(f"{fault}; the study goes on, and keeps what it is to be sent", highlight=False, soft_wrap=True)
@@ -105,19 +100,19 @@ def _study(
         if execution.address() is not None:
             with execution.connected(spec.resources, spec.search):
                 pass  # for what it refuses
-        for path in delete_study(folder, spec):  # last, after all that may be refused
+        for path in studies.delete_study(folder, spec):  # last, after all that may be refused
             console.print(f"not of the study, and kept: {path}", markup=False, highlight=False, soft_wrap=True)
     if not given.sync:
         folder.settle(spec)
     root = tracking.artifact_root(uri, given.output.path)
-    study = Study(spec, space, prepared, folder, uri, root)
+    study = studies.Study(spec, space, prepared, folder, uri, root)
     shown = folder.place if given.output.url else given.output.path / spec.name
     if given.sync:
         return _sync(study, tracking.store(uri, spec.tracking.experiment), console)
     _announce(console, study, shown)
     outcome = study.concluded()
     if outcome is None:
-        with Interrupt() as interrupt:
+        with execution.Interrupt() as interrupt:
             outcome = study.run(console, interrupt)
     if outcome.interrupted:
         console.print(f"stopped after {_reached(study)}; run the same command again to continue")
@@ -139,7 +134,7 @@ def _study(
     return DONE if outcome.worked else FAILED
 
 
-def _sync(study: Any, store: str, console: Console) -> int:
+def _sync(study: "Study", store: str, console: Console) -> int:
     before, behind = study.unsent, study.behind(study_too=True)
     outcome = study.sync()
     unsent = outcome.unsent
@@ -166,13 +161,13 @@ def _command(module: str, output: Output, name: str, *flags: str) -> str:
     return shlex.join([str(shown), "-m", module, name, *elsewhere, *flags])
 
 
-def _reached(study: Any) -> str:
+def _reached(study: "Study") -> str:
     if study.search.complete:
         return f"{study.finals.trained} trainings of the finals"
     return f"{study.finished} of {study.spec.search.trials} trials"
 
 
-def _announce(console: Console, study: Any, path: Path | str) -> None:
+def _announce(console: Console, study: "Study", path: Path | str) -> None:
     name, wanted = study.spec.name, study.spec.search.trials
     done, finals, stage = study.finished, study.spec.finals, study.finals
     if study.spec.compare:

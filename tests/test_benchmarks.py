@@ -30,7 +30,7 @@ from benchmarks.server_trouble import timed
 from benchmarks.service_overhead import Trained
 from benchmarks.side_by_side import Place, Team, Turn, all_cores, common_rate, in_turns, team
 from resnet import NetSpec, build
-from resnet.cost import Cost, cost
+from resnet.costs import Cost, cost
 
 
 def test_quartiles_are_numpys() -> None:

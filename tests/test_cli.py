@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,22 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.partition(": ")[0].partition(" --scale ")[0] for line in lines] == sorted(shipped())
     assert [line for line in lines if line.startswith("degradation --scale cpu | gpu-hour | smoke: ")]
     assert all(len(line.partition(": ")[2]) > 20 for line in lines)
+
+
+LISTED = """
+import atexit, runpy, sys
+atexit.register(lambda: print("loaded:", *sys.modules))
+runpy.run_module("search.run", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(("flags", "status"), [(["--help"], 0), (["--list"], 0), (["--trails", "3"], 2)])
+def test_what_needs_no_network_loads_no_framework(flags: list[str], status: int) -> None:
+    asked = subprocess.run([sys.executable, "-c", LISTED, *flags], capture_output=True, text=True)
+    assert asked.returncode == status, asked.stderr
+    loaded = asked.stdout.rpartition("loaded: ")[2].split()
+    assert "search.cli" in loaded
+    assert not {"torch", "ray", "mlflow", "optuna"} & set(loaded)
 
 
 def test_dry_run_of_digits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,12 @@ import pytest
 
 MOST = 12  # names that a package offers
 MORE = {  # and those that may offer more, up to so many
-    "spec": 30,  # what a study is written in: each section, the choices of each field, and how they are read
+    "spec": 31,  # what a study is written in: each section, the choices of each field, and how they are read
     "records": 16,  # the records of two stages, and what a report is made of
     "optimize": 17,  # beside the search's strategy the finals', who takes part, and what they found
     "training": 17,  # the loop, and what a worker does with a device and with checkpoints
     "tracking": 26,  # events, outboxes, the mirror, the server and its registry
-    "storage": 31,  # files and URLs, and the layout of a study's folder
+    "storage": 32,  # files and URLs, and the layout of a study's folder
 }
 ROOT = Path(__file__).parent.parent
 ROOMS = sorted(path.parent.name for path in (ROOT / "search").glob("*/__init__.py"))

@@ -351,7 +351,28 @@ def _end(folder: Path | None, halted: Halted) -> None:
 def _start(ray: "ModuleType", **options: object) -> None:
     # Without an address Ray would join whatever cluster runs on this machine.
     local = {} if "address" in options else {"address": "local", "include_dashboard": False}
-    ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, **local, **options)
+    with _lean():
+        ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, **local, **options)
+
+
+# Processes that Ray starts beside its own: of a dashboard, of an autoscaler, and for drivers that print workers' logs.
+# Nothing here asks them, and each is waited for, or takes the cores from those that are: seconds of a start.
+_UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
+
+
+@contextmanager
+def _lean() -> Iterator[None]:
+    """While it is entered, a Ray that is started here has no process that is not used."""
+    from ray._private.node import Node  # nothing public leaves them out
+
+    kept = {name: getattr(Node, name) for name in _UNUSED}
+    for name in _UNUSED:
+        setattr(Node, name, lambda node, **options: None)
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(Node, name, method)
 
 
 def _gpus() -> int:

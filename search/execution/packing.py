@@ -106,14 +106,19 @@ def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | None:
 
 
 def pack(
-    given: Share, spec: StudySpec, network: TrialSpec, data: DataInfo, trials: int, closed: Callable[[], bool]
+    given: Share,
+    spec: StudySpec,
+    network: Callable[[], TrialSpec],
+    data: DataInfo,
+    trials: int,
+    closed: Callable[[], bool],
 ) -> tuple[Share, Packing | None]:
     """The share of a study that leaves it to be measured, once Ray runs; None where nothing is to be packed.
 
     Args:
         given: by `host.connect`.
         spec, data: the study's.
-        network: the largest that will be trained, see `largest`.
+        network: gives the largest that will be trained, see `largest`.
         trials: that are still to run.
         closed: True when the study is to end: measuring ends, too.
 
@@ -131,7 +136,7 @@ def pack(
         return given, None
     # A worker that has measured ends, and its CUDA context with it.
     task = ray.remote(num_gpus=1, num_cpus=given.cpus, max_calls=1, max_retries=0)(measure)
-    running = task.remote(network, data.shape)
+    running = task.remote(network(), data.shape)
     while not ray.wait([running], timeout=0.2)[0]:
         if closed():
             ray.cancel(running, force=True)

@@ -118,7 +118,7 @@ class Session:
     ) -> None:
         self._ray.__exit__(kind, error, trace)
 
-    def pack(self, network: TrialSpec, trials: int, closed: Callable[[], bool]) -> Packing | None:
+    def pack(self, network: Callable[[], TrialSpec], trials: int, closed: Callable[[], bool]) -> Packing | None:
         """Lets as many trials share a GPU as fit, by what the largest network takes of one; see `packing.pack`."""
         self.share, packing = pack(self.share, self.spec, network, self.data.info, trials, closed)
         return packing
@@ -144,6 +144,7 @@ class Session:
                 "epochs_known": recorder.known_epochs(asked.number),
                 "data": self.spec.data.model_dump(mode="json"),
                 "prepared": [str(self.data.folder), self.data.info.digest],
+                "cpus": self.share.cpus,
                 "threads": self.share.threads,
                 "gpus": 1.0 if alone else self.share.gpus,
                 "compile": self.spec.resources.compile.value,
@@ -200,7 +201,7 @@ class SearchStage:
         def closed() -> bool:
             return session.interrupt.requested or self.spent
 
-        packing = session.pack(largest(self._space, self._data.info.shape[:2]), self._left, closed)
+        packing = session.pack(lambda: largest(self._space, self._data.info.shape[:2]), self._left, closed)
         if packing is not None:
             self.ledger.study.set_user_attr("packing", asdict(packing))
             console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
@@ -286,8 +287,10 @@ class FinalStage:
                 recorder.compared(candidate)
         self.clock.start()
         if self._spec.compare:  # else the search has packed its own
-            network = max((c.spec for c in course.candidates), key=self._memory)
-            packing = session.pack(network, course.trainings, lambda: session.interrupt.requested)
+            specs = [candidate.spec for candidate in course.candidates]
+            packing = session.pack(
+                lambda: max(specs, key=self._memory), course.trainings, lambda: session.interrupt.requested
+            )
             if packing is not None:
                 console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
 

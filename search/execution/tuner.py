@@ -2,26 +2,22 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search import spec, storage
+from search import storage
 from search.execution.packing import OUT_OF_SHARE
 from search.execution.recorder import Recorder
 from search.records import Asked, TrialRecord
 from search.spec import Share, StudySpec
-
-if TYPE_CHECKING:
-    from ray.tune import PlacementGroupFactory
-
 
 RESTARTS = 3  # of a trial whose worker dies while the machine lives
 
@@ -277,7 +273,7 @@ def tune_until_done(
     searcher = LedgerSearcher(recorder, config, share.concurrent, closed, faults, Restarts(living), say)
     with storage.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
         tuner = tune.Tuner(
-            tune.with_resources(TrialWorker, lambda config: _held(share, config)),
+            TrialWorker,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=LedgerScheduler(recorder, faults),
@@ -304,10 +300,3 @@ def tune_until_done(
             faults.surface()
             raise
     faults.surface()
-
-
-def _held(share: spec.Share, config: Mapping[str, Any]) -> "PlacementGroupFactory":
-    # Equal requests compare equal, so trials of one size pass their workers on; one that is tried alone gets its own.
-    from ray.tune import PlacementGroupFactory
-
-    return PlacementGroupFactory([{"CPU": share.cpus, "GPU": config["gpus"]}])

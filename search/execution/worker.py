@@ -66,9 +66,14 @@ class TrialWorker(tune.Trainable):
 
     The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (path or URL, of its checkpoints),
     `epochs_known` (epochs on record in the study), `data`, `prepared` (the driver's folder of the prepared data set and
-    its digest), `threads`, `gpus` (its share of a GPU; 0 for the CPU), `compile` and `final` (train on
-    train + validation, and test after the last epoch). A worker's last four never change.
+    its digest), `cpus` (its cores), `threads`, `gpus` (its share of a GPU; 0 for the CPU), `compile` and `final` (train
+    on train + validation, and test after the last epoch). A worker's last five never change.
     """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        # Equal requests compare equal: trials of one size pass their workers on, one that is tried alone gets its own.
+        return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
 
     def setup(self, config: dict[str, Any]) -> None:
         self._reports: Iterator[dict[str, Any]] | None = None

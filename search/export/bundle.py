@@ -17,8 +17,7 @@ import torch
 from safetensors.torch import load as load_weights
 
 from resnet import build
-from resnet.classifier import Scaled
-from resnet.exported import CONFIG, WEIGHTS, Exported
+from resnet.classifier import CONFIG, WEIGHTS, Exported, Scaled
 from search import data, training
 from search.data import Prepared
 from search.errors import InputError, hint

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from resnet import cost
-from resnet.exported import Exported
+from resnet.classifier import Exported
 from search.export.trained import Exportable
 from search.statistics import standard_error
 

@@ -6,7 +6,8 @@ from pathlib import Path, PurePath
 from statistics import fmean
 from typing import Any
 
-from resnet.exported import Exported, ImageSpec
+from resnet.classifier import Exported
+from resnet.images import ImageSpec
 from search.data import Prepared
 from search.spec import TrialSpec
 from search.statistics import Interval, mean_error_interval

@@ -6,12 +6,10 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.report.files import is_of, short_answer, write
-    from search.report.png import FOLDER
 
-__all__ = ["FOLDER", "is_of", "short_answer", "write"]
+__all__ = ["is_of", "short_answer", "write"]
 
 __getattr__ = lazy(
     __name__,
     files="is_of short_answer write",
-    png="FOLDER",
 )

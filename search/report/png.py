@@ -14,9 +14,8 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from search.report.figures import Figure
-from search.storage import PICTURES, replace
+from search.storage import PICTURES, REPORT, replace
 
-FOLDER = "report"
 INCH = 110  # of the page's pixels
 DPI = 150
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
@@ -33,7 +32,7 @@ def write(folder: Path, pictures: Mapping[str, Sequence[Figure]], title: str) ->
         OSError: the folder cannot be written.
     """
     made = {f"{name}.png": draw(figures, title) for name, figures in pictures.items() if figures}
-    place = folder / FOLDER
+    place = folder / REPORT
     place.mkdir(exist_ok=True)
     for old in {f"{name}.png" for name in PICTURES} - made.keys():
         (place / old).unlink(missing_ok=True)

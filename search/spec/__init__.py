@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
+    from search.spec.catalogue import find, shipped
     from search.spec.compare import Configuration, Row
     from search.spec.data import DataInfo, DataSpec, PreparedInfo
     from search.spec.limits import Appraisal, appraise
-    from search.spec.plain_yaml import parse
+    from search.spec.plain_yaml import parse, read
     from search.spec.published import Figure, Found
     from search.spec.sections import (
         FinalSpec,
@@ -22,18 +23,19 @@ if TYPE_CHECKING:
         Share,
     )
     from search.spec.space import Dimension, Space
-    from search.spec.study import StudySpec, find, load, shipped
+    from search.spec.study import StudySpec, load
     from search.spec.trial import Compile, Crop, Schedule, TrainSpec, TrialSpec, Value
 else:
     __getattr__ = lazy(
         __name__,
+        catalogue="find shipped",
         compare="Configuration Row",
         data="DataInfo DataSpec PreparedInfo",
         limits="Appraisal appraise",
-        plain_yaml="parse",
+        plain_yaml="parse read",
         published="Figure Found",
         sections="FinalSpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",
-        study="StudySpec find load shipped",
+        study="StudySpec load",
         trial="Compile Crop Schedule TrainSpec TrialSpec Value",
     )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         ID_FILE,
         JOURNAL,
         PICTURES,
+        REPORT,
         STUDY_FILE,
         checkpoint_places,
         delete,
@@ -29,6 +30,7 @@ __all__ = [
     "JOURNAL",
     "PICTURES",
     "PREFIX",
+    "REPORT",
     "STUDY_FILE",
     "Lease",
     "Output",
@@ -62,7 +64,8 @@ __getattr__ = lazy(
     __name__,
     files="checksums fill json_object replace sweep sync user_cache",
     layout=(
-        "ID_FILE JOURNAL PICTURES STUDY_FILE checkpoint_places delete holds_checkpoints is_reserved names_in stranger"
+        "ID_FILE JOURNAL PICTURES REPORT STUDY_FILE checkpoint_places delete holds_checkpoints is_reserved names_in "
+        "stranger"
     ),
     lease="Lease",
     paths="expanded fault resolved",

@@ -8,6 +8,7 @@ from pathlib import Path
 STUDY_FILE = "study.yaml"
 ID_FILE = "study.id"  # written first, and never deleted: it says that a study is here, and which
 JOURNAL = "optuna.journal"
+REPORT = "report"  # folder of the pictures
 PICTURES = ("finalists", "learning-curves", "effects", "front")  # report/NAME.png
 
 _N = r"(?:-[1-9]\d*)?"  # what a changed study adds to its names

@@ -30,7 +30,7 @@ from search.records import (
     open_storage,
 )
 from search.spec import LimitSpec, Space, StudySpec, appraise
-from search.storage import sweep
+from search.storage import REPORT, sweep
 from search.study.opened import summarise
 from search.tracking import ChampionChosen, Event, Outboxes, StudyEnded, Tracker, send
 
@@ -82,7 +82,7 @@ class Study:
         self._outboxes = Outboxes(*mine, lineage.keys(), self.tracking_uri, self.artifact_root)
         export.mend(self.folder.path / export.CHAMPION)
         sweep(self.folder.path)
-        sweep(self.folder.path / report.FOLDER)
+        sweep(self.folder.path / REPORT)
         self.search = SearchStage(spec, self.space, self.data, self.folder, opened)
         name = opened.ledger.study.study_name
 

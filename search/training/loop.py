@@ -154,9 +154,9 @@ def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[
 
 def _state(step: Step, epoch: int, compiled: bool) -> State:
     buffers = {
-        name: _plain(step.optimiser.state[parameter]["momentum_buffer"])
-        for name, parameter in step.model.named_parameters()
-        if step.optimiser.state.get(parameter, {}).get("momentum_buffer") is not None
+        name: _plain(buffer)
+        for (name, _), buffer in zip(step.model.named_parameters(), step.optimiser.momentum, strict=True)
+        if buffer is not None
     }
     average = step.average.model.state_dict() if step.average else {}
     weights, averaged = ({k: _plain(v) for k, v in d.items()} for d in (step.model.state_dict(), average))
@@ -172,11 +172,10 @@ def _load(step: Step, state: State) -> None:
     step.model.load_state_dict(state.weights)
     if step.average:
         step.average.model.load_state_dict(state.average)
-    for name, parameter in step.model.named_parameters():
+    for place, (name, parameter) in enumerate(step.model.named_parameters()):
         if name in state.momentum:
             # Same memory format as the parameter, or the fused step would take another path.
-            buffer = torch.empty_like(parameter).copy_(state.momentum[name])
-            step.optimiser.state[parameter]["momentum_buffer"] = buffer
+            step.optimiser.momentum[place] = torch.empty_like(parameter).copy_(state.momentum[name])
 
 
 def _mix(*numbers: int) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as ops
+from torch.optim.sgd import sgd
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from resnet import NetSpec, cost
@@ -66,7 +67,7 @@ class Step:
     ) -> None:
         device = split.device
         self.model, self.spec, self.split = model, spec, split
-        self.optimiser = _sgd(model, spec, device)
+        self.optimiser = SGD(model, spec, device)
         self.average = Average(model, spec.ema) if spec.ema else None
         self.steps, self.size = shape(len(split), spec.batch_size)
         self._forward = model if forward is None else forward
@@ -96,12 +97,12 @@ class Step:
 
     def __call__(self) -> None:
         row = {name: rows.index_select(0, self._position)[0] for name, rows in self._rows.items()}
-        self.optimiser.param_groups[0]["lr"].copy_(row["rate"])
+        self.optimiser.rate.copy_(row["rate"])
         made = batch(self.split, self.spec, row, self._images if self.split.streamed else None)
         with autocast(made.images.device):
             logits = self._forward(made.images).float()
         loss = self._criterion(logits, made)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         if self.average:
@@ -136,15 +137,42 @@ def _shared(measure: Callable[[Tensor], Tensor], made: Batch) -> Tensor:
     return share * measure(made.labels) + (1 - share) * measure(others)
 
 
-def _sgd(model: nn.Module, spec: TrainSpec, device: torch.device) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=torch.tensor(spec.lr, dtype=torch.float32, device=device),  # a tensor, so that a captured step can move it
-        momentum=spec.momentum,
-        weight_decay=spec.weight_decay,
-        nesterov=spec.nesterov and spec.momentum > 0,
-        fused=True,
-    )
+class SGD:
+    """`torch.optim.SGD`, fused, by its function: the class loads torch's compiler, two seconds of every worker's start.
+
+    Args:
+        model: on `device`; every parameter has a gradient at each step.
+        spec: the training.
+        device: where it is.
+    """
+
+    def __init__(self, model: nn.Module, spec: TrainSpec, device: torch.device) -> None:
+        self.parameters = list(model.parameters())
+        self.momentum: list[Tensor | None] = [None for _ in self.parameters]  # in their order; None before a step
+        self.rate = torch.tensor(spec.lr, dtype=torch.float32, device=device)  # so that a captured step can move it
+        self._spec = spec
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Moves the parameters by their gradients."""
+        spec, gradients = self._spec, [parameter.grad for parameter in self.parameters]
+        sgd(
+            [*self.parameters],
+            [gradient for gradient in gradients if gradient is not None],
+            self.momentum,
+            fused=True,
+            lr=self.rate,
+            momentum=spec.momentum,
+            weight_decay=spec.weight_decay,
+            nesterov=spec.nesterov and spec.momentum > 0,
+            dampening=0,
+            maximize=False,
+        )
 
 
 WARM = 3  # steps before the capture, in which libraries choose their kernels and the optimiser makes its buffers
@@ -187,7 +215,7 @@ class Replayed:
             raise
         except RuntimeError as error:
             log.warning("the step cannot be captured as a CUDA graph and stays eager (%s)", error)
-            self._step.optimiser.zero_grad(set_to_none=True)
+            self._step.optimiser.zero_grad()
             self._eager = -1
         else:
             self._graph = graph

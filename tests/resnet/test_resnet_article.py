@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from resnet import create_model, load_keras
+from resnet import create_model
+from tests.support.keras_weights import load_keras
 
 VERSIONS = ("v1", "v2")
 BATCH = 3

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnet import Family, NetSpec, Shortcut, Unit, Version, build, cost, named
-from resnet.cost import count
+from resnet.costs import count, count_on
 from tests.support.networks import specs
 
 PAPERS = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
@@ -116,6 +118,22 @@ def test_macs_agree_with_torch(version, shortcut):
 def test_cost_of_a_depth_is_that_of_the_whole_network_traced(unit, shortcut):
     spec = NetSpec(unit=unit, depth=38, shortcut=shortcut)  # 6*6+2, 9*4+2, 3*12+2
     assert cost(spec, 16) == count(spec, 16, 16)
+
+
+@pytest.mark.parametrize("version", Version)
+@pytest.mark.parametrize("shortcut", Shortcut)
+@pytest.mark.parametrize("unit", Unit)
+def test_both_devices_count_the_same(version, shortcut, unit):
+    spec = NetSpec(depth=20, version=version, shortcut=shortcut, unit=unit)
+    before = torch.get_rng_state()
+    counted = count_on(torch.device("cpu"), spec, 12, 8)
+    assert counted == count_on(torch.device("meta"), spec, 12, 8)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_small_network_is_counted_without_torchs_compiler():
+    program = "import sys; from resnet import NetSpec, cost; cost(NetSpec(depth=110)); sys.exit('sympy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_activation_memory_by_hand():

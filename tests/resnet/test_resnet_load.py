@@ -16,8 +16,8 @@ from safetensors.torch import save
 from torchvision.transforms.v2 import functional as transforms
 
 import resnet
-from resnet.exported import Exported, ImageSpec
-from resnet.pictures import batch
+from resnet.classifier import Exported
+from resnet.images import ImageSpec, batch
 from search.data.decode import decode
 from tests.support.exported import Made
 

@@ -80,6 +80,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
             "epochs_known": ledger.record(asked.number).epochs,
             "data": data.model_dump(mode="json"),
             "prepared": [str(prepared.folder), prepared.info.digest],
+            "cpus": 1.0,
             "threads": 1,
             "compile": "never",
             "final": False,

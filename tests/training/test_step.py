@@ -61,18 +61,18 @@ def test_epochs_are_laid_out_in_the_same_memory() -> None:
     step = make(**ALL)
     begin(step, 1)
     tensors = [*step._rows.values(), step._position, step._loss, step._wrong, *step.model.state_dict().values()]
-    tensors.append(step.optimiser.param_groups[0]["lr"])
+    tensors.append(step.optimiser.rate)
     for _ in range(step.steps):
         step()
-    momentum = [state["momentum_buffer"] for state in step.optimiser.state.values()]
+    momentum = [*step.optimiser.momentum]
     tensors += momentum
     places = [tensor.data_ptr() for tensor in tensors]
     begin(step, 2)
     for _ in range(step.steps):
         step()
-    assert step.optimiser.param_groups[0]["lr"] is tensors[-len(momentum) - 1]
+    assert step.optimiser.rate is tensors[-len(momentum) - 1]
     assert [tensor.data_ptr() for tensor in tensors] == places
-    assert [state["momentum_buffer"] for state in step.optimiser.state.values()] == momentum
+    assert step.optimiser.momentum == momentum
 
 
 def test_each_call_is_the_next_row() -> None:

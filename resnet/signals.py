@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import accumulate
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from resnet.residual import ExclusiveGate, Plain, Residual
 from resnet.route import LEAST, MOST, reaches_first_unit, reason, shortcut_gain
 from resnet.spec import NetSpec
 
-if TYPE_CHECKING:  # a second to import, for pictures only
+if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
@@ -52,10 +53,23 @@ class Signal:
         return f"The signal {says}: {reason(self.spec)}; {measured}."
 
     def plot(self) -> "Figure":
-        """Forward scale and gradient norm by unit; `savefig` of what is returned writes a file."""
-        from resnet.signal_plot import plot_signal
+        """Forward scale above, gradient norm below, on log axes over the units; dotted lines where a stage ends.
 
-        return plot_signal(self)
+        `savefig` of what is returned writes a file.
+        """
+        from matplotlib.figure import Figure  # a second to import, for pictures only
+
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        figure.suptitle(self.verdict, wrap=True, fontsize="medium")  # pyright: ignore[reportUnknownMemberType]
+        forward, backward = figure.subplots(2, sharex=True)
+        forward.set_ylabel("RMS of $x_l$")
+        backward.set_ylabel(r"$L_2$ norm of $\partial E / \partial x_l$")
+        backward.set_xlabel("unit $l$ ($x_0$: input of the first unit, $x_l$: output of unit $l$)")
+        for axes, values in ((forward, self.rms), (backward, self.gradient_norm)):
+            axes.semilogy(values, marker=".")
+            for end in list(accumulate(self.spec.blocks))[:-1]:
+                axes.axvline(end, color="grey", linestyle=":")
+        return figure
 
 
 def signal(

@@ -1,5 +1,7 @@
-"""What a network costs, counted on built modules on the meta device: no memory is used, nothing is computed."""
+"""What a network costs, counted on built modules: a large one on the meta device, where nothing is computed."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -7,9 +9,12 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 
 from resnet.depths import Linear, valid_depths
-from resnet.net import build
+from resnet.net import assemble
 from resnet.spec import NetSpec
 
+# Values in the largest map of an image up to which a network is traced on the CPU, in milliseconds: the meta device
+# loads torch's compiler for its first network, two seconds of each process.
+SMALL = 2**17
 IMAGES = 2  # of the batch that is traced: normalisation in training needs more than one value a channel
 
 
@@ -45,11 +50,29 @@ def cost(spec: NetSpec, image_size: int | tuple[int, int] = 32) -> Cost:
 @lru_cache(maxsize=1024)
 def count(spec: NetSpec, height: int, width: int) -> Cost:
     """The cost of a network, by building and tracing all of it: seconds for a thousand layers."""
-    with torch.device("meta"):
-        net = build(spec)
-        images = torch.empty(IMAGES, spec.in_channels, height, width)
-    macs, kept = _trace(net, images)
+    return count_on(
+        torch.device("cpu" if max(spec.channels) * height * width <= SMALL else "meta"), spec, height, width
+    )
+
+
+def count_on(device: torch.device, spec: NetSpec, height: int, width: int) -> Cost:
+    """As `count`, traced on a device of choice; torch's generators are left alone."""
+    with device, _one_thread(), torch.random.fork_rng([]):  # pyright: ignore[reportUnknownMemberType]
+        net = assemble(spec)
+        images = torch.zeros(IMAGES, spec.in_channels, height, width)
+        macs, kept = _trace(net, images)
     return Cost(sum(p.numel() for p in net.parameters()), macs, kept)
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """While it is entered, torch computes in one thread: several would wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _trace(net: nn.Module, images: Tensor) -> tuple[int, int]:

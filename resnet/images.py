@@ -10,19 +10,35 @@ that was trained on pictures of any size (`fit: centre`) it becomes what it woul
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from pydantic import BaseModel, Field
 from torch import Tensor
-
-from resnet.exported import ImageSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _EXACT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # modes of Pillow that are 8 bits of grey or RGB, or made of them
+
+
+class ImageSpec(BaseModel, frozen=True, extra="forbid"):
+    """The images that a network reads: height x width pixels, bytes, channels last."""
+
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    fit: Literal["none", "centre"] = Field(
+        default="none",
+        description="centre: pictures of any size were resized (shorter side, bilinear) and cropped at the centre",
+    )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.height, self.width, self.channels
 
 
 def batch(images: Any, spec: ImageSpec, device: torch.device) -> UInt8[Tensor, "n h w c"]:

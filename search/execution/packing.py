@@ -17,6 +17,8 @@ from search.spec import DataInfo, Share, StudySpec, TrialSpec
 from search.training import CONTEXT, images_per_s, noise, of_worker
 
 MARGIN = 0.9  # of the card: fragments of torch's allocator, and networks that keep more than the largest
+# Told by a worker that has a share of a GPU: no way to end, for the trial is tried again with a whole one.
+OUT_OF_SHARE = "out_of_share"
 BATCHES = (8, 4, 2)  # times the trial's batch: what the card does when nothing waits for the host
 
 

@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 
 from search.errors import without_credentials
 from search.records import StudyFolder, TrialState
-from search.spec import PreparedInfo, StudySpec, flatten
+from search.spec import PreparedInfo, StudySpec
 from search.tracking import server
 from search.tracking.client import find_or_create, follow, import_quietly, is_remote, is_transient, ready
 from search.tracking.outbox import (
@@ -462,7 +462,7 @@ class Outboxes:
 
     def announce(self, tracker: Tracker) -> None:
         """The study starts, or goes on."""
-        params = {path: str(value) for path, value in flatten(self.spec.public()).items()}
+        params = {path: str(value) for path, value in self.spec.flat().items()}
         tracker.study_started(self.spec.name, params, dataset=self.dataset())
 
     def dataset(self, finals: bool = False) -> Dataset:

@@ -14,20 +14,20 @@ from rich.console import Console
 from resnet import cost
 from resnet.costs import Cost
 from resnet.spec import NetSpec
-from search import spec, study
+from search import study
 from search.errors import InputError
 from search.formatting import magnitude, plural
-from search.optimize import Evidence, Halving, Hyperband, OneEpochTopK, Proposer, make_scheduler
+from search.optimize import Proposer, make_scheduler
 from search.spec import (
     Configuration,
     DataInfo,
+    Figure,
     LimitSpec,
     Row,
     Space,
     StudySpec,
     TrainSpec,
     TrialSpec,
-    smallest_and_largest,
 )
 from search.training import images_per_s, noise
 
@@ -97,25 +97,11 @@ def reckoned(spec: StudySpec, info: DataInfo, speeds: tuple[Timed, Timed], card:
         device=card or ("one core of this machine" if cores <= 1 else f"{cores:g} cores of this machine"),
         unit="GPU" if card else "core",
         epochs=epochs,
-        fewer=fewest_epochs(spec),
+        fewer=make_scheduler(spec.search, spec.epochs).fewest_epochs(spec.search.trials),
         hours=(low, high),
         timed=speeds,
         scheduler=spec.search.scheduler.value,
     )
-
-
-def fewest_epochs(spec: StudySpec) -> float | None:
-    """Epochs of all trials when the scheduler lets on at each rung only the share that it aims at."""
-    trials, epochs = spec.search.trials, spec.epochs
-    match make_scheduler(spec.search, epochs):
-        case Halving() as halving:
-            return trials * _mean(halving)
-        case Hyperband() as hyperband:
-            return sum(_mean(hyperband.brackets[hyperband.bracket(number)]) for number in range(trials))
-        case OneEpochTopK(top=top):
-            return trials + min(top, trials) * (epochs - 1)
-        case other:
-            return None if other.rungs else trials * epochs
 
 
 def timed(net: NetSpec, shape: tuple[int, int, int], batch: int, where: torch.device) -> Timed:
@@ -138,13 +124,6 @@ def _survives(net: NetSpec, height: int, width: int) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _mean(halving: Halving) -> float:
-    """Epochs of a trial on average when 1/`reduction` of those at each rung go on."""
-    ends = (*halving.rungs, halving.epochs)
-    lengths = [end - start for start, end in zip((0, *ends), ends, strict=False)]
-    return sum(length / halving.reduction**rung for rung, length in enumerate(lengths))
 
 
 def _range(low: float, high: float) -> str:
@@ -176,7 +155,7 @@ def show_comparison(out: Callable[[str], None], spec: StudySpec, info: DataInfo)
 def _told(given: Row, row: Configuration, first: Configuration, price: Cost) -> list[str]:
     parts = [f"{path} {value}" for path, value in given.set.items()]
     parts += [f"{magnitude(price.params)} parameters", f"{magnitude(price.macs)} MACs an image"]
-    figures = [spec.figure(key) for key in row.published]
+    figures = [Figure.of(key) for key in row.published]
     parts += [f"published {one} ({one.statistic}, {one.source.partition(' ')[0]})" for one in figures]
     if row.against not in (None, first.label):
         parts.append(f"against {row.against!r}")
@@ -250,6 +229,13 @@ def show(console: Console, spec: StudySpec) -> None:
         out(f"  {path}: {value}")
 
 
+def smallest_and_largest(space: Space, image: tuple[int, int]) -> list[tuple[Cost, NetSpec]]:
+    """The networks of the fewest and of the most parameters, with their costs."""
+    priced = [(cost(net, image), net) for net in set(space.extremes())]
+    priced.sort(key=lambda pair: (pair[0].params, pair[0].macs))
+    return [priced[0], priced[-1]]
+
+
 def size(space: Space) -> str:
     """How many configurations there are, in words."""
     finite = space.size(COUNTED)
@@ -266,7 +252,7 @@ def feasible(spec: StudySpec, space: Space, info: DataInfo) -> str:
 
 def example(space: Space, proposer: Proposer) -> TrialSpec:
     """The first trial that the study would propose."""
-    chosen = proposer.propose(0, Evidence((), (), ()), set())
+    chosen = proposer.example
     if chosen is None:
         raise InputError("space holds no configuration; give it choices")
     return space.specify(chosen)

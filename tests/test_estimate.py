@@ -8,7 +8,8 @@ import torch
 
 from resnet.spec import NetSpec
 from search import data
-from search.dry_run import Estimate, Timed, fewest_epochs, reckoned, timed
+from search.dry_run import Estimate, Timed, reckoned, timed
+from search.optimize import make_scheduler
 from search.spec import DataSpec, find, load
 
 CPU = torch.device("cpu")
@@ -26,7 +27,8 @@ def test_epochs_that_a_scheduler_leaves_at_the_fewest() -> None:
     common = {"search.trials": 9, "search.first_rung": 3, "search.reduction": 3, "search.top_k": 2, "train.epochs": 27}
 
     def fewest(scheduler: str) -> float | None:
-        return fewest_epochs(load(find("digits"), [*common.items(), ("search.scheduler", scheduler)]))
+        spec = load(find("digits"), [*common.items(), ("search.scheduler", scheduler)])
+        return make_scheduler(spec.search, spec.epochs).fewest_epochs(spec.search.trials)
 
     assert fewest("none") == 9 * 27
     assert fewest("asha") == pytest.approx(9 * (3 + 6 / 3 + 18 / 9))  # rungs after 3 and 9 epochs

@@ -1,11 +1,16 @@
 """Rules of the code's own form: a reader finds the formula, and a package is used by its face."""
 
 import ast
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+MOST = 12  # names that a package offers
+MORE = {  # and those that may offer more, up to so many
+    "spec": 31,  # what a study is written in: each section, the choices of each field, and how they are read
+    "records": 16,  # the records of two stages, and what a report is made of
+    "optimize": 17,  # beside the search's strategy the finals', who takes part, and what they found
+}
 ROOT = Path(__file__).parent.parent
 ROOMS = sorted(path.parent.name for path in (ROOT / "search").glob("*/__init__.py"))
 FILES = sorted((ROOT / "search").rglob("*.py"))
@@ -32,10 +37,30 @@ def test_of_a_face_only_its_names_are_used(path: Path) -> None:
     for found in imports:
         package, _, room = (found.module or "").partition(".")
         if package == "search" and room in ROOMS and path.parent.name != room:
-            assert {name.name for name in found.names} <= set(import_module(f"search.{room}").__all__)
+            assert {alias.name for alias in found.names} <= {name.rpartition(".")[2] for name in declared(room)}
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_folder_can_be_overseen(room: str) -> None:
     modules = [path for path in (ROOT / "search" / room).glob("*.py") if path.name != "__init__.py"]
     assert 0 < len(modules) <= 12
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_face_is_small_and_offers_what_there_is(room: str) -> None:
+    calls = [n for n in ast.walk(face(room)) if isinstance(n, ast.Call) and ast.unparse(n.func) == "lazy"]
+    offers = {word.arg: ast.literal_eval(word.value).split() for call in calls for word in call.keywords}
+    files = {f"search.{room}.{path.stem}" for path in (ROOT / "search" / room).glob("*.py")}
+    offered = {f"search.{room}.{module}.{name}" for module, names in offers.items() for name in names}
+    assert declared(room) - files == offered
+    assert 0 < len(declared(room)) <= MORE.get(room, MOST)
+
+
+def face(room: str) -> ast.Module:
+    return ast.parse((ROOT / "search" / room / "__init__.py").read_text())
+
+
+def declared(room: str) -> set[str]:
+    """The names that a package says it offers, each with its file, and its files that it offers whole."""
+    imports = [n for n in ast.walk(face(room)) if isinstance(n, ast.ImportFrom) and n.module != "search"]
+    return {f"{n.module}.{alias.name}" for n in imports if n.module != "typing" for alias in n.names}

@@ -49,7 +49,7 @@ def strategy(folder: Path, sampler: Sampler, trials: int) -> Strategy:
     search = SearchSpec(sampler=sampler, scheduler=Scheduler.ASHA, trials=trials, first_rung=FIRST_RUNG, reduction=3)
     space = make(GRID if sampler is Sampler.GRID else SPACE, FIXED)
     ledger = Ledger(open_storage(folder / "optuna.journal"), "cost", space, lambda spec: FREE)
-    return Strategy(ledger, Proposer(space, sampler, 0), make_scheduler(search, EPOCHS), trials, EPOCHS)
+    return Strategy(ledger, Proposer(space, sampler, 0), make_scheduler(search, EPOCHS), search, EPOCHS)
 
 
 def run(strategy: Strategy) -> tuple[list[float], list[float]]:

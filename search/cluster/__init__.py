@@ -13,5 +13,3 @@ else:
         jobs="check_shared job_server submit",
         nodes="check_cluster",
     )
-
-__all__ = ["check_cluster", "check_shared", "job_server", "submit"]

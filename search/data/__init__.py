@@ -1,4 +1,5 @@
 """Images as bytes on this machine: found, checked, split and prepared once."""
+# pyright: reportUnusedImport=false
 
 from typing import TYPE_CHECKING
 
@@ -11,5 +12,3 @@ else:
         __name__,
         prepared="Prepared Split check on_this_machine prepare",
     )
-
-__all__ = ["Prepared", "Split", "check", "on_this_machine", "prepare"]

@@ -15,18 +15,3 @@ else:
         recorder="Recorder of_study sum_up",
         session="Interrupt Session",
     )
-
-__all__ = [
-    "Interrupt",
-    "Recorder",
-    "Session",
-    "address",
-    "connected",
-    "join",
-    "leave",
-    "machines",
-    "of_study",
-    "share",
-    "sum_up",
-    "use_token",
-]

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from search.formatting import configuration, duration, network, percent, plural
 from search.optimize import Candidate, title
-from search.records import TrialRecord, TrialState, best, counts, measured, own, without_refused
+from search.records import TrialRecord, Trials, TrialState
 
 RENDERS_PER_SECOND = 4
 NOTEBOOK_SECONDS = 0.5  # between two pictures: a notebook keeps what it is sent until the browser has drawn it
@@ -41,7 +41,7 @@ class Progress:
 
     def __init__(self, console: Console, name: str, epochs: int, candidates: Sequence[Candidate] = ()) -> None:
         self._console, self._name, self._epochs, self._candidates = console, name, epochs, candidates
-        self._trials: Sequence[TrialRecord] = ()
+        self._trials = Trials()
         self._waiting: Collection[int] = ()
         self._total = self._refused = 0
         self._paths: list[str] | None = None  # parameters with more than one value so far
@@ -75,13 +75,13 @@ class Progress:
         """Prints one line, above what is drawn."""
         self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
 
-    def update(self, records: Sequence[TrialRecord], total: int, waiting: Collection[int] = ()) -> None:
+    def update(self, records: Trials, total: int, waiting: Collection[int] = ()) -> None:
         """Shows this snapshot: every trial so far, of `total` in all, and those that wait to be promoted by number.
 
         Proposals that were beyond the limits may be among the records: they are no trials, and only counted.
         """
-        self._trials, refused = without_refused(records)
-        self._total, self._waiting, self._refused = total, waiting, len(refused)
+        self._trials, self._refused = records.started, len(records.refused)
+        self._total, self._waiting = total, waiting
         self._paths = None
         if self._screen is None:
             for line in self._news():
@@ -93,7 +93,7 @@ class Progress:
         """What is drawn of the last snapshot, after so many seconds; default: since it was entered."""
         left = remaining(self._trials, self._total, self._waiting)
         running = [t for t in self._trials if t.running and t.number not in self._waiting]
-        done = own(self._trials) - sum(t.running for t in self._trials)
+        done = self._trials.own - sum(t.running for t in self._trials)
         time = f"{duration(monotonic() - self._start if elapsed is None else elapsed)} elapsed"
         name = f"{self._name}: finals" if self._candidates else self._name
         head = Table.grid(expand=True)
@@ -109,7 +109,7 @@ class Progress:
         return Group(*lines, self._best_line(), *([self._table(running)] if running else []))
 
     def _parts(self, done: int, running: int) -> Iterator[str]:
-        numbers = counts(self._trials)
+        numbers = self._trials.counts()
         yield f"{done} of {self._total} {'trainings' if self._candidates else 'trials'}"
         yield f"{running} running"
         if waiting := numbers.get("running", 0) - running:
@@ -121,18 +121,18 @@ class Progress:
             yield f"{self._refused} beyond the limits"
 
     def _best_line(self) -> Text:
-        chosen = best(self._trials)
+        chosen = self._trials.best
         if chosen is None:
             return Text("no result yet", style="dim")
         line = Text("best so far ", no_wrap=True, overflow="ellipsis")
-        line.append(percent(measured(chosen)), style="bold green")
+        line.append(percent(chosen.measured), style="bold green")
         early = "" if chosen.state is TrialState.COMPLETE else f" after {plural(chosen.epochs, 'epoch')}"
         return line.append(f"{early}  {title(chosen)}: {self._configuration(chosen)}")
 
     def _table(self, running: Sequence[TrialRecord]) -> Table:
         table = _table("trial", "running", "epoch", "error")
         for trial in running[:RUNNING_ROWS]:
-            error = measured(trial)
+            error = trial.measured
             result = "" if error is None else percent(error)
             which = Text(self._configuration(trial))
             table.add_row(str(trial.number), which, f"{trial.epochs}/{self._epochs}", result)
@@ -157,7 +157,7 @@ class Progress:
 
     def _news(self) -> Iterator[str]:
         """Lines about what was not told yet."""
-        ended = [trial for trial in self._trials if not trial.running]
+        ended = Trials(trial for trial in self._trials if not trial.running)
         if self._told is None:
             self._told = {trial.number for trial in ended}
             yield from self._opening(ended)
@@ -166,24 +166,25 @@ class Progress:
             if trial.number not in self._told:
                 known.append(trial)
                 self._told.add(trial.number)
-                line = self._tested(trial) if self._candidates else self._ended(trial, best(known) is trial)
-                yield f"[{own(known)}/{self._total}] {line}"
+                so_far = Trials(known)
+                line = self._tested(trial) if self._candidates else self._ended(trial, so_far.best is trial)
+                yield f"[{so_far.own}/{self._total}] {line}"
         for trial in self._trials:
             if trial.number in self._waiting and self._told_waiting.get(trial.number) != trial.epochs:
                 self._told_waiting[trial.number] = trial.epochs
                 yield f"{title(trial)} waits {self._reached(trial)}"
 
-    def _opening(self, ended: Sequence[TrialRecord]) -> Iterator[str]:
+    def _opening(self, ended: Trials) -> Iterator[str]:
         if self._candidates:
             finalists, done = plural(len(self._candidates), "finalist"), f", {len(ended)} are done" if ended else ""
             yield (
                 f"{self._name}: {finalists} trained on train + validation, then tested: {self._total} trainings{done}"
             )
         elif ended:
-            chosen = best(ended)
-            result = "" if chosen is None else f", best so far {percent(measured(chosen))}"
+            chosen = ended.best
+            result = "" if chosen is None else f", best so far {percent(chosen.measured)}"
             which = "" if chosen is None else f": {self._configuration(chosen)} ({title(chosen)})"
-            yield f"{self._name}: {own(ended)} of {self._total} trials are done{result}{which}"
+            yield f"{self._name}: {ended.own} of {self._total} trials are done{result}{which}"
 
     def _ended(self, trial: TrialRecord, new_best: bool) -> str:
         reason = f" ({trial.reason})" if trial.reason else ""
@@ -194,7 +195,7 @@ class Progress:
         return f"{title(run, self._candidates)}: {result}: {network(run.params)}"
 
     def _reached(self, trial: TrialRecord) -> str:
-        error = measured(trial)
+        error = trial.measured
         result = "" if error is None else f", {percent(error)}"
         return f"after {plural(trial.epochs, 'epoch')}{result}: {self._configuration(trial)}"
 
@@ -208,7 +209,7 @@ class Progress:
         return configuration(trial.params, self._paths)
 
 
-def remaining(trials: Sequence[TrialRecord], total: int, waiting: Collection[int] = ()) -> float | None:
+def remaining(trials: Trials, total: int, waiting: Collection[int] = ()) -> float | None:
     """Seconds until `total` trials have ended; None before the first one has.
 
     The mean time of the ended trials (stopped ones included, as more will be) for each trial to come, the rest of it
@@ -219,7 +220,7 @@ def remaining(trials: Sequence[TrialRecord], total: int, waiting: Collection[int
         return None
     mean = fmean(times)
     running = [trial for trial in trials if trial.running and trial.number not in waiting]
-    to_come = max(0, total - own(trials))
+    to_come = max(0, total - trials.own)
     left = to_come * mean + sum(max(0.0, mean - (trial.seconds or 0.0)) for trial in running)
     return left / max(1, len(running))
 

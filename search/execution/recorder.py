@@ -9,7 +9,7 @@ from typing import Any
 
 from search import training
 from search.errors import Halted
-from search.optimize import SEED, Plan, title
+from search.optimize import Plan, title
 from search.records import Asked, Finalist, Finals, Ledger, TrialState
 from search.spec import TrialSpec
 from search.statistics import mean_error_interval
@@ -135,7 +135,7 @@ class Recorder:
     def _run(self, number: int) -> tuple[int, int | None]:
         """What MLflow knows trial `number` by: number of a trial, and seed of one training of a finalist."""
         record = self.ledger.record(number)
-        return (number, None) if record.finalist is None else (record.finalist, int(record.params[SEED]))
+        return (number, None) if record.finalist is None else (record.finalist, record.seed)
 
     def _started(
         self, number: int, spec: TrialSpec, name: str, seed: int | None = None, tags: Mapping[str, str] | None = None

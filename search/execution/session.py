@@ -17,7 +17,7 @@ from search.execution.packing import pack
 from search.execution.progress import Progress
 from search.execution.recorder import Recorder
 from search.optimize import Plan
-from search.records import Asked, Ledger, note
+from search.records import Asked, Environment, Ledger
 from search.spec import Share, StudySpec
 
 
@@ -114,7 +114,7 @@ class Session:
             progress.update(plan.records, plan.total, plan.waiting)
 
         self._pack(plan, closed, console)
-        note(self.ledger.study, self.data.info, self.share, finals=plan.final)
+        Environment.save(self.ledger.study, self.data.info, self.share, finals=plan.final)
         with Progress(console, self.spec.name, self.spec.epochs, plan.candidates) as progress:
             self._train(recorder, closed, show, progress.say)
             clock.save()

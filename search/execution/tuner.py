@@ -21,8 +21,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.execution import worker
+from search.execution.packing import OUT_OF_SHARE
 from search.execution.recorder import Recorder
-from search.records import OUT_OF_SHARE, WORST, Asked, TrialState
+from search.records import Asked, TrialRecord, TrialState
 from search.spec import Share
 from search.storage import scratch
 
@@ -195,7 +196,7 @@ class LedgerSearcher(_Stateless, Searcher):
             asked = self._left.pop(0)
             self._recorder.started(asked)  # it may have died before its run was announced
             # One that diverged is not compared: its worker knows, and says so again.
-            diverged = self._recorder.ledger.record(asked.number).val_error == WORST
+            diverged = self._recorder.ledger.record(asked.number).val_error == TrialRecord.WORST
             if diverged or not self._recorder.held(asked.number):
                 return asked
         asked = self._recorder.plan.next()

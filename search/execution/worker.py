@@ -16,7 +16,8 @@ from torch import nn
 from search import training
 from search.data import Prepared, Split, on_this_machine
 from search.errors import Halted, first_line, halt
-from search.records import OUT_OF_SHARE, TrialState
+from search.execution.packing import OUT_OF_SHARE
+from search.records import TrialState
 from search.spec import Compile, DataSpec, TrialSpec
 from search.storage import paths
 from search.training import Checkpoint, Compiler, Resident, device, evaluate, train

@@ -15,18 +15,3 @@ else:
         graphs="NotTheSame",
         trained="Exportable Facts",
     )
-
-__all__ = [
-    "CHAMPION",
-    "Exportable",
-    "Facts",
-    "NotTheSame",
-    "Searched",
-    "check_free",
-    "chosen",
-    "crown",
-    "export",
-    "is_exported",
-    "mend",
-    "weighed",
-]

@@ -25,15 +25,7 @@ from search.export import graphs
 from search.export.card import card
 from search.export.trained import Exportable, Facts
 from search.machine import versions
-from search.records import (
-    RANKED,
-    Finals,
-    StudyFolder,
-    TrialRecord,
-    TrialState,
-    best,
-    measured,
-)
+from search.records import Finals, StudyFolder, TrialRecord, Trials, TrialState
 from search.spec import StudySpec, TrialSpec
 from search.storage import files, local_copy
 
@@ -248,16 +240,16 @@ def winner(spec: StudySpec, finals: Finals, runs: Callable[[int], str]) -> Chose
 
 def _trial(study: Searched, number: int | None) -> Chosen:
     name, records = study.spec.name, study.records
-    complete = [r for r in records if r.state is TrialState.COMPLETE]
+    complete = Trials(r for r in records if r.state is TrialState.COMPLETE)
     if number is None:
-        record, reason = best(complete), f"the lowest validation error of {len(complete)} complete trials"
+        record, reason = complete.best, f"the lowest validation error of {len(complete)} complete trials"
         if record is None:
             raise InputError(f"study {name!r} has no complete trial, hence no champion; run it to its end")
     else:
         record, reason = next((r for r in records if r.number == number), None), "which was asked for"
         if record is None:
             raise InputError(f"--trial = {number} is none of study {name!r}, which has {len(records)}, from 0")
-        if record.state not in RANKED or measured(record) is None:
+        if not record.ranked:
             raise InputError(f"--trial = {number} of study {name!r} is {record.state}, without a network; name another")
     facts = Facts(
         study=name,
@@ -266,7 +258,7 @@ def _trial(study: Searched, number: int | None) -> Chosen:
         chosen=reason,
         trained_on=study.data.info.n_train,
         epochs=record.epochs,
-        val_error=measured(record),
+        val_error=record.measured,
         versions=_versions(),
     )
     return Chosen(TrialSpec.from_flat(record.params), facts, study.trials[record.number])

@@ -11,17 +11,17 @@ from optuna.storages import BaseStorage, InMemoryStorage
 
 from search.optimize.plan import SEED, Candidate, Plan
 from search.optimize.race import race
-from search.records import SUFFIX, Asked, Finalist, Finals, Ledger, SeedRun, TrialRecord, TrialState, front, ranked
+from search.records import Asked, Finalist, Finals, Ledger, SeedRun, TrialRecord, Trials, TrialState
 from search.spec import Appraisal, Configuration, LimitSpec, Objective, Space, StudySpec, TrialSpec, appraise
 
 LEVEL = 0.95  # of all intervals and comparisons
 
 
-def best_trials(records: Sequence[TrialRecord], objectives: Sequence[Objective], top: int) -> list[Candidate]:
+def best_trials(records: Trials, objectives: Sequence[Objective], top: int) -> list[Candidate]:
     """The `top` complete trials of the lowest validation error; with several objectives, of the Pareto front."""
-    complete = [r for r in ranked(records) if r.state is TrialState.COMPLETE]
+    complete = [r for r in records.ranked() if r.state is TrialState.COMPLETE]
     if len(objectives) > 1:
-        unbeaten = {r.number for r in front(records, objectives)}
+        unbeaten = {r.number for r in records.front(objectives)}
         complete = [r for r in complete if r.number in unbeaten]
     different: dict[str, Candidate] = {}  # where a space has the seed in it, some trials differ by that alone
     for record in complete:
@@ -66,10 +66,10 @@ class FinalPlan(Plan):
         self.time_budget = self.spec.finals.time_budget
 
     @property
-    def records(self) -> list[TrialRecord]:
+    def records(self) -> Trials:
         """Trainings of the candidates that were begun."""
         here = {c.number for c in self.candidates}
-        return [r for r in self.ledger.records if r.finalist in here]
+        return Trials(r for r in self.ledger.records if r.finalist in here)
 
     @property
     def total(self) -> int:
@@ -132,12 +132,12 @@ class FinalPlan(Plan):
         )
 
     def _wanted(self) -> tuple[int, int] | None:
-        begun = {(r.finalist, r.params[SEED]) for r in self.records}
+        begun = {(r.finalist, r.seed) for r in self.records}
         return next((one for one in self._decided() if one not in begun), None)
 
     def _decided(self) -> list[tuple[int, int]]:
         """(Number, seed) of the trainings of all rounds that are decided, every round's in turn."""
-        over = {(r.finalist, r.params[SEED]): r for r in self.records if not r.running}
+        over = {(r.finalist, r.seed): r for r in self.records if not r.running}
 
         def outcomes(number: int) -> list[float | None]:
             runs = (over[number, seed] for seed in takewhile(lambda seed: (number, seed) in over, count()))
@@ -153,11 +153,11 @@ def finalist(
     candidate: Candidate, records: Sequence[TrialRecord], run_id: str | None, seed_runs: Mapping[tuple[int, int], str]
 ) -> Finalist:
     """A candidate with its trainings, which are among the `records`; of their runs in MLflow the ids."""
-    own = sorted((r for r in records if r.finalist == candidate.number), key=lambda r: r.params[SEED])
+    own = sorted((r for r in records if r.finalist == candidate.number), key=lambda r: r.seed)
     return Finalist(
         number=candidate.number,
         params=without_seed(candidate.spec.flat()),
-        runs=tuple(seed_run(r, seed_runs.get((candidate.number, r.params[SEED]))) for r in own),
+        runs=tuple(seed_run(r, seed_runs.get((candidate.number, r.seed))) for r in own),
         label=candidate.label,
         published=candidate.published,
         params_count=own[0].params_count if own else None,
@@ -172,7 +172,7 @@ def seed_run(record: TrialRecord, run_id: str | None) -> SeedRun:
     test = record.test or {}
     return SeedRun(
         number=record.number,
-        seed=int(record.params[SEED]),
+        seed=record.seed,
         state=record.state,
         epochs=record.epochs,
         train_curve=record.curve,
@@ -200,7 +200,7 @@ def with_champion(finals: Finals) -> Finals:
     return replace(finals, champion=best.number, champion_run=order[(len(order) - 1) // 2].number)
 
 
-def plan_finals(spec: StudySpec, ledger: Ledger, trials: Sequence[TrialRecord], data: Mapping[str, Any]) -> FinalPlan:
+def plan_finals(spec: StudySpec, ledger: Ledger, trials: Trials, data: Mapping[str, Any]) -> FinalPlan:
     """The plan of a study's finals: the best of its search take part, or the rows that it compares.
 
     Args:
@@ -221,14 +221,14 @@ def final_ledger(
     storage: BaseStorage, search: str, appraise: Callable[[TrialSpec], Appraisal], create: bool = False
 ) -> Ledger:
     """The records of the finals of a search; of finals that have not begun, unless `create`, empty ones in memory."""
-    name = search + SUFFIX
+    name = search + Ledger.SUFFIX
     begun = create or name in optuna.get_all_study_names(storage)
     return Ledger(storage if begun else InMemoryStorage(), name, Space((), {}), appraise)
 
 
 def copied(storage: BaseStorage, search: str) -> Ledger | None:
     """The records of the finals of a search, in a copy, for a ledger mends what it opens; None where there are none."""
-    name, copy = search + SUFFIX, InMemoryStorage()
+    name, copy = search + Ledger.SUFFIX, InMemoryStorage()
     if name not in optuna.get_all_study_names(storage):
         return None
     optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=copy)

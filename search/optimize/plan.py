@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from search.optimize.schedulers import Held
-from search.records import Asked, Ledger, TrialRecord, TrialState, finished
+from search.records import Asked, Ledger, TrialRecord, Trials, TrialState
 from search.spec import TrialSpec
 
 SEED = "train.seed"
@@ -35,7 +35,7 @@ class Plan(ABC):
     final: ClassVar[bool]  # trains on train + validation, then tests
 
     @property
-    def records(self) -> Sequence[TrialRecord]:
+    def records(self) -> Trials:
         """The trainings that were begun; in a search also proposals beyond the limits."""
         return self.ledger.records
 
@@ -47,7 +47,7 @@ class Plan(ABC):
     @property
     def finished(self) -> int:
         """How many are over; proposals beyond the limits, and trials of the study before, do not count."""
-        return finished(self.records)
+        return self.records.finished
 
     @property
     @abstractmethod
@@ -95,4 +95,4 @@ def title(record: TrialRecord, candidates: Sequence[Candidate] = ()) -> str:
     if record.finalist is None:
         return f"trial {record.number}"
     label = next((c.label for c in candidates if c.number == record.finalist), None)
-    return f"{label or f'finalist {record.finalist}'}, seed {record.params[SEED]}"
+    return f"{label or f'finalist {record.finalist}'}, seed {record.seed}"

@@ -21,8 +21,8 @@ from optuna.trial import TrialState as OptunaState
 from resnet import named
 from resnet.names import OF_DATA
 from search.errors import InputError, hint
-from search.records import Standings, TrialRecord, to_be_small
-from search.spec import Dimension, Objective, Sampler, Space, TrialSpec, Value, suggested
+from search.records import Standings, TrialRecord
+from search.spec import Dimension, Objective, Sampler, Space, StudySpec, TrialSpec, Value
 
 ENOUGH = 10  # trials at a rung, for a model of it
 
@@ -99,6 +99,16 @@ class Proposer:
     _rest: Iterator[dict[str, Value]] | None = field(default=None, init=False)
     _parameters: dict[int, dict[str, Value]] = field(default_factory=dict, init=False)  # of trials, by number
 
+    @classmethod
+    def of(cls, spec: StudySpec, space: Space, then: Sequence[Mapping[str, Value]] = ()) -> "Proposer":
+        """As a study asks for it; after its own `start:` it begins with `then`.
+
+        Raises:
+            InputError: the space does not hold a start, or the sampler is not for it.
+        """
+        search = spec.search
+        return cls(space, search.sampler, search.seed, search.objectives, (*starts(spec.start, space), *then))
+
     def __post_init__(self) -> None:
         if self.kind is Sampler.GRID and not self.finite:
             endless = [d.path for d in self.space.dimensions if d.values is None]
@@ -118,6 +128,11 @@ class Proposer:
     def learns(self) -> bool:
         """Whether proposals follow from the evidence."""
         return self.kind in (Sampler.TPE, Sampler.GP)
+
+    @property
+    def example(self) -> dict[str, Value] | None:
+        """What it would propose first; None where the space holds nothing."""
+        return self.propose(0, NOTHING, frozenset())
 
     def propose(self, number: int, evidence: Evidence, taken: frozenset[str] | set[str]) -> dict[str, Value] | None:
         """A configuration for trial `number` whose key is not among `taken`; None when the space is exhausted."""
@@ -148,7 +163,7 @@ class Proposer:
         else:
             study = self._model(seed, evidence)
         trial = study.ask()
-        return self.space.draw(lambda dimension: suggested(trial, dimension))
+        return self.space.draw(lambda dimension: dimension.suggest(trial))
 
     def _model(self, seed: int, evidence: Evidence) -> optuna.Study:
         study = optuna.create_study(
@@ -225,7 +240,7 @@ def _chosen(observed: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
 
 def _costs(record: TrialRecord, objective: Objective) -> float:
     """What is made small, beside the error; comparable between trials of unequal lengths."""
-    value = to_be_small(record, objective) or 0.0
+    value = record.cost(objective) or 0.0
     return value / max(1, record.epochs) if objective is Objective.SECONDS else value
 
 
@@ -291,5 +306,5 @@ def _nearest(dimension: Dimension, value: Any) -> Value:
         case CategoricalDistribution() as categorical:
             return categorical.choices[0]  # pyright: ignore[reportReturnType]
         case _:
-            low, high = min(dimension.extremes), max(dimension.extremes)  # pyright: ignore[reportArgumentType]
+            low, high = dimension.ends
             return min(dimension.values or (low, high), key=lambda v: abs(v - value))  # pyright: ignore

@@ -1,14 +1,14 @@
 """The scheduler that a study asks for: which trials stop at which epoch, and which go on later."""
 
 import math
-from collections.abc import Collection
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import Protocol
 
 from search.formatting import plural
-from search.records import WORST, Standings, better
+from search.records import Standings, TrialRecord
 from search.spec import Scheduler as Kind
 from search.spec import SearchSpec
 
@@ -23,45 +23,44 @@ class Held:
     final: bool  # False: it waits at its checkpoint, and may be promoted
 
 
-class Scheduler(Protocol):
+class Scheduler:
     """Decides about trials at equal numbers of epochs."""
+
+    epochs: int  # of a complete trial
 
     @property
     def rungs(self) -> tuple[int, ...]:
         """Epochs at which trials are compared, upwards; the last epoch of a trial is none."""
-        ...
+        return ()
+
+    @property
+    def first_compared(self) -> int:
+        """The first epoch at which all trials can be compared."""
+        return (*self.rungs, self.epochs)[0]
 
     def hold(self, number: int, standings: Standings) -> Held | None:
         """Why trial `number` should not go on after its last epoch; None when it should."""
-        ...
 
     def promote(self, standings: Standings, waiting: Collection[int], complete: bool) -> int | None:
-        """Which of the `waiting` trials goes on next; None when none should.
+        """Which of the `waiting` trials goes on next; None when none should, as where none is made to wait.
 
         `complete` says that no new trial will come.
         """
-        ...
+
+    def fewest_epochs(self, trials: int) -> float | None:
+        """Epochs of so many trials when it stops all that it can; None where that is not known."""
+        return None if self.rungs else trials * self.epochs
 
 
 @dataclass(frozen=True)
-class NoStopping:
+class NoStopping(Scheduler):
     """Every trial trains for all epochs."""
 
-    rungs: tuple[int, ...] = ()
-
-    def hold(self, number: int, standings: Standings) -> Held | None:
-        """Never."""
-        del number, standings
-        return None
-
-    def promote(self, standings: Standings, waiting: Collection[int], complete: bool) -> int | None:
-        """None waits."""
-        del standings, waiting, complete
-        return None
+    epochs: int
 
 
 @dataclass(frozen=True)
-class MedianStopping:
+class MedianStopping(Scheduler):
     """A trial ends whose best error is above the median of the others' averages over the same epochs.
 
     Source: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.1.
@@ -86,7 +85,7 @@ class MedianStopping:
         if epoch not in self.rungs:
             return None
         # One that diverged before counts as bad as a trial can be.
-        averages = [standings[n].averages.get(epoch, WORST) for _, n in standings.at(epoch) if n != number]
+        averages = [standings[n].averages.get(epoch, TrialRecord.WORST) for _, n in standings.at(epoch) if n != number]
         if len(averages) < FEW:
             return None
         best, middle = min(trial.curve.values()), median(averages)
@@ -94,22 +93,27 @@ class MedianStopping:
             return None
         return Held(f"best error {best:.4g} % above {middle:.4g} %, the median of {len(averages)} others", final=True)
 
-    def promote(self, standings: Standings, waiting: Collection[int], complete: bool) -> int | None:
-        """None waits."""
-        del standings, waiting, complete
-        return None
-
 
 @dataclass(frozen=True)
-class OneEpochTopK:
+class OneEpochTopK(Scheduler):
     """All trials train one epoch; the best few then train to the end. A baseline: one epoch often says little.
 
     Args:
         top: how many train to the end.
+        epochs: epochs of a complete trial.
     """
 
     top: int
-    rungs: tuple[int, ...] = (1,)
+    epochs: int
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """After the first epoch."""
+        return (1,)
+
+    def fewest_epochs(self, trials: int) -> float:
+        """As `Scheduler`."""
+        return trials + min(self.top, trials) * (self.epochs - 1)
 
     def hold(self, number: int, standings: Standings) -> Held | None:
         """Every trial waits after its first epoch."""
@@ -128,7 +132,7 @@ class OneEpochTopK:
 
 
 @dataclass(frozen=True)
-class Halving:
+class Halving(Scheduler):
     """Trials are compared at equal numbers of epochs; the best 1/`reduction` of those seen so far go on.
 
     A trial that is among them when it arrives goes on at once. One that is not waits at its checkpoint, and goes on
@@ -153,6 +157,12 @@ class Halving:
             rungs.append(rung)
             rung *= self.reduction
         return tuple(rungs)
+
+    def fewest_epochs(self, trials: int) -> float:
+        """As `Scheduler`, when 1/`reduction` of those at each rung go on."""
+        ends = (*self.rungs, self.epochs)
+        lengths = [end - start for start, end in zip((0, *ends), ends, strict=False)]
+        return trials * sum(length / self.reduction**rung for rung, length in enumerate(lengths))
 
     def hold(self, number: int, standings: Standings) -> Held | None:
         """Why trial `number` should wait after its last epoch; None when it should go on."""
@@ -184,7 +194,7 @@ class Halving:
 
 
 @dataclass(frozen=True)
-class Hyperband:
+class Hyperband(Scheduler):
     """Trials are dealt out to brackets, each a `Halving` with a later first rung, as a hedge against early errors.
 
     Brackets get as many trials as the original's: proportional to reduction ** s / (s + 1) for the bracket with s
@@ -215,6 +225,10 @@ class Hyperband:
     def bracket(self, number: int) -> int:
         """The bracket of a trial: place `number` in a fixed deal that repeats."""
         return self._deal[number % len(self._deal)]
+
+    def fewest_epochs(self, trials: int) -> float:
+        """As `Scheduler`, each trial in its bracket."""
+        return sum(self.brackets[self.bracket(number)].fewest_epochs(1) for number in range(trials))
 
     def hold(self, number: int, standings: Standings) -> Held | None:
         """Why trial `number` should wait after its last epoch, compared within its bracket."""
@@ -247,6 +261,11 @@ class Hyperband:
         return tuple(deal)
 
 
+def better(error: float, places: Sequence[tuple[float, int]]) -> int:
+    """How many of these (errors, numbers), best first, have a lower error."""
+    return bisect_left(places, (error,))
+
+
 def make_scheduler(search: SearchSpec, epochs: int) -> Scheduler:
     """The scheduler of a study whose complete trials train for `epochs`."""
     first = search.first_rung
@@ -258,11 +277,6 @@ def make_scheduler(search: SearchSpec, epochs: int) -> Scheduler:
         case Kind.MEDIAN:
             return MedianStopping(first, epochs)
         case Kind.ONE_EPOCH_TOP_K:
-            return OneEpochTopK(search.top_k)
+            return OneEpochTopK(search.top_k, epochs)
         case Kind.NONE:
-            return NoStopping()
-
-
-def first_rung(scheduler: Scheduler, epochs: int) -> int:
-    """The first epoch at which all trials can be compared."""
-    return scheduler.rungs[0] if scheduler.rungs else epochs
+            return NoStopping(epochs)

@@ -7,10 +7,10 @@ from typing import ClassVar
 from resnet import cost
 from search.optimize.lineage import Opened
 from search.optimize.plan import Candidate, Plan
-from search.optimize.samplers import NOTHING, Proposer, gather, starts
+from search.optimize.samplers import NOTHING, Proposer, gather
 from search.optimize.schedulers import Held, Scheduler, make_scheduler
-from search.records import Asked, Ledger, TrialRecord, TrialState, over, stopped
-from search.spec import SearchSpec, Space, StudySpec, TrialSpec, extremes
+from search.records import Asked, Ledger, TrialRecord, TrialState
+from search.spec import SearchSpec, Space, StudySpec, TrialSpec
 
 REFUSALS = 1_000  # proposals beyond the limits, one after another, after which the search gives up
 
@@ -52,12 +52,12 @@ class Strategy(Plan):
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to run."""
-        return over(self.search, self.records, self.ledger.elapsed, self.ledger.exhausted)
+        return self.records.is_complete(self.search, self.ledger.elapsed, self.ledger.exhausted)
 
     @property
     def stop_reason(self) -> str | None:
         """Why there are fewer trials than were asked for."""
-        return stopped(self.search, self.records, self.ledger.elapsed, self.ledger.exhausted)
+        return self.records.stop_reason(self.search, self.ledger.elapsed, self.ledger.exhausted)
 
     @property
     def waiting(self) -> frozenset[int]:
@@ -97,7 +97,7 @@ class Strategy(Plan):
     def largest(self, image: tuple[int, int]) -> TrialSpec:
         """The trial of the space that keeps most for its backward pass."""
         space = self.proposer.space
-        net = max(extremes(space), key=lambda net: cost(net, image).activation_bytes)
+        net = max(space.extremes(), key=lambda net: cost(net, image).activation_bytes)
         sizes = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
         fixed = {path: value for path, value in space.fixed.items() if path.startswith("train.")}
         trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
@@ -145,6 +145,5 @@ def plan_search(spec: StudySpec, space: Space, opened: Opened) -> Strategy:
         opened: its ledger, and what its predecessor left to it.
     """
     search = spec.search.model_copy(update={"trials": 0}) if spec.compare else spec.search
-    begin = (*starts(spec.start, space), *opened.starts)
-    proposer = Proposer(space, search.sampler, search.seed, search.objectives, begin)
+    proposer = Proposer.of(spec, space, opened.starts)
     return Strategy(opened.ledger, proposer, make_scheduler(search, spec.epochs), search, spec.epochs)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from search.errors import InputError
-from search.spec import DataSpec, StudySpec, flatten, parse, read
+from search.spec import DataSpec, StudySpec
 from search.storage import Lease, Output, Remote, Replica, files, is_url, layout
 
 STAYS = ("data", "search.seed")  # what makes a study another one; whatever else is changed, it can go on with
@@ -87,6 +86,30 @@ class StudyFolder:
             undo.pop_all()
         return cls(path, url, lock, lease, replica, identity)
 
+    @staticmethod
+    def check_apart(output: Output, name: str, data: DataSpec) -> None:
+        """Refuses a study's folder in that of the images, or around them: what is whose could not be told.
+
+        Raises:
+            InputError: they overlap.
+        """
+        if output.url is not None:
+            return
+        kind, _, source = data.name.partition(":")
+        study = Path(os.path.realpath(output.path / name))
+        for field, given, path, whole in (
+            ("data.name", data.name, source, kind == "imagefolder"),
+            ("data.dir", data.dir, data.dir, False),
+        ):
+            if not path or is_url(path):
+                continue
+            images = Path(os.path.realpath(Path(path).expanduser()))
+            if images.is_relative_to(study) or (whole and study.is_relative_to(images)):
+                raise InputError(
+                    f"{field} = {given!r} and the study's folder {output.path / name} overlap; choose another --output "
+                    "or --name"
+                )
+
     def leave(self) -> None:
         """Lets another process in."""
         if self.lease is not None:
@@ -132,8 +155,13 @@ class StudyFolder:
         return self.path / layout.JOURNAL
 
     def outbox(self, generation: int) -> Path:
+        """See `outbox_in`."""
+        return self.outbox_in(self.path, generation)
+
+    @staticmethod
+    def outbox_in(folder: Path, generation: int) -> Path:
         """Events for MLflow; `generation` counts the studies in this folder, as what it searches was changed."""
-        return outbox_file(self.path, generation)
+        return folder / f"outbox{_suffix(generation)}.jsonl"
 
     def trials(self, generation: int) -> str:
         """Path or URL of the checkpoints' folder."""
@@ -180,15 +208,6 @@ class StudyFolder:
         self.study_file.unlink(missing_ok=True)
         self.replica.remove(self.study_file)
 
-    def _settled(self) -> dict[str, Any]:
-        try:
-            before = read(self.study_file)
-        except (OSError, yaml.YAMLError):
-            before = None
-        if not isinstance(before, dict):
-            raise InputError(f"{self.study_file} is damaged; remove it to continue with the study given now")
-        return before
-
     def settle(self, spec: StudySpec) -> None:
         """Writes the resolved study; where one is, checks that it has the same data and seed.
 
@@ -196,13 +215,13 @@ class StudyFolder:
             InputError: the folder holds a study of other data, or with another seed.
         """
         if self.study_file.exists():
-            before = flatten(self._settled())
+            before = StudySpec.flat_file(self.study_file)
             if before.get("name") != spec.name:
                 raise InputError(
                     f"name = {spec.name!r}, but {self.place} is of the study {before.get('name')!r}; give that folder "
                     "its name back, or use another --name"
                 )
-            now = flatten(parse(spec.to_yaml()))
+            now = spec.flat()
             for path in sorted(before.keys() | now.keys()):
                 if not path.startswith(STAYS) or path in MAY_CHANGE or before.get(path) == now.get(path):
                     continue
@@ -217,37 +236,8 @@ class StudyFolder:
         self.forced(file)
 
 
-def outbox_file(folder: Path, generation: int) -> Path:
-    """See `StudyFolder.outbox`."""
-    return folder / f"outbox{_suffix(generation)}.jsonl"
-
-
 def _suffix(generation: int) -> str:
     return "" if generation == 1 else f"-{generation}"
-
-
-def check_apart(output: Output, name: str, data: DataSpec) -> None:
-    """Refuses a study's folder in that of the images, or around them: what is whose could not be told.
-
-    Raises:
-        InputError: they overlap.
-    """
-    if output.url is not None:
-        return
-    kind, _, source = data.name.partition(":")
-    study = Path(os.path.realpath(output.path / name))
-    for field, given, path, whole in (
-        ("data.name", data.name, source, kind == "imagefolder"),
-        ("data.dir", data.dir, data.dir, False),
-    ):
-        if not path or is_url(path):
-            continue
-        images = Path(os.path.realpath(Path(path).expanduser()))
-        if images.is_relative_to(study) or (whole and study.is_relative_to(images)):
-            raise InputError(
-                f"{field} = {given!r} and the study's folder {output.path / name} overlap; choose another --output or "
-                "--name"
-            )
 
 
 def _check_free(place: object, names: Iterable[str], name: str) -> None:

@@ -17,49 +17,9 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
-from search.records.records import WORST, TrialRecord, TrialState
-from search.records.trials import Standings
+from search.records.trial import TrialRecord, TrialState
+from search.records.trials import Standings, Trials
 from search.spec import Appraisal, Space, TrialSpec, Value
-
-MEMORY = "memory"  # the constraint that a trial violates which ran out of memory
-
-
-def read(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
-    """A trial as the storage holds it."""
-    attributes: dict[str, Any] = frozen.user_attrs
-    price, outcome = attributes["cost"], attributes.get("outcome")
-    record = TrialRecord(
-        number=frozen.number,
-        state=TrialState(outcome["state"]) if outcome else TrialState.RUNNING,
-        params=attributes["params"],
-        epochs=0,
-        reason=outcome["reason"] if outcome else None,
-        params_count=price["params"],
-        macs=price["macs"],
-        violation=max(frozen.constraints.values(), default=None),
-        exceeded=tuple(limit for limit, excess in frozen.constraints.items() if excess > 0 and limit != MEMORY),
-        out_of_memory=MEMORY in frozen.constraints,
-        origin=attributes["origin"]["number"] if "origin" in attributes else None,
-        finalist=attributes.get("finalist"),
-        test=attributes.get("test"),
-    )
-    for epoch, error in sorted(frozen.intermediate_values.items()):
-        record = with_epoch(record, epoch, error, attributes[f"epoch:{epoch}"])
-    return record
-
-
-def with_epoch(record: TrialRecord, epoch: int, error: float, speed: Mapping[str, float]) -> TrialRecord:
-    """The record with one epoch more."""
-    before, seconds = record.seconds or 0.0, speed["seconds"]
-    images = (record.images_per_s or 0.0) * before + speed["images_per_s"] * seconds
-    return replace(
-        record,
-        curve={**record.curve, epoch: error},
-        epochs=epoch,
-        seconds=before + seconds,
-        images_per_s=images / (before + seconds) if before + seconds else None,
-    )
-
 
 _OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
@@ -78,9 +38,6 @@ class Asked:
     spec: TrialSpec
 
 
-SUFFIX = "-finals"  # of a search's name in the storage: there are the trainings of its finals
-
-
 class Ledger:
     """Trials of one study in durable Optuna storage; opening the same storage continues the same study.
 
@@ -97,6 +54,8 @@ class Ledger:
         appraise: what a trial would cost, and whether it is within the limits.
     """
 
+    SUFFIX = "-finals"  # of a search's name in the storage: there are the trainings of its finals
+
     def __init__(
         self, storage: BaseStorage, name: str, space: Space, appraise: Callable[[TrialSpec], Appraisal]
     ) -> None:
@@ -112,7 +71,7 @@ class Ledger:
         self.standings = Standings()
         self._held: dict[int, int] = {}  # number -> the epoch after which it was held
         for frozen in self.study.get_trials(deepcopy=False):
-            self.standings.put(read(frozen))
+            self.standings.put(TrialRecord.of(frozen))
             if "held" in frozen.user_attrs:
                 self._held[frozen.number] = frozen.user_attrs["held"]
             outcome = frozen.user_attrs.get("outcome")
@@ -120,9 +79,9 @@ class Ledger:
                 self._tell(frozen.number, TrialState(outcome["state"]))
 
     @property
-    def records(self) -> list[TrialRecord]:
+    def records(self) -> Trials:
         """All trials by number."""
-        return list(self.standings)
+        return Trials(self.standings)
 
     @property
     def waiting(self) -> frozenset[int]:
@@ -153,9 +112,9 @@ class Ledger:
         """Notes that there is nothing left to propose."""
         self.study.set_user_attr("exhausted", reason)
 
-    def with_run_ids(self, run_ids: Mapping[int, str]) -> list[TrialRecord]:
+    def with_run_ids(self, run_ids: Mapping[int, str]) -> Trials:
         """All trials, with the ids of their MLflow runs."""
-        return [replace(r, mlflow_run_id=run_ids.get(r.number)) for r in self.records]
+        return Trials(replace(r, mlflow_run_id=run_ids.get(r.number)) for r in self.standings)
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""
@@ -189,7 +148,7 @@ class Ledger:
         )
         self.study.add_trial(trial)
         trial.number = number
-        self.standings.put(read(trial))
+        self.standings.put(TrialRecord.of(trial))
         return None if price.reason else Asked(number, spec)
 
     def take_over(self, frozen: optuna.trial.FrozenTrial, study: str) -> bool:
@@ -215,7 +174,7 @@ class Ledger:
         )
         self.study.add_trial(copy)
         copy.number = len(self.standings)
-        self.standings.put(read(copy))
+        self.standings.put(TrialRecord.of(copy))
         return True
 
     def asked(self, number: int) -> Asked:
@@ -227,12 +186,12 @@ class Ledger:
         record = self.standings[number]
         if epoch in record.curve:
             return
-        error = val_error if math.isfinite(val_error) else WORST
+        error = val_error if math.isfinite(val_error) else TrialRecord.WORST
         speed = {"seconds": seconds, "images_per_s": images_per_s}
         trial = self._handle(number)
         trial.set_user_attr(f"epoch:{epoch}", speed)
         trial.report(error, epoch)
-        self.standings.put(with_epoch(record, epoch, error, speed))
+        self.standings.put(record.with_epoch(epoch, error, speed))
 
     def note_test(self, number: int, error: float, loss: float) -> None:
         """Notes what a training gave on the test split: error in percent, loss in nats."""
@@ -272,7 +231,7 @@ class Ledger:
 
     def _tell(self, number: int, state: TrialState) -> None:
         if state is TrialState.INFEASIBLE:
-            self._handle(number).set_constraint(MEMORY, 1.0)
+            self._handle(number).set_constraint(TrialRecord.MEMORY, 1.0)
             self.standings.put(replace(self.standings[number], violation=1.0, out_of_memory=True))
         values = [self._value(self.standings[number])] if state is TrialState.COMPLETE else None
         self.study.tell(number, values=values, state=_OPTUNA_STATE[state])
@@ -285,7 +244,7 @@ class Ledger:
 
     def _handle(self, number: int) -> optuna.Trial:
         if number not in self._trials:
-            identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+            identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)  # pyright: ignore[reportPrivateUsage] - nothing else names it
             self._trials[number] = optuna.trial.Trial(self.study, identity)
         return self._trials[number]
 
@@ -333,8 +292,8 @@ class _Journal(JournalFileBackend):
         super().append_logs(sealed)
         self._grown(self._path)
 
-    def _check(self, log: Any) -> None:
-        if not isinstance(log, dict):
+    def _check(self, log: dict[str, Any]) -> None:
+        if not isinstance(log, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a line of JSON can be a number
             raise InputError(_damaged(self._path, self.line))
         seal, before = log.pop(SEAL, None), self._seals[self.line - 1]
         if seal not in (None, _seal(before, log)):
@@ -407,7 +366,7 @@ def _opened(backend: _Journal, path: Path) -> BaseStorage:
 
 
 @contextmanager
-def answering(url: str | None) -> Iterator[None]:
+def answering(url: str | None) -> Generator[None]:
     """While it is entered, a database that goes away halts the study.
 
     Raises:

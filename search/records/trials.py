@@ -1,128 +1,127 @@
-"""What follows from the records of a study: the ranking, the best trial, its rivals, the Pareto front."""
+"""Many trials, and what follows from them: the ranking, the best, its rivals, the Pareto front."""
+# pyright: reportMissingTypeStubs=false
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import groupby
 from math import inf, isfinite
-from statistics import median
 from typing import TYPE_CHECKING
 
-from search.records.records import WORST, TrialRecord, TrialState
-from search.spec import Objective
-from search.statistics import standard_error
+import optuna
+
+from search.records.trial import TrialRecord, TrialState
+from search.spec import Objective, SearchSpec
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED, TrialState.INFEASIBLE, TrialState.DIVERGED)
 
-RANKED = (TrialState.COMPLETE, TrialState.PRUNED)  # ends that leave a result
+class Trials(tuple[TrialRecord, ...]):
+    """The trials of a study as they are at one moment, in the order in which they came."""
 
+    @classmethod
+    def of(cls, study: optuna.Study) -> "Trials":
+        """Those of a study in the storage."""
+        return cls(map(TrialRecord.of, study.get_trials(deepcopy=False)))
 
-def counts(trials: Sequence[TrialRecord]) -> dict[str, int]:
-    """Number of trials by state: the five ends always, `running` only while some still run."""
-    found = {state: sum(trial.state is state for trial in trials) for state in TrialState}
-    shown = (*ENDED, *([TrialState.RUNNING] if found[TrialState.RUNNING] else []))
-    return {state.value: found[state] for state in shown}
+    def counts(self) -> dict[str, int]:
+        """Number of trials by state: the five ends always, `running` only while some still run."""
+        found = {state: sum(trial.state is state for trial in self) for state in TrialState}
+        return {state.value: n for state, n in found.items() if n or state is not TrialState.RUNNING}
 
+    @property
+    def own(self) -> int:
+        """How many the study itself began: those taken over from the study before it are no part of what was asked."""
+        return sum(trial.origin is None for trial in self)
 
-def own(trials: Sequence[TrialRecord]) -> int:
-    """How many trials the study itself began: those of the study before it that it took over are no part of what was
-    asked for."""
-    return sum(trial.origin is None for trial in trials)
+    @property
+    def finished(self) -> int:
+        """How many are over, but for refused ones and those of the study before it."""
+        return sum(trial.finished for trial in self)
 
+    @cached_property
+    def started(self) -> "Trials":
+        """Without the proposals beyond the study's limits, which never were trials; by number."""
+        return Trials(sorted((t for t in self if not t.refused), key=lambda t: t.number))
 
-def measured(trial: TrialRecord) -> float | None:
-    """Validation error in percent at the last epoch; None where it is missing, NaN or infinite."""
-    error = trial.val_error
-    return error if error is not None and isfinite(error) else None
+    @cached_property
+    def refused(self) -> "Trials":
+        """The proposals beyond the study's limits, by number."""
+        return Trials(sorted((t for t in self if t.refused), key=lambda t: t.number))
 
+    def ranked(self) -> "Trials":
+        """Complete trials, best first, then the pruned ones: by error, then fewer MACs, then lower number."""
+        return self._ranked
 
-def result(trial: TrialRecord) -> float | None:
-    """Like `measured`, but None for a trial that failed or diverged: what it had before counts for nothing."""
-    return measured(trial) if trial.state in (*RANKED, TrialState.RUNNING) else None
+    @cached_property
+    def _ranked(self) -> "Trials":
+        def key(trial: TrialRecord) -> tuple[bool, float, float, int]:
+            macs = inf if trial.macs is None else trial.macs
+            return trial.state is TrialState.PRUNED, trial.measured or 0.0, macs, trial.number
 
+        return Trials(sorted((trial for trial in self if trial.ranked), key=key))
 
-def finite_curve(trial: TrialRecord) -> dict[int, float]:
-    """Epoch -> validation error in percent, without the epochs where it was NaN or infinite."""
-    return {epoch: error for epoch, error in trial.curve.items() if isfinite(error)}
+    @property
+    def best(self) -> TrialRecord | None:
+        """The first of `ranked`; a pruned trial only where none is complete; None where nothing ended an epoch."""
+        return next(iter(self._ranked), None)
 
+    def rivals(self, images: int) -> "Trials":
+        """Other trials of the best one's state whose error lies within its `margin`, best first."""
+        first = self.best
+        if first is None:
+            return Trials()
+        # Rounding of a percentage must not part equal counts of images.
+        limit = (first.measured or 0.0) + first.margin(images) + 1e-9
+        return Trials(t for t in self._ranked[1:] if t.state is first.state and (t.measured or 0.0) <= limit)
 
-def lowest(trial: TrialRecord) -> float | None:
-    """Lowest validation error in percent at any epoch; None where no epoch has a finite one."""
-    return min(finite_curve(trial).values(), default=None)
+    def at(self, epoch: int) -> list[tuple[TrialRecord, float]]:
+        """Trials with a finite error at that epoch, whatever became of them later: a comparison at equal budget."""
+        return [(trial, trial.curve[epoch]) for trial in self if isfinite(trial.curve.get(epoch, inf))]
 
+    def front(self, objectives: Sequence[Objective]) -> "Trials":
+        """The trials that are not dominated, by the last of the `objectives`, the cheapest first, then by error.
 
-def ranked(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Complete trials, best first, then the pruned ones: by error, then fewer MACs, then lower number."""
+        One trial dominates another when it is at least as good in every objective and better in one; of trials that are
+        equal in all, all stay. Only complete trials are compared, for an error after fewer epochs is another quantity;
+        and only those of which every objective was measured.
+        """
+        points: list[tuple[tuple[float, ...], TrialRecord]] = []
+        for trial in self:
+            point = tuple(cost for objective in objectives if (cost := trial.cost(objective)) is not None)
+            if trial.state is TrialState.COMPLETE and len(point) == len(objectives):
+                points.append((point, trial))
+        points.sort(key=lambda pair: (pair[0], pair[1].number))
+        front: list[tuple[tuple[float, ...], TrialRecord]] = []
+        for point, equals in groupby(points, key=lambda pair: pair[0]):
+            # Whatever dominates this point comes before it in this order, and so does what dominates that in turn.
+            if not any(all(a <= b for a, b in zip(other, point, strict=True)) for other, _ in front):
+                front += equals
+        return Trials(trial for _, trial in sorted(front, key=lambda pair: (pair[0][::-1], pair[1].number)))
 
-    def key(trial: TrialRecord) -> tuple[bool, float, float, int]:
-        macs = inf if trial.macs is None else trial.macs
-        return trial.state is TrialState.PRUNED, measured(trial) or 0.0, macs, trial.number
+    def is_complete(self, search: SearchSpec, elapsed: float, exhausted: str | None) -> bool:
+        """Whether a search has nothing left to run after so many seconds.
 
-    return sorted((t for t in trials if t.state in RANKED and measured(t) is not None), key=key)
+        `exhausted` says why nothing is left to propose.
+        """
+        enough = self.finished >= search.trials or exhausted is not None
+        return not any(trial.running for trial in self) and (enough or search.budget_used(elapsed))
 
+    def stop_reason(self, search: SearchSpec, elapsed: float, exhausted: str | None) -> str | None:
+        """Why there are fewer trials than were asked for; arguments as of `is_complete`."""
+        if self.finished >= search.trials:
+            return None
+        return f"time budget of {search.time_budget:g} s spent" if search.budget_used(elapsed) else exhausted
 
-def best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The first of `ranked`; a pruned trial only where none is complete; None where nothing ended an epoch."""
-    return next(iter(ranked(trials)), None)
+    def to_frame(self) -> "DataFrame":
+        """A row for each trial by number: how it ended, its error in percent, its costs, and its parameters by path."""
+        import pandas  # noqa: PLC0415  takes half a second, which nobody else has to wait for
 
-
-def margin(error: float, images: int) -> float:
-    """Points within which an error is not told from the best one: its standard error.
-
-    No image wrong has standard error 0, which knows nothing of the images not drawn; there it is 3 / n, at most 1, the
-    upper end of the 95 % interval (Hanley and Lippman-Hand, JAMA 1983, "If nothing goes wrong, is everything all
-    right?").
-    """
-    return min(300 / images, 100.0) if error == 0 else standard_error(error, images)
-
-
-def rivals(trials: Sequence[TrialRecord], images: int) -> list[TrialRecord]:
-    """Other trials of the best one's state whose error lies within its `margin`, best first."""
-    order = ranked(trials)
-    if not order:
-        return []
-    first, *rest = order
-    error = measured(first) or 0.0
-    limit = error + margin(error, images) + 1e-9  # rounding of a percentage must not part equal counts of images
-    return [trial for trial in rest if trial.state is first.state and (measured(trial) or 0.0) <= limit]
-
-
-def without_refused(trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:
-    """The trials, and the proposals beyond the study's limits, which never were one; both by number."""
-    by_number = sorted(trials, key=lambda trial: trial.number)
-    return [t for t in by_number if not t.refused], [t for t in by_number if t.refused]
-
-
-def at_epoch(trials: Sequence[TrialRecord], epoch: int) -> list[tuple[TrialRecord, float]]:
-    """Trials with a finite error at that epoch, whatever became of them later: a comparison at equal budget."""
-    return [(trial, trial.curve[epoch]) for trial in trials if epoch in trial.curve and isfinite(trial.curve[epoch])]
-
-
-def effect(trials: Sequence[TrialRecord], path: str, epoch: int) -> dict[str, list[tuple[TrialRecord, float]]]:
-    """Value of one parameter -> its trials and their errors at `epoch`; `n/a` for trials it does not apply to."""
-    groups: dict[str, list[tuple[TrialRecord, float]]] = {}
-    present = at_epoch(trials, epoch)
-    for trial, error in sorted(present, key=lambda pair: sort_key(pair[0].params.get(path))):
-        value = trial.params.get(path)
-        groups.setdefault("n/a" if value is None else str(value), []).append((trial, error))
-    return groups
-
-
-def sort_key(value: object) -> tuple[int, float, str]:
-    """Numbers by size, then words by alphabet, then missing values: a total order over mixed values."""
-    if value is None:
-        return 2, 0.0, ""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return 0, float(value), ""
-    return 1, 0.0, str(value)
-
-
-def middle(errors: Sequence[float]) -> float:
-    """Median, in the unit of `errors`."""
-    return float(median(errors))
+        shown = ("state", "val_error", "epochs", "params_count", "macs", "seconds", "images_per_s", "reason")
+        rows = [{name: getattr(trial, name) for name in shown} | trial.params for trial in self]
+        return pandas.DataFrame(rows, index=pandas.Index([trial.number for trial in self], name="trial"))
 
 
 Place = tuple[float, int]  # error in percent, number of the trial
@@ -130,6 +129,8 @@ Place = tuple[float, int]  # error in percent, number of the trial
 
 class Standings:
     """Trials by number, in the order in which they came, compared after equal numbers of epochs.
+
+    Unlike `Trials` they grow, and each addition costs little.
 
     Args:
         records: to begin with.
@@ -155,7 +156,7 @@ class Standings:
     def at(self, epoch: int) -> Sequence[Place]:
         """`TrialRecord.error_at` of all trials that have one, best first."""
         places = self._reached[epoch]
-        if late := [(WORST, r.number) for r in self._diverged if r.epochs < epoch]:
+        if late := [(TrialRecord.WORST, r.number) for r in self._diverged if r.epochs < epoch]:
             places = sorted(places + late)
         if self._counted:
             places = [place for place in places if self._counted(place[1])]
@@ -177,71 +178,3 @@ class Standings:
     def __iter__(self) -> Iterator[TrialRecord]:
         records = self._records.values()
         return (r for r in records if self._counted(r.number)) if self._counted else iter(records)
-
-
-def better(error: float, places: Sequence[Place]) -> int:
-    """How many of these have a lower error."""
-    return bisect_left(places, (error,))
-
-
-Point = tuple[float, ...]
-
-
-def objective_value(trial: TrialRecord, objective: Objective) -> float | None:
-    """What was measured of one objective, in its own unit (percent, numbers, seconds); None where nothing was."""
-    match objective:
-        case Objective.VAL_ERROR:
-            value = trial.val_error
-        case Objective.MACS:
-            value = trial.macs
-        case Objective.PARAMS:
-            value = trial.params_count
-        case Objective.IMAGES_PER_S:
-            value = trial.images_per_s
-        case Objective.SECONDS:
-            value = trial.seconds
-    return None if value is None or not isfinite(value) else float(value)
-
-
-def front(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """The trials that are not dominated, by the last of the `objectives`, the cheapest first, then by error.
-
-    One trial dominates another when it is at least as good in every objective and better in one; of trials that are
-    equal in all, all stay. Only complete trials are compared, for an error after fewer epochs is another quantity; and
-    only those of which every objective was measured.
-    """
-    points: list[tuple[Point, TrialRecord]] = []
-    for trial in trials:
-        point = _point(trial, objectives)
-        if trial.state is TrialState.COMPLETE and point is not None:
-            points.append((point, trial))
-    points.sort(key=lambda pair: (pair[0], pair[1].number))
-    kept: list[tuple[Point, TrialRecord]] = []
-    for point, equals in groupby(points, key=lambda pair: pair[0]):
-        # Whatever dominates this point comes before it in this order, and so does what dominates that in turn.
-        if not any(all(a <= b for a, b in zip(other, point, strict=True)) for other, _ in kept):
-            kept += equals
-    return [trial for _, trial in sorted(kept, key=lambda pair: (pair[0][::-1], pair[1].number))]
-
-
-def to_be_small(trial: TrialRecord, objective: Objective) -> float | None:
-    """`objective_value` so that less is better."""
-    value = objective_value(trial, objective)
-    return -value if value is not None and objective is Objective.IMAGES_PER_S else value
-
-
-def _point(trial: TrialRecord, objectives: Sequence[Objective]) -> Point | None:
-    point = [value for objective in objectives if (value := to_be_small(trial, objective)) is not None]
-    return tuple(point) if len(point) == len(objectives) else None
-
-
-class Trials(tuple[TrialRecord, ...]):
-    """The trials of a study as they are at one moment, by number."""
-
-    def to_frame(self) -> "DataFrame":
-        """A row for each trial by number: how it ended, its error in percent, its costs, and its parameters by path."""
-        import pandas  # noqa: PLC0415  takes half a second, which nobody else has to wait for
-
-        shown = ("state", "val_error", "epochs", "params_count", "macs", "seconds", "images_per_s", "reason")
-        rows = [{name: getattr(trial, name) for name in shown} | trial.params for trial in self]
-        return pandas.DataFrame(rows, index=pandas.Index([trial.number for trial in self], name="trial"))

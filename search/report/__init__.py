@@ -11,5 +11,3 @@ else:
         __name__,
         files="FILES Report is_of short_answer write",
     )
-
-__all__ = ["FILES", "Report", "is_of", "short_answer", "write"]

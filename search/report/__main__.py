@@ -9,7 +9,6 @@ from rich.console import Console
 from search import study
 from search.cli import Parser
 from search.errors import Halted, InputError
-from search.records import finished
 from search.storage import Output
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sentence(study: "Study") -> str:
     finals = study.finals
-    text = f"The report of {study.name}, {finished(study.trials)} of {study.spec.search.trials} trials"
+    text = f"The report of {study.name}, {study.trials.finished} of {study.spec.search.trials} trials"
     if finals is None:
         return text
     runs = sum(len(finalist.runs) for finalist in finals.finalists)

@@ -2,65 +2,26 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from search import formatting, records
+from search import formatting
 from search.formatting import table
 from search.optimize import MOST_TRIALS
-from search.records import Finals, StudySummary, TrialRecord, TrialState
+from search.records import Finals, StudySummary, TrialRecord, Trials, TrialState
 from search.report import finals, published, wording
 from search.report.finals import Standing, Verdict, flattery, name, network, standings, verdict_of
 from search.report.tables import finalist_table
-from search.report.wording import error, extent, finals_columns, interval, unbeaten
+from search.report.wording import (
+    device_hours,
+    device_sentence,
+    error,
+    extent,
+    finals_columns,
+    interval,
+    shown,
+    unbeaten,
+)
 from search.spec import Objective
 from search.statistics import test_set_error
-
-
-@dataclass(frozen=True)
-class DeviceHours:
-    """Seconds of training and testing times what a trial holds: GPUs, or cores where it holds no GPU."""
-
-    unit: str  # `GPU-hours` or `core-hours`
-    search: float
-    finals: float
-
-    @property
-    def total(self) -> float:
-        """Of search and finals."""
-        return self.search + self.finals
-
-
-def device_hours(summary: StudySummary, trials: Sequence[TrialRecord]) -> DeviceHours | None:
-    """Of all trials, those taken over and those at work too; None where it is not known what they held.
-
-    Where several trials share a GPU each counts its share, whatever of it the others left idle.
-    """
-    of_trials = summary.holds or summary.finals_hold
-    of_finals = summary.finals_hold or summary.holds
-    gpus = any(held.get("gpus") for held in (of_trials, of_finals))
-    device = "gpus" if gpus else "cpus"
-    if not of_trials:
-        return None
-    finalists = summary.finals.finalists if summary.finals else ()
-    search = sum(trial.seconds or 0.0 for trial in trials)
-    finals = sum(run.seconds or 0.0 for finalist in finalists for run in finalist.runs)
-    return DeviceHours(
-        "GPU-hours" if gpus else "core-hours",
-        search * of_trials.get(device, 0.0) / 3600,
-        finals * of_finals.get(device, 0.0) / 3600,
-    )
-
-
-def shown(hours: float) -> str:
-    """`0.042`, `1.3`, `12`, `1,240`."""
-    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
-
-
-def device_sentence(cost: DeviceHours) -> str:
-    """`0.083 core-hours: 0.035 in the search, 0.048 in the finals`."""
-    both = cost.search and cost.finals
-    parts = f": {shown(cost.search)} in the search, {shown(cost.finals)} in the finals" if both else ""
-    return f"{shown(cost.total)} {cost.unit}{parts}"
 
 
 def finals_sentence(finals: Finals) -> str:
@@ -193,7 +154,7 @@ def _probability(best: Standing, verdict: Verdict, finals: Finals) -> list[str]:
 def _optimism(summary: StudySummary, best: Standing, trials: Sequence[TrialRecord]) -> list[str]:
     """The search's own figure of the same configuration beside its test error."""
     trial = None if best.finalist.label else finals.searched(best.finalist, trials)
-    seen = None if trial is None else records.measured(trial)
+    seen = None if trial is None else trial.measured
     if trial is None or seen is None or best.mean is None:
         return []
     images = wording.validation_images(summary)
@@ -256,7 +217,7 @@ def front_sentence(summary: StudySummary, trials: Sequence[TrialRecord]) -> str 
 
 def alone_on_the_front(summary: StudySummary, trial: TrialRecord, trials: Sequence[TrialRecord]) -> str:
     """The end of the sentence about a network that is the best in every objective; empty where none is sought."""
-    if unbeaten(summary, trials) != [trial]:
+    if unbeaten(summary, trials) != (trial,):
         return ""
     others = [wording.OBJECTIVES[objective] for objective in summary.objectives[1:]]
     return f"; no other complete trial is better in {' or '.join(others)}"
@@ -272,8 +233,8 @@ def sentence(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
         return several
     if summary.finals is not None and not finals.running(summary):
         return finals_sentence(summary.finals)
-    chosen = records.best(trials)
-    error = None if chosen is None else records.measured(chosen)
+    chosen = Trials(trials).best
+    error = None if chosen is None else chosen.measured
     if chosen is None or error is None:
         return _no_network(summary, trials)
     images = wording.validation_images(summary)
@@ -309,7 +270,7 @@ def _no_network(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
         return "No configuration can be recommended yet."
     if not trials and summary.stopped:
         return f"No network can be recommended: no trial was started ({summary.stopped})."
-    ends = ", ".join(f"{number} {state}" for state, number in records.counts(trials).items() if number)
+    ends = ", ".join(f"{number} {state}" for state, number in Trials(trials).counts().items() if number)
     return f"No network can be recommended: none of {formatting.plural(len(trials), 'trial')} has a result" + (
         f" ({ends})." if ends else "."
     )
@@ -319,7 +280,7 @@ def settings(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     """The chosen trial's other searched values in one sentence; empty where there are none."""
     if summary.finals is not None and not finals.running(summary) and not front_sentence(summary, trials):
         return finals_settings(summary.finals, finals_columns(summary.finals))
-    chosen = records.best(trials)
+    chosen = Trials(trials).best
     if chosen is None:
         return ""
     paths = [path for path in summary.space if path in chosen.params and path not in formatting.ASKED]
@@ -337,20 +298,20 @@ def caveats(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
 
 
 def _of_the_search(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
-    chosen = records.best(trials)
-    error = None if chosen is None else records.measured(chosen)
+    chosen = Trials(trials).best
+    error = None if chosen is None else chosen.measured
     if chosen is None or error is None:
         return []
     images = wording.validation_images(summary)
-    peers = [trial for trial in records.ranked(trials) if trial.state is chosen.state]
-    others = records.rivals(trials, images)
+    peers = [trial for trial in Trials(trials).ranked() if trial.state is chosen.state]
+    others = Trials(trials).rivals(images)
     kind = "complete" if chosen.state is TrialState.COMPLETE else "stopped"
     subject = "The lowest error" if unbeaten(summary, trials) else "It"
     lines = [
         "This is validation error, not test error: no trial has seen the test images.",
         f"{subject} is the best of {formatting.plural(len(peers), kind + ' trial')}, picked on the images that score"
         " it, and so optimistic; each configuration was trained once, with one seed.",
-        _uncertainty(error, images),
+        _uncertainty(chosen, images),
     ]
     if others:
         names = ", ".join(f"trial {t.number} ({formatting.network(t.params)})" for t in others[:TOP])
@@ -359,20 +320,20 @@ def _of_the_search(summary: StudySummary, trials: Sequence[TrialRecord]) -> list
         lines.append(f"{lie} within that and cannot be told from it: {names}{more}.")
     elif len(peers) > 1:
         lines.append("No other configuration lies within that.")
-    if unbeaten(summary, trials) and records.counts(trials)["pruned"]:
+    if unbeaten(summary, trials) and Trials(trials).counts()["pruned"]:
         lines.append("Trials were stopped early by their error alone: cheaper networks among them were not compared.")
     return [*lines, *_stopped(summary, trials)]
 
 
 def _stopped(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
     """Why there are fewer trials than were asked for, in one sentence; empty where there are not."""
-    ended = records.own(trials) - records.counts(trials).get(TrialState.RUNNING, 0)
+    ended = Trials(trials).own - Trials(trials).counts().get(TrialState.RUNNING, 0)
     return [f"The study ended after {ended} of {summary.trials} trials: {summary.stopped}."] if summary.stopped else []
 
 
-def _uncertainty(error: float, images: int) -> str:
-    points = records.margin(error, images)
-    if error == 0:
+def _uncertainty(chosen: TrialRecord, images: int) -> str:
+    points = chosen.margin(images)
+    if chosen.measured == 0:
         return (
             f"No image of {images} wrong is compatible with a true error of up to {points:.2g} %"
             " (95 %, the rule of three)."
@@ -389,7 +350,7 @@ def answer_markdown(summary: StudySummary, trials: Sequence[TrialRecord]) -> str
     parts += _stopped(summary, trials) if trials else []
     if summary.finals is not None:
         parts.append(finalist_table(summary.finals))
-    parts += trial_table(summary, trials, unbeaten(summary, trials) or records.ranked(trials)[:TOP])
+    parts += trial_table(summary, trials, unbeaten(summary, trials) or Trials(trials).ranked()[:TOP])
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -397,7 +358,7 @@ def trial_table(
     summary: StudySummary, trials: Sequence[TrialRecord], of: Sequence[TrialRecord] | None = None
 ) -> list[str]:
     """The ranked trials, or `of` them, as one Markdown table in a list; an empty list where no trial has a result."""
-    order = records.ranked(trials)
+    order = Trials(trials).ranked()
     if not order:
         return []
     shown = {trial.number for trial in (order if of is None else of)}
@@ -411,7 +372,7 @@ def trial_table(
             str(trial.number),
             *(formatting.shown(trial.params.get(path)) for path in paths),
             f"{trial.epochs} of {summary.epochs}",
-            formatting.percent(records.measured(trial), images),
+            formatting.percent(trial.measured, images),
             formatting.magnitude(trial.params_count),
             formatting.magnitude(trial.macs),
             formatting.duration(trial.seconds),
@@ -426,7 +387,7 @@ def trial_table(
 
 def importance_basis(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     """On what the importances rest: how many trials, compared at which epoch."""
-    reached = len(records.at_epoch(trials, summary.first_rung))
+    reached = len(Trials(trials).at(summary.first_rung))
     drawn = f"{MOST_TRIALS} of the " if reached > MOST_TRIALS else "the "
     return (
         f"Share of the variance of the error at epoch {summary.first_rung} that each parameter explains, over {drawn}"
@@ -452,8 +413,8 @@ def cost_tile(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tupl
 
 def facts_of_study(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str]]:
     """Settings and environment as pairs of name and value."""
-    found = ", ".join(f"{number} {state}" for state, number in records.counts(trials).items() if number)
-    begun = records.own(trials)
+    found = ", ".join(f"{number} {state}" for state, number in Trials(trials).counts().items() if number)
+    begun = Trials(trials).own
     before = f", and {len(trials) - begun} taken over from before the study was changed" if begun < len(trials) else ""
     searched = (
         []
@@ -513,7 +474,7 @@ def not_finished(trials: Sequence[TrialRecord]) -> dict[TrialState, list[TrialRe
     """Trials that ended before their last epoch, by state and number; states without one are left out."""
     by_state = {
         state: sorted((trial for trial in trials if trial.state is state), key=lambda trial: trial.number)
-        for state in records.ENDED[1:]
+        for state in HEADLINES
     }
     return {state: found for state, found in by_state.items() if found}
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from search import formatting, records
-from search.records import Finalist, Finals, StudySummary, TrialRecord
+from search import formatting
+from search.records import Finalist, Finals, StudySummary, TrialRecord, Trials
 from search.report import wording
 from search.report.finals import standings
 from search.statistics import Difference, difference, mean_interval
@@ -41,13 +41,22 @@ class Effect:
 
 def effect_paths(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
     """Parameters of few enough values to compare, those the study asks about first."""
-    compared = [trial for trial, _ in records.at_epoch(trials, summary.first_rung)]
+    compared = [trial for trial, _ in Trials(trials).at(summary.first_rung)]
     varied = wording.varied(summary, compared)
     order = [
         *(path for path in formatting.ASKED if path in varied),
         *(path for path in varied if path not in formatting.ASKED),
     ]
-    return [path for path in order if _comparable(records.effect(compared, path, summary.first_rung))][:MAX_EFFECTS]
+    return [path for path in order if _comparable(by_value(compared, path, summary.first_rung))][:MAX_EFFECTS]
+
+
+def by_value(trials: Sequence[TrialRecord], path: str, epoch: int) -> dict[str, list[tuple[TrialRecord, float]]]:
+    """Value of one parameter -> its trials and their errors at `epoch`; `n/a` for trials it does not apply to."""
+    groups: dict[str, list[tuple[TrialRecord, float]]] = {}
+    for trial, error in sorted(Trials(trials).at(epoch), key=lambda pair: wording.sort_key(pair[0].params.get(path))):
+        value = trial.params.get(path)
+        groups.setdefault("n/a" if value is None else str(value), []).append((trial, error))
+    return groups
 
 
 def _comparable(groups: dict[str, list[tuple[TrialRecord, float]]]) -> bool:
@@ -69,8 +78,8 @@ def effects(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[Effect
     interactions. What it cannot tell apart (two choices that always went together) is left out.
     """
     least = 50 / wording.validation_images(summary)
-    measured = [(t, log(max(error, least))) for t, error in records.at_epoch(trials, summary.first_rung)]
-    chosen = records.best(trials)
+    measured = [(t, log(max(error, least))) for t, error in Trials(trials).at(summary.first_rung)]
+    chosen = Trials(trials).best
     if chosen is None:
         return []
     paths = effect_paths(summary, trials)
@@ -81,7 +90,7 @@ def effects(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[Effect
         reference = chosen.params.get(path)
         if reference not in present:
             continue
-        for value in sorted(present - {reference}, key=records.sort_key):
+        for value in sorted(present - {reference}, key=wording.sort_key):
             effect = _paired(measured, path, value, reference) or (fitted and fitted.effect(path, value, reference))
             found += [effect] if effect else []
     return found
@@ -173,8 +182,8 @@ def _design(
     columns: dict[tuple[str, Any], int] = {}
     for path in wording.varied(summary, trials):
         values = [trial.params.get(path) for trial in trials]
-        seen = sorted({value for value in values if value is not None}, key=records.sort_key)
-        if len(seen) > FEW_VALUES and all(records.sort_key(value)[0] == 0 for value in seen):
+        seen = sorted({value for value in values if value is not None}, key=wording.sort_key)
+        if len(seen) > FEW_VALUES and all(wording.sort_key(value)[0] == 0 for value in seen):
             rows += _powers(values, degree)
             continue
         reference = chosen.params.get(path, seen[0])
@@ -224,7 +233,7 @@ def contrasts(finals: Finals) -> list[Contrast]:
     for path in _paths(order):
         reference = order[0].params.get(path)
         others = [f for f in order if f.params.get(path) == reference]
-        for one in sorted(order, key=lambda f: records.sort_key(f.params.get(path))):
+        for one in sorted(order, key=lambda f: wording.sort_key(f.params.get(path))):
             if one.params.get(path) == reference or reference is None:
                 continue
             for other in others:

@@ -10,8 +10,8 @@ from itertools import groupby
 from math import ceil, floor, log10
 from typing import Any
 
-from search import formatting, records
-from search.records import StudySummary, TrialRecord, TrialState, front, objective_value
+from search import formatting
+from search.records import StudySummary, TrialRecord, Trials, TrialState
 from search.report import wording
 from search.report.wording import validation_images
 from search.spec import Objective
@@ -23,7 +23,7 @@ MAX_CATEGORIES = 8  # up to so many values of a parameter can be compared side b
 
 def label(summary: StudySummary, trial: TrialRecord) -> str:
     """Hover text of a trial; user's strings are escaped, as Plotly reads tags."""
-    error = formatting.percent(records.measured(trial), validation_images(summary))
+    error = formatting.percent(trial.measured, validation_images(summary))
     head = f"<b>trial {trial.number}</b> · {escape(formatting.network(trial.params))}"
     return f"{head}<br>{error} after {formatting.plural(trial.epochs, 'epoch')} · {trial.state.value}"
 
@@ -57,15 +57,15 @@ def joined(
 
 def curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure | None:
     """Validation error by epoch, every trial that ended one; the best one on top."""
-    with_curve = [trial for trial in trials if records.lowest(trial) is not None]
+    with_curve = [trial for trial in trials if trial.lowest is not None]
     if not with_curve:
         return None
-    chosen = records.best(trials)
+    chosen = Trials(trials).best
     images = validation_images(summary)
 
     def points(trial: TrialRecord) -> list[tuple[float, float, str]]:
         name = label(summary, trial)
-        line = sorted(records.finite_curve(trial).items())
+        line = sorted(trial.finite_curve.items())
         return [(epoch, y, f"{name}<br>epoch {epoch}: {formatting.percent(y, images)}") for epoch, y in line]
 
     groups = [
@@ -81,7 +81,7 @@ def curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure | Non
             traces.append(line_trace(name, joined(members, points), colour, width))
     if chosen is not None:
         traces.append(line_trace(f"best: trial {chosen.number}", joined([chosen], points), "@accent", 3))
-    errors = [error for trial in with_curve for error in records.finite_curve(trial).values()]
+    errors = [error for trial in with_curve for error in trial.finite_curve.values()]
     layout = {
         "xaxis": {"title": {"text": "epoch"}, "range": [0.5, summary.epochs + 0.5], "tickformat": "d"},
         "yaxis": error_axis(errors, "validation error"),
@@ -156,7 +156,7 @@ def parallel(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure | N
         heights = [heights[trial.number] for heights, _ in axes.values()]
         return [(float(i), y, text) for i, (y, text) in enumerate(zip(heights, [*texts, name], strict=True))]
 
-    chosen = records.best(trials)
+    chosen = Trials(trials).best
     traces: list[dict[str, Any]] = []
     for shade, members in reversed(_shaded(by_error)):
         rest = [trial for trial in members if trial is not chosen]
@@ -171,7 +171,7 @@ def _best_first(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """By error whatever the state; trials without one last."""
 
     def key(trial: TrialRecord) -> tuple[bool, float, int]:
-        error = records.result(trial)
+        error = trial.result
         return error is None, error or 0.0, trial.number
 
     return sorted(trials, key=key)
@@ -179,7 +179,7 @@ def _best_first(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 def _shaded(by_error: Sequence[TrialRecord]) -> list[tuple[str, list[TrialRecord]]]:
     """Equal parts by rank of error, since errors crowd at the low end; trials without a result are `bad`."""
-    known = sum(records.result(trial) is not None for trial in by_error)
+    known = sum(trial.result is not None for trial in by_error)
     names = [f"shade{index * SHADES // known}" if index < known else "bad" for index in range(len(by_error))]
     pairs = groupby(zip(names, by_error, strict=True), key=lambda pair: pair[0])
     return [(name, [trial for _, trial in members]) for name, members in pairs]
@@ -187,8 +187,8 @@ def _shaded(by_error: Sequence[TrialRecord]) -> list[tuple[str, list[TrialRecord
 
 def _parameter_axis(by_error: Sequence[TrialRecord], path: str) -> Axis:
     values = {trial.number: trial.params.get(path) for trial in by_error}
-    distinct = sorted({value for value in values.values() if value is not None}, key=records.sort_key)
-    numeric = all(records.sort_key(value)[0] == 0 for value in distinct)
+    distinct = sorted({value for value in values.values() if value is not None}, key=wording.sort_key)
+    numeric = all(wording.sort_key(value)[0] == 0 for value in distinct)
     if numeric and len(distinct) > MAX_CATEGORIES:
         return _range_axis(
             {number: None if v is None else float(v) for number, v in values.items()}, absent_on_top=False
@@ -208,7 +208,7 @@ def _parameter_axis(by_error: Sequence[TrialRecord], path: str) -> Axis:
 
 
 def _error_axis(by_error: Sequence[TrialRecord], images: int) -> Axis:
-    heights, ticks = _range_axis({trial.number: records.result(trial) for trial in by_error}, absent_on_top=True)
+    heights, ticks = _range_axis({trial.number: trial.result for trial in by_error}, absent_on_top=True)
     return heights, [(height, text if text == formatting.ABSENT else f"{text} %") for height, text in ticks]
 
 
@@ -309,7 +309,7 @@ def note(summary: StudySummary) -> str:
 
 def cost(summary: StudySummary, trials: Sequence[TrialRecord], objective: Objective) -> Figure | None:
     """Error against one other objective, in orange the Pareto front; None where no trial has both."""
-    costed = [trial for trial in records.ranked(trials) if objective_value(trial, objective) is not None]
+    costed = [trial for trial in Trials(trials).ranked() if trial.objective(objective) is not None]
     if not costed:
         return None
     traces: list[dict[str, Any]] = []
@@ -319,16 +319,15 @@ def cost(summary: StudySummary, trials: Sequence[TrialRecord], objective: Object
             marker = {"color": colour, "symbol": symbol, "size": 9}
             traces.append({**_scatter(summary, members, objective), "mode": "markers", "name": name, "marker": marker})
     sought = summary.objectives if len(summary.objectives) > 1 else (Objective.VAL_ERROR, objective)
-    best = front(costed, sought)
+    best = sorted(Trials(costed).front(sought), key=lambda trial: trial.objective(objective) or 0.0)
     if best:
-        best.sort(key=lambda trial: objective_value(trial, objective) or 0.0)
         # Of two objectives the front is a flight of steps; of more, a cloud in each plane.
         shape = "vh" if objective is Objective.IMAGES_PER_S else "hv"
         look = {"mode": "lines+markers", "line": {"color": "@accent", "width": 2, "shape": shape}}
         dots = _scatter(summary, best, objective) | (look if len(sought) == 2 else {"mode": "markers"})
         traces.append({**dots, "name": "Pareto front", "marker": {"color": "@accent", "size": 10}})
-    values = [objective_value(trial, objective) or 0.0 for trial in costed]
-    errors = [error for trial in costed if (error := records.measured(trial)) is not None]
+    values = [trial.objective(objective) or 0.0 for trial in costed]
+    errors = [error for trial in costed if (error := trial.measured) is not None]
     x_axis = {"title": {"text": AXES.get(objective, objective.value)}, "type": scale(values)}
     return {
         "data": traces,
@@ -341,8 +340,8 @@ def _scatter(summary: StudySummary, trials: Sequence[TrialRecord], objective: Ob
     images = wording.validation_images(summary)
     return {
         "type": "scatter",
-        "x": [objective_value(trial, objective) for trial in trials],
-        "y": [records.measured(trial) for trial in trials],
+        "x": [trial.objective(objective) for trial in trials],
+        "y": [trial.measured for trial in trials],
         "text": [f"{label(summary, t)}<br>{wording.objective(t, objective, images)}" for t in trials],
         "customdata": [trial.number for trial in trials],
         "hovertemplate": "%{text}<extra></extra>",

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
+from statistics import median
 from textwrap import wrap
 from typing import Any
 
-from search import formatting, records
+from search import formatting
 from search.records import Finals, SeedRun, StudySummary, TrialRecord
 from search.report import wording
-from search.report.effects import Contrast, Effect, basis
+from search.report.effects import Contrast, Effect, basis, by_value
 from search.report.figures import Figure, error_axis, label, line_trace, scale
 from search.report.finals import Standing, name, standings
 from search.report.published import of_finalist, published_sentence
@@ -290,7 +291,7 @@ def _spaced(ticks: Sequence[float], span: float) -> list[float]:
 
 def effect(summary: StudySummary, trials: Sequence[TrialRecord], path: str) -> Figure:
     """Errors at the first rung by value of one parameter: each trial a dot, the median a bar."""
-    groups = records.effect(trials, path, summary.first_rung)
+    groups = by_value(trials, path, summary.first_rung)
     images = validation_images(summary)
     dots: dict[str, list[Any]] = {"x": [], "y": [], "text": [], "customdata": []}
     medians: dict[str, list[Any]] = {"x": [], "y": []}
@@ -304,7 +305,7 @@ def effect(summary: StudySummary, trials: Sequence[TrialRecord], path: str) -> F
             )
             dots["customdata"].append(trial.number)
         medians["x"] += [index - 0.32, index + 0.32, None]
-        medians["y"] += [records.middle([error for _, error in members])] * 2 + [None]
+        medians["y"] += [median([error for _, error in members])] * 2 + [None]
     ticks = [f"{escape(value).replace('_', '_<br>')}<br><i>n = {len(members)}</i>" for value, members in groups.items()]
     dot = {"type": "scatter", "mode": "markers", "name": "trial", **dots, "hovertemplate": "%{text}<extra></extra>"}
     bar = {"type": "scatter", "mode": "lines", "name": "median", **medians, "hoverinfo": "skip"}

@@ -8,15 +8,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from search import records
-from search.records import Finals, SeedRun, StudySummary, TrialRecord, without_refused
+from search.records import Finals, SeedRun, StudySummary, TrialRecord, Trials
 from search.report import answer, figures, figures_finals, pages, png
-from search.report.answer import device_hours
 from search.report.effects import LEVEL, Contrast, contrasts, effect_paths, effects
 from search.report.figures import Figure, parallel
 from search.report.finals import Standing, Verdict, champion, flattery, missing, standings, verdict_of
 from search.report.published import of_finalist
-from search.report.wording import unbeaten
+from search.report.wording import device_hours, unbeaten
 from search.spec import Found
 from search.statistics import median_interval, test_set_error
 from search.storage import files
@@ -166,13 +164,13 @@ def document(
     concluded: bool = True,
 ) -> dict[str, Any]:
     """The content of report.json; trials by number, NaN and infinite values as None."""
-    chosen = records.best(trials)
+    chosen = Trials(trials).best
     cost = device_hours(summary, trials)
     content = {
         "schema_version": SCHEMA_VERSION,
         "study": summary.name,
         "description": summary.description,
-        "counts": records.counts(trials),
+        "counts": Trials(trials).counts(),
         "best": None if chosen is None else _trial(chosen),
         "finals": None if summary.finals is None else finals_document(summary, summary.finals),
         "trials": [_trial(trial) for trial in sorted(trials, key=lambda trial: trial.number)],
@@ -226,7 +224,7 @@ def _trial(trial: TrialRecord) -> dict[str, Any]:
         "params": trial.params,
         "epochs": trial.epochs,
         "val_error": trial.val_error,
-        "best_val_error": records.lowest(trial),
+        "best_val_error": trial.lowest,
         "params_count": trial.params_count,
         "macs": trial.macs,
         "seconds": trial.seconds,
@@ -272,7 +270,7 @@ class Report:
 
 def short_answer(summary: StudySummary, records: Sequence[TrialRecord]) -> str:
     """Markdown: what a terminal and an MLflow note show of a study with these records."""
-    return answer.answer_markdown(summary, without_refused(records)[0])
+    return answer.answer_markdown(summary, Trials(records).started)
 
 
 def is_of(folder: Path, summary: StudySummary) -> bool:
@@ -310,7 +308,7 @@ def write(
     Raises:
         OSError: the folder is missing or cannot be written.
     """
-    trials, refused = without_refused(records)
+    trials, refused = Trials(records).started, Trials(records).refused
     figures = all_figures(summary, trials, importance)
     content = document(summary, trials, importance, refused, concluded)
     told = answer.answer_markdown(summary, trials)

@@ -8,9 +8,9 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from search import formatting, records
+from search import formatting
 from search.formatting import literal, table
-from search.records import StudySummary, TrialRecord
+from search.records import StudySummary, TrialRecord, Trials
 from search.report import answer, published, tables, wording
 from search.report.answer import (
     HEADLINES,
@@ -92,7 +92,7 @@ def _answer(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
 
 def _tiles(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str]]:
     """The figures of the chosen network first, then those of the study."""
-    chosen, found = records.best(trials), records.counts(trials)
+    chosen, found = Trials(trials).best, Trials(trials).counts()
     finals = summary.finals
     best = None if finals is None or running(summary) else standings(finals)[0]
     tiles: list[tuple[str, str]] = []
@@ -101,7 +101,7 @@ def _tiles(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[s
         tiles.append(("parameters", formatting.magnitude(best.finalist.params_count)))
         tiles.append(("MACs", formatting.magnitude(best.finalist.macs)))
     elif chosen is not None:
-        error = formatting.percent(records.measured(chosen), wording.validation_images(summary))
+        error = formatting.percent(chosen.measured, wording.validation_images(summary))
         tiles = [("validation error", error), ("parameters", formatting.magnitude(chosen.params_count))]
         tiles.append(("MACs", formatting.magnitude(chosen.macs)))
     if finals is None or not finals.compared:
@@ -326,7 +326,7 @@ def _ended_early(summary: StudySummary, trials: Sequence[TrialRecord], refused: 
                 str(trial.number),
                 formatting.network(trial.params),
                 str(trial.epochs),
-                formatting.percent(records.measured(trial), images),
+                formatting.percent(trial.measured, images),
                 trial.reason or "",
             )
             for trial in found

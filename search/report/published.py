@@ -10,30 +10,22 @@ from typing import Any
 
 from search import formatting
 from search.formatting import table
-from search.records import WORST, Finalist, Finals, StudySummary, TrialState
-from search.spec import FAIL, Figure, Found, differences, figure, figures_for, keys
+from search.records import Finalist, Finals, StudySummary, TrialRecord, TrialState
+from search.spec import Figure, Found
 from search.statistics import Difference, Interval, difference, mean_error_interval, mean_interval
 
 
 def of_params(summary: StudySummary, params: Mapping[str, Any]) -> tuple[Found, ...]:
     """Those of exactly this network, trained on the training images of a search."""
-    return _found(summary, params, int(summary.data["train"]))
+    return Figure.of_network(params, summary.data["name"], int(summary.data["train"]))
 
 
 def of_finalist(summary: StudySummary, finals: Finals, finalist: Finalist) -> tuple[Found, ...]:
     """Those that the study sets beside it, or else those of exactly its network."""
     data, images = summary.data["name"], finals.trained_on
     if finalist.published:
-        chosen = [figure(key) for key in finalist.published]
-        return tuple(Found(one, differences(one, finalist.params, data, images)) for one in chosen)
-    return _found(summary, finalist.params, images)
-
-
-def _found(summary: StudySummary, params: Mapping[str, Any], images: int) -> tuple[Found, ...]:
-    data = summary.data["name"]
-    if not any(figure(key).data == data for key in keys()):
-        return ()
-    return figures_for(params, data, images)
+        return tuple(Figure.of(key).beside(finalist.params, data, images) for key in finalist.published)
+    return Figure.of_network(finalist.params, data, images)
 
 
 def published_sentence(found: Found) -> str:
@@ -141,7 +133,7 @@ def test_errors(finalist: Finalist) -> tuple[float, ...]:
     found = []
     for run in finalist.runs:
         if run.state is TrialState.DIVERGED:
-            found.append(WORST)
+            found.append(TrialRecord.WORST)
         elif run.test_error is not None:
             found.append(run.test_error)
     return tuple(found)
@@ -152,7 +144,7 @@ def train_errors(finalist: Finalist) -> tuple[float, ...]:
     found = []
     for run in finalist.runs:
         if run.state is TrialState.DIVERGED:
-            found.append(WORST)
+            found.append(TrialRecord.WORST)
         elif run.state is TrialState.COMPLETE and run.train_curve:
             found.append(run.train_curve[max(run.train_curve)])
     return tuple(found)
@@ -203,11 +195,11 @@ def prediction(errors: Sequence[float], level: float, resolution: float) -> Inte
 
 
 def _row(summary: StudySummary, finals: Finals, finalist: Finalist, by_label: dict[str, Finalist]) -> Row:
-    figures = tuple(figure(key) for key in finalist.published)
+    figures = tuple(Figure.of(key) for key in finalist.published)
     errors, resolution = test_errors(finalist), 100 / finals.tested_on
     first = figures[0] if figures else None
     data = str(summary.data["name"])
-    other = differences(first, finalist.params, data, finals.trained_on) if first else {}
+    other = first.beside(finalist.params, data, finals.trained_on).differences if first else {}
     reference = by_label.get(finalist.against or "", finals.finalists[0])
     return Row(
         finalist=finalist,
@@ -225,7 +217,7 @@ def _row(summary: StudySummary, finals: Finals, finalist: Finalist, by_label: di
 def _order(finals: Finals, finalist: Finalist, reference: Finalist) -> Order:
     word, by, measure = None, None, "test error"
     if finalist.published and reference.published:
-        word, by, measure = published_order(figure(finalist.published[0]), figure(reference.published[0]))
+        word, by, measure = published_order(Figure.of(finalist.published[0]), Figure.of(reference.published[0]))
     of, images = (train_errors, finals.trained_on) if measure == "training error" else (test_errors, finals.tested_on)
     found = difference(of(finalist), of(reference), finals.level, 100 / images)
     return Order(label_of(reference), word, by, measure, found)
@@ -368,7 +360,7 @@ def explanation(summary: StudySummary) -> str:
         f"{finals.trained_on:,}; mean ± standard deviation of single trainings, and Student's interval of the mean."
     )
     if any(row.diverged for row in found):
-        text += f" A training that diverged counts as {WORST:g} %."
+        text += f" A training that diverged counts as {TrialRecord.WORST:g} %."
     if any(row.order for row in found):
         wrong = f"{100 * (1 - finals.level):.3g} %"
         text += (
@@ -384,7 +376,8 @@ def explanation(summary: StudySummary) -> str:
     if at_full_scale(found):
         return text + (
             f" A figure agrees where a further training of ours would lie with probability {level}, and a printed fail"
-            f" (more than {FAIL:g} %) or bound where our median is above it; a median of 5 runs varies less than one."
+            f" (more than {Figure.FAIL:g} %) or bound where our median is above it;"
+            " a median of 5 runs varies less than one."
         )
     return text + " The recipe is not the published one, so figures are not compared, only orders."
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from search import formatting, records
+from search import formatting
 from search.formatting import table
-from search.records import Finals, StudySummary, TrialRecord, TrialState
+from search.records import Finals, StudySummary, TrialRecord, Trials, TrialState
 from search.report import published, wording
 from search.report.finals import Standing, standings
 from search.report.wording import finals_columns, unbeaten
@@ -49,7 +49,7 @@ def figures(standing: Standing) -> tuple[str, ...]:
 
 def trials_table(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     """Every trial a row: the ranked ones first, then those without a rank by number."""
-    order = records.ranked(trials)
+    order = Trials(trials).ranked()
     rank = {trial.number: place for place, trial in enumerate(order, start=1)}
     rest = sorted((trial for trial in trials if trial.number not in rank), key=lambda trial: trial.number)
     paths = wording.columns(summary, trials)
@@ -58,15 +58,17 @@ def trials_table(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
     marked = any(printed.values())
     head = ["rank", "trial", "val error", *(["published"] if marked else []), "epochs", "state"]
     head += [*(["front"] if found else []), *formatting.headings(paths).values(), "params", "MACs", "time"]
-    worst = max((records.measured(trial) or 0.0 for trial in trials), default=0.0)
+    worst = max((trial.measured or 0.0 for trial in trials), default=0.0)
     rows = [
         _trial(
             summary,
             trial,
             rank.get(trial.number),
             worst,
-            [_figure(printed[trial.number])] if marked else [],
-            [_cell("yes" if trial in found else "", int(trial in found))] if found else [],
+            (
+                [_figure(printed[trial.number])] if marked else [],
+                [_cell("yes" if trial in found else "", int(trial in found))] if found else [],
+            ),
             paths,
         )
         for trial in (*order, *rest)
@@ -79,11 +81,12 @@ def _trial(
     trial: TrialRecord,
     rank: int | None,
     worst: float,
-    printed: Sequence[str],
-    marks: Sequence[str],
+    more: tuple[Sequence[str], Sequence[str]],
     paths: Sequence[str],
 ) -> str:
-    error = records.measured(trial)
+    """`more` are cells after the error, and after the state."""
+    printed, marks = more
+    error = trial.measured
     bar = "" if error is None or not worst else f' style="--part:{100 * error / worst:.1f}%"'
     cells = [
         _cell("" if rank is None else str(rank), rank),

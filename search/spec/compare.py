@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from search.errors import InputError, hint
-from search.spec import published
+from search.spec.published import Figure
 from search.spec.sections import FROZEN, LimitSpec, SearchSpec, dotted
 from search.spec.space import FROM_DATA, sentence
 from search.spec.trial import TrialSpec, Value
@@ -83,7 +83,7 @@ def _row(number: int, row: Any) -> dict[str, Any]:
         raise InputError(f"{where}: set = {values!r} holds no values; write set: {{net.depth: 56}}")
     figures = row.get("published") or ()
     figures = tuple(figures) if isinstance(figures, list | tuple) else (figures,)
-    known = published.keys()
+    known = Figure.keys()
     for key in figures:
         if key not in known:
             raise InputError(f"{where}: published = {key!r} is no known figure; {hint(key, known)}")

@@ -1,5 +1,7 @@
 """What to train on, and what is known about it: the frozen descriptions that travel between processes."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 LARGEST = 4096  # pixels, of a side
@@ -87,3 +89,16 @@ class PreparedInfo(DataInfo):
     digest: str  # sha256 over the stored arrays and the indices of the split: equal digests, equal data
     mean: tuple[float, ...]  # per channel, over the training split, pixels scaled to 0..1
     std: tuple[float, ...]  # likewise, and at least one grey level, so that a constant channel can be divided by it
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What records and reports say of it, as JSON."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "train": self.n_train,
+            "validation": self.n_validation,
+            "test": self.n_test,
+            "shape": list(self.shape),
+            "digest": self.digest,
+        }

@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from resnet.names import OF_DATA
 from resnet.spec import NetSpec
 from search.errors import InputError, hint
 from search.spec.trial import TrainSpec, TrialSpec
 
-FAIL = 20.0  # percent: what Table 1 of 1603.05027 prints as "fail" is above it
 _CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
 @dataclass(frozen=True)
 class Figure:
     """A test error that a paper prints, or what it prints in place of one. Errors in percent."""
+
+    FAIL: ClassVar[float] = 20.0  # percent: what Table 1 of 1603.05027 prints as "fail" is above it
 
     key: str  # paper/place/row
     data: str
@@ -40,12 +41,59 @@ class Figure:
     @property
     def least(self) -> float | None:
         """What the error is at least: the number itself, or a bound."""
-        return self.error if self.error is not None else self.above if self.above else FAIL if self.fail else None
+        return self.error if self.error is not None else self.above if self.above else self.FAIL if self.fail else None
 
     def __str__(self) -> str:
         if self.error is not None:
             return f"{self.error:.2f} %"
         return "fail" if self.fail else f"> {self.above:g} %" if self.above else "no number"
+
+    @staticmethod
+    def keys() -> tuple[str, ...]:
+        """Keys of all figures."""
+        return tuple(_figures())
+
+    @staticmethod
+    def of(key: str) -> "Figure":
+        """The figure of a key.
+
+        Raises:
+            InputError: there is none.
+        """
+        if key not in _figures():
+            raise InputError(f"published figure {key!r} is unknown; {hint(key, Figure.keys())}")
+        return _figures()[key]
+
+    def beside(self, params: Mapping[str, Any], data_name: str, images: int | None = None) -> "Found":
+        """The figure with everything but the seed that was done in another way.
+
+        Where it is of several networks, the nearest of them counts.
+
+        Args:
+            params: flat view of a trial.
+            data_name: of the data set, such as cifar10.
+            images: that it was trained on, if that is to be compared too.
+
+        Raises:
+            pydantic.ValidationError: the view is of no trial.
+        """
+        trial = TrialSpec.from_flat(params)
+        candidates = [TrialSpec(net=net.model_copy(update=_of_data(trial.net)), train=self.train) for net in self.nets]
+        found = min((_different(candidate, trial) for candidate in candidates), key=len)
+        if self.data != data_name:
+            found = {"data.name": (self.data, data_name), **found}
+        if images is not None and self.images != images:
+            found["images"] = (self.images, images)
+        return Found(self, found)
+
+    @staticmethod
+    def of_network(params: Mapping[str, Any], data_name: str, images: int | None = None) -> "tuple[Found, ...]":
+        """Those of exactly this network on this data set, in the order of the papers; mostly none. As `beside`."""
+        known = [one for one in _figures().values() if one.data == data_name]
+        if not known:
+            return ()
+        net = _design(TrialSpec.from_flat(params).net)
+        return tuple(one.beside(params, data_name, images) for one in known if net in map(_design, one.nets))
 
 
 @dataclass(frozen=True)
@@ -54,58 +102,6 @@ class Found:
 
     figure: Figure
     differences: dict[str, tuple[Any, Any]]  # path -> (in the paper, here); empty: by the paper's recipe
-
-
-def keys() -> tuple[str, ...]:
-    """Keys of all figures."""
-    return tuple(_figures())
-
-
-def figure(key: str) -> Figure:
-    """The figure of a key.
-
-    Raises:
-        InputError: there is none.
-    """
-    if key not in _figures():
-        raise InputError(f"published figure {key!r} is unknown; {hint(key, keys())}")
-    return _figures()[key]
-
-
-def figures_for(params: Mapping[str, Any], data_name: str, images: int | None = None) -> tuple[Found, ...]:
-    """The figures of exactly this network on this data set, in the order of the papers; mostly none.
-
-    Args:
-        params: flat view of a trial.
-        data_name: of the data set, such as cifar10.
-        images: that it was trained on, if that is to be compared too.
-
-    Raises:
-        pydantic.ValidationError: the view is of no trial.
-    """
-    net = _design(TrialSpec.from_flat(params).net)
-    return tuple(
-        Found(one, differences(one, params, data_name, images))
-        for one in _figures().values()
-        if one.data == data_name and net in map(_design, one.nets)
-    )
-
-
-def differences(
-    of: Figure, params: Mapping[str, Any], data_name: str, images: int | None = None
-) -> dict[str, tuple[Any, Any]]:
-    """Path -> (in the paper, here) of everything but the seed that was done in another way; args as `figures_for`.
-
-    Where a figure is of several networks, the nearest of them counts.
-    """
-    trial = TrialSpec.from_flat(params)
-    candidates = [TrialSpec(net=net.model_copy(update=_of_data(trial.net)), train=of.train) for net in of.nets]
-    found = min((_different(candidate, trial) for candidate in candidates), key=len)
-    if of.data != data_name:
-        found = {"data.name": (of.data, data_name), **found}
-    if images is not None and of.images != images:
-        found["images"] = (of.images, images)
-    return found
 
 
 def _different(paper: TrialSpec, ours: TrialSpec) -> dict[str, tuple[Any, Any]]:

@@ -115,6 +115,10 @@ class SearchSpec(BaseModel):
     def _duration(cls, value: Any) -> Any:
         return seconds("search.time_budget", value)
 
+    def budget_used(self, elapsed: float) -> bool:
+        """Whether the time budget is used up after so many seconds."""
+        return self.time_budget is not None and elapsed >= self.time_budget
+
 
 def seconds(path: str, value: Any) -> Any:
     """`90s`, `30m`, `2h` or `1d` in seconds; what is no string is left as it is."""

@@ -13,11 +13,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import ValidationError
 
 from resnet.names import OF_DATA
-from resnet.spec import needs
+from resnet.spec import NetSpec, needs
 from search.errors import InputError, hint
 from search.spec.trial import TrialSpec, Value
 
 SHORT = 100  # whole numbers in a range of which every one is checked
+GROWING = ("net.depth", "net.width")  # more of these is more parameters and more work, so only the ends are built
 CHECKED_COMBINATIONS = 20_000  # of choices and ends of ranges that are built before the first trial
 
 
@@ -65,6 +66,12 @@ class Dimension:
                 raise TypeError(f"unsupported distribution {other}")
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest number."""
+        numbers = [v for v in self.extremes if isinstance(v, int | float)]
+        return min(numbers), max(numbers)
+
+    @property
     def values(self) -> tuple[Value, ...] | None:
         """Every value, or None when there is a continuum."""
         match self.distribution:
@@ -77,6 +84,18 @@ class Dimension:
                 return tuple(span.low + i * (span.step or 1) for i in range(count))
             case _:
                 return self.extremes
+
+    def suggest(self, trial: optuna.Trial) -> Value:
+        """What the trial's sampler says of it."""
+        match self.distribution:
+            case CategoricalDistribution() as d:
+                return trial.suggest_categorical(self.path, d.choices)  # pyright: ignore[reportReturnType]
+            case FloatDistribution() as d:
+                return trial.suggest_float(self.path, d.low, d.high, step=d.step, log=d.log)
+            case IntDistribution() as d:
+                return trial.suggest_int(self.path, d.low, d.high, step=d.step, log=d.log)
+            case other:
+                raise TypeError(f"unsupported distribution {other}")
 
     def describe(self) -> str:
         """The range in words, such as `8 | 14 | 20` or `0.02 ... 0.5 (log)`."""
@@ -141,6 +160,14 @@ class Space:
         finite = tuple(d for d in self.dimensions if d.values is not None)
         return sum(1 for _ in itertools.islice(_expand(finite, dict(self.fixed), self.searched, True), limit))
 
+    def extremes(self) -> Iterator[NetSpec]:
+        """Networks among which the smallest and the largest are."""
+        nets = Space(tuple(d for d in self.dimensions if d.path.startswith("net.")), self.fixed)
+        growing = [d for d in nets.dimensions if d.path in GROWING]
+        for chosen in nets.combinations(values=False):
+            if all(chosen[d.path] in d.ends for d in growing if d.path in chosen):
+                yield TrialSpec.from_flat(chosen).net
+
     def check(self, shape: tuple[int, int]) -> None:
         """Builds the specification of every choice and both ends of every range, for images of `shape` (height, width).
 
@@ -188,19 +215,6 @@ def sentence(error: ValidationError) -> str:
     if first["type"] == "value_error":
         return message
     return f"{path} = {first['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def suggested(trial: optuna.Trial, dimension: Dimension) -> Value:
-    """What the trial's sampler says of one dimension."""
-    match dimension.distribution:
-        case CategoricalDistribution() as d:
-            return trial.suggest_categorical(dimension.path, d.choices)  # pyright: ignore[reportReturnType]
-        case FloatDistribution() as d:
-            return trial.suggest_float(dimension.path, d.low, d.high, step=d.step, log=d.log)
-        case IntDistribution() as d:
-            return trial.suggest_int(dimension.path, d.low, d.high, step=d.step, log=d.log)
-        case other:
-            raise TypeError(f"unsupported distribution {other}")
 
 
 def _expand(

@@ -136,6 +136,25 @@ class StudySpec(BaseModel):
         """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""
         return plain_yaml.dump(self.public())
 
+    def flat(self) -> dict[str, Any]:
+        """As `to_yaml`, by dotted path."""
+        return flatten(plain_yaml.parse(self.to_yaml()))
+
+    @staticmethod
+    def flat_file(path: Path) -> dict[str, Any]:
+        """What `to_yaml` has written into a file, by dotted path.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        try:
+            written = plain_yaml.read(path)
+        except (OSError, yaml.YAMLError):
+            written = None
+        if not isinstance(written, Mapping):
+            raise InputError(f"{path} is damaged; remove it to continue with the study given now")
+        return flatten(written)
+
     def public(self) -> dict[str, Any]:
         """The study, fully resolved, without the passwords in its URLs."""
         return redacted(self.model_dump(mode="json"))

@@ -1,4 +1,5 @@
 """Bytes, whole or not at all, in a folder or at a URL."""
+# pyright: reportUnusedImport=false
 
 from typing import TYPE_CHECKING
 
@@ -13,18 +14,3 @@ else:
     __getattr__ = lazy(
         __name__, lease="Lease", remote="Output Remote is_url local_copy opened", replica="Files Replica"
     )
-
-__all__ = [
-    "Files",
-    "Lease",
-    "Output",
-    "Remote",
-    "Replica",
-    "files",
-    "is_url",
-    "layout",
-    "local_copy",
-    "opened",
-    "paths",
-    "scratch",
-]

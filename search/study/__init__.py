@@ -19,5 +19,3 @@ else:
         process="unchanged",
         request="ENVIRONMENT KEYS Changes changed specify",
     )
-
-__all__ = ["ENVIRONMENT", "KEYS", "Changes", "Result", "Study", "changed", "planned", "specify", "unchanged", "within"]

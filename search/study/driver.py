@@ -5,38 +5,28 @@ from typing import Literal
 
 from rich.console import Console
 
-from search import export, optimize, report
+from search import export, report
 from search.data import Prepared
 from search.errors import InputError, without_credentials
 from search.execution import Interrupt, Recorder, Session, of_study, sum_up
 from search.export import NotTheSame
 from search.optimize import (
     FinalPlan,
-    check_owner,
-    count_finished,
-    delete,
+    Lineage,
     final_ledger,
-    first_rung,
-    identity,
     importance,
-    open_ledger,
     plan_finals,
     plan_search,
 )
 from search.records import (
+    Environment,
     Finalist,
     Finals,
     Ledger,
     StudyFolder,
     StudySummary,
-    Surroundings,
     answering,
-    best,
-    counts,
-    described,
-    noted,
     open_storage,
-    without_refused,
 )
 from search.spec import LimitSpec, Space, StudySpec, appraise
 from search.storage import files, layout
@@ -80,18 +70,17 @@ class Driver:
     def __post_init__(self) -> None:
         spec, image = self.spec, self.data.info.shape[:2]
         storage = open_storage(self.folder.journal, spec.search.storage, self.folder.forced)
-        opened = open_ledger(
-            storage,
-            spec.name,
+        lineage = Lineage(storage, spec.name)
+        opened = lineage.open(
             self.folder.owner(shared=spec.search.storage is not None),
-            identity(self.space, self.data.info.digest, spec.limits.model_dump()),
+            lineage.identity(self.space, self.data.info.digest, spec.limits.model_dump()),
             self.space,
             lambda trial: appraise(trial, image, spec.limits),
         )
         self._generation = opened.generation
         self.folder.bind(self._generation, opened.ledger.key, begun=bool(opened.ledger.records))
         mine = spec, self.data.info, self.folder, self._generation
-        self._outboxes = Outboxes(*mine, optimize.keys(storage, spec.name), self.store)
+        self._outboxes = Outboxes(*mine, lineage.keys(), self.store)
         export.mend(self.folder.path / export.CHAMPION)
         files.sweep(self.folder.path)
         files.sweep(self.folder.path / layout.REPORT)
@@ -106,7 +95,7 @@ class Driver:
     @property
     def finals(self) -> FinalPlan:
         """The plan of its finals; who takes part is known once the search is over."""
-        return plan_finals(self.spec, self._final_ledger, self.ledger.records, described(self.data.info))
+        return plan_finals(self.spec, self._final_ledger, self.ledger.records, self.data.info.summary)
 
     @property
     def finished(self) -> int:
@@ -233,13 +222,13 @@ class Driver:
 
     def summary(self, finals: Finals | None = None) -> StudySummary:
         """The study as the report shows it."""
-        around = noted(self.ledger.study) or Surroundings.here(self.data.info)
+        around = Environment.of(self.ledger.study) or Environment.here(self.data.info)
         return summarise(self.spec, self.space, around, self.elapsed, self.search.stop_reason, finals or self._found())
 
     def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Result:
         first = tracker.send(patient)
         records, finals = self.ledger.with_run_ids(tracker.run_ids()), self._found(tracker)
-        compared = first_rung(self.search.scheduler, self.spec.epochs)
+        compared = self.search.scheduler.first_compared
         importances = importance(self.ledger.study, compared, self.spec.search.seed)
         summary = self.summary(finals)
         written = report.write(self.folder.path, summary, records, importances)
@@ -252,7 +241,7 @@ class Driver:
         files = written.json, written.markdown, written.html, *written.images, self.folder.study_file
         kept = self.folder.kept(*files)
         # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
-        metrics = {} if interrupted else of_study(finals, counts(without_refused(records)[0]))
+        metrics = {} if interrupted else of_study(finals, records.started.counts())
         done = self._done(finals)
         ended = {"metrics": metrics, "step": done, "artifacts": kept, "front": written.front}
         tracker.record(events.StudyEnded(note=written.answer, state=state, **ended))
@@ -292,7 +281,7 @@ class Driver:
 
     def _worked(self, summary: StudySummary) -> bool:
         tested = summary.finals is not None and summary.finals.champion is not None
-        return tested or best(self.ledger.records) is not None
+        return tested or self.ledger.records.best is not None
 
 
 def _of_champion(finals: Finals, finalist: Finalist) -> tuple[int, int]:
@@ -315,7 +304,7 @@ def check_told(folder: StudyFolder, spec: StudySpec, yes: bool) -> None:
     if yes:
         return
     storage = open_storage(folder.journal, url) if url or folder.journal.exists() else None
-    trials = count_finished(storage, spec.name, folder.owner(url is not None)) if storage else 0
+    trials = Lineage(storage, spec.name).count_finished(folder.owner(url is not None)) if storage else 0
     if trials or folder.study_file.exists():
         raise InputError(
             f"--fresh would delete study {spec.name!r} in {folder.place} with {trials} finished trials; add "
@@ -333,10 +322,11 @@ def delete_study(folder: StudyFolder, spec: StudySpec) -> list[str]:
     """
     url, owner = spec.search.storage, folder.owner(spec.search.storage is not None)
     storage = open_storage(folder.journal, url) if url else None
-    if storage is not None:
-        check_owner(storage, spec.name, owner)
+    lineage = Lineage(storage, spec.name) if storage is not None else None
+    if lineage is not None:
+        lineage.check_owner(owner)
     stays = folder.clear()
-    if storage is not None:
-        delete(storage, spec.name, owner)
+    if lineage is not None:
+        lineage.delete(owner)
     folder.forget()
     return stays

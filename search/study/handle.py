@@ -12,8 +12,8 @@ from search import data, execution, export, report, tracking
 from search.errors import InputError, halt
 from search.execution import Interrupt
 from search.export import Exportable, Facts, Searched
-from search.optimize import identity
-from search.records import Finals, StudyFolder, Trials, answering, check_apart
+from search.optimize import Lineage
+from search.records import Finals, StudyFolder, Trials, answering
 from search.report import Report
 from search.spec import StudySpec, load
 from search.storage import Output
@@ -90,7 +90,7 @@ class Study:
         where = _output(output)
         with unchanged():
             spec = specify(study, where, scale, set or {}, changes)
-            check_apart(where, spec.name, spec.data)
+            StudyFolder.check_apart(where, spec.name, spec.data)
             planned(spec)
             if execution.address() is None:
                 execution.share(spec.resources, spec.search)
@@ -283,7 +283,7 @@ class Study:
         try:
             seen = self.refresh()._begun
             space = self.spec.make_space(prepared.info.shape, len(prepared.info.classes))
-            which = identity(space, prepared.info.digest, self.spec.limits.model_dump())
+            which = Lineage.identity(space, prepared.info.digest, self.spec.limits.model_dump())
             if seen.study.study_name != f"{self.name}-{which}" or not (seen.records or self.spec.compare):
                 raise InputError(
                     f"study {self.name!r} has no trial of what its study.yaml says on the data that are here now "

@@ -8,7 +8,7 @@ from pathlib import Path
 from resnet.spec import NetSpec
 from search import data
 from search.errors import InputError
-from search.optimize import Proposer, starts
+from search.optimize import Proposer
 from search.records import open_storage
 from search.spec import (
     Appraisal,
@@ -20,7 +20,6 @@ from search.spec import (
     TrainSpec,
     TrialSpec,
     appraise,
-    extremes,
 )
 
 COUNTED = 300  # networks that are counted one by one: a second or two
@@ -55,14 +54,12 @@ def check(spec: StudySpec, space: Space, image: tuple[int, int]) -> Proposer:
         InputError: the sampler is not for this space, the space does not hold a start, a start is beyond the limits, or
             all networks are.
     """
-    search = spec.search
-    first = starts(spec.start, space)
-    proposer = Proposer(space, search.sampler, search.seed, search.objectives, first)
-    if search.sampler is Sampler.GP:
+    proposer = Proposer.of(spec, space)
+    if proposer.kind is Sampler.GP:
         _check_gp(space)
     if spec.limits != LimitSpec():
         _check_limits(spec, space, image)
-        for given, start in zip(spec.start, first, strict=True):
+        for given, start in zip(spec.start, proposer.starts, strict=True):
             reason = appraise(space.specify(start), image, spec.limits).reason
             if reason:
                 raise InputError(f"start: {given} is beyond the limits ({reason}); raise them, or leave the start out")
@@ -100,7 +97,7 @@ def _appraised(spec: StudySpec, space: Space, nets: Iterable[NetSpec], image: tu
 def _check_limits(spec: StudySpec, space: Space, image: tuple[int, int]) -> None:
     """All costs grow with depth and width, and a signal only gets weaker: what fails for the smallest fails for all."""
     found: list[Appraisal] = []
-    for appraisal in _appraised(spec, space, itertools.islice(extremes(space), BUILT + 1), image):
+    for appraisal in _appraised(spec, space, itertools.islice(space.extremes(), BUILT + 1), image):
         if appraisal.reason is None or len(found) == BUILT:
             return
         found.append(appraisal)

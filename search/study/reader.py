@@ -11,19 +11,16 @@ import yaml
 from optuna.storages import BaseStorage
 
 from search.errors import InputError, hint
-from search.optimize import Kept, copied, first_rung, importance, latest, make_scheduler, plan_finals, trials_of
+from search.optimize import Kept, Lineage, copied, importance, make_scheduler, plan_finals
 from search.records import (
+    Environment,
     Finals,
+    StudyFolder,
     StudySummary,
-    Surroundings,
     Trials,
     answering,
-    noted,
     open_storage,
-    outbox_file,
-    over,
     read_journal,
-    stopped,
 )
 from search.spec import Space, StudySpec, load, parse
 from search.storage import Files, Output, layout
@@ -67,7 +64,7 @@ class Reader:
     """A study that has begun, at the moment of `at`."""
 
     spec: StudySpec
-    surroundings: Surroundings
+    environment: Environment
     storage: BaseStorage  # of a journal a copy in memory
     study: optuna.Study  # its search
     cursor: Cursor  # what MLflow has of it
@@ -87,11 +84,13 @@ class Reader:
                 storage = read_journal(path, files.log(layout.JOURNAL) or b"")
             else:
                 storage = open_storage(Path(), url)
-            study = latest(storage, spec.name)
-            around = noted(study) if study else None
+            study = Lineage(storage, spec.name).latest()
+            around = Environment.of(study) if study else None
             if study is None or around is None:
                 return None
-            kept = files.get(outbox_file(Path(), study.user_attrs["generation"]).with_suffix(".cursor.json").name)
+            kept = files.get(
+                StudyFolder.outbox_in(Path(), study.user_attrs["generation"]).with_suffix(".cursor.json").name
+            )
             return cls(spec, around, storage, study, parse_cursor(kept))
 
     @property
@@ -113,11 +112,11 @@ class Reader:
     @cached_property
     def summary(self) -> StudySummary:
         """What the report says of it as a whole."""
-        height, width, channels = self.surroundings.data["shape"]
-        space = self.spec.make_space((height, width, channels), len(self.surroundings.data["classes"]))
+        height, width, channels = self.environment.data["shape"]
+        space = self.spec.make_space((height, width, channels), len(self.environment.data["classes"]))
         finals, elapsed = self._finals
-        why = stopped(self.spec.search, self.records, self._elapsed, self._exhausted)
-        return summarise(self.spec, space, self.surroundings, self._elapsed + elapsed, why, finals)
+        why = self.records.stop_reason(self.spec.search, self._elapsed, self._exhausted)
+        return summarise(self.spec, space, self.environment, self._elapsed + elapsed, why, finals)
 
     @cached_property
     def importance(self) -> dict[str, float]:
@@ -130,7 +129,7 @@ class Reader:
 
     @cached_property
     def _kept(self) -> list[Kept]:
-        return trials_of(self.storage, self.spec.name, self.study)
+        return Lineage(self.storage, self.spec.name).trials_of(self.study)
 
     @property
     def _elapsed(self) -> float:
@@ -144,16 +143,16 @@ class Reader:
     def _finals(self) -> tuple[Finals | None, float]:
         """With the seconds that they took."""
         sent, asked = self.cursor, self.spec.search
-        searched = bool(self.spec.compare) or over(asked, self.records, self._elapsed, self._exhausted)
+        searched = bool(self.spec.compare) or self.records.is_complete(asked, self._elapsed, self._exhausted)
         ledger = copied(self.storage, self.study.study_name) if searched else None
         if ledger is None:
             return None, 0.0
-        plan = plan_finals(self.spec, ledger, self.records, self.surroundings.data)
+        plan = plan_finals(self.spec, ledger, self.records, self.environment.data)
         return plan.results(sent.trials, sent.seeds), ledger.elapsed
 
 
 def summarise(
-    spec: StudySpec, space: Space, around: Surroundings, elapsed: float, why: str | None, finals: Finals | None
+    spec: StudySpec, space: Space, around: Environment, elapsed: float, why: str | None, finals: Finals | None
 ) -> StudySummary:
     """The study as the report shows it.
 
@@ -172,7 +171,7 @@ def summarise(
         data=around.data,
         space={d.path: d.describe() for d in space.dimensions},
         epochs=spec.epochs,
-        first_rung=first_rung(make_scheduler(search, spec.epochs), spec.epochs),
+        first_rung=make_scheduler(search, spec.epochs).first_compared,
         trials=0 if spec.compare else search.trials,
         sampler=search.sampler.value,
         scheduler=search.scheduler.value,

@@ -18,5 +18,3 @@ else:
         pages="PageServer Pages",
         store="NoAnswer Store",
     )
-
-__all__ = ["Cursor", "NoAnswer", "Outboxes", "PageServer", "Pages", "Store", "Tracker", "events", "parse_cursor"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from search.errors import without_credentials
 from search.records import StudyFolder
-from search.spec import PreparedInfo, StudySpec, flatten
+from search.spec import PreparedInfo, StudySpec
 from search.tracking.events import (
     STUDY,
     ChampionChosen,
@@ -310,7 +310,7 @@ class Outboxes:
 
     def announce(self, tracker: Tracker) -> None:
         """The study starts, or goes on."""
-        params = {path: str(value) for path, value in flatten(self.spec.public()).items()}
+        params = {path: str(value) for path, value in self.spec.flat().items()}
         tracker.record(StudyStarted(name=self.spec.name, params=params, dataset=self.dataset()))
 
     def dataset(self, finals: bool = False) -> Dataset:

@@ -20,17 +20,3 @@ else:
         speed="images_per_s noise",
         step="Compiler",
     )
-
-__all__ = [
-    "Checkpoint",
-    "Compiler",
-    "Resident",
-    "device",
-    "evaluate",
-    "images_per_s",
-    "latest",
-    "noise",
-    "train",
-    "validated",
-    "write",
-]

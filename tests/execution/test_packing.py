@@ -91,7 +91,7 @@ def test_what_may_be_set(text: str, value: object) -> None:
 def largest(space: Space) -> TrialSpec:
     """Of 32 x 32 images."""
     ledger = Ledger(InMemoryStorage(), "study", space, lambda trial: spec.appraise(trial, (32, 32), LimitSpec()))
-    return Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), SearchSpec(), 1).largest((32, 32))
+    return Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(1), SearchSpec(), 1).largest((32, 32))
 
 
 def test_the_largest_network_keeps_most_for_its_backward_pass() -> None:

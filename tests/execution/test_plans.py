@@ -9,7 +9,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.storages.journal import JournalFileBackend
 
 from search.optimize import FinalPlan, Plan, final_ledger, plan_finals
-from search.records import open_storage
+from search.records import Trials, open_storage
 from search.spec import Sampler, Scheduler, StudySpec
 from tests.support.simulated import Process, free, opened, short
 
@@ -22,7 +22,7 @@ def study(**sections: Any) -> StudySpec:
 
 
 def finals(spec: StudySpec, storage: BaseStorage, *trials: Any, create: bool = False) -> FinalPlan:
-    return plan_finals(spec, final_ledger(storage, "study", free, create), trials, DATA)
+    return plan_finals(spec, final_ledger(storage, "study", free, create), Trials(trials), DATA)
 
 
 def values(plan: Plan) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def test_to_read_a_study_in_its_search_writes_nothing(sections: dict[str, Any], 
 
 def test_finals_that_begin_are_found_again() -> None:
     storage = InMemoryStorage()
-    assert finals(study(compare=COMPARED), storage).ledger.records == []
+    assert finals(study(compare=COMPARED), storage).ledger.records == ()
     assert optuna.get_all_study_names(storage) == []
     begun = finals(study(compare=COMPARED), storage, create=True)
     first = begun.next()

@@ -1,6 +1,7 @@
 """The live display: a table on a terminal, plain lines in a file."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from time import monotonic
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from search.execution.progress import Progress, remaining
 from search.optimize import Candidate
-from search.records import TrialRecord, TrialState
+from search.records import TrialRecord, Trials, TrialState
 from search.spec import TrialSpec
 from tests.support import sample_study as sample
 
@@ -21,16 +22,16 @@ def running(trial: TrialRecord, epochs: int, seconds: float) -> TrialRecord:
     return replace(trial, state=TrialState.RUNNING, epochs=epochs, curve=curve, reason=None, seconds=seconds)
 
 
-def snapshot(done: int, width: int = 2) -> list[TrialRecord]:
+def snapshot(done: int, width: int = 2) -> Trials:
     trials = sample.trials()
-    return [*trials[:done], *(running(trial, 4, 1.0) for trial in trials[done : done + width])]
+    return Trials([*trials[:done], *(running(trial, 4, 1.0) for trial in trials[done : done + width])])
 
 
-def rendered(trials: list[TrialRecord], width: int = 80, waiting: tuple[int, ...] = ()) -> str:
+def rendered(trials: Sequence[TrialRecord], width: int = 80, waiting: tuple[int, ...] = ()) -> str:
     console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
     with console.capture() as capture:
         progress = Progress(Console(file=StringIO()), "digits", 12)
-        progress.update(trials, 24, waiting)
+        progress.update(Trials(trials), 24, waiting)
         console.print(progress.screen(61.0))
     return capture.get()
 
@@ -63,11 +64,11 @@ def test_many_running_trials_are_counted_not_listed() -> None:
 def test_remaining_time_is_shared_by_the_trials_that_run() -> None:
     ended = [replace(trial, seconds=seconds) for trial, seconds in zip(sample.trials()[:2], (8.0, 12.0), strict=True)]
     two = [running(trial, 4, seconds) for trial, seconds in zip(sample.trials()[2:4], (4.0, 30.0), strict=True)]
-    assert remaining([], 24) is None
-    assert remaining(two, 24) is None
+    assert remaining(Trials(), 24) is None
+    assert remaining(Trials(two), 24) is None
     # the mean is 10 s: 6 trials to come take 60 s, the rest of the two that run 6 s and none, by two at a time
-    assert remaining([*ended, *two], 10) == pytest.approx(33.0)
-    assert remaining(ended, 2) == 0.0
+    assert remaining(Trials([*ended, *two]), 10) == pytest.approx(33.0)
+    assert remaining(Trials(ended), 2) == 0.0
 
 
 def test_a_terminal_is_redrawn_at_a_bounded_rate() -> None:
@@ -86,7 +87,7 @@ def test_a_terminal_is_redrawn_at_a_bounded_rate() -> None:
 def test_a_file_gets_a_line_for_each_trial_that_ends() -> None:
     file = StringIO()
     with Progress(Console(file=file, width=80), "digits", 12) as progress:
-        progress.update([], 24)
+        progress.update(Trials(), 24)
         for done in (0, 1, 1, 6, 24, 24):
             progress.update(snapshot(done), 24)
     lines = file.getvalue().splitlines()
@@ -115,14 +116,14 @@ def test_proposals_beyond_the_limits_are_no_trials() -> None:
     )
     file = StringIO()
     with Progress(Console(file=file, width=80), "digits", 12) as progress:
-        progress.update([refused], 24)
-        progress.update([refused, *snapshot(1)], 24)
+        progress.update(Trials([refused]), 24)
+        progress.update(Trials([refused, *snapshot(1)]), 24)
     assert file.getvalue().startswith("[1/24] trial 0 complete")
     assert file.getvalue().count("\n") == 1
     console = Console(file=StringIO(), width=80, force_terminal=True, force_interactive=True, _environ={})
     with Progress(console, "digits", 12) as progress:
-        progress.update([refused, *snapshot(3)], 24)
-        progress.update([refused, *snapshot(4)], 24)
+        progress.update(Trials([refused, *snapshot(3)]), 24)
+        progress.update(Trials([refused, *snapshot(4)]), 24)
     assert isinstance(console.file, StringIO)
     assert "4 of 24 trials · 2 running · 2 stopped early · 1 beyond the limits" in console.file.getvalue()
 
@@ -135,17 +136,17 @@ def test_trials_that_wait_do_not_run() -> None:
     ended = [replace(trial, seconds=10.0) for trial in sample.trials()[:2]]
     # two to come of 10 s each, and 6 s of one that runs: what waits may never go on, and nobody works on it
     open_ = [running(trial, 4, 4.0) for trial in sample.trials()[2:4]]
-    assert remaining([*ended, *open_], 6, waiting=[3]) == pytest.approx(26.0)
+    assert remaining(Trials([*ended, *open_]), 6, waiting=[3]) == pytest.approx(26.0)
 
 
 def test_a_file_gets_a_line_for_each_wait() -> None:
     file = StringIO()
     with Progress(Console(file=file, width=80), "digits", 12) as progress:
-        progress.update([], 24)
+        progress.update(Trials(), 24)
         for waiting in ([0], [0], [], [0]):
-            progress.update([running(sample.trials()[0], 3, 1.0)], 24, waiting)
-        progress.update([running(sample.trials()[0], 9, 1.0)], 24, [0])
-        progress.update([sample.trials()[0]], 24)
+            progress.update(Trials([running(sample.trials()[0], 3, 1.0)]), 24, waiting)
+        progress.update(Trials([running(sample.trials()[0], 9, 1.0)]), 24, [0])
+        progress.update(Trials([sample.trials()[0]]), 24)
     lines = file.getvalue().splitlines()
     assert [line.split(",")[0] for line in lines] == [
         "trial 0 waits after 3 epochs", "trial 0 waits after 9 epochs", "[1/24] trial 0 complete after 12 epochs"
@@ -157,11 +158,11 @@ def test_trials_taken_over_are_not_those_asked_for() -> None:
     trials = [replace(before, origin=7), *rest]
     assert "3 of 24 trials · 2 running · 2 stopped early" in rendered(trials)
     ended = [replace(trial, seconds=10.0) for trial in (replace(before, origin=7), sample.trials()[1])]
-    assert remaining(ended, 3) == pytest.approx(20.0)
+    assert remaining(Trials(ended), 3) == pytest.approx(20.0)
     file = StringIO()
     with Progress(Console(file=file), "digits", 12) as progress:
-        progress.update(trials, 24)
-        progress.update([replace(before, origin=7), *snapshot(5)[1:]], 24)
+        progress.update(Trials(trials), 24)
+        progress.update(Trials([replace(before, origin=7), *snapshot(5)[1:]]), 24)
     first, second = file.getvalue().splitlines()
     assert first.startswith("digits: 3 of 24 trials are done, best so far")
     assert second.startswith("[4/24] trial 4 complete")
@@ -170,7 +171,7 @@ def test_trials_taken_over_are_not_those_asked_for() -> None:
 def test_a_dumb_terminal_gets_plain_lines() -> None:
     file = StringIO()
     with Progress(Console(file=file, force_terminal=True, _environ={"TERM": "dumb"}), "digits", 12) as progress:
-        progress.update([], 24)
+        progress.update(Trials(), 24)
         progress.update(snapshot(1), 24)
     assert file.getvalue().startswith("[1/24] trial 0 complete")
 
@@ -204,8 +205,8 @@ def test_a_file_gets_a_line_for_each_training_of_the_finals() -> None:
     first = training(0, 3, 0, 12, 2.5)
     failed = replace(training(2, 3, 1, 4), state=TrialState.FAILED, reason="its worker died, 4 times")
     with Progress(Console(file=file, width=80), "digits", 12, CANDIDATES) as progress:
-        progress.update([first, training(1, 7, 0, 3)], 4)
-        progress.update([first, training(1, 7, 0, 12, 3.25), failed], 4)
+        progress.update(Trials([first, training(1, 7, 0, 3)]), 4)
+        progress.update(Trials([first, training(1, 7, 0, 12, 3.25), failed]), 4)
     opening, tested, lost = file.getvalue().splitlines()
     assert opening == "digits: 2 finalists trained on train + validation, then tested: 4 trainings, 1 are done"
     assert tested.startswith("[2/4] published, seed 0: 3.2 % test error: 20-layer v1")
@@ -215,7 +216,7 @@ def test_a_file_gets_a_line_for_each_training_of_the_finals() -> None:
 def test_the_screen_of_the_finals_tells_what_each_finalist_has() -> None:
     progress = Progress(Console(file=StringIO()), "digits", 12, CANDIDATES)
     runs = [training(0, 3, 0, 12, 2.0), training(1, 7, 0, 12, 3.0), training(2, 3, 1, 12, 3.0), training(3, 7, 1, 5)]
-    progress.update(runs, 6)
+    progress.update(Trials(runs), 6)
     console = Console(file=StringIO(), width=100, force_terminal=True, color_system=None)
     with console.capture() as capture:
         console.print(progress.screen(61.0))

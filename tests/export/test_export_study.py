@@ -14,8 +14,8 @@ from search import Study, data, training
 from search.errors import InputError
 from search.export import Exportable, Searched, chosen
 from search.export.__main__ import main
-from search.optimize import identity, open_ledger
-from search.records import Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, note, open_storage
+from search.optimize import Lineage
+from search.records import Environment, Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, open_storage
 from search.spec import DataSpec, Share, StudySpec, TrialSpec, appraise
 from search.storage import Output
 from search.training import Checkpoint
@@ -40,11 +40,11 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
     folder = StudyFolder.enter(output, spec.name)
     folder.settle(spec)
     storage = open_storage(folder.journal, None, folder.forced)
-    which = identity(space, prepared.info.digest, spec.limits.model_dump())
-    opened = open_ledger(
-        storage, spec.name, folder.owner(shared=False), which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
+    which = Lineage.identity(space, prepared.info.digest, spec.limits.model_dump())
+    opened = Lineage(storage, spec.name).open(
+        folder.owner(shared=False), which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
     )
-    note(opened.ledger.study, prepared.info, Share(1, 0, 1))
+    Environment.save(opened.ledger.study, prepared.info, Share(1, 0, 1))
     for depth, state in depths.items():
         asked = opened.ledger.add({**space.fixed, "net.depth": depth})
         assert asked is not None

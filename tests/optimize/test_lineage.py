@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from search.errors import InputError
-from search.optimize import Opened, identity, open_ledger
+from search.optimize import Lineage, Opened
 from search.records import Owner, TrialState, open_storage
 from search.spec import LimitSpec, appraise
 from search.spec.space import make
@@ -33,9 +33,9 @@ def opened(
     owner: Owner = HERE,
 ) -> Opened:
     made = make(space, fixed)
-    which = identity(made, "digits", limits.model_dump())
+    which = Lineage.identity(made, "digits", limits.model_dump())
     storage = open_storage(folder / "optuna.journal")
-    return open_ledger(storage, "study", owner, which, made, lambda spec: appraise(spec, (8, 8), limits))
+    return Lineage(storage, "study").open(owner, which, made, lambda spec: appraise(spec, (8, 8), limits))
 
 
 def run(opened: Opened, depth: int, version: str, error: float, state: TrialState = TrialState.COMPLETE) -> None:
@@ -108,7 +108,7 @@ def test_what_no_longer_belongs_is_left_behind(
 def test_longer_training_begins_with_the_best_of_before(tmp_path: Path) -> None:
     three(tmp_path)
     longer = opened(tmp_path, fixed=FIXED | {"train.epochs": 4})
-    assert longer.ledger.records == [], "errors after two epochs of a schedule of two are not those of one of four"
+    assert not longer.ledger.records, "errors after two epochs of a schedule of two are not those of one of four"
     assert [(s["net.depth"], s["net.version"], s["train.epochs"]) for s in longer.starts] == [
         (20, "v1", 4),
         (8, "v1", 4),

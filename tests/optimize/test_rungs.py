@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from search.optimize import Halving, Hyperband
-from search.optimize.schedulers import Held
+from search.optimize.schedulers import Halving, Held, Hyperband, better
 from search.records import Standings, TrialRecord, TrialState
 
 
@@ -169,3 +168,8 @@ def test_hyperband_promotes_within_a_bracket() -> None:
     seen = [record(first[0], 30), record(first[1], 40), record(second[0], 50), record(second[1], 60)]
     assert hyperband.promote(Standings(seen), waiting, False) is None, "two of this bracket"
     assert hyperband.promote(Standings([*seen, record(first[2], 90)]), waiting, False) == first[0]
+
+
+def test_better_counts_only_what_is_strictly_so() -> None:
+    places = [(1.0, 4), (2.0, 0), (2.0, 3), (5.0, 1)]
+    assert [better(error, places) for error in (1.0, 1.5, 2.0, 5.0, 6.0)] == [0, 1, 1, 3, 4]

@@ -9,8 +9,8 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from search.errors import InputError
-from search.optimize import Evidence, Proposer
-from search.optimize.samplers import gather
+from search.optimize import Proposer
+from search.optimize.samplers import Evidence, gather
 from search.records import Standings, TrialRecord, TrialState
 from search.spec import Appraisal, Objective, Sampler, Scheduler, SearchSpec, TrialSpec, Value
 from search.spec.space import make

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from search.errors import InputError
-from search.optimize import starts
+from search.optimize.samplers import starts
 from search.spec.space import make
 
 OF_DATA = {"net.in_channels": 3, "net.num_classes": 10, "net.image_size": 32}

@@ -2,8 +2,7 @@
 
 import pytest
 
-from search.optimize import OneEpochTopK
-from search.optimize.schedulers import Held, MedianStopping, NoStopping
+from search.optimize.schedulers import Held, MedianStopping, NoStopping, OneEpochTopK
 from search.records import Standings, TrialRecord, TrialState
 
 
@@ -57,14 +56,14 @@ def test_a_median_of_two_says_nothing() -> None:
 
 
 def test_without_stopping() -> None:
-    rule = NoStopping()
+    rule = NoStopping(9)
     assert rule.rungs == ()
     assert rule.hold(0, Standings([record(0, 100.0), record(1, 1.0)])) is None
     assert rule.promote(Standings([record(0, 1.0)]), {0}, True) is None
 
 
 def test_the_best_after_one_epoch_train_to_the_end() -> None:
-    rule = OneEpochTopK(top=2)
+    rule = OneEpochTopK(top=2, epochs=4)
     assert rule.rungs == (1,)
     seen = [record(n, error) for n, error in enumerate([40.0, 20.0, 50.0, 30.0])]
     assert [rule.hold(n, Standings(seen)) for n in range(4)] == [
@@ -81,4 +80,4 @@ def test_the_best_after_one_epoch_train_to_the_end() -> None:
 
 def test_what_failed_before_its_first_epoch_keeps_nobody_waiting() -> None:
     seen = [record(0, 30), record(1, state=TrialState.FAILED), record(2, 100, state=TrialState.DIVERGED)]
-    assert OneEpochTopK(top=1).promote(Standings(seen), {0}, True) == 0
+    assert OneEpochTopK(top=1, epochs=4).promote(Standings(seen), {0}, True) == 0

@@ -1,6 +1,7 @@
 """The Pareto front, against its definition and against fronts drawn by hand."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from search import report
-from search.records import TrialRecord, TrialState, front
+from search.records import TrialRecord, Trials, TrialState
 from search.report import answer, figures
 from search.report.answer import sentence
 from search.spec import Objective
@@ -20,28 +21,28 @@ ERROR, MACS, PARAMS = Objective.VAL_ERROR, Objective.MACS, Objective.PARAMS
 SPEED, SECONDS = Objective.IMAGES_PER_S, Objective.SECONDS
 
 
-def numbers(trials: list[TrialRecord]) -> list[int]:
+def numbers(trials: Sequence[TrialRecord]) -> list[int]:
     return [one.number for one in trials]
 
 
 def test_by_hand() -> None:
     points = [(100, 5.0), (100, 4.0), (200, 4.0), (300, 2.0), (400, 3.0), (50, 9.0), (500, 2.0), (300, 2.0)]
     trials = [trial(number, error, macs=macs) for number, (macs, error) in enumerate(points)]
-    assert numbers(front(trials, [ERROR, MACS])) == [5, 1, 3, 7]  # 3 and 7 are equal: neither beats the other
-    assert numbers(front(trials, [ERROR])) == [3, 6, 7]
-    assert front([], [ERROR, MACS]) == []
+    assert numbers(Trials(trials).front([ERROR, MACS])) == [5, 1, 3, 7]  # 3 and 7 are equal: neither beats the other
+    assert numbers(Trials(trials).front([ERROR])) == [3, 6, 7]
+    assert Trials().front([ERROR, MACS]) == ()
 
 
 def test_only_complete_trials_with_every_objective_are_compared() -> None:
     complete = trial(0, 5.0, macs=100)
     others = [trial(1, 0.1, TrialState.PRUNED, macs=1), trial(2, 0.2), trial(3, float("nan"), macs=1)]
     others += [trial(4, 0.1, TrialState.RUNNING, macs=1), trial(5, 0.1, TrialState.DIVERGED, macs=1)]
-    assert front([*others, complete], [ERROR, MACS]) == [complete]
+    assert Trials([*others, complete]).front([ERROR, MACS]) == (complete,)
 
 
 def test_fast_is_good_and_long_is_not() -> None:
     quick, slow = trial(0, 5.0, images_per_s=900.0, seconds=3.0), trial(1, 5.0, images_per_s=100.0, seconds=20.0)
-    assert front([quick, slow], [ERROR, SPEED]) == front([quick, slow], [ERROR, SECONDS]) == [quick]
+    assert Trials([quick, slow]).front([ERROR, SPEED]) == Trials([quick, slow]).front([ERROR, SECONDS]) == (quick,)
 
 
 @pytest.mark.parametrize("objectives", [(ERROR, MACS), (ERROR, MACS, PARAMS), (ERROR, SPEED, MACS, SECONDS)])
@@ -62,7 +63,7 @@ def test_the_definition(objectives: tuple[Objective, ...]) -> None:
             for a, b in itertools.permutations(range(len(rows)), 2)
             if small[a] != small[b] and all(x <= y for x, y in zip(small[a], small[b], strict=True))
         }
-        assert set(numbers(front(trials, objectives))) == set(range(len(rows))) - dominated
+        assert set(numbers(Trials(trials).front(objectives))) == set(range(len(rows))) - dominated
 
 
 def three() -> list[TrialRecord]:

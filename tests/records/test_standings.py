@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from search.records import WORST, Standings, TrialRecord, TrialState, better
+from search.records import Standings, TrialRecord, TrialState
 
 ENDS = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.DIVERGED, TrialState.FAILED]
 
@@ -30,7 +30,7 @@ def test_as_if_worked_out_from_all(seed: int) -> None:
             record = replace(record, state=draw.choice(ENDS))
         elif record.running:  # few values, so that many are equal
             epochs = record.epochs + 1
-            error = WORST if draw.random() < 0.1 else float(draw.randrange(5))
+            error = TrialRecord.WORST if draw.random() < 0.1 else float(draw.randrange(5))
             record = replace(record, epochs=epochs, curve={**record.curve, epochs: error})
         now[number] = record
         kept.put(record)
@@ -47,11 +47,6 @@ def test_as_if_worked_out_from_all(seed: int) -> None:
         for epoch in range(1, 12):
             assert list(view.at(epoch)) == worked_out(counted, epoch)
     assert any(kept.at(epoch) for epoch in range(1, 12))
-
-
-def test_better_counts_only_what_is_strictly_so() -> None:
-    places = [(1.0, 4), (2.0, 0), (2.0, 3), (5.0, 1)]
-    assert [better(error, places) for error in (1.0, 1.5, 2.0, 5.0, 6.0)] == [0, 1, 1, 3, 4]
 
 
 def test_averages_go_as_far_as_every_epoch_is_known() -> None:

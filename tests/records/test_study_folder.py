@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from search.errors import InputError
-from search.optimize import identity, open_ledger
+from search.optimize import Lineage
 from search.records import StudyFolder, open_storage
 from search.run import main
 from search.spec import StudySpec, appraise, find, load
@@ -35,9 +35,9 @@ def begun(output: Output, spec: StudySpec = SPEC) -> StudyFolder:
     folder.settle(spec)
     space = spec.make_space((8, 8, 1), 10)
     storage = open_storage(folder.journal, spec.search.storage, folder.forced)
-    which = identity(space, "digest", {})
+    which = Lineage.identity(space, "digest", {})
     owner = folder.owner(spec.search.storage is not None)
-    opened = open_ledger(storage, spec.name, owner, which, space, lambda t: appraise(t, (8, 8), spec.limits))
+    opened = Lineage(storage, spec.name).open(owner, which, space, lambda t: appraise(t, (8, 8), spec.limits))
     folder.bind(opened.generation, opened.ledger.key, begun=bool(opened.ledger.records))
     if not opened.ledger.records:
         assert opened.ledger.add({**space.fixed, "net.depth": 8}) is not None

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from search import formatting, records, report, statistics
-from search.records import TrialRecord, TrialState
+from search import formatting, report, statistics
+from search.records import TrialRecord, Trials, TrialState
 from search.report import answer
+from search.report.effects import by_value
 from tests.support import sample_finals as finals
 from tests.support import sample_study as sample
 
@@ -53,8 +54,8 @@ def test_standard_error_is_binomial(error: float, images: int, points: float) ->
 
 def test_no_error_at_all_is_not_certainty() -> None:
     assert statistics.standard_error(0.0, 300) == 0.0
-    assert records.margin(0.0, 300) == pytest.approx(1.0)  # the rule of three: 3 / 300
-    assert records.margin(0.0, 2) == 100.0  # and no error is above 100 %
+    assert trial(0, 0.0).margin(300) == pytest.approx(1.0)  # the rule of three: 3 / 300
+    assert trial(0, 0.0).margin(2) == 100.0  # and no error is above 100 %
     summary = sample.summary(data={"name": "d", "validation": 300})
     (line,) = [line for line in answer.caveats(summary, [trial(0, 0.0)]) if "300" in line]
     assert "up to 1 %" in line
@@ -64,13 +65,13 @@ def test_best_is_the_lowest_complete_then_the_cheaper_then_the_earlier() -> None
     complete = [trial(5, 3.0, macs=100), trial(1, 2.0, macs=200), trial(4, 2.0, macs=90), trial(3, 2.0, macs=90)]
     complete += [trial(2, 2.0), trial(0, nan)]
     pruned = [trial(6, 0.5, TrialState.PRUNED, macs=1)]
-    assert [t.number for t in records.ranked([*complete, *pruned])] == [3, 4, 1, 2, 5, 6]
-    assert records.best([*pruned, *complete]) is complete[3]
+    assert [t.number for t in Trials([*complete, *pruned]).ranked()] == [3, 4, 1, 2, 5, 6]
+    assert Trials([*pruned, *complete]).best is complete[3]
 
 
 def test_a_pruned_trial_is_named_only_where_none_is_complete() -> None:
     pruned, failed = trial(1, 7.0, TrialState.PRUNED), trial(0, 1.0, TrialState.FAILED)
-    assert records.best([failed, pruned]) is pruned
+    assert Trials([failed, pruned]).best is pruned
     assert "stopped early: no trial is complete" in report.short_answer(sample.summary(), [failed, pruned])
     assert "stopped early" not in report.short_answer(sample.summary(), [failed, pruned, trial(2, 9.0)])
 
@@ -96,8 +97,8 @@ def test_trials_taken_over_are_counted_beside_those_asked_for() -> None:
 
 def test_rivals_lie_within_one_standard_error() -> None:
     trials = [trial(0, 10.0), trial(1, 12.0), trial(2, 13.0), trial(3, 14.0), trial(4, 11.0, TrialState.PRUNED)]
-    assert [t.number for t in records.rivals(trials, images=100)] == [1, 2]  # 10 + 3 points
-    assert records.rivals([], images=100) == []
+    assert [t.number for t in Trials(trials).rivals(images=100)] == [1, 2]  # 10 + 3 points
+    assert Trials().rivals(images=100) == ()
 
 
 def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
@@ -105,7 +106,7 @@ def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
     stopped = replace(trial(1, 9.0, TrialState.PRUNED), params={"net.depth": 20}, curve={1: 30.0})
     without = replace(trial(2, 9.0), params={}, curve={1: 20.0})
     unreached = replace(trial(3, None, TrialState.FAILED), params={"net.depth": 14})
-    groups = records.effect([without, stopped, first, unreached], "net.depth", epoch=1)
+    groups = by_value([without, stopped, first, unreached], "net.depth", epoch=1)
     assert [(value, [error for _, error in members]) for value, members in groups.items()] == [
         ("8", [40.0]),
         ("20", [30.0]),
@@ -185,7 +186,7 @@ def test_caveats_name_what_cannot_be_told_apart() -> None:
 
 
 def test_json_is_strict_and_whole(tmp_path: Path) -> None:
-    trials = sample.trials()
+    trials = [*sample.trials()]
     trials[9] = replace(trials[9], curve={1: 50.0, 2: nan, 3: inf})
     path = report.write(tmp_path, sample.summary(), trials[::-1], {"net.depth": 1.0}).json
     content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)

@@ -15,8 +15,9 @@ from search.execution import recorder
 from search.export.trained import Facts
 from search.records import Finalist, Finals, SeedRun, TrialState
 from search.report import effects, files
-from search.report.answer import DeviceHours, caveats, device_hours, device_sentence
+from search.report.answer import caveats
 from search.report.finals import flattery, largest_of, standings
+from search.report.wording import DeviceHours, device_hours, device_sentence
 from tests.support import sample_finals as sample
 from tests.support import sample_study
 

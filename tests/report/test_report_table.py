@@ -11,7 +11,7 @@ from scipy import stats
 from search.records import Finalist, Finals, SeedRun, StudySummary, TrialState
 from search.report import published
 from search.report.published import Agrees, figure_agreement, prediction, published_order
-from search.spec import TrialSpec, figure
+from search.spec import Figure, TrialSpec
 from tests.support import sample_study as sample
 
 DATA = {
@@ -140,16 +140,16 @@ def test_orders() -> None:
     ],
 )
 def test_what_is_printed_of_an_order(of: str, other: str, expected: tuple[Any, ...]) -> None:
-    assert published_order(figure(of), figure(other)) == expected
+    assert published_order(Figure.of(of), Figure.of(other)) == expected
 
 
 def test_figures_that_are_no_numbers() -> None:
-    bound, curve = figure("1512.03385/figure6/plain110"), figure("1512.03385/figure6/plain20")
+    bound, curve = Figure.of("1512.03385/figure6/plain110"), Figure.of("1512.03385/figure6/plain20")
     assert figure_agreement(bound, (61.0, 70.0, 59.0), 0.95, 0.01) is Agrees.YES
     assert figure_agreement(bound, (59.0, 70.0, 58.0), 0.95, 0.01) is Agrees.NO
     assert figure_agreement(bound, (), 0.95, 0.01) is Agrees.NOT_SHOWN
     assert figure_agreement(curve, (9.0, 9.1), 0.95, 0.01) is None
-    best = figure("1512.03385/table6/resnet110")  # 6.43 is the best of 5, whose mean is 6.61
+    best = Figure.of("1512.03385/table6/resnet110")  # 6.43 is the best of 5, whose mean is 6.61
     assert figure_agreement(best, (6.60, 6.61, 6.62), 0.95, 0.01) is Agrees.YES
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from resnet import cost
-from search.spec import Configuration, StudySpec, differences, figure, find, load
+from search.spec import Configuration, Figure, StudySpec, find, load
 from search.spec.overrides import Scale
 
 PAPERS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
@@ -40,7 +40,7 @@ def test_every_row_is_the_published_configuration(name: str) -> None:
     assert len(rows) == STUDIES[name]
     for row in rows:
         (key,) = row.published
-        assert differences(figure(key), row.params, spec.data.name, 50_000) == {}, row.label
+        assert Figure.of(key).beside(row.params, spec.data.name, 50_000).differences == {}, row.label
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -100,7 +100,7 @@ def test_scales(name: str, scale: str, tmp_path: Path) -> None:
     assert len(rows) == (len(full.compare) if scale != "gpu-hour" else len(spec.compare))
     for row in rows:
         row.trial.net.check_image(*((8, 8) if scale == "smoke" else (32, 32)))
-        net, of = row.trial.net, figure(row.published[0]).nets[0]
+        net, of = row.trial.net, Figure.of(row.published[0]).nets[0]
         assert (net.unit, net.version) == (of.unit, of.version), row.label
         assert net.depth <= of.depth
     copy = tmp_path / "study.yaml"

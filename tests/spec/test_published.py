@@ -8,7 +8,7 @@ import pytest
 
 from resnet import NetSpec, cost
 from search.errors import InputError
-from search.spec import Figure, TrialSpec, differences, figure, figures_for, keys
+from search.spec import Figure, TrialSpec
 
 PAPERS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
 SHORTCUTS = {
@@ -38,7 +38,7 @@ RECIPE = {  # 1512.03385, Sec. 4.2, in the words of TrainSpec
 
 def of(place: str, **net: Any) -> Figure:
     """The one figure of a network in a table."""
-    found = [f for f in map(figure, keys()) if f"/{place}/" in f.key and NetSpec(**net) in f.nets]
+    found = [f for f in map(Figure.of, Figure.keys()) if f"/{place}/" in f.key and NetSpec(**net) in f.nets]
     assert len(found) == 1, (place, net, found)
     return found[0]
 
@@ -114,44 +114,46 @@ def test_no_figure_is_of_our_own_making() -> None:
     """Each entry of the reference has its own figure (above), and there are no more than they make."""
     plain = len(PAPERS["v1_cifar10_plain"][0]["depths"]) + 1
     tables = len(PAPERS["v2_table1_shortcuts"]) + 2 * len(PAPERS["v2_table2_activation"])
-    assert len(keys()) == len(PAPERS["v1_cifar10_table6"]) + plain + tables + 2 * len(
+    assert len(Figure.keys()) == len(PAPERS["v1_cifar10_table6"]) + plain + tables + 2 * len(
         PAPERS["v2_table3_preact_vs_original"]
     )
 
 
 def test_a_configuration_that_is_published() -> None:
     params = TrialSpec.from_flat(RECIPE | {"net.depth": 20}).flat()
-    (found,) = figures_for(params, "cifar10", 50_000)
+    (found,) = Figure.of_network(params, "cifar10", 50_000)
     assert (found.figure.key, found.differences) == ("1512.03385/table6/resnet20", {})
-    (found,) = figures_for(params | {"train.epochs": 30, "train.lr": 0.2}, "cifar10", 45_000)
+    (found,) = Figure.of_network(params | {"train.epochs": 30, "train.lr": 0.2}, "cifar10", 45_000)
     assert found.differences == {"train.epochs": (164, 30), "train.lr": (0.1, 0.2), "images": (50_000, 45_000)}
-    assert figures_for(params, "svhn") == ()
-    assert figures_for(params | {"net.width": 2.0}, "cifar10") == ()
-    assert figures_for(params | {"net.version": "v2"}, "cifar10") == (), "no paper prints a pre-activation ResNet-20"
+    assert Figure.of_network(params, "svhn") == ()
+    assert Figure.of_network(params | {"net.width": 2.0}, "cifar10") == ()
+    assert Figure.of_network(params | {"net.version": "v2"}, "cifar10") == (), (
+        "no paper prints a pre-activation ResNet-20"
+    )
 
 
 def test_one_network_in_several_tables() -> None:
     params = TrialSpec.from_flat(RECIPE | {"net.depth": 110, "train.warmup_steps": 400, "train.seed": 3}).flat()
-    found = figures_for(params, "cifar10", 50_000)
+    found = Figure.of_network(params, "cifar10", 50_000)
     assert [f"{one.figure.error:.2f}" for one in found] == ["6.43", "6.61", "6.61", "6.61"]
     assert all(not one.differences for one in found)
 
 
 def test_classes_part_the_data_sets() -> None:
     params = {"net.depth": 164, "net.unit": "bottleneck", "net.num_classes": 100}
-    assert [one.figure.error for one in figures_for(params, "cifar100")] == [25.16]
+    assert [one.figure.error for one in Figure.of_network(params, "cifar100")] == [25.16]
 
 
 def test_the_nearest_of_several_networks_counts() -> None:
-    gates = figure("1603.05027/table1/exclusive_gate_0_to_-5")
+    gates = Figure.of("1603.05027/table1/exclusive_gate_0_to_-5")
     params = RECIPE | {
         "net.depth": 110,
         "net.shortcut": "exclusive_gate",
         "net.gate_bias": -5,
         "train.warmup_steps": 400,
     }
-    assert differences(gates, params, "cifar10") == {}
-    assert differences(gates, params | {"net.depth": 20}, "fashion-mnist") == {
+    assert gates.beside(params, "cifar10").differences == {}
+    assert gates.beside(params | {"net.depth": 20}, "fashion-mnist").differences == {
         "data.name": ("cifar10", "fashion-mnist"),
         "net.depth": (110, 20),
     }
@@ -159,4 +161,4 @@ def test_the_nearest_of_several_networks_counts() -> None:
 
 def test_an_unknown_figure() -> None:
     with pytest.raises(InputError, match=r"did you mean '1603.05027/table1/dropout'"):
-        figure("1603.05027/table1/dropouts")
+        Figure.of("1603.05027/table1/dropouts")

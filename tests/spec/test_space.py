@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search.errors import InputError
-from search.spec import Space, suggested
+from search.spec import Space
 from search.spec.space import CHECKED_COMBINATIONS, make
 
 DATA = {"net.in_channels": 1, "net.num_classes": 10}
@@ -143,7 +143,7 @@ def test_suggestions_are_repeatable_and_keep_to_the_conditions() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(20):
         trial = study.ask()
-        chosen = made.draw(lambda dimension: suggested(trial, dimension))  # noqa: B023 (called here and now)
+        chosen = made.draw(lambda dimension: dimension.suggest(trial))  # noqa: B023 (called here and now)
         spec = made.specify(chosen)
         asked = {"net.shortcut", "train.lr", "train.batch_size"}
         asked |= {"net.dropout"} if trial.params["net.shortcut"] == "dropout" else set()
@@ -157,7 +157,7 @@ def test_suggestions_are_repeatable_and_keep_to_the_conditions() -> None:
 def test_fixed_trial_gives_the_specification() -> None:
     made = space({"net.depth": [8, 14], "net.version": ["v1", "v2"]}, train__epochs=5)
     trial = optuna.trial.FixedTrial({"net.depth": 14, "net.version": "v2"})
-    spec = made.specify(made.draw(lambda dimension: suggested(trial, dimension)))
+    spec = made.specify(made.draw(lambda dimension: dimension.suggest(trial)))
     assert (spec.net.depth, spec.net.version.value, spec.train.epochs) == (14, "v2", 5)
 
 

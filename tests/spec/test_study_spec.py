@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from search.errors import InputError
 from search.optimize import make_scheduler
-from search.spec import SearchSpec, StudySpec, TrialSpec, find, flatten, load, shipped
-from search.spec.study import SHIPPED
+from search.spec import SearchSpec, StudySpec, TrialSpec, find, load, shipped
+from search.spec.catalogue import SHIPPED
+from search.spec.study import flatten
 
 # height, width, channels, classes, as the data sets' authors state them
 IMAGES = {

@@ -7,7 +7,8 @@ import pytest
 from resnet import NetSpec, cost
 from search.errors import InputError
 from search.spec import Space, StudySpec
-from search.study import open_elsewhere, preflight, within
+from search.study import preflight, within
+from search.study.preflight import open_elsewhere
 
 IMAGE = (8, 8)
 

@@ -66,7 +66,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     storage = open_storage(folder / "optuna.journal")
     ledger = Ledger(storage, "card", space, lambda trial: appraise(trial, (8, 8), LimitSpec()))
     asked = SearchSpec(trials=trials)
-    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(), asked, epochs=2)
+    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(2), asked, epochs=2)
     tracker = Tracker(Outbox(folder / "outbox.jsonl"), Store(f"sqlite:///{folder}/mlflow.db", "tests"), ledger.key)
     recorder = Recorder("card", strategy, tracker, folder / "trials")
 

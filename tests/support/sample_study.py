@@ -3,7 +3,7 @@
 from math import exp
 from typing import Any
 
-from search.records import StudySummary, TrialRecord, TrialState
+from search.records import StudySummary, TrialRecord, Trials, TrialState
 
 EPOCHS, FIRST_RUNG, IMAGES = 12, 3, 287
 DEPTHS = (8, 14, 20)
@@ -96,5 +96,5 @@ def trial(index: int) -> TrialRecord:
     )
 
 
-def trials() -> list[TrialRecord]:
-    return [trial(index) for index in range(24)]
+def trials() -> Trials:
+    return Trials(trial(index) for index in range(24))

@@ -20,7 +20,7 @@ from ray.tune.schedulers import TrialScheduler
 from search.execution.recorder import Recorder
 from search.execution.tuner import LedgerScheduler, LedgerSearcher, Loop, Restarts
 from search.optimize import Proposer, Strategy, make_scheduler
-from search.records import Asked, Ledger, TrialRecord, open_storage
+from search.records import Asked, Ledger, Trials, open_storage
 from search.spec import Appraisal, Sampler, Scheduler, SearchSpec, Space, TrialSpec, Value
 from search.spec.space import make
 from search.tracking import Tracker
@@ -153,7 +153,7 @@ def _config(asked: Asked, alone: bool) -> dict[str, Any]:
     return {"number": asked.number, "flat": asked.spec.flat()}
 
 
-def play(setting: Setting, where: Path | BaseStorage, workers: int = 1, anew: bool = False) -> list[TrialRecord]:
+def play(setting: Setting, where: Path | BaseStorage, workers: int = 1, anew: bool = False) -> Trials:
     """The study from where it is to its end; `anew`: by a new process after every result."""
     process = Process(setting, where, workers)
     while process.step():

@@ -1,0 +1,180 @@
+"""One trial, as the study's storage holds it."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from math import isfinite
+from typing import Any, ClassVar, Self
+
+import optuna
+
+from search.spec import Objective
+from search.statistics import standard_error
+
+
+class TrialState(StrEnum):
+    """How a trial ended. `running` never appears in a finished study."""
+
+    COMPLETE = "complete"  # reached the study's number of epochs
+    PRUNED = "pruned"  # stopped early by the scheduler or by the time budget
+    FAILED = "failed"  # raised
+    INFEASIBLE = "infeasible"  # cannot be trained here: out of memory, limits exceeded
+    DIVERGED = "diverged"  # loss became NaN or infinite
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the study's storage holds it. Errors in percent, time in seconds."""
+
+    WORST: ClassVar[float] = 100.0  # percent: what a diverged trial is worth as evidence
+    MEMORY: ClassVar[str] = "memory"  # the constraint that a trial violates which ran out of memory
+
+    number: int
+    state: TrialState
+    params: dict[str, Any]  # flat view of the specification: "net.depth" -> 20; only fields that have an effect
+    epochs: int  # epochs trained
+    curve: dict[int, float] = field(default_factory=dict[int, float])  # epoch (from 1) -> validation error
+    reason: str | None = None  # why it stopped before its last epoch, or failed
+    params_count: int | None = None
+    macs: int | None = None  # multiply-accumulates of one image
+    seconds: float | None = None  # training and validation, without waiting
+    images_per_s: float | None = None  # of training, mean over its seconds
+    violation: float | None = None  # how far it is beyond the study's limits; above 0: it cannot be trained
+    exceeded: tuple[str, ...] = ()  # the limits that it is beyond
+    out_of_memory: bool = False  # it was started, and needed more memory than there is
+    origin: int | None = None  # its number in the study from which it was taken over
+    finalist: int | None = None  # whose training it is, in the finals
+    test: dict[str, float] | None = None  # error (percent) and loss (nats) on the test split; a finalist's run alone
+    mlflow_run_id: str | None = None
+
+    @classmethod
+    def of(cls, frozen: optuna.trial.FrozenTrial) -> Self:
+        """A trial of the storage."""
+        attributes: dict[str, Any] = frozen.user_attrs
+        price, outcome = attributes["cost"], attributes.get("outcome")
+        record = cls(
+            number=frozen.number,
+            state=TrialState(outcome["state"]) if outcome else TrialState.RUNNING,
+            params=attributes["params"],
+            epochs=0,
+            reason=outcome["reason"] if outcome else None,
+            params_count=price["params"],
+            macs=price["macs"],
+            violation=max(frozen.constraints.values(), default=None),
+            exceeded=tuple(k for k, excess in frozen.constraints.items() if excess > 0 and k != cls.MEMORY),
+            out_of_memory=cls.MEMORY in frozen.constraints,
+            origin=attributes["origin"]["number"] if "origin" in attributes else None,
+            finalist=attributes.get("finalist"),
+            test=attributes.get("test"),
+        )
+        for epoch, error in sorted(frozen.intermediate_values.items()):
+            record = record.with_epoch(epoch, error, attributes[f"epoch:{epoch}"])
+        return record
+
+    def with_epoch(self, epoch: int, error: float, speed: Mapping[str, float]) -> Self:
+        """The record with one epoch more; `speed` holds its `seconds` and `images_per_s`."""
+        before, seconds = self.seconds or 0.0, speed["seconds"]
+        images = (self.images_per_s or 0.0) * before + speed["images_per_s"] * seconds
+        return replace(
+            self,
+            curve={**self.curve, epoch: error},
+            epochs=epoch,
+            seconds=before + seconds,
+            images_per_s=images / (before + seconds) if before + seconds else None,
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether it is not over, at work or waiting to be promoted."""
+        return self.state is TrialState.RUNNING
+
+    @property
+    def seed(self) -> int:
+        """Of its training."""
+        return int(self.params["train.seed"])
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it has a place in the ranking: it was trained to its end, or stopped on the way, with a result."""
+        return self.state in (TrialState.COMPLETE, TrialState.PRUNED) and self.measured is not None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was beyond the study's limits and never started."""
+        return self.state is TrialState.INFEASIBLE and bool(self.violation) and not (self.out_of_memory or self.curve)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is a trial of this study, not of the one before it, that was started and is over."""
+        return not self.running and not self.refused and self.origin is None
+
+    def error_at(self, epoch: int) -> float | None:
+        """Validation error at an epoch, `WORST` for a trial that diverged before it; None when it was not reached."""
+        if self.state is TrialState.DIVERGED and epoch > self.epochs:
+            return self.WORST
+        return self.curve.get(epoch)
+
+    @property
+    def val_error(self) -> float | None:
+        """Validation error at the last epoch trained; None when no epoch ended."""
+        return self.curve[max(self.curve)] if self.curve else None
+
+    @property
+    def measured(self) -> float | None:
+        """Validation error at the last epoch; None where it is missing, NaN or infinite."""
+        error = self.val_error
+        return error if error is not None and isfinite(error) else None
+
+    @property
+    def result(self) -> float | None:
+        """As `measured`, but None for a trial that failed or diverged: what it had before counts for nothing."""
+        return self.measured if self.ranked or self.running else None
+
+    @property
+    def finite_curve(self) -> dict[int, float]:
+        """Epoch -> validation error, without the epochs where it was NaN or infinite."""
+        return {epoch: error for epoch, error in self.curve.items() if isfinite(error)}
+
+    @property
+    def lowest(self) -> float | None:
+        """Lowest validation error at any epoch; None where no epoch has a finite one."""
+        return min(self.finite_curve.values(), default=None)
+
+    @cached_property
+    def averages(self) -> dict[int, float]:
+        """Epoch -> mean of the validation errors up to it, as far as every epoch has one."""
+        errors = (self.curve[epoch] for epoch in itertools.takewhile(self.curve.__contains__, itertools.count(1)))
+        return {epoch: total / epoch for epoch, total in enumerate(itertools.accumulate(errors), 1)}
+
+    def margin(self, images: int) -> float:
+        """Points within which its error on so many images is not told from another's: its standard error.
+
+        No image wrong has standard error 0, which knows nothing of the images not drawn; there it is 3 / n, at most 1,
+        the upper end of the 95 % interval (Hanley and Lippman-Hand, JAMA 1983, "If nothing goes wrong, is everything
+        all right?").
+        """
+        error = self.measured or 0.0
+        return min(300 / images, 100.0) if error == 0 else standard_error(error, images)
+
+    def objective(self, objective: Objective) -> float | None:
+        """What was measured of it, in its own unit (percent, numbers, seconds); None where nothing was."""
+        match objective:
+            case Objective.VAL_ERROR:
+                value = self.val_error
+            case Objective.MACS:
+                value = self.macs
+            case Objective.PARAMS:
+                value = self.params_count
+            case Objective.IMAGES_PER_S:
+                value = self.images_per_s
+            case Objective.SECONDS:
+                value = self.seconds
+        return None if value is None or not isfinite(value) else float(value)
+
+    def cost(self, objective: Objective) -> float | None:
+        """As `objective`, so that less is better."""
+        value = self.objective(objective)
+        return -value if value is not None and objective is Objective.IMAGES_PER_S else value

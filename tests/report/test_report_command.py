@@ -156,7 +156,7 @@ def test_bad_input_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "digits" / "study.yaml").write_text("name: digits\ndata: digits\nspace:\n  net.depth: [8, 14]\n")
     assert "did you mean 'digits'?" in refused(capsys, "digit", *here)
     assert "has not begun; start it with `python -m search.run digits`" in refused(capsys, "digits", *here)
-    begun = json.dumps({"op_code": 0, "worker_id": "w", "study_name": "digits-1", "directions": [1]})  # as Optuna writes
+    begun = json.dumps({"op_code": 0, "worker_id": "w", "study_name": "digits-1", "directions": [1]})
     (tmp_path / "digits" / "optuna.journal").write_text(f"{begun}\nnonsense\n")
     said = refused(capsys, "digits", *here)
     assert f"{tmp_path}/digits/optuna.journal is damaged in line 2" in said

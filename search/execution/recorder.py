@@ -186,4 +186,4 @@ def tested(finalist: Finalist, finals: Finals) -> dict[str, float]:
 def of_study(finals: Finals | None, trials: Mapping[str, int]) -> dict[str, float]:
     """Metrics of a study: its champion's, and how many of its trials (`trials`: state -> number) ended in which way."""
     counted = {f"trials/{state}": float(number) for state, number in trials.items() if any(trials.values())}
-    return counted | (tested(finals.best, finals) if finals and finals.best else {})
+    return counted | (tested(finals.champion, finals) if finals and finals.champion else {})

@@ -200,7 +200,7 @@ def chosen(study: Searched, trial: int | None) -> Chosen:
         InputError: there is no such trial, it has no result, or none is complete.
     """
     finals = study.finals
-    if trial is None and finals is not None and finals.best is not None:
+    if trial is None and finals is not None and finals.champion is not None:
         return winner(study.spec, finals, study.runs)
     return _trial(study, trial)
 
@@ -219,7 +219,7 @@ def weighed(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
 
 def winner(spec: StudySpec, finals: Finals, runs: Callable[[int], str]) -> Chosen:
     """The champion of finals that have one; `runs`: number of a training -> folder or URL of its checkpoints."""
-    finalist = finals.best
+    finalist = finals.champion
     assert finalist is not None  # as told
     run = next(r for r in finalist.runs if r.number == finals.champion_run)
     flat = {**finalist.params, "train.seed": run.seed, "train.epochs": finals.epochs}

@@ -197,7 +197,7 @@ def with_champion(finals: Finals) -> Finals:
         return finals
     best = min(sound, key=lambda f: (fmean(f.tested), f.macs or 0, f.number))
     order = sorted(best.runs, key=lambda r: (r.test_error or 0.0, r.seed))
-    return replace(finals, champion=best.number, champion_run=order[(len(order) - 1) // 2].number)
+    return replace(finals, champion_number=best.number, champion_run=order[(len(order) - 1) // 2].number)
 
 
 def plan_finals(spec: StudySpec, ledger: Ledger, trials: Trials, data: Mapping[str, Any]) -> FinalPlan:

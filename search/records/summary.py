@@ -71,13 +71,13 @@ class Finals:
         default_factory=dict[str, tuple[Any, Any]]
     )  # path -> (as published, as run)
     scale_name: str | None = None  # which of the study's scales
-    champion: int | None = None  # number of the finalist with the lowest mean test error; None while none is tested
+    champion_number: int | None = None  # of the finalist with the lowest mean test error; None while none is tested
     champion_run: int | None = None  # number of its run whose weights are exported: of median test error (the lower)
 
     @property
-    def best(self) -> Finalist | None:
-        """The champion; None while there is none."""
-        return next((f for f in self.finalists if f.number == self.champion), None)
+    def champion(self) -> Finalist | None:
+        """The finalist with the lowest mean test error; None while none is tested."""
+        return next((f for f in self.finalists if f.number == self.champion_number), None)
 
     def interval(self, finalist: Finalist) -> Interval | None:
         """Where the mean test error of a finalist lies, in percent; None for fewer than two trainings."""

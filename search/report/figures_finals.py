@@ -80,7 +80,7 @@ def _mean(finals: Finals, order: Sequence[Standing], row: int) -> dict[str, Any]
     found = standing.interval
     told = f"<br>{100 * finals.level:g} % interval {wording.interval(standing)}" if found else ""
     hover = f"<b>{_label(finals, standing)}</b><br>{wording.error(standing)}, {len(standing.errors)} seeds{told}"
-    colour = "@accent" if standing.finalist.number == finals.champion else "@line"
+    colour = "@accent" if standing.finalist.number == finals.champion_number else "@line"
     mean = standing.mean or 0.0
     trace = _points("mean and interval", {"x": [mean], "y": [row], "text": [hover]}, colour)
     trace |= {"showlegend": row == min(1, len(order) - 1), "legendgroup": "mean"}

@@ -68,7 +68,7 @@ def finals_document(summary: StudySummary, finals: Finals) -> dict[str, Any]:
         "tested_on": finals.tested_on,
         "scale": {path: {"published": published, "run": run} for path, (published, run) in finals.scale.items()},
         "scale_name": finals.scale_name,
-        "champion": finals.champion,
+        "champion": finals.champion_number,
         "champion_run": finals.champion_run,
         "verdict": None if best is None else _verdict(best, verdict_of(order, finals), finals),
         "flattery": flattery(order),

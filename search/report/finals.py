@@ -47,7 +47,7 @@ class Standing:
 def standings(finals: Finals) -> list[Standing]:
     """The finalists: the champion, then by mean test error those that lost no training, those that did, the rest."""
     resolution = 100 / finals.tested_on
-    best = finals.best
+    best = finals.champion
 
     def place(finalist: Finalist) -> tuple[bool, bool, bool, float, int]:
         lost = any(run.state in LOST for run in finalist.runs)
@@ -73,7 +73,7 @@ def standings(finals: Finals) -> list[Standing]:
 
 def champion(order: Sequence[Standing], finals: Finals) -> Standing | None:
     """The finalist that the study names; None while none is tested."""
-    return next((s for s in order if s.finalist.number == finals.champion and s.errors), None)
+    return next((s for s in order if s.finalist.number == finals.champion_number and s.errors), None)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def missing(summary: StudySummary) -> str | None:
     finals = summary.finals
     if finals is None:
         return "The finals have not begun: no test error is known yet." if summary.finals_asked else None
-    if finals.complete and finals.champion is not None:
+    if finals.complete and finals.champion_number is not None:
         return None
     runs = [run for finalist in finals.finalists for run in finalist.runs]
     if finals.complete:
@@ -155,7 +155,7 @@ def missing(summary: StudySummary) -> str | None:
 
 def running(summary: StudySummary) -> bool:
     """Whether the answer is still that of the search alone."""
-    return summary.finals is None or not summary.finals.complete or summary.finals.champion is None
+    return summary.finals is None or not summary.finals.complete or summary.finals.champion_number is None
 
 
 def network(finalist: Finalist) -> str:

@@ -137,7 +137,7 @@ def _finalist(finals: Finals, standing: Standing, printed: Sequence[str], paths:
         *_costs(finalist.params_count, finalist.macs, standing.seconds or None),
     ]
     number = "" if finals.compared else f' data-trial="{finalist.number}"'
-    best = ' class="best"' if finalist.number == finals.champion else ""
+    best = ' class="best"' if finalist.number == finals.champion_number else ""
     return f"<tr{number}{best}>{''.join(cells)}</tr>"
 
 

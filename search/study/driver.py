@@ -254,7 +254,7 @@ class Driver:
         Raises:
             OSError, Halted: the disk is full or cannot be written; the URL does not answer.
         """
-        finalist = finals.best
+        finalist = finals.champion
         if finalist is None or not finals.complete:
             return None
         try:
@@ -267,7 +267,7 @@ class Driver:
 
     def _is_crowned(self, finals: Finals, event: events.Event | None) -> bool:
         """Whether `_crown` has nothing left to do, where `event` is the last that was recorded by it."""
-        finalist = finals.best
+        finalist = finals.champion
         if finalist is None:
             return True
         if not isinstance(event, events.ChampionChosen):
@@ -280,7 +280,7 @@ class Driver:
         return self.finished + (self.finals.finished if finals else 0)
 
     def _worked(self, summary: StudySummary) -> bool:
-        tested = summary.finals is not None and summary.finals.champion is not None
+        tested = summary.finals is not None and summary.finals.champion_number is not None
         return tested or self.ledger.records.best is not None
 
 

@@ -53,7 +53,7 @@ def finals(*finalists: tuple[float | None, ...], **changes: Any) -> Finals:
         made.append(Finalist(number, params, tuple(runs)))
     whole = [f for f in made if all(run.test_error is not None for run in f.runs)]
     champion = min(whole, key=lambda f: fmean(f.tested), default=None)
-    more = {"finalists": tuple(made), "tested_on": 10_000, "champion": champion.number if champion else None}
+    more = {"finalists": tuple(made), "tested_on": 10_000, "champion_number": champion.number if champion else None}
     return sample.finals(**(more | changes))
 
 
@@ -125,7 +125,7 @@ def test_finals_that_are_not_there_yet_leave_the_answer_of_the_search(tmp_path: 
     some = sample.finals()
     begun = replace(some.finalists[0], runs=some.finalists[0].runs[:2])
     never = [replace(finalist, runs=()) for finalist in some.finalists[1:]]
-    part = replace(some, finalists=(begun, *never), complete=False, champion=10)
+    part = replace(some, finalists=(begun, *never), complete=False, champion_number=10)
     for found, said in (
         (None, "The finals have not begun: no test error is known yet."),
         (part, "The finals are not complete: 2 of at least 9 trainings are tested."),

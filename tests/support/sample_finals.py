@@ -58,7 +58,7 @@ def finals(**changes: Any) -> Finals:
         "trained_on": 1150 + 287,
         "tested_on": TESTED_ON,
         "complete": True,
-        "champion": 10,
+        "champion_number": 10,
         "champion_run": 0,
     }
     return Finals(**(fields | changes))
@@ -158,7 +158,7 @@ def compared(**changes: Any) -> Finals:
         "compared": True,
         "scale": {"net.depth": (110, 20), "train.epochs": (164, 30)},
         "scale_name": "small",
-        "champion": 0,
+        "champion_number": 0,
         "champion_run": 2,
     }
     return Finals(**(fields | changes))

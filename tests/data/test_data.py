@@ -95,7 +95,7 @@ def test_limit_keeps_some_of_the_training_images_and_all_others() -> None:
 
 def test_same_digest_in_another_process_and_another_cache(tmp_path: Path) -> None:
     here = prepare(DataSpec()).info.digest
-    code = "from search.data import *; from search.spec import DataSpec; print(prepare(DataSpec()).info.digest)"
+    code = "from search.data import prepare; from search.spec import DataSpec; print(prepare(DataSpec()).info.digest)"
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "other"), "PYTHONHASHSEED": "7"}
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert there.stdout.strip() == here

@@ -24,7 +24,7 @@ def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prepared_elsewhere(folder: Path, spec: DataSpec) -> tuple[Path, str]:
     """Folder and digest of a preparation in a cache that this process does not have."""
-    code = "import sys; from search.data import *; from search.spec import DataSpec; "
+    code = "import sys; from search.data import prepare; from search.spec import DataSpec; "
     code += "p = prepare(DataSpec.model_validate_json(sys.argv[1])); "
     code += "print(p.folder); print(p.info.digest)"
     done = subprocess.run(

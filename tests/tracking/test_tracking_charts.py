@@ -151,7 +151,7 @@ def test_finalists_over_their_seeds(shown: Shown, page: Page, picture: Callable[
 
 
 def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
-    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{shown.study}?{CLASSIC}")
+    page.goto(f"{shown.base}/#/experiments/{shown.experiment}/runs/{shown.pages.study}?{CLASSIC}")
     expect(page.get_by_text("test error (mean ± standard deviation of 2 seeds").first).to_be_visible(timeout=LOAD_MS)
     expect(page.get_by_text("training", exact=True).first).to_be_visible(timeout=LOAD_MS)
     expect(page.get_by_role("link", name="depth").first).to_be_visible(timeout=LOAD_MS)

@@ -117,10 +117,12 @@ def test_the_weights_in_mlflow_have_the_error_that_was_reported(finished: tuple[
     prepared = prepare(DataSpec(name="digits", limit=300))
     split = prepared.validation()
     pixels = torch.tensor(np.array(split.images)).permute(0, 3, 1, 2).float() / 255
-    wrong = (
-        model.eval()((pixels - prepared.info.mean[0]) / prepared.info.std[0]).argmax(1).numpy() != split.labels
-    ).mean()
-    assert 100 * wrong == pytest.approx(best["val_error"])
+    errors = []
+    for units_for_bfloat16 in (False, True):  # where the processor has them, an image may come out otherwise
+        with torch.autocast("cpu", torch.bfloat16, enabled=units_for_bfloat16):
+            scores = model.eval()((pixels - prepared.info.mean[0]) / prepared.info.std[0])
+        errors.append(100 * (scores.argmax(1).numpy() != split.labels).mean())
+    assert best["val_error"] in [pytest.approx(error) for error in errors]
     originals = {np.rint(i * 255 / 16).astype(np.uint8).tobytes() for i in load_digits().images}
     assert {image.tobytes() for image in split.images} <= originals
 

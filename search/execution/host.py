@@ -268,10 +268,11 @@ def close_token() -> None:
 
 
 def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, around: ExitStack) -> Share:
+    os.environ.update(_ALWAYS)  # some of it Ray reads when it is imported
     import ray
 
     around.enter_context(_read_at_import())
-    os.environ.update(_ALWAYS | _HERE)
+    os.environ.update(_HERE)
     os.environ.pop("RAY_ADDRESS", None)
     close_token()
     here = share(resources, search)

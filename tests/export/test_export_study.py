@@ -166,7 +166,7 @@ def study() -> Searched:
     runs = [SeedRun(k, k, TrialState.COMPLETE, 12, test_error=error) for k, error in enumerate((2.0, 4.0, 3.0))]
     better = [replace(run, number=run.number + 3, test_error=(run.test_error or 0) - 1) for run in runs]
     finalists = (Finalist(0, records[0].params, tuple(runs)), Finalist(1, records[1].params, tuple(better)))
-    finals = Finals(finalists, 12, 3, 5, 0.95, 1438, 359, True, champion=1, champion_run=5)
+    finals = Finals(finalists, 12, 3, 5, 0.95, 1438, 359, True, champion_number=1, champion_run=5)
     trials, prepared = {0: "trials/0000", 1: "trials/0001"}, data.prepare(DataSpec())
     return Searched(STUDY, prepared, records, finals, trials, lambda run: f"finals/{run:04d}")
 
@@ -184,5 +184,5 @@ def test_the_champion_of_the_finals(study: Searched) -> None:
 def test_a_trial_beside_the_champion(study: Searched) -> None:
     assert chosen(study, 0).checkpoints == "trials/0000"
     assert study.finals is not None
-    unfinished = replace(study, finals=replace(study.finals, champion=None, champion_run=None))
+    unfinished = replace(study, finals=replace(study.finals, champion_number=None, champion_run=None))
     assert chosen(unfinished, None).checkpoints == "trials/0000"

@@ -12,7 +12,6 @@ from search.errors import Halted
 from search.optimize import Plan, title
 from search.records import Asked, Finalist, Finals, Ledger, TrialState
 from search.spec import TrialSpec
-from search.statistics import mean_error_interval
 from search.tracking import Tracker, events
 
 
@@ -176,7 +175,7 @@ def tested(finalist: Finalist, finals: Finals) -> dict[str, float]:
     """Metrics of a finalist over its seeds, in percent; spread and interval from two seeds on."""
     errors = finalist.tested
     metrics = {"test/error_mean": fmean(errors), "test/seeds": float(len(errors))}
-    interval = mean_error_interval(errors, finals.level, 100 / finals.tested_on)
+    interval = finals.interval(finalist)
     if interval is not None:
         metrics["test/error_std"] = stdev(errors)
         metrics["test/error_low"], metrics["test/error_high"] = interval.low, interval.high

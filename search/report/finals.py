@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from search import formatting, optimize
 from search.records import Finalist, Finals, SeedRun, StudySummary, TrialRecord, TrialState
-from search.statistics import Difference, Interval, difference, mean_error_interval, probability_lower, seeds_needed
+from search.statistics import Difference, Interval, difference, probability_lower, seeds_needed
 
 LOST = (TrialState.FAILED, TrialState.DIVERGED, TrialState.INFEASIBLE)
 
@@ -60,9 +60,9 @@ def standings(finals: Finals) -> list[Standing]:
         return Standing(
             finalist,
             rank if errors else None,
-            fmean(errors) if errors else None,
+            finalist.mean,
             stdev(errors) if len(errors) > 1 else None,
-            mean_error_interval(errors, finals.level, resolution),
+            finals.interval(finalist),
             median(errors) if errors else None,
             probability_lower(errors, other, resolution),
             difference(errors, other, finals.level, resolution),

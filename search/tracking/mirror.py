@@ -181,9 +181,11 @@ class Sender:
 
     def _write(self, writer: "RunWriter", events: list[Event]) -> None:
         """Writes events; a run that its user deletes meanwhile is left out from there on."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415  MLflow takes seconds: in the sender's thread
+
         try:
             writer.write(events)
-        except Exception:
+        except MlflowException:
             deleted = deleted_runs(self._attempt(lambda: stored(self._store, self._study_key)))
             if STUDY in deleted or deleted.keys() <= self._deleted.keys():
                 raise

@@ -224,6 +224,8 @@ def show(console: Console, spec: StudySpec) -> None:
     for place, start in enumerate(proposer.starts, start=1):
         searched = ", ".join(f"{d.path} {start[d.path]}" for d in space.dimensions if d.path in start)
         out(f"start {place}: {searched}")
+    for former in spec.formers:
+        out(f"start: the best {former.best} of study {former.study!r} that the space and its limits hold")
     out("example trial:")
     for path, value in example(space, proposer).flat().items():
         out(f"  {path}: {value}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from search.spec.published import Figure, Found
     from search.spec.sections import (
         FinalSpec,
+        Former,
         LimitSpec,
         Objective,
         ResourceSpec,
@@ -34,7 +35,7 @@ else:
         limits="Appraisal appraise",
         plain_yaml="parse read",
         published="Figure Found",
-        sections="FinalSpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
+        sections="FinalSpec Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",
         study="StudySpec load",
         trial="Compile Crop Schedule TrainSpec TrialSpec Value",

@@ -72,6 +72,15 @@ class LimitSpec(BaseModel):
         return round(quantity)
 
 
+class Former(BaseModel):
+    """An entry of `start:`: the best configurations of another study."""
+
+    model_config = FROZEN
+
+    study: str = Field(description="its name, in the same output folder")
+    best: int = Field(default=5, ge=1, description="how many of its best trials are tried first")
+
+
 class SearchSpec(BaseModel):
     """How the space is searched."""
 

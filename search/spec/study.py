@@ -18,6 +18,7 @@ from search.spec.sections import (
     FIXED_SECTIONS,
     FROZEN,
     FinalSpec,
+    Former,
     LimitSpec,
     ResourceSpec,
     SearchSpec,
@@ -43,8 +44,9 @@ class StudySpec(BaseModel):
     net: dict[str, Any] = {}
     train: dict[str, Any] = {}
     space: dict[str, Any] = {}
-    start: tuple[str | dict[str, Any], ...] = Field(
-        default=(), description="what is tried first: names of published networks, or values by dotted path"
+    start: tuple[str | Former | dict[str, Any], ...] = Field(
+        default=(),
+        description="what is tried first: names of published networks, values by dotted path, {study: NAME, best: 5}",
     )
     compare: tuple[Row, ...] = Field(default=(), description="given configurations, all trained, in place of a search")
     scales: dict[str, dict[str, Any]] = Field(default={}, description="name -> changes by dotted path, for --scale")
@@ -66,6 +68,14 @@ class StudySpec(BaseModel):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _entries(cls, value: Any) -> Any:
+        entries = [value] if isinstance(value, str | Mapping | Former) else value or ()
+        if not isinstance(entries, list | tuple):
+            raise ValueError(f"start = {value!r} is no list; write [preact_resnet20, {{net.depth: 56}}]")
+        return tuple(map(_entry, entries))
 
     @field_validator("compare", mode="before")
     @classmethod
@@ -91,6 +101,10 @@ class StudySpec(BaseModel):
         for path in self.fixed:
             if path in self.space:
                 raise ValueError(f"{path} is both fixed and in space; remove one of them")
+        if any(former.study == self.name for former in self.formers):
+            raise ValueError(
+                f"start: study {self.name!r} cannot begin with its own trials; give this one another --name"
+            )
         if self.compare:
             check_alone(self.space, self.start, self.fixed, self.search, self.limits)
         return self
@@ -99,6 +113,11 @@ class StudySpec(BaseModel):
     def fixed(self) -> dict[str, Any]:
         """Fixed values by dotted path."""
         return {f"{s}.{name}": value for s in FIXED_SECTIONS for name, value in getattr(self, s).items()}
+
+    @property
+    def formers(self) -> tuple[Former, ...]:
+        """The other studies that it begins with the best of."""
+        return tuple(entry for entry in self.start if isinstance(entry, Former))
 
     @property
     def epochs(self) -> int:
@@ -140,24 +159,24 @@ class StudySpec(BaseModel):
         """As `to_yaml`, by dotted path."""
         return flatten(plain_yaml.parse(self.to_yaml()))
 
-    @staticmethod
-    def flat_file(path: Path) -> dict[str, Any]:
-        """What `to_yaml` has written into a file, by dotted path.
-
-        Raises:
-            InputError: it is damaged.
-        """
-        try:
-            written = plain_yaml.read(path)
-        except (OSError, yaml.YAMLError):
-            written = None
-        if not isinstance(written, Mapping):
-            raise InputError(f"{path} is damaged; remove it to continue with the study given now")
-        return flatten(written)
-
     def public(self) -> dict[str, Any]:
         """The study, fully resolved, without the passwords in its URLs."""
         return redacted(self.model_dump(mode="json"))
+
+
+def _entry(given: Any) -> Any:
+    """An entry of `start:` of one of its three kinds."""
+    if not isinstance(given, Mapping) or "study" not in given:
+        if isinstance(given, str | Mapping | Former):
+            return given
+        raise ValueError(f"start: {given!r} is neither a published network nor values; write {{net.depth: 56}}")
+    for key in given:
+        if key not in Former.model_fields:
+            raise ValueError(f"start: {key} does not go with study; {hint(key, list(Former.model_fields))}")
+    try:
+        return Former.model_validate(given)
+    except ValidationError as error:
+        raise ValueError(f"start: {sentence(error)}") from None
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -27,6 +27,7 @@ from search.tracking import Store, Tracker, events
 from search.tracking.outbox import Outbox
 from search.ui import main
 from tests.support.empty_database import place
+from tests.support.epochs import epoch_of
 from tests.support.mlflow_pages import LOAD_MS
 from tests.support.mlflow_server import end_group, wait_until
 
@@ -83,7 +84,7 @@ def finished(folder: Path) -> None:
     ledger = stored.open(owner, {}, space, lambda trial: appraise(trial, (8, 8), spec.limits))
     Environment.save(ledger.study, prepared.info, Share(1, 0, 1))
     ledger.add({**space.fixed, "net.depth": 8})
-    ledger.report(0, 1, 5.0, 1.0, 100.0)
+    ledger.report(0, 1, 5.0, epoch_of(1.0, 100.0))
     ledger.finish(0, TrialState.COMPLETE)
     begun.leave()
     place(output / "mlflow.db")

@@ -10,7 +10,7 @@ from typing import Any
 from search import training
 from search.errors import Halted
 from search.optimize import Plan, title
-from search.records import Asked, Finalist, Finals, Ledger, TrialState
+from search.records import Asked, Finalist, Finals, Ledger, Metrics, TrialState
 from search.spec import TrialSpec
 from search.tracking import Tracker, events
 
@@ -82,10 +82,8 @@ class Recorder:
         run, seed = self._run(number)
         at = int(result["time_ms"])
         self.tracker.record(events.EpochEnded(number=run, seed=seed, epoch=epoch, metrics=metrics, time_ms=at))
-        if "test/error" in metrics and not diverged:
-            self.ledger.note_test(number, metrics["test/error"], metrics["test/loss"])
         error = math.nan if diverged else metrics["train/error" if self.plan.final else "val/error"]
-        self.ledger.report(number, epoch, error, metrics["cost/seconds"], metrics["cost/images_per_s"])
+        self.ledger.report(number, epoch, error, Metrics(at, metrics))
         if diverged:
             self.end(number, TrialState.DIVERGED, f"loss became infinite or NaN in epoch {epoch}")
         elif result["last"]:
@@ -129,7 +127,8 @@ class Recorder:
                 artifacts=() if weights is None else (weights,),
             )
         )
-        self.ledger.finish(number, state, reason)
+        relative = weights and weights.removeprefix(str(self.trials).removesuffix(Path(self.trials).name))
+        self.ledger.finish(number, state, reason, traceback, relative)
 
     def _run(self, number: int) -> tuple[int, int | None]:
         """What MLflow knows trial `number` by: number of a trial, and seed of one training of a finalist."""

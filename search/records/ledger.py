@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
-from search.records.trial import TrialRecord, TrialState
+from search.records.conclusion import Conclusion
+from search.records.trial import Metrics, TrialRecord, TrialState
 from search.records.trials import Standings, Trials
 from search.spec import Appraisal, Space, TrialSpec, Value
 
@@ -67,6 +69,8 @@ class Ledger:
             self.study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
         else:
             self.study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="minimize")
+        if "began" not in self.study.user_attrs:
+            self.study.set_user_attr("began", now_ms())
         if "key" not in self.study.user_attrs:
             self.study.set_user_attr("key", f"{name}-{uuid.uuid4().hex}")
         self._trials: dict[int, optuna.Trial] = {}  # handles of the trials that this process writes to
@@ -145,11 +149,12 @@ class Ledger:
         params = {d.path: chosen[d.path] for d in self._space.dimensions if d.path in chosen}
         attributes: dict[str, Any] = {
             "params": dict(spec.flat()),
+            "began": now_ms(),
             "cost": {"params": price.params, "macs": price.macs, "activation_bytes": price.activation_bytes},
             **notes,
         }
         if price.reason:
-            attributes["outcome"] = {"state": TrialState.INFEASIBLE.value, "reason": price.reason}
+            attributes["outcome"] = _outcome(TrialState.INFEASIBLE, reason=price.reason)
         trial = optuna.create_trial(
             state=optuna.trial.TrialState.FAIL if price.reason else optuna.trial.TrialState.RUNNING,
             params=params,
@@ -166,23 +171,29 @@ class Ledger:
         """An open trial as it was asked for, to go on."""
         return Asked(number, self._space.specify(self.standings[number].params))
 
-    def report(self, number: int, epoch: int, val_error: float, seconds: float, images_per_s: float) -> None:
-        """Notes the error by which trials are compared (percent; NaN: diverged) and the speed of an epoch, once."""
+    def report(self, number: int, epoch: int, error: float, metrics: Metrics) -> None:
+        """Records an epoch, once, with the error by which trials are compared (percent; not finite: diverged)."""
         record = self.standings[number]
         if epoch in record.curve:
             return
-        error = val_error if math.isfinite(val_error) else TrialRecord.WORST
-        speed = {"seconds": seconds, "images_per_s": images_per_s}
+        error = error if math.isfinite(error) else TrialRecord.WORST
         trial = self._handle(number)
-        trial.set_user_attr(f"epoch:{epoch}", speed)
+        trial.set_user_attr(f"epoch:{epoch}", metrics.stored)  # an epoch counts once its error is there, too
         trial.report(error, epoch)
-        self.standings.put(record.with_epoch(epoch, error, speed))
+        self.standings.put(record.with_epoch(epoch, error, metrics))
 
-    def note_test(self, number: int, error: float, loss: float) -> None:
-        """Notes what a training gave on the test split: error in percent, loss in nats."""
-        test = {"error": error, "loss": loss}
-        self._handle(number).set_user_attr("test", test)
-        self.standings.put(replace(self.standings[number], test=test))
+    @property
+    def conclusion(self) -> Conclusion | None:
+        """How the study has ended, as it was last said; None before its first end."""
+        stored = self.study.user_attrs.get("conclusion")
+        return Conclusion.of(stored) if stored else None
+
+    def conclude(self, conclusion: Conclusion) -> None:
+        """Says how the study has ended, or that it goes on. Said again, it is as it was said first."""
+        before = self.conclusion
+        after = conclusion.after(before)
+        if after != before:
+            self.study.set_user_attr("conclusion", after.stored)
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -202,16 +213,24 @@ class Ledger:
             self._handle(number).set_user_attr("held", epoch)
             self._held[number] = epoch
 
-    def finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
-        """Ends a trial; a second ending is ignored, so that the first cause stays.
+    def finish(
+        self,
+        number: int,
+        state: TrialState,
+        reason: str | None = None,
+        traceback: str | None = None,
+        weights: str | None = None,
+    ) -> None:
+        """Ends a trial; a second ending is ignored, so that the first cause stays. Arguments as of `TrialRecord`.
 
         One that is infeasible though within the limits ran out of memory: a limit that was not known before.
         """
         record = self.standings[number]
         if not record.running:
             return
-        self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
-        self.standings.put(replace(record, state=state, reason=reason))
+        outcome = _outcome(state, reason=reason, traceback=traceback, weights=weights)
+        self._handle(number).set_user_attr("outcome", outcome)
+        self.standings.put(record.with_outcome(outcome))
         self._tell(number, state)
 
     def _tell(self, number: int, state: TrialState) -> None:
@@ -232,6 +251,19 @@ class Ledger:
             identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)  # pyright: ignore[reportPrivateUsage] - nothing else names it
             self._trials[number] = optuna.trial.Trial(self.study, identity)
         return self._trials[number]
+
+
+def now_ms() -> int:
+    """Unix time in ms."""
+    return time.time_ns() // 1_000_000
+
+
+def _outcome(state: TrialState, **texts: str | None) -> dict[str, Any]:
+    return {
+        "state": state.value,
+        "time_ms": now_ms(),
+        **{name: without_credentials(text) for name, text in texts.items() if text},
+    }
 
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal

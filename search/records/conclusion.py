@@ -49,11 +49,12 @@ class Conclusion:
         return asdict(self) | {"metrics": {str(step): one.stored for step, one in self.metrics.items()}}
 
     def after(self, before: "Conclusion | None") -> "Conclusion":
-        """With the metrics that were said `before`; what says nothing new keeps its time."""
+        """With what was said `before` of metrics and of a champion; what says nothing new keeps its time."""
         if before is None:
             return self
         said = {step: one for step, one in before.metrics.items() if self._says(step, one)}
-        whole = replace(self, metrics={**before.metrics, **self.metrics, **said})
+        metrics = {**before.metrics, **self.metrics, **said}
+        whole = replace(self, metrics=metrics, champion=self.champion or before.champion)
         return before if replace(whole, time_ms=before.time_ms) == before else whole
 
     def _says(self, step: int, one: Metrics) -> bool:

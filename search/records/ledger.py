@@ -69,10 +69,14 @@ class Ledger:
             self.study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
         else:
             self.study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="minimize")
-        if "began" not in self.study.user_attrs:
-            self.study.set_user_attr("began", now_ms())
-        if "key" not in self.study.user_attrs:
-            self.study.set_user_attr("key", f"{name}-{uuid.uuid4().hex}")
+        for attribute, value in (("began", now_ms()), ("key", f"{name}-{uuid.uuid4().hex}")):
+            if attribute not in self.study.user_attrs:
+                self.study.set_user_attr(attribute, value)
+        notes = self.study.user_attrs
+        self.key = str(notes["key"])  # names this study among all, wherever its runs are tracked
+        self.began = int(notes["began"])  # Unix time in ms
+        self.numbers: dict[str, int] = notes.get("numbers", {})  # digest -> number of what was compared so far
+        self.conclusion = Conclusion.of(notes["conclusion"]) if "conclusion" in notes else None  # as it was last said
         self._trials: dict[int, optuna.Trial] = {}  # handles of the trials that this process writes to
         self.standings = Standings()
         self._held: dict[int, int] = {}  # number -> the epoch after which it was held
@@ -94,11 +98,6 @@ class Ledger:
         """Numbers of the trials that were held after their last epoch, and are not over."""
         held = ((self.standings[number], epoch) for number, epoch in self._held.items())
         return frozenset(record.number for record, epoch in held if record.running and record.epochs == epoch)
-
-    @property
-    def key(self) -> str:
-        """Names this study among all, wherever its runs are tracked."""
-        return str(self.study.user_attrs["key"])
 
     @property
     def elapsed(self) -> float:
@@ -182,28 +181,19 @@ class Ledger:
         trial.report(error, epoch)
         self.standings.put(record.with_epoch(epoch, error, metrics))
 
-    @property
-    def conclusion(self) -> Conclusion | None:
-        """How the study has ended, as it was last said; None before its first end."""
-        stored = self.study.user_attrs.get("conclusion")
-        return Conclusion.of(stored) if stored else None
-
     def conclude(self, conclusion: Conclusion) -> None:
         """Says how the study has ended, or that it goes on. Said again, it is as it was said first."""
-        before = self.conclusion
-        after = conclusion.after(before)
-        if after != before:
+        after = conclusion.after(self.conclusion)
+        if after != self.conclusion:
             self.study.set_user_attr("conclusion", after.stored)
-
-    @property
-    def numbers(self) -> dict[str, int]:
-        """Digest -> number of the configurations that were compared so far."""
-        return self.study.user_attrs.get("numbers", {})
+            self.conclusion = after
 
     def save_numbers(self, numbers: Mapping[str, int]) -> None:
         """Adds to `numbers`."""
         if not numbers.items() <= self.numbers.items():
-            self.study.set_user_attr("numbers", self.numbers | dict(numbers))
+            known = self.numbers | dict(numbers)
+            self.study.set_user_attr("numbers", known)
+            self.numbers = known
 
     def hold(self, number: int) -> None:
         """Notes that a trial waits after its last epoch. Its next epoch ends that."""

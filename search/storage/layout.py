@@ -8,7 +8,7 @@ from pathlib import Path
 STUDY_FILE = "study.yaml"
 ID_FILE = "study.id"  # written first, and never deleted: it says that a study is here, and which
 JOURNAL = "optuna.journal"
-OUTBOX = "outbox.jsonl"
+OUTBOX = "outbox.jsonl"  # of older versions: it is known as theirs, and deleted
 REPORT = "report"  # folder of the pictures
 PICTURES = ("finalists", "learning-curves", "effects", "front")  # report/NAME.png
 
@@ -17,14 +17,14 @@ _TRIALS = r"(?:trials|finals)"
 _EPOCH = rf"{_TRIALS}/\d{{4,}}/(?:epoch-\d{{6}}(?:-[0-9a-f]{{8}})?(?:\.damaged)?|\.epoch-\d{{6}}-[0-9a-f]{{32}}\.part)"
 _CHAMPION = r"(?:champion|\.champion\.[0-9a-f]{32}\.(?:partial|old))"
 _HIDDEN = r"\.lock|\.holder|\.[a-z][a-z0-9.-]*\.\d+\.tmp"
-_RECORD = rf"{_LOG}|outbox\.cursor\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
+_RECORD = rf"{_LOG}|mlflow\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
 _PIECE = rf"{_LOG}/\d{{12}}-\d{{12}}"  # of a log at a URL
 _FILE = "|".join(
     (
         _RECORD,
         _HIDDEN,
         _PIECE,
-        r"outbox\.cursor\.partial|optuna\.journal\.lock.*",
+        r"outbox\.cursor\.(?:json|partial)|mlflow\.partial|optuna\.journal\.lock.*",
         rf"report/(?:(?:{'|'.join(PICTURES)})\.png|\.[a-z-]+\.png\.\d+\.tmp)",
         rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx|pt2)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
@@ -91,7 +91,7 @@ def in_order(names: Iterable[str]) -> list[str]:
     Checkpoints go first and the records of the trials last, so that what is left, should this be cut short, is never
     taken for the state of another trial.
     """
-    first = ("trials", "finals", "outbox", "key")
+    first = ("trials", "finals", "outbox", "mlflow", "key")
 
     def rank(name: str) -> int:
         place = next((k for k, start in enumerate(first) if name.startswith(start)), len(first))

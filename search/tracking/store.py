@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from search.errors import InputError, public, without_credentials
 from search.storage import Output
-from search.tracking.outbox import parse_cursor
+from search.tracking.cursor import Cursor
 
 ANSWER_SECONDS = 4  # how long a store may take to answer the first question
 SQLITE = "sqlite:///"
@@ -66,7 +66,7 @@ class Store:
 
     def has_tracked(self, folder: Path) -> bool:
         """Whether a study in this folder has been sent here."""
-        return any(parse_cursor(path.read_bytes()).store == str(self) for path in folder.glob("outbox*.cursor.json"))
+        return Cursor.at(folder / Cursor.FILE).store == str(self)
 
     def check(self) -> None:
         """Asks for the experiment, which need not exist; a server must let us write in it.

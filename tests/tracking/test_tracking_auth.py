@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from search.errors import InputError
-from search.tracking import Store, Tracker, events
-from search.tracking.outbox import Outbox
+from search.tracking import Store
+from tests.support.mirrored import Study
 from tests.support.mlflow_server import Server, rest, runs_of
 from tests.support.study_process import command, run, start, wait_until
 
@@ -149,18 +149,15 @@ def test_two_users_and_one_name(server: Server, tmp_path: Path, monkeypatch: pyt
         for name, value in user.items():
             monkeypatch.setenv(name, value)
 
-    def record(key: str) -> str:
-        tracker = Tracker(Outbox(tmp_path / key / "outbox.jsonl"), Store(server.url, "shared"), key)
-        tracker.record(events.StudyStarted(name="digits", params={}))
-        tracker.record(events.TrialStarted(number=0, name=f"000 of {key}", params={}, tags={"search.study": "digits"}))
-        tracker.record(events.StudyEnded(note="done", state="complete"))
-        assert tracker.drain(60) == 0
-        tracker.close()
-        return str(tracker.study_run_id())
+    def record(folder: str) -> str:
+        study = Study(tmp_path / folder, Store(server.url, "shared"))
+        study.start()
+        study.conclude()
+        return study.sent().run
 
     be(ALICE)
     Store(server.url, "shared").check()
-    mine = record("digits-00aa-1")
+    mine = record("of alice")
     be(BOB)
     with pytest.raises(InputError) as raised:
         Store(server.url, "shared").check()
@@ -174,10 +171,9 @@ def test_two_users_and_one_name(server: Server, tmp_path: Path, monkeypatch: pyt
     grant = {"resource_type": "experiment", "resource_id": experiment, "permission": "EDIT"}
     _post(server, "3.0/mlflow/users/permissions/grant", username="bob", **grant)
     Store(server.url, "shared").check()
-    other = record("digits-00aa-2")
+    other = record("of bob")
     runs = runs_of(server.url, "shared")
-    below = {run["info"]["run_name"]: run["tags"].get("mlflow.parentRunId") for run in runs}
-    assert len(runs) == 4
-    assert below == {"digits": None, "000 of digits-00aa-1": mine, "000 of digits-00aa-2": other}
+    assert [run["info"]["run_name"] for run in runs] == ["digits", "000 depth 8 v1 identity"] * 2
+    assert [run["tags"].get("mlflow.parentRunId") for run in runs] == [None, mine, None, other]
     users = {run["info"]["run_id"]: run["tags"]["mlflow.user"] for run in runs}
     assert (users[mine], users[other]) == ("alice", "bob")

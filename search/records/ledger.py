@@ -183,7 +183,8 @@ class Ledger:
 
     def conclude(self, conclusion: Conclusion) -> None:
         """Says how the study has ended, or that it goes on. Said again, it is as it was said first."""
-        after = conclusion.after(self.conclusion)
+        public = replace(conclusion, note=without_credentials(conclusion.note))
+        after = public.after(self.conclusion)
         if after != self.conclusion:
             self.study.set_user_attr("conclusion", after.stored)
             self.conclusion = after

@@ -246,7 +246,7 @@ class Driver:
             Conclusion(
                 state="interrupted" if interrupted else _state(worked),
                 time_ms=now,
-                note=without_credentials(written.answer),
+                note=written.answer,
                 front=tuple(written.front),
                 files=tuple(self.folder.relative(file) for file in files),
                 metrics=metrics,

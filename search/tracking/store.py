@@ -86,6 +86,16 @@ class Store:
             known = "http://, https://, sqlite:///, postgresql:// or mysql://"
             raise refusal(self.uri, f"is not an address of an MLflow store, which begins with {known}")
 
+    def look(self, run_id: str) -> None:
+        """Asks a tracking server for a run.
+
+        Raises:
+            InputError: it does not answer, refuses us, or has no such run.
+        """
+        from search.tracking import client  # noqa: PLC0415  MLflow takes seconds; bad flags are told before
+
+        client.look(self, run_id)
+
     def deleted(self) -> InputError:
         """The experiment has been deleted."""
         return InputError(

@@ -183,7 +183,7 @@ def test_out_of_memory_is_a_trial_and_beyond_the_limits_is_none(tmp_path: Path) 
 
 
 def test_killed_between_the_two_writes_of_an_ending(tmp_path: Path) -> None:
-    body = "t.asked(ledger); t.asked(ledger); ledger.report(0, 1, 12.5, epoch_of(1.0, 80.0))\n"
+    body = "t.asked(ledger); t.asked(ledger); ledger.report(0, 1, 12.5, t.epoch_of(1.0, 80.0))\n"
     body += "ledger._tell = lambda *a: None\n"
     body += "ledger.finish(1, t.TrialState.INFEASIBLE, 'out of memory')\n"  # as if it died here, and below again
     killed = in_a_process(tmp_path, body + f"ledger.finish(0, t.TrialState.COMPLETE)\n{KILL}")

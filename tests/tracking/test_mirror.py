@@ -82,7 +82,7 @@ def test_a_study_as_the_server_shows_it(mlflow_server: Server, opened: Opened, e
     assert trial["info"]["run_name"] == "000 depth 20 v1 identity"
     assert study.mirror.run_ids() == {0: run}
     assert (trial["info"]["start_time"], trial["info"]["end_time"]) == (record.began, record.ended)
-    assert trial["params"].items() >= {"net.depth": "20", "net.version": "v1", "net.shortcut_rate": "n/a"}.items()
+    assert trial["params"].items() >= {"net.depth": "20", "net.version": "v1", "net.gate_bias": "n/a"}.items()
     expected = {"mlflow.parentRunId": study.run, "search.kind": "trial", "search.trial": "0"}
     expected |= {"search.state": "complete", "search.study": "digits"}
     assert trial["tags"].items() >= expected.items()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,10 @@ from tests.support.study_process import command, run, start, wait_until
 ADMIN = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": "of-the-admin-5f02c1"}
 ALICE = {"MLFLOW_TRACKING_USERNAME": "alice", "MLFLOW_TRACKING_PASSWORD": "of-alice-9d41b7"}
 BOB = {"MLFLOW_TRACKING_USERNAME": "bob", "MLFLOW_TRACKING_PASSWORD": "of-bob-77e0a3"}
-CORRECT = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.\n"
+REFUSED = (
+    r"error: tracking URI '{}' refuses us in experiment '{}' \(.+\); set MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, "
+)
 SHORT = {"trials": 2, "first_rung": 1, "reduction": 2}
 
 
@@ -112,7 +116,7 @@ def test_a_study_with_name_and_password(server: Server, tmp_path: Path) -> None:
     assert f"{server.url}/#/experiments/" in seen.stdout
     refused = run(tmp_path, look, _shell(tmp_path, {}))
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"error: tracking URI '{server.url}' wants a name and a password; set {CORRECT}"
+    assert re.match(REFUSED.format(server.url, "of alice"), refused.stderr), refused.stderr
 
     study, *trials = runs_of(server.url, "of alice")
     assert study["tags"]["search.state"] == "complete"
@@ -124,20 +128,12 @@ def test_a_study_with_name_and_password(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("user", "fault"),
-    [
-        ({}, f"wants a name and a password; set {CORRECT}"),
-        (
-            ALICE | {"MLFLOW_TRACKING_PASSWORD": "guessed"},
-            f"does not take the name and password that it was given; correct {CORRECT}",
-        ),
-    ],
-)
-def test_a_study_without_them(server: Server, tmp_path: Path, user: Mapping[str, str], fault: str) -> None:
+@pytest.mark.parametrize("user", [{}, ALICE | {"MLFLOW_TRACKING_PASSWORD": "guessed"}], ids=["none", "wrong ones"])
+def test_a_study_without_them(server: Server, tmp_path: Path, user: Mapping[str, str]) -> None:
     ended = run(tmp_path, command(tmp_path, "--tracking-uri", server.url), _shell(tmp_path, user))
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == f"error: tracking URI '{server.url}' {fault}"
+    assert re.match(REFUSED.format(server.url, "resnet-search"), ended.stderr), ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
     assert list((tmp_path / "results").rglob("optuna.journal")) == []
 
 
@@ -161,10 +157,8 @@ def test_two_users_and_one_name(server: Server, tmp_path: Path, monkeypatch: pyt
     be(BOB)
     with pytest.raises(InputError) as raised:
         Store(server.url, "shared").check()
-    assert str(raised.value) == (
-        f"tracking URI '{server.url}' does not let you write in experiment 'shared'; name one of your own with "
-        "MLFLOW_EXPERIMENT_NAME, or ask its owner for the permission EDIT."
-    )
+    assert re.match(REFUSED.format(server.url, "shared"), f"error: {raised.value}")
+    assert str(raised.value).endswith("or name an experiment of your own with MLFLOW_EXPERIMENT_NAME.")
     Store(server.url, "of bob").check()
 
     experiment = rest(server.url, "experiments/get-by-name", experiment_name="shared")["experiment"]["experiment_id"]

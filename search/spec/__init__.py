@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from search.spec.compare import Configuration, Row
     from search.spec.data import DataInfo, DataSpec, PreparedInfo
     from search.spec.limits import Appraisal, appraise
+    from search.spec.overrides import setting
     from search.spec.plain_yaml import parse, read
     from search.spec.published import Figure, Found
     from search.spec.sections import (
@@ -33,6 +34,7 @@ else:
         compare="Configuration Row",
         data="DataInfo DataSpec PreparedInfo",
         limits="Appraisal appraise",
+        overrides="setting",
         plain_yaml="parse read",
         published="Figure Found",
         sections="FinalSpec Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",

@@ -13,7 +13,7 @@ from search.errors import InputError, hint, redacted
 from search.spec import plain_yaml
 from search.spec.compare import Configuration, Row, check_alone, configurations, parsed
 from search.spec.data import DataSpec
-from search.spec.overrides import Scale, change, record, scale, spelled
+from search.spec.overrides import Scale, change, record, scale
 from search.spec.sections import (
     FIXED_SECTIONS,
     FROZEN,
@@ -49,7 +49,9 @@ class StudySpec(BaseModel):
         description="what is tried first: names of published networks, values by dotted path, {study: NAME, best: 5}",
     )
     compare: tuple[Row, ...] = Field(default=(), description="given configurations, all trained, in place of a search")
-    scales: dict[str, dict[str, Any]] = Field(default={}, description="name -> changes by dotted path, for --scale")
+    scales: dict[str, tuple[str, ...]] = Field(
+        default={}, description="name -> changes as of --set, such as [train.epochs=3], for --scale"
+    )
     scale: Scale | None = Field(default=None, description="how far this is from the full recipe; told, not given")
     limits: LimitSpec = LimitSpec()
     search: SearchSpec = SearchSpec()
@@ -81,11 +83,6 @@ class StudySpec(BaseModel):
     @classmethod
     def _rows(cls, value: Any) -> Any:
         return parsed(value)
-
-    @field_validator("scales")
-    @classmethod
-    def _keys_as_files_have_them(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {name: spelled(changes) for name, changes in value.items()}
 
     @field_validator("name", mode="before")
     @classmethod

@@ -1,5 +1,6 @@
 """Changes to a study before it is validated: `--set`, flags, the environment, and `scales:`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,7 +86,7 @@ def _change_rows(raw: dict[str, Any], path: str, value: Any) -> None:
     if path:
         row = next((row for row in rows if path.startswith(f"{row['name']}.")), None)
         if row is None:
-            raise InputError(f"{ROWS}.{path}: no row is named so; {hint(path.rpartition('.')[0], known)}")
+            raise InputError(f"{ROWS}.{path}: no row is named so; {hint(re.split(r'[.](net|train)[.]', path)[0], known)}")
         row["set"][path.removeprefix(f"{row['name']}.")] = value
     else:
         for name in value:

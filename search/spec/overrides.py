@@ -86,7 +86,8 @@ def _change_rows(raw: dict[str, Any], path: str, value: Any) -> None:
     if path:
         row = next((row for row in rows if path.startswith(f"{row['name']}.")), None)
         if row is None:
-            raise InputError(f"{ROWS}.{path}: no row is named so; {hint(re.split(r'[.](net|train)[.]', path)[0], known)}")
+            near = hint(re.split(r"[.](net|train)[.]", path)[0], known)
+            raise InputError(f"{ROWS}.{path}: no row is named so; {near}")
         row["set"][path.removeprefix(f"{row['name']}.")] = value
     else:
         for name in value:

@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add("--stop", action="store_true", help="stop the study's job on the cluster where its trials can be continued")
     add("--check-cluster", action="store_true", help="compare the cluster's nodes, and train nothing")
     add("--list", action="store_true", help="name the shipped studies and their scales")
+    add("--schema", action="store_true", help="print the JSON Schema of a study's file, for an editor")
     return made
 
 

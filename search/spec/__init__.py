@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from search.spec.catalogue import find, shipped
     from search.spec.compare import Configuration, Row
     from search.spec.data import DataInfo, DataSpec, PreparedInfo
+    from search.spec.json_schema import schema
     from search.spec.limits import Appraisal, appraise
     from search.spec.overrides import setting
     from search.spec.plain_yaml import parse, read
@@ -37,6 +38,7 @@ else:
         overrides="setting",
         plain_yaml="parse read",
         published="Figure Found",
+        json_schema="schema",
         sections="FinalSpec Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",
         study="StudySpec load",

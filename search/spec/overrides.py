@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from search.errors import InputError, hint
 from search.spec import plain_yaml
@@ -102,8 +102,10 @@ class Scale(BaseModel):
 
     model_config = FROZEN
 
-    name: str | None  # None: only flags have changed it
-    changed: dict[str, tuple[Any, Any]]  # path -> (as published, as run); of values of several rows, lists of them
+    name: str | None = Field(description="null where only flags have changed it")
+    changed: dict[str, tuple[Any, Any]] = Field(
+        description="path -> as published, as run; where rows have several values, lists of them"
+    )
 
 
 def scale(raw: dict[str, Any], name: str) -> None:

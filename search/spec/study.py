@@ -38,12 +38,15 @@ class StudySpec(BaseModel):
 
     model_config = FROZEN
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    description: str = ""
-    data: DataSpec = DataSpec()
-    net: dict[str, Any] = {}
-    train: dict[str, Any] = {}
-    space: dict[str, Any] = {}
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="of the study and its folder; default: the file's name without its ending",
+    )
+    description: str = Field(default="", description="a sentence for whoever reads the report")
+    data: DataSpec = Field(default=DataSpec(), description="what is trained on; a name alone, or with the keys below")
+    net: dict[str, Any] = Field(default={}, description="fixed values of every network")
+    train: dict[str, Any] = Field(default={}, description="fixed values of every training")
+    space: dict[str, Any] = Field(default={}, description="what is searched, by path, such as net.depth: [8, 14]")
     start: tuple[str | Former | dict[str, Any], ...] = Field(
         default=(),
         description="what is tried first: names of published networks, values by dotted path, {study: NAME, best: 5}",
@@ -53,11 +56,13 @@ class StudySpec(BaseModel):
         default={}, description="name -> changes as of --set, such as [train.epochs=3], for --scale"
     )
     scale: Scale | None = Field(default=None, description="how far this is from the full recipe; told, not given")
-    limits: LimitSpec = LimitSpec()
-    search: SearchSpec = SearchSpec()
-    finals: FinalSpec = FinalSpec()
-    resources: ResourceSpec = ResourceSpec()
-    tracking: TrackingSpec = TrackingSpec()
+    limits: LimitSpec = Field(default=LimitSpec(), description="what a network may cost; beyond, it is never trained")
+    search: SearchSpec = Field(default=SearchSpec(), description="how the space is searched")
+    finals: FinalSpec = Field(
+        default=FinalSpec(), description="the best are retrained on train + validation with several seeds, and tested"
+    )
+    resources: ResourceSpec = Field(default=ResourceSpec(), description="what one trial holds while it runs")
+    tracking: TrackingSpec = Field(default=TrackingSpec(), description="where MLflow keeps the runs")
 
     @model_validator(mode="before")
     @classmethod
@@ -66,7 +71,7 @@ class StudySpec(BaseModel):
             return {**value, "space": dotted(value["space"] or {})}
         return value
 
-    @field_validator("data", mode="before")
+    @field_validator("data", mode="before", json_schema_input_type=str | DataSpec)
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value

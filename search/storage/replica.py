@@ -33,8 +33,8 @@ class Files:
 class Replica:
     """The copy at `remote` of the files in `folder`; with None there is none, and nothing is done.
 
-    A log, to which is only ever appended, is put whole under the name `NAME/BYTES`; the one before is deleted when it is
-    there. One that was cut short is known by its length, and there is always one that was not. Any thread may call.
+    A log, to which is only ever appended, is put whole as `NAME/BYTES`, and then the one before is deleted. So there is
+    always one that is whole, and one that was cut short is known by its length. Any thread may call.
     """
 
     def __init__(self, folder: Path, remote: Remote | None) -> None:

@@ -120,29 +120,6 @@ def test_any_history_of_deaths(tmp_path_factory: pytest.TempPathFactory, steps: 
     assert len(list(copies.iterdir()) if copies.exists() else []) <= 1
 
 
-def test_a_reader_and_a_writer_at_once(tmp_path: Path) -> None:
-    """Whoever reads has some whole state of the log, never less than before, while it is put again and again."""
-    here, _, url = pair(tmp_path)
-    mine, log = begun(here, url), here / "optuna.journal"
-    ended = threading.Event()
-
-    def write() -> None:
-        for count in range(200):
-            append(log, f"{count}\n".encode())
-            mine.log(log)
-        ended.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    seen = b""
-    while not ended.is_set():
-        now = Files(url).log("optuna.journal") or b""
-        assert now.startswith(seen)
-        assert now in (b"", b"".join(f"{count}\n".encode() for count in range(now.count(b"\n"))))
-        seen = now
-    writer.join()
-
-
 HOLD = """
 import sys
 from search.storage.lease import Lease

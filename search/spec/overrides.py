@@ -1,7 +1,7 @@
 """Changes to a study before it is validated: `--set`, flags, the environment, and `scales:`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -10,11 +10,9 @@ from pydantic import BaseModel, Field
 from search.errors import InputError, hint
 from search.spec import plain_yaml
 from search.spec.compare import parsed
-from search.spec.data import DataSpec
-from search.spec.sections import FIXED_SECTIONS, FROZEN, FinalSpec, dotted
+from search.spec.sections import FIXED_SECTIONS, FROZEN, dotted
 from search.spec.trial import TrialSpec
 
-SECTIONS = ("net", "train", "data")  # what decides about the numbers that come out, and `finals.seeds`
 ROWS = "compare"
 
 
@@ -133,21 +131,27 @@ def scale(raw: dict[str, Any], name: str) -> None:
     raw["name"] = f"{raw['name']}-{name}"
 
 
-def record(before: Mapping[str, Any], after: Mapping[str, Any], name: str | None) -> dict[str, Any] | None:
-    """What has become of a recipe: the `scale` of a study after changes, from the study before them.
+def record(old: Mapping[str, Any], new: Mapping[str, Any], known: Scale | None, name: str | None) -> Scale | None:
+    """How far a study is from its recipe; None where nothing differs.
 
-    What was changed when the study was begun counts too. None where nothing differs from the recipe.
+    Args:
+        old: what decides about the numbers that come out, before the study was changed.
+        new: the same now.
+        known: how far it was before, when it was begun.
+        name: of the scale that changed it.
     """
-    known = _known(before)
-    past = {path: pair[0] for path, pair in (known.get("changed") or {}).items()}
-    names = [row["name"] for row in parsed(after.get(ROWS))]
-    old, new = {**_values(before, names), **past}, _values(after, names)
-    pairs = {
-        path: [side[path] if path in side else _default(path, side) for side in (old, new)] for path in {**old, **new}
-    }
+    recipe = {**old, **({path: pair[0] for path, pair in known.changed.items()} if known else {})}
+    pairs = {path: tuple(_at(path, side) for side in (recipe, new)) for path in {**recipe, **new}}
     changed = {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
-    name = name or known.get("name")
-    return {"name": name, "changed": changed} if name or changed else None
+    name = name or (known.name if known else None)
+    return Scale(name=name, changed=changed) if name or changed else None
+
+
+def _at(path: str, values: Mapping[str, Any]) -> Any:
+    """A value, or its default; None for a path that does not exist, which is told later."""
+    if path in values or path not in TrialSpec.paths():
+        return values.get(path)
+    return TrialSpec.default(path, {other: value for other, value in values.items() if not isinstance(value, list)})
 
 
 def _known(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -155,33 +159,3 @@ def _known(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(known, Mapping):
         raise InputError(f"scale = {known!r} is told by a study that has begun, not given; use --scale {known}")
     return known
-
-
-def _fixed(raw: Mapping[str, Any]) -> dict[str, Any]:
-    sections = ((one, {"name": raw[one]} if isinstance(raw.get(one), str) else raw.get(one)) for one in SECTIONS)
-    return {
-        f"{one}.{name}": value  # of what is no mapping the study's own check will tell
-        for one, section in sections
-        if isinstance(section, Mapping)
-        for name, value in section.items()
-    }
-
-
-def _values(raw: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """What decides about the numbers that come out: path -> value, or all values that the rows of these names have."""
-    found = {path: value for path, value in _fixed(raw).items() if path != "data.dir"}
-    rows = [row["set"] for row in parsed(raw.get(ROWS)) if row["name"] in names]
-    for path in sorted({path for row in rows for path in row}):
-        given = [row.get(path, found.get(path)) for row in rows]
-        found[path] = [value for place, value in enumerate(given) if value is not None and value not in given[:place]]
-    finals = raw.get("finals")
-    seeds = finals.get("seeds", FinalSpec().seeds) if isinstance(finals, Mapping) else FinalSpec().seeds
-    return {**found, "finals.seeds": seeds, ROWS: len(parsed(raw.get(ROWS)))}
-
-
-def _default(path: str, values: Mapping[str, Any]) -> Any:
-    """What a path is where it is not given; None for one that does not exist, which is told later."""
-    if path in TrialSpec.paths():
-        return TrialSpec.default(path, {other: value for other, value in values.items() if not isinstance(value, list)})
-    field = DataSpec.model_fields.get(path.removeprefix("data."))
-    return field.default if field else None

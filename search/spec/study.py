@@ -1,7 +1,7 @@
 """`StudySpec`: what a user asks for, from a YAML file, the environment and the command line; validated whole."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
@@ -116,6 +116,16 @@ class StudySpec(BaseModel):
         """Fixed values by dotted path."""
         return {f"{s}.{name}": value for s in FIXED_SECTIONS for name, value in getattr(self, s).items()}
 
+    def values(self, rows: Container[str]) -> dict[str, Any]:
+        """What decides about the numbers that come out: path -> value, or all values that these rows have."""
+        data = {f"data.{name}": value for name, value in self.data.model_dump(exclude={"dir"}).items()}
+        found = {**data, **self.fixed, "finals.seeds": self.finals.seeds, "compare": len(self.compare)}
+        own = [row.set for row in self.compare if row.name in rows]
+        for path in sorted({path for row in own for path in row}):
+            given = [row.get(path, self.fixed.get(path)) for row in own]
+            found[path] = [v for place, v in enumerate(given) if v is not None and v not in given[:place]]
+        return found
+
     @property
     def formers(self) -> tuple[Former, ...]:
         """The other studies that it begins with the best of."""
@@ -207,13 +217,20 @@ def load(
     """
     raw = _read(study) if isinstance(study, Path) else deepcopy(dict(study))
     raw["space"] = dotted(raw.get("space") or {})
-    before = deepcopy(raw)
+    before = deepcopy(raw) if raw.get("scales") else None
     if scale_name is not None:
         scale(raw, scale_name)
     for where, value in changes:
         change(raw, where, value)
-    if before.get("scales"):
-        raw["scale"] = record(before, raw, scale_name)
+    spec = _validated(raw)
+    if before is None:
+        return spec
+    recipe, rows = _validated(before), {row.name for row in spec.compare}
+    told = record(recipe.values(rows), spec.values(rows), recipe.scale, scale_name)
+    return spec.model_copy(update={"scale": told})
+
+
+def _validated(raw: Mapping[str, Any]) -> StudySpec:
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:

@@ -4,31 +4,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, Field
 
 from search.errors import InputError, hint
-from search.spec import plain_yaml
 from search.spec.compare import parsed
+from search.spec.plain_yaml import setting
 from search.spec.sections import FIXED_SECTIONS, FROZEN, dotted
 from search.spec.trial import TrialSpec
 
 ROWS = "compare"
-
-
-def setting(text: str, where: str) -> tuple[str, Any]:
-    """Key and value of a text such as `train.lr=0.1`; `where` names the text to its writer.
-
-    Raises:
-        InputError: there is no `=`, or the value is no YAML.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise InputError(f"{where} has no `=`; write KEY=VALUE, such as train.lr=0.1")
-    try:
-        return key.strip(), plain_yaml.parse(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: cannot be read ({error}); write a number, a word or a [list]") from None
 
 
 def change(raw: dict[str, Any], where: str, value: Any) -> None:

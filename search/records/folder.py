@@ -5,14 +5,14 @@ import re
 import socket
 import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from search.errors import InputError
+from search.errors import Halted, InputError
 from search.spec import DataSpec, StudySpec
 from search.storage import Lease, Output, Remote, Replica, files, is_url, layout
 
@@ -71,9 +71,9 @@ class StudyFolder:
                 undo.callback(lock.release)
                 lease, replica = None, Replica(path, None)
                 if url is not None:
-                    lease = Lease(url)
-                    undo.callback(lease.leave)
                     replica = Replica(path, Remote(url))
+                    lease = Lease(url, lambda: replica.log(path / layout.JOURNAL))
+                    undo.callback(lease.leave)
                     _check_free(url, replica.fetch(), name)
                 identity = _identity(path, replica)
             except OSError as error:
@@ -110,6 +110,8 @@ class StudyFolder:
     def leave(self) -> None:
         """Lets another process in."""
         if self.lease is not None:
+            with suppress(Halted):  # what is not sent is in the checkpoints
+                self.forced(self.journal)
             self.lease.leave()
         self.lock.release()
 

@@ -259,6 +259,7 @@ def _outcome(state: TrialState, **texts: str | None) -> dict[str, Any]:
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
 SEAL = "seal"  # of a line of the journal
+OF_EPOCHS = (7, 8)  # `op_code` of lines of Optuna's journal: an intermediate value, and an attribute, of a trial
 RESTORE = "restore it from a copy, or begin again with --fresh --yes"
 
 
@@ -266,7 +267,8 @@ class _Journal(JournalFileBackend):
     """Optuna's journal, in which every line has a seal: a digest of itself and of the seal before it.
 
     So a line that is missing or was changed is found at the next one that has a seal. Optuna and its dashboard do not
-    look at seals, and lines that they add have none. `grown` is called with the path after each addition.
+    look at seals, and lines that they add have none. `grown` is called with the path after each addition but for epochs
+    of a trial: these are in its checkpoint too.
     """
 
     def __init__(self, path: Path, grown: Callable[[Path], None]) -> None:
@@ -298,7 +300,8 @@ class _Journal(JournalFileBackend):
             seal = _seal(seal, log)
             sealed.append({**log, SEAL: seal})
         super().append_logs(sealed)
-        self._grown(self._path)
+        if any(log["op_code"] not in OF_EPOCHS for log in logs):
+            self._grown(self._path)
 
     def _check(self, log: dict[str, Any]) -> None:
         if not isinstance(log, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a line of JSON can be a number

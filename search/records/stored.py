@@ -27,8 +27,13 @@ def identity(spec: StudySpec, space: Space, info: PreparedInfo) -> dict[str, str
     return {**data, **digest, **networks, **limits, "search.seed": str(spec.search.seed)}
 
 
-def _word(value: object) -> str:
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+def _word(value: Any) -> str:
+    if isinstance(value, bool | None):
+        return str(value)
+    try:
+        return f"{float(value):.15g}"  # of a number that is spelled as a word, too
+    except ValueError:
+        return str(value)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ _EPOCH = rf"{_TRIALS}/\d{{4,}}/(?:epoch-\d{{6}}(?:-[0-9a-f]{{8}})?(?:\.damaged)?
 _CHAMPION = r"(?:champion|\.champion\.[0-9a-f]{32}\.(?:partial|old))"
 _HIDDEN = r"\.lock|\.holder|\.[a-z][a-z0-9.-]*\.\d+\.tmp"
 _RECORD = rf"{_LOG}|mlflow\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
-_PIECE = rf"{_LOG}/\d{{12}}-\d{{12}}"  # of a log at a URL
+_COPY = rf"{_LOG}/\d{{12}}"  # of a log at a URL, with its length
 _FILE = "|".join(
     (
         _RECORD,
         _HIDDEN,
-        _PIECE,
+        _COPY,
         r"outbox\.cursor\.(?:json|partial)|mlflow\.partial|optuna\.journal\.lock.*",
         rf"report/(?:(?:{'|'.join(PICTURES)})\.png|\.[a-z-]+\.png\.\d+\.tmp)",
         rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx|pt2)|examples\.npy)",
@@ -45,8 +45,8 @@ def is_own(file: str) -> bool:
 
 
 def is_record(file: str) -> bool:
-    """Whether a name at a study's URL is that of a record, or of a piece of one: what each machine has a copy of."""
-    return re.fullmatch(rf"{_RECORD}|{_PIECE}", file) is not None
+    """Whether a name at a study's URL is that of a record: what each machine has a copy of."""
+    return re.fullmatch(rf"{_RECORD}|{_COPY}", file) is not None
 
 
 def stranger(names: Iterable[str]) -> str | None:

@@ -196,7 +196,7 @@ def test_a_browser_enters_without_typing(opened: Opened, page: Page) -> None:
     assert "/#/experiments/" in page.url
     assert opened.token not in page.url
     page.reload()  # by the cookie
-    expect(page.get_by_role("link", name="trial-000 resnet8")).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_role("link", name="000 depth 8 v1 identity")).to_be_visible(timeout=LOAD_MS)
 
 
 def test_a_port_in_use_is_refused(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:

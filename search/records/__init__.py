@@ -7,8 +7,8 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.records.conclusion import Champion, Conclusion
-    from search.records.folder import Owner, StudyFolder, older
-    from search.records.ledger import Asked, Ledger, answering, now_ms, open_storage, read_journal
+    from search.records.folder import Owner, StudyFolder
+    from search.records.ledger import Asked, Ledger, answering, open_storage, read_journal
     from search.records.stored import StoredStudy, identity
     from search.records.summary import Environment, Finalist, Finals, SeedRun, StudySummary
     from search.records.trial import Metrics, TrialRecord, TrialState
@@ -17,8 +17,8 @@ else:
     __getattr__ = lazy(
         __name__,
         conclusion="Champion Conclusion",
-        folder="Owner StudyFolder older",
-        ledger="Asked Ledger answering now_ms open_storage read_journal",
+        folder="Owner StudyFolder",
+        ledger="Asked Ledger answering open_storage read_journal",
         stored="StoredStudy identity",
         summary="Environment Finalist Finals SeedRun StudySummary",
         trial="Metrics TrialRecord TrialState",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from search.records.trial import Metrics
+from search.records.trial import Metrics, now_ms
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Conclusion:
     """The end of a start of the study, with its answer."""
 
     state: str  # complete, interrupted or failed; running, once the study goes on
-    time_ms: int  # Unix time
+    time_ms: int = field(default_factory=now_ms)  # Unix time
     note: str = ""  # Markdown
     front: tuple[int, ...] = ()  # numbers of the trials on the Pareto front
     files: tuple[str, ...] = ()  # of the report, relative to the study's place

@@ -177,7 +177,7 @@ class StudyFolder:
             InputError: that is so.
         """
         if (self.path / layout.OUTBOX).exists():
-            raise InputError(older(self.place))
+            raise InputError(layout.older(self.place))
 
     def bind(self, key: str, begun: bool) -> None:
         """Notes that what is kept here belongs to the study with this key in the storage.
@@ -219,14 +219,6 @@ class StudyFolder:
     def _write(self, file: Path, text: str) -> None:
         files.replace(file, text.encode())
         self.forced(file)
-
-
-def older(place: str) -> str:
-    """That the study in `place` is of an older version, in a sentence."""
-    return (
-        f"{place} holds a study of an older version, which this one cannot continue; use another --name, or begin it "
-        "again with --fresh"
-    )
 
 
 def _check_free(place: object, names: Iterable[str], name: str) -> None:

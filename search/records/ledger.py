@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
 from search.records.conclusion import Conclusion
-from search.records.trial import Metrics, TrialRecord, TrialState
+from search.records.trial import Metrics, TrialRecord, TrialState, now_ms
 from search.records.trials import Standings, Trials
 from search.spec import Appraisal, Space, TrialSpec, Value
 
@@ -242,11 +241,6 @@ class Ledger:
             identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)  # pyright: ignore[reportPrivateUsage] - nothing else names it
             self._trials[number] = optuna.trial.Trial(self.study, identity)
         return self._trials[number]
-
-
-def now_ms() -> int:
-    """Unix time in ms."""
-    return time.time_ns() // 1_000_000
 
 
 def _outcome(state: TrialState, **texts: str | None) -> dict[str, Any]:

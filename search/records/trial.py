@@ -1,6 +1,7 @@
 """One trial, as the study's storage holds it."""
 
 import itertools
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -25,12 +26,22 @@ class TrialState(StrEnum):
     RUNNING = "running"
 
 
+def now_ms() -> int:
+    """Unix time in ms."""
+    return time.time_ns() // 1_000_000
+
+
 @dataclass(frozen=True)
 class Metrics:
     """What was measured at one time. Values may be NaN or infinite."""
 
     time_ms: int  # Unix time, by the clock of who measured
     values: Mapping[str, float]
+
+    @classmethod
+    def now(cls, values: Mapping[str, float]) -> Self:
+        """Measured now."""
+        return cls(now_ms(), values)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
@@ -56,9 +67,9 @@ class TrialRecord:
     params: dict[str, Any]  # flat view of the specification: "net.depth" -> 20; only fields that have an effect
     epochs: int  # epochs trained
     curve: dict[int, float] = field(default_factory=dict[int, float])  # epoch (from 1) -> validation error
-    metrics: dict[int, Metrics] = field(default_factory=dict[int, Metrics])  # epoch (from 1) -> what a worker reported
-    began: int = 0  # Unix time in ms
-    ended: int | None = None  # likewise
+    metrics: dict[int, Metrics] = field(default_factory=dict[int, Metrics], compare=False)  # epoch (from 1) -> reported
+    began: int = field(default=0, compare=False)  # Unix time in ms
+    ended: int | None = field(default=None, compare=False)  # likewise
     reason: str | None = None  # why it stopped before its last epoch, or failed
     traceback: str | None = None  # of a failed one
     weights: str | None = None  # the file of its last weights, relative to the study's place

@@ -34,6 +34,14 @@ _FOLDER = rf"{_TRIALS}(?:/\d{{4,}})?|{_EPOCH}(?:/.+)?|report|{_CHAMPION}"
 _KEPT = {STUDY_FILE, ID_FILE, ".lock", ".holder"}  # by `delete`
 
 
+def older(place: str) -> str:
+    """That the study in `place` is of an older version, in a sentence."""
+    return (
+        f"{place} holds a study of an older version, which this one cannot continue; use another --name, or begin it "
+        "again with --fresh"
+    )
+
+
 def is_reserved(name: str) -> bool:
     """Whether the output folder has a use of its own for this name, whatever the case of its letters."""
     return re.fullmatch(r"mlartifacts|mlflow\.db.*", name.lower()) is not None

@@ -34,7 +34,6 @@ from search.records import (
     Trials,
     answering,
     identity,
-    now_ms,
     open_storage,
 )
 from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
@@ -237,15 +236,14 @@ class Driver:
         summary = self.summary(finals)
         written = report.write(self.folder.path, summary, records, importances)
         champion, trouble = self._crown(finals) if finals is not None else (None, None)
-        worked, now = self._worked(summary), now_ms()
+        worked = self._worked(summary)
         files = written.json, written.markdown, written.html, *written.images, self.folder.study_file
         self.folder.kept(*files)
         # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
-        metrics = {} if interrupted else {self._done(finals): Metrics(now, _metrics(finals, records.started.counts()))}
+        metrics = {} if interrupted else {self._done(finals): Metrics.now(_metrics(finals, records.started.counts()))}
         self.ledger.conclude(
             Conclusion(
                 state="interrupted" if interrupted else _state(worked),
-                time_ms=now,
                 note=written.answer,
                 front=tuple(written.front),
                 files=tuple(self.folder.relative(file) for file in files),

@@ -18,7 +18,6 @@ from search.records import (
     StudySummary,
     Trials,
     answering,
-    older,
     open_storage,
     read_journal,
 )
@@ -88,7 +87,7 @@ class Reader:
             around = Environment.of(study) if study else None
             if study is None or around is None:
                 if files.log(layout.OUTBOX) is not None:
-                    raise InputError(older(files.place))
+                    raise InputError(layout.older(files.place))
                 return None
             return cls(spec, around, storage, study, Cursor.parse(files.get(Cursor.FILE)))
 

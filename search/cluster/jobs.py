@@ -347,11 +347,6 @@ def submit(given: argparse.Namespace, address: str, console: Console) -> int:
     """
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     command, variables = job_command(given), job_environment(os.environ)
-    if given.check_cluster:
-        server = JobServer(address)
-        with packed(None) as folder:
-            job = server.start("check-cluster", command, folder, {}, {})
-        return _follow(server, job, console, "")
     spec = _checked(given)
     name = spec.name if spec else given.name or given.study
     server = JobServer(address)

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
+from search import machine
 from search.data import Prepared
 from search.execution import host
 from search.execution.packing import pack
@@ -139,7 +140,7 @@ class Session:
     ) -> None:
         from search.execution import tuner  # noqa: PLC0415  imports Ray, which then reads how it authenticates: `host` has said it
 
-        def config(asked: Asked, alone: bool) -> dict[str, Any]:
+        def config(asked: Asked) -> dict[str, Any]:
             return {
                 "number": asked.number,
                 "spec": asked.spec.model_dump(mode="json"),
@@ -147,9 +148,10 @@ class Session:
                 "epochs_known": recorder.known_epochs(asked.number),
                 "data": self.spec.data.model_dump(mode="json"),
                 "prepared": [str(self.data.folder), self.data.info.digest],
+                "software": None if host.address() is None else machine.software(),
                 "cpus": self.share.cpus,
                 "threads": self.share.threads,
-                "gpus": 1.0 if alone else self.share.gpus,
+                "gpus": self.share.gpus,
                 "compile": self.spec.resources.compile.value,
                 "final": recorder.plan.final,
             }

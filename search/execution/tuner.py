@@ -160,7 +160,7 @@ class LedgerSearcher(_Stateless, Searcher):
             return  # `lost` is told why
         self._running.pop(trial_id, None)
         if result:
-            with self._loop.watched():
+            with self._loop.watched(), self._recorder.ledger.together():
                 self._recorder.result(result)
 
     def lost(self, trial_id: str, loss: Loss) -> None:
@@ -202,7 +202,7 @@ class LedgerScheduler(_Stateless, FIFOScheduler):
         self._recorder, self._loop = recorder, loop
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        with self._loop.watched():
+        with self._loop.watched(), self._recorder.ledger.together():
             return TrialScheduler.STOP if self._recorder.result(result) else TrialScheduler.CONTINUE
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
 from search.records.trial import TrialRecord, TrialState
@@ -93,6 +93,11 @@ class Ledger:
     def key(self) -> str:
         """Names this study among all, wherever its runs are tracked."""
         return str(self.study.user_attrs["key"])
+
+    def together(self) -> AbstractContextManager[None]:
+        """Makes what is written while it is entered durable in one write to the disk, when it is left."""
+        backend = self._storage._backend if isinstance(self._storage, JournalStorage) else None
+        return backend.together() if isinstance(backend, _Journal) else nullcontext()
 
     @property
     def elapsed(self) -> float:
@@ -189,8 +194,9 @@ class Ledger:
         error = val_error if math.isfinite(val_error) else TrialRecord.WORST
         speed = {"seconds": seconds, "images_per_s": images_per_s}
         trial = self._handle(number)
-        trial.set_user_attr(f"epoch:{epoch}", speed)
-        trial.report(error, epoch)
+        with self.together():
+            trial.set_user_attr(f"epoch:{epoch}", speed)
+            trial.report(error, epoch)
         self.standings.put(record.with_epoch(epoch, error, speed))
 
     def note_test(self, number: int, error: float, loss: float) -> None:
@@ -225,9 +231,10 @@ class Ledger:
         record = self.standings[number]
         if not record.running:
             return
-        self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
-        self.standings.put(replace(record, state=state, reason=reason))
-        self._tell(number, state)
+        with self.together():
+            self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
+            self.standings.put(replace(record, state=state, reason=reason))
+            self._tell(number, state)
 
     def _tell(self, number: int, state: TrialState) -> None:
         if state is TrialState.INFEASIBLE:
@@ -254,6 +261,23 @@ SEAL = "seal"  # of a line of the journal
 RESTORE = "restore it from a copy, or begin again with --fresh --yes"
 
 
+class _Lock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal, which its holder can take again."""
+
+    _held = 0
+
+    def acquire(self) -> bool:
+        if not self._held:
+            super().acquire()
+        self._held += 1
+        return True
+
+    def release(self) -> None:
+        self._held -= 1
+        if not self._held:
+            super().release()
+
+
 class _Journal(JournalFileBackend):
     """Optuna's journal, in which every line has a seal: a digest of itself and of the seal before it.
 
@@ -262,8 +286,10 @@ class _Journal(JournalFileBackend):
     """
 
     def __init__(self, path: Path, grown: Callable[[Path], None]) -> None:
-        super().__init__(str(path))
+        super().__init__(str(path), _Lock(str(path)))
         self._path, self._grown = path, grown
+        self._pending: list[dict[str, Any]] | None = None  # lines that are to be written together
+        self._first = 0  # the line that the first of them will be
         self._seals = [""]  # the last seal before line 1, 2, 3 ...
         self.line = 0  # that was read last
 
@@ -280,7 +306,36 @@ class _Journal(JournalFileBackend):
             raise InputError(_damaged(self._path, self.line + 1)) from None
 
     def _lines(self, start: int) -> Iterator[dict[str, Any]]:
-        return super().read_logs(start)
+        if self._pending is None or start < self._first:  # of a line that it has not seen Optuna reads the whole file
+            yield from super().read_logs(start)
+        for log in (self._pending or [])[max(0, start - self._first) :]:
+            yield json.loads(json.dumps(log))  # as it will be read from the file
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Writes what is appended while it is entered when it is left: one lock, one write, one fsync.
+
+        Others cannot append until then, so that lines keep the numbers by which they are known here.
+        """
+        if self._pending is not None:
+            yield
+            return
+        self._lock.acquire()
+        try:
+            for _ in self.read_logs(len(self._seals) - 1):
+                pass  # what others have added
+            self._pending, self._first = [], len(self._seals) - 1
+            try:
+                yield
+            finally:
+                pending, self._pending = self._pending, None
+                if pending:
+                    super().append_logs(pending)
+                    for _ in super().read_logs(self._first):
+                        pass  # where each line begins is known from here on
+                    self._grown(self._path)
+        finally:
+            self._lock.release()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for _ in self.read_logs(len(self._seals) - 1):
@@ -289,6 +344,9 @@ class _Journal(JournalFileBackend):
         for log in logs:
             seal = _seal(seal, log)
             sealed.append({**log, SEAL: seal})
+        if self._pending is not None:
+            self._pending += sealed
+            return
         super().append_logs(sealed)
         self._grown(self._path)
 
@@ -307,7 +365,7 @@ class _Copy(_Journal):
     """What a journal, known as `path`, held at one moment: `data`, whose last line may be cut short."""
 
     def __init__(self, path: Path, data: bytes) -> None:
-        self._path, self._seals, self.line = path, [""], 0
+        self._path, self._seals, self._pending, self.line = path, [""], None, 0
         whole = data[: data.rfind(b"\n") + 1].rstrip(b"\n")
         self._kept = whole.split(b"\n") if whole else []
 

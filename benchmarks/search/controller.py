@@ -133,7 +133,13 @@ def bare(trials: int) -> Run:
                 max_concurrent_trials=share.concurrent,
                 scheduler=AsyncHyperBandScheduler(max_t=EPOCHS, grace_period=FIRST_RUNG, reduction_factor=3),
             ),
-            run_config=tune.RunConfig(name="bare", storage_path=folder, verbose=0, callbacks=[Begun()]),
+            run_config=tune.RunConfig(
+                name="bare",
+                storage_path=folder,
+                verbose=0,
+                callbacks=[Begun()],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
         )
         tuner.fit()
     return Run(sorted(began_at), time.perf_counter() - began)

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,24 +119,24 @@ def submit(given: argparse.Namespace, address: str, console: Console) -> int:
     _probe(address)
     with _answering(address):
         client = _client(address)
-        jobs = [job for job in client.list_jobs() if job.submission_id]
-    known = [job for job in jobs if (job.metadata or {}).get("study") == name]
-    running = [job for job in known if not job.status.is_terminal() and _is_meant(job, output)]
+        jobs = [_Job.of(details) for details in client.list_jobs() if details.submission_id]
+    known = [job for job in jobs if job.study == name]
+    running = [job for job in known if not job.over and _is_meant(job, output)]
     if len(running) > 1:
-        folders = " and ".join(sorted(job.metadata["output"] for job in running))
+        folders = " and ".join(sorted(job.output for job in running))
         raise InputError(f"study {name!r} runs in {folders}; say with --output which is meant")
     if given.stop and not running:
         raise InputError(f"--stop: no job on {address} works on study {name!r} of this user and --output")
     if given.stop:
-        return _stop(client, running[0].submission_id, address, out)
+        return _stop(client, running[0].id, address, out)
     if running:
-        job, output = running[0].submission_id, running[0].metadata["output"]
+        job, output = running[0].id, running[0].output
         _attach(given, running[0], command, out)
     else:
         if spec is None and not known:
             find(given.study)  # says that there is none
         check_paths(output, spec, "the job runs on the cluster")
-        taken = {each.submission_id for each in jobs}
+        taken = {each.id for each in jobs}
         job = next(n for n in (f"{name}-{number}" for number in range(1, len(taken) + 2)) if n not in taken)
         about = {"study": name, "output": output, "user": _user()}
         with _packed(_study_file(given)) as folder, _answering(address):
@@ -146,20 +147,36 @@ def submit(given: argparse.Namespace, address: str, console: Console) -> int:
     return _follow(client, job, console, again, address)
 
 
-def _is_meant(job: "JobDetails", output: str) -> bool:
+@dataclass(frozen=True)
+class _Job:
+    """One job of the server, as it was when asked for; study, output and user are empty for any other job."""
+
+    id: str
+    study: str
+    output: str
+    user: str
+    command: str
+    over: bool
+
+    @classmethod
+    def of(cls, details: "JobDetails") -> "_Job":
+        about = details.metadata or {}
+        named = (about.get(key, "") for key in ("study", "output", "user"))
+        return cls(details.submission_id or "", *named, details.entrypoint, details.status.is_terminal())
+
+
+def _is_meant(job: _Job, output: str) -> bool:
     """Whether a job of this study's name is that of `output`, or of this user where that names nothing there."""
-    return job.metadata["output"] == output if _travels(output) else job.metadata["user"] == _user()
+    return job.output == output if _travels(output) else job.user == _user()
 
 
-def _attach(given: argparse.Namespace, job: "JobDetails", command: str, out: "partial[None]") -> None:
-    about = job.metadata
-    name = about["study"]
+def _attach(given: argparse.Namespace, job: _Job, command: str, out: "partial[None]") -> None:
     if given.fresh or given.sync:
         asked = "--fresh" if given.fresh else "--sync"
-        raise InputError(f"{asked}: job {job.submission_id} works on study {name!r}; stop it first, with --stop")
-    out(f"{name}: job {job.submission_id} of {about['user']} works on it in {about['output']}; what it prints:")
-    if cli.words(given, (*OF_THIS_MACHINE, "name", "output")) and job.entrypoint != command:
-        started = job.entrypoint.removeprefix("exec ")
+        raise InputError(f"{asked}: job {job.id} works on study {job.study!r}; stop it first, with --stop")
+    out(f"{job.study}: job {job.id} of {job.user} works on it in {job.output}; what it prints:")
+    if cli.words(given, (*OF_THIS_MACHINE, "name", "output")) and job.command != command:
+        started = job.command.removeprefix("exec ")
         out(f"it was started as `{started}`, and goes on so; to change it, --stop it first")
 
 

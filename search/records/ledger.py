@@ -96,8 +96,7 @@ class Ledger:
 
     def together(self) -> AbstractContextManager[None]:
         """Makes what is written while it is entered durable in one write to the disk, when it is left."""
-        backend = self._storage._backend if isinstance(self._storage, JournalStorage) else None
-        return backend.together() if isinstance(backend, _Journal) else nullcontext()
+        return self._storage.together() if isinstance(self._storage, _Storage) else nullcontext()
 
     @property
     def elapsed(self) -> float:
@@ -361,6 +360,14 @@ class _Journal(JournalFileBackend):
         self._seals[self.line :] = [seal or before]
 
 
+class _Storage(JournalStorage):
+    """Optuna's storage in a journal."""
+
+    def __init__(self, journal: _Journal) -> None:
+        super().__init__(journal)
+        self.together = journal.together
+
+
 class _Copy(_Journal):
     """What a journal, known as `path`, held at one moment: `data`, whose last line may be cut short."""
 
@@ -416,7 +423,7 @@ def read_journal(path: Path, data: bytes) -> BaseStorage:
 
 def _opened(backend: _Journal, path: Path) -> BaseStorage:
     try:
-        return JournalStorage(backend)
+        return _Storage(backend)
     except InputError:
         raise
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError):  # Optuna checks no line

@@ -161,8 +161,8 @@ class _Job:
     @classmethod
     def of(cls, details: "JobDetails") -> "_Job":
         about = details.metadata or {}
-        named = (about.get(key, "") for key in ("study", "output", "user"))
-        return cls(details.submission_id or "", *named, details.entrypoint, details.status.is_terminal())
+        study, output, user = (about.get(key, "") for key in ("study", "output", "user"))
+        return cls(details.submission_id or "", study, output, user, details.entrypoint, details.status.is_terminal())
 
 
 def _is_meant(job: _Job, output: str) -> bool:

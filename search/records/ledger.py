@@ -6,15 +6,16 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
 from search.records.conclusion import Conclusion
@@ -76,6 +77,7 @@ class Ledger:
         self.began = int(notes["began"])  # Unix time in ms
         self.numbers: dict[str, int] = notes.get("numbers", {})  # digest -> number of what was compared so far
         self.conclusion = Conclusion.of(notes["conclusion"]) if "conclusion" in notes else None  # as it was last said
+        self._writing, self._failed = RLock(), False
         self._trials: dict[int, optuna.Trial] = {}  # handles of the trials that this process writes to
         self.standings = Standings()
         self._held: dict[int, int] = {}  # number -> the epoch after which it was held
@@ -97,6 +99,23 @@ class Ledger:
         """Numbers of the trials that were held after their last epoch, and are not over."""
         held = ((self.standings[number], epoch) for number, epoch in self._held.items())
         return frozenset(record.number for record, epoch in held if record.running and record.epochs == epoch)
+
+    @property
+    def settled(self) -> Trials:
+        """All trials by number, as they are durable: for another thread. None once a write has failed."""
+        with self._writing:
+            return Trials() if self._failed else self.records
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Makes what is written while it is entered durable in one write to the disk, when it is left."""
+        with self._writing:
+            try:
+                with self._storage.together() if isinstance(self._storage, _Storage) else nullcontext():
+                    yield
+            except BaseException:
+                self._failed = True
+                raise
 
     @property
     def elapsed(self) -> float:
@@ -176,8 +195,9 @@ class Ledger:
             return
         error = error if math.isfinite(error) else TrialRecord.WORST
         trial = self._handle(number)
-        trial.set_user_attr(f"epoch:{epoch}", metrics.stored)  # an epoch counts once its error is there, too
-        trial.report(error, epoch)
+        with self.together():
+            trial.set_user_attr(f"epoch:{epoch}", metrics.stored)  # an epoch counts once its error is there, too
+            trial.report(error, epoch)
         self.standings.put(record.with_epoch(epoch, error, metrics))
 
     def conclude(self, conclusion: Conclusion) -> None:
@@ -219,9 +239,10 @@ class Ledger:
         if not record.running:
             return
         outcome = _outcome(state, reason=reason, traceback=traceback, weights=weights)
-        self._handle(number).set_user_attr("outcome", outcome)
-        self.standings.put(record.with_outcome(outcome))
-        self._tell(number, state)
+        with self.together():
+            self._handle(number).set_user_attr("outcome", outcome)
+            self.standings.put(record.with_outcome(outcome))
+            self._tell(number, state)
 
     def _tell(self, number: int, state: TrialState) -> None:
         if state is TrialState.INFEASIBLE:
@@ -257,6 +278,23 @@ OF_EPOCHS = (7, 8)  # `op_code` of lines of Optuna's journal: an intermediate va
 RESTORE = "restore it from a copy, or begin again with --fresh --yes"
 
 
+class _Lock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal, which its holder can take again."""
+
+    _held = 0
+
+    def acquire(self) -> bool:
+        if not self._held:
+            super().acquire()
+        self._held += 1
+        return True
+
+    def release(self) -> None:
+        self._held -= 1
+        if not self._held:
+            super().release()
+
+
 class _Journal(JournalFileBackend):
     """Optuna's journal, in which every line has a seal: a digest of itself and of the seal before it.
 
@@ -266,8 +304,10 @@ class _Journal(JournalFileBackend):
     """
 
     def __init__(self, path: Path, grown: Callable[[Path], None]) -> None:
-        super().__init__(str(path))
+        super().__init__(str(path), _Lock(str(path)))
         self._path, self._grown = path, grown
+        self._pending: list[dict[str, Any]] | None = None  # lines that are to be written together
+        self._first = 0  # the line that the first of them will be
         self._seals = [""]  # the last seal before line 1, 2, 3 ...
         self.line = 0  # that was read last
 
@@ -284,7 +324,35 @@ class _Journal(JournalFileBackend):
             raise InputError(_damaged(self._path, self.line + 1)) from None
 
     def _lines(self, start: int) -> Iterator[dict[str, Any]]:
-        return super().read_logs(start)
+        if self._pending is None or start < self._first:  # of a line that it has not seen Optuna reads the whole file
+            yield from super().read_logs(start)
+        for log in (self._pending or [])[max(0, start - self._first) :]:
+            yield json.loads(json.dumps(log))  # as it will be read from the file
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Writes what is appended while it is entered when it is left: one lock, one write, one fsync.
+
+        Others cannot append until then, so that lines keep the numbers by which they are known here.
+        """
+        if self._pending is not None:
+            yield
+            return
+        self._lock.acquire()
+        try:
+            for _ in self.read_logs(len(self._seals) - 1):
+                pass  # what others have added
+            self._pending, self._first = [], len(self._seals) - 1
+            try:
+                yield
+            finally:
+                pending, self._pending = self._pending, None
+                if pending:
+                    self._append(pending)
+                    for _ in super().read_logs(self._first):
+                        pass  # where each line begins is known from here on
+        finally:
+            self._lock.release()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for _ in self.read_logs(len(self._seals) - 1):
@@ -293,7 +361,13 @@ class _Journal(JournalFileBackend):
         for log in logs:
             seal = _seal(seal, log)
             sealed.append({**log, SEAL: seal})
-        super().append_logs(sealed)
+        if self._pending is not None:
+            self._pending += sealed
+        else:
+            self._append(sealed)
+
+    def _append(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs(logs)
         if any(log["op_code"] not in OF_EPOCHS for log in logs):
             self._grown(self._path)
 
@@ -308,11 +382,19 @@ class _Journal(JournalFileBackend):
         self._seals[self.line :] = [seal or before]
 
 
+class _Storage(JournalStorage):
+    """Optuna's storage in a journal."""
+
+    def __init__(self, journal: _Journal) -> None:
+        super().__init__(journal)
+        self.together = journal.together
+
+
 class _Copy(_Journal):
     """What a journal, known as `path`, held at one moment: `data`, whose last line may be cut short."""
 
     def __init__(self, path: Path, data: bytes) -> None:
-        self._path, self._seals, self.line = path, [""], 0
+        self._path, self._seals, self._pending, self.line = path, [""], None, 0
         whole = data[: data.rfind(b"\n") + 1].rstrip(b"\n")
         self._kept = whole.split(b"\n") if whole else []
 
@@ -363,7 +445,7 @@ def read_journal(path: Path, data: bytes) -> BaseStorage:
 
 def _opened(backend: _Journal, path: Path) -> BaseStorage:
     try:
-        return JournalStorage(backend)
+        return _Storage(backend)
     except InputError:
         raise
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError):  # Optuna checks no line

@@ -66,8 +66,8 @@ class TrialRecord:
     epochs: int  # epochs trained
     curve: dict[int, float] = field(default_factory=dict[int, float])  # epoch (from 1) -> validation error
     metrics: dict[int, Metrics] = field(default_factory=dict[int, Metrics], compare=False)  # epoch (from 1) -> reported
-    began: int = field(default=0, compare=False)  # Unix time in ms
-    ended: int | None = field(default=None, compare=False)  # likewise
+    began: int = field(default=0, compare=False, repr=False)  # Unix time in ms
+    ended: int | None = field(default=None, compare=False, repr=False)  # likewise
     reason: str | None = None  # why it stopped before its last epoch, or failed
     traceback: str | None = None  # of a failed one
     weights: str | None = None  # the file of its last weights, relative to the study's place

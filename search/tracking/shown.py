@@ -134,10 +134,10 @@ class Source:
         yield study
         finals = self.finals()
         trainings: dict[int, list[TrialRecord]] = {}
-        for record in finals.settled():
+        for record in finals.settled:
             if record.finalist is not None and not record.refused:
                 trainings.setdefault(record.finalist, []).append(record)
-        trials = [record for record in self.search.settled() if not record.refused]
+        trials = [record for record in self.search.settled if not record.refused]
         for record in trials:
             yield self._trial(record, trainings.get(record.number, ()))
         known = {record.number for record in trials}

@@ -6,7 +6,7 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.optimize.finals import FinalPlan, copied, final_ledger, plan_finals
-    from search.optimize.importances import MOST_TRIALS, importance
+    from search.optimize.importances import importance
     from search.optimize.lineage import Kept, Lineage, Opened
     from search.optimize.plan import Candidate, Plan, title
     from search.optimize.race import verdict
@@ -17,7 +17,7 @@ else:
     __getattr__ = lazy(
         __name__,
         finals="FinalPlan copied final_ledger plan_finals",
-        importances="MOST_TRIALS importance",
+        importances="importance",
         lineage="Kept Lineage Opened",
         plan="Candidate Plan title",
         race="verdict",

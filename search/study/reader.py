@@ -121,7 +121,7 @@ class Reader:
     @cached_property
     def importance(self) -> dict[str, float]:
         """How much each searched value matters for the error."""
-        return importance(self.study, self.summary.first_rung, self.spec.search.seed)
+        return importance(self.study, self.summary.first_rung)
 
     def checkpoints(self) -> Mapping[int, tuple[int, int]]:
         """Number of a trial -> generation and number under which its checkpoints are kept."""

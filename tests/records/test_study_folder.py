@@ -49,7 +49,6 @@ def begun(output: Output, spec: StudySpec = SPEC) -> StudyFolder:
         "outbox.cursor.json",
         "report.json",
         "report.html",
-        "report/front.png",
         "champion/config.json",
     ):
         (folder.path / name).parent.mkdir(exist_ok=True)

@@ -31,18 +31,6 @@ def fetched(url: str, folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_pictures_of_a_report_lie_in_their_folder_and_are_no_log(tmp_path: Path) -> None:
-    here, there, url = pair(tmp_path)
-    mine = Replica(here, Remote(url))
-    (here / "report").mkdir()
-    picture = here / "report" / "front.png"
-    picture.write_bytes(b"picture")
-    mine.file(picture)
-    assert mine.where(picture) == f"{url}/report/front.png"
-    assert (there / "report" / "front.png").read_bytes() == b"picture"
-    assert fetched(url, tmp_path / "other") == {}  # made again from the records, wherever the study goes on
-
-
 def test_files_and_logs_come_back(tmp_path: Path) -> None:
     here, there, url = pair(tmp_path)
     mine = Replica(here, Remote(url))

@@ -213,8 +213,7 @@ def ended(of: Analysis) -> Table | None:
                 _number(trial.epochs),
                 Cell(formatting.percent(trial.measured, of.images), trial.measured),
                 Cell(trial.reason or ""),
-            ),
-            trial.number,
+            )
         )
         for trial in early
     ]

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from search import report
 from search.records import StudySummary, TrialRecord, TrialState
-from search.report import figures, files
+from search.report import files, pages
+from search.report.analysis import Analysis
 from tests.support import sample_finals as finals
 from tests.support import sample_study as sample
 
@@ -29,36 +29,28 @@ BEST_AT_EPOCH_8 = """[...document.querySelectorAll("#curves .trace")]
 FIRST_COLUMN = "rows => rows.map(row => Number(row.dataset.trial))"
 
 
-def resolved(value: Any) -> Any:
-    """The figure with a colour for each `@name`, as Plotly's own schema wants it."""
-    if isinstance(value, dict):
-        return {key: resolved(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [resolved(inner) for inner in value]
-    return "#000000" if isinstance(value, str) and re.fullmatch(r"@\w+", value) else value
+def drawn(summary: StudySummary, trials: list[TrialRecord]) -> dict[str, Any]:
+    """The figures of a page, by the id of their place."""
+    of = Analysis.of(summary, trials, SHARES if trials else {})
+    return {name: figure for part in pages.sections(of) for name, figure in part.shown.items()}
 
 
-def all_figures(trials: list[TrialRecord], **changes: Any) -> list[dict[str, Any]]:
-    return list(files.all_figures(sample.summary(**changes), trials, SHARES).values())
-
-
-def test_figures_satisfy_plotlys_schema() -> None:
-    made = all_figures(sample.trials())
-    assert len(made) == 8  # curves, parallel, effects, depth, version, shortcut, importances, cost
-    with_finals = files.all_figures(finals.comparing(), [], {})
-    assert list(with_finals) == ["finals-errors", "finals-curves", "finals-contrasts"]
-    for figure in (*made, *with_finals.values()):
-        go.Figure(data=resolved(figure["data"]), layout=resolved(figure["layout"]))  # raises on an unknown property
+def test_the_figures_of_a_page() -> None:
+    effects = {f"effect-net.{name}" for name in ("depth", "version", "shortcut")}
+    search = {"curves", "parallel", "effects", "importance", "cost-macs", *effects}
+    assert drawn(sample.summary(), sample.trials()).keys() == search
+    assert drawn(finals.summary(), sample.trials()).keys() == search | {"finals-errors", "finals-curves"}
+    assert drawn(finals.comparing(), []).keys() == {"finals-errors", "finals-curves"}
+    assert drawn(sample.summary(), []) == {}
 
 
 def test_parallel_lines_never_hide_each_other_behind_a_choice() -> None:
     trials = sample.trials()
-    figure = figures.parallel(sample.summary(), trials)
-    assert figure is not None
+    figure = drawn(sample.summary(), trials)["parallel"]
     points = [
         (number, x, y)
-        for trace in figure["data"]
-        for number, x, y in zip(trace.get("customdata", []), trace["x"], trace["y"], strict=bool(trace["x"]))
+        for trace in figure.data
+        for number, x, y in zip(trace.customdata or (), trace.x, trace.y, strict=True)
         if number is not None
     ]
     heights = {axis: {number: y for number, x, y in points if x == axis} for axis in range(7)}
@@ -73,8 +65,9 @@ def test_parallel_lines_never_hide_each_other_behind_a_choice() -> None:
 
 
 def test_every_colour_of_a_figure_is_in_the_style_sheet() -> None:
-    drawn = [*all_figures(sample.trials()), *all_figures([], finals=finals.with_lost(finals.finals()))]
-    named = set(re.findall(r"'@(\w+)'", repr([*drawn, files.all_figures(finals.comparing(), [], {})])))
+    lost = finals.summary(finals=finals.with_lost(finals.finals()))
+    made = [drawn(lost, sample.trials()), drawn(finals.comparing(), [])]
+    named = set(re.findall(r'"var\(--(\w+)\)"', "".join(one.to_json() for found in made for one in found.values())))
     sheet = (Path(files.__file__).parent / "assets" / "report.css").read_text()
     light, dark = sheet.split("prefers-color-scheme: dark", 1)
     assert {"accent", "shade0", "bad", "third_veil", "quiet"} < named
@@ -86,10 +79,6 @@ def test_the_smallest_studies_make_a_page(tmp_path: Path) -> None:
     for count in range(3):
         page = report.write(tmp_path, sample.summary(), sample.trials()[:count], {}).html.read_text(encoding="utf-8")
         assert page.count("<tr data-trial=") == count
-
-
-def test_a_study_without_results_has_no_figures() -> None:
-    assert all_figures([]) == [figures.importances(SHARES)]
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +123,9 @@ def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.mark.browser
 def test_every_run_is_drawn(page: Page) -> None:
-    drawn = page.evaluate("[...document.querySelectorAll('.plot')].filter(p => p.querySelector('svg')).map(p => p.id)")
+    found = page.evaluate("[...document.querySelectorAll('.plot')].filter(p => p.querySelector('svg')).map(p => p.id)")
     effects = ["effect-net.depth", "effect-net.version", "effect-net.shortcut"]
-    assert drawn == ["curves", "parallel", "effects", *effects, "importance", "cost-macs"]
+    assert found == ["curves", "parallel", "effects", "cost-macs", "importance", *effects]
     assert page.evaluate(SEGMENTS, "parallel") == 24
     assert page.evaluate(SEGMENTS, "curves") == 22  # one trial failed and one was infeasible before the first epoch
     assert page.locator("table.sortable tbody tr").count() == 24
@@ -207,6 +196,7 @@ def test_strings_of_the_study_are_text_and_never_run(chromium: Browser, tmp_path
         assert page.evaluate("window.harmed") is None
         assert page.locator("h1").inner_text() == evil
         assert page.locator("img").count() == 0
+        page.locator("details:not([open]) > summary").evaluate_all("all => all.map(one => one.click())")
         assert page.locator("main").inner_text().count(evil) >= 4
 
 

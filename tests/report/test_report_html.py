@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from search import report
@@ -167,6 +168,27 @@ def test_pointing_at_a_line_shows_its_trial(page: Page) -> None:
     page.wait_for_function("() => document.getElementById('parallel').data.at(-1).x.length > 0")
     page.wait_for_function("() => document.querySelector('#curves .hoverlayer').textContent.includes('trial 10')")
     page.mouse.move(0, 0)
+
+
+@pytest.mark.browser
+def test_a_figure_can_be_saved_as_a_picture(page: Page, tmp_path: Path) -> None:
+    page.locator("#cost-macs").hover()
+    with page.expect_download() as saved:
+        page.locator("#cost-macs .modebar-btn").click()
+    saved.value.save_as(tmp_path / "cost.png")
+    with Image.open(tmp_path / "cost.png") as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6) or []}
+    assert {(0xFF, 0xFF, 0xFF), (0xCF, 0x5F, 0x06)} <= colours  # the light card, and the front in orange
+
+
+@pytest.mark.browser
+def test_what_is_folded_away_opens_where_it_is_asked_for(page: Page) -> None:
+    place = page.locator("#spread .plot").first
+    assert not place.is_visible()
+    page.get_by_role("link", name="Every trial").click()
+    place.locator(".main-svg").first.wait_for()
+    wide = "([plot, scroll]) => Math.abs(plot.getBoundingClientRect().width - scroll.clientWidth) < 2"
+    page.wait_for_function(wide, arg=[place.locator(".main-svg").first.element_handle(), place.element_handle()])
 
 
 @pytest.mark.browser

@@ -26,7 +26,7 @@ function layoutOf({ layout }) {
   return coloured({ ...layout, yaxis: { ...layout.yaxis, showticklabels: false, ticks: "" }, annotations: names });
 }
 
-const config = { responsive: true, displaylogo: false, displayModeBar: false };
+const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage"]] };
 
 async function draw() {
   const drawn = Object.entries(figures).map(([id, figure]) => {

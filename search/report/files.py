@@ -84,7 +84,8 @@ def write(
     files.replace(places[0], text(document(of, concluded)).encode())
     files.replace(places[1], pages.markdown(of, parts).encode())
     files.replace(places[2], pages.page(of, parts).encode())
-    return Report(*places, pages.short_answer(of), tuple(trial.number for trial in of.front))
+    front = tuple(trial.number for trial in of.front)
+    return Report(places[0], places[1], places[2], pages.short_answer(of), front)
 
 
 def document(of: Analysis, concluded: bool = True) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from search import formatting
@@ -47,9 +48,10 @@ class Table:
     rows: tuple[Row, ...]
     kind: str = ""  # `trials`, `finalists`: a page lets them be sorted
 
-    def numeric(self, column: int) -> bool:
-        """Whether a column is set to the right."""
-        return any(row.cells[column].number for row in self.rows)
+    @cached_property
+    def numeric(self) -> list[bool]:
+        """Of each column, whether it is set to the right."""
+        return [any(row.cells[column].number for row in self.rows) for column in range(len(self.head))]
 
 
 def plain(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -137,20 +139,20 @@ def finalists(of: Analysis) -> Table | None:
             Cell(one.label, one.label) if one.label is not None else _number(one.number),
             Cell(standing.error, standing.mean),
             Cell(standing.between, None if found is None else found.low),
+            *([_figure(of.published[one.number])] if marked else []),
+            *(_compared(finals, of.comparisons.get(one.number)) if of.comparisons else []),
             Cell(f"{len(errors)}{lost}", len(errors)),
             *(Cell(formatting.points(v), v) for v in ends),
             Cell(formatting.probability(standing.lower) if standing.against else "", standing.lower),
-            *([_figure(of.published[one.number])] if marked else []),
-            *(_compared(finals, of.comparisons.get(one.number)) if of.comparisons else []),
             *(cell(one.params) for cell in params.values()),
             *_costs(one.params_count, one.macs, standing.seconds or None),
         ]
         return Row(tuple(cells), None if finals.compared else one.number, one is finals.champion)
 
     head = ["rank", "finalist" if finals.compared else "trial", "test error", f"{100 * finals.level:g} % interval"]
-    head += ["seeds", "median", "min", "max", "P(better)", *(["published"] if marked else [])]
+    head += ["published"] if marked else []
     head += [f"against {finals.finalists[0].label}", "paper"] if of.comparisons else []
-    head += [*params, "params", "MACs", "training"]
+    head += ["seeds", "median", "min", "max", "P(better)", *params, "params", "MACs", "training"]
     return Table(tuple(head), tuple(map(row, of.standings)), "finalists")
 
 

@@ -108,7 +108,10 @@ def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[Tr
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda request: troubles.extend([] if request.url.startswith("file:") else [request.url]))
+        page.on(
+            "request",
+            lambda request: troubles.extend([] if request.url.startswith(("file:", "blob:")) else [request.url]),
+        )
         page.goto(written.html.as_uri())
         page.wait_for_selector("body[data-drawn]")
         yield page
@@ -318,7 +321,7 @@ def test_text_that_is_drawn_stands_out(tested: Page, scheme: Any) -> None:
 def test_a_study_that_compares_fits_a_phone(chromium: Browser, tmp_path: Path) -> None:
     with shown(chromium, tmp_path, finals.comparing(), []) as page:
         page.set_viewport_size({"width": 390, "height": 844})
-        page.wait_for_function("() => document.getElementById('finals-errors').layout.annotations.length === 11")
+        page.wait_for_function("() => document.getElementById('finals-errors').layout.annotations?.length === 11")
         page.wait_for_function("() => document.getElementById('finals-errors').getBoundingClientRect().right <= 390")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.locator("table.finalists tbody tr").count() == 11

@@ -1,9 +1,13 @@
-"""This machine: its hardware and versions in words, its memory, and the cores that may be used."""
+"""This machine: its hardware and versions in words, its memory, its usable cores, and how a process takes signals."""
 
 import os
 import platform
+import signal
+import threading
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
 NAMED = ("torch", "torchvision", "ray", "optuna", "mlflow")
@@ -47,6 +51,13 @@ def total() -> int:
     limits = [path.read_text().strip() for path in _LIMITS if path.is_file()]
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([machine, *(int(limit) for limit in limits if limit.isdecimal())])
+
+
+def signal_handlers(numbers: Iterable[int]) -> dict[int, Any]:
+    """How this process takes signals, by number; {} on a thread that may not change it, and for those of no Python."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: handler for number in numbers if (handler := signal.getsignal(number)) is not None}
 
 
 def usable() -> int:

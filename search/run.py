@@ -1,6 +1,7 @@
 """The command line: `python -m search.run [STUDY]`."""
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markdown import Markdown
 
-from search import cli, cluster, study
+from search import cli, cluster, spec, study
 from search.errors import Halted, InputError, without_credentials
 from search.storage import Output
 
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.list:
             for line in cli.listing():
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
+            return DONE
+        if given.schema:
+            console.print(json.dumps(spec.schema(), indent=1), markup=False, highlight=False, soft_wrap=True)
             return DONE
         server = cluster.job_server(given)
         if server is not None:

@@ -1,7 +1,6 @@
 """The one loop that runs a study's search and its finals while Ray is connected, and how Ctrl-C ends it."""
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from search.execution import host
 from search.execution.packing import pack
 from search.execution.progress import Progress
 from search.execution.recorder import Recorder
+from search.machine import signal_handlers
 from search.optimize import Plan
 from search.records import Asked, Environment, Ledger
 from search.spec import Share, StudySpec
@@ -29,8 +29,7 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # Python lets no other take signals
-            self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = signal_handlers((signal.SIGINT, signal.SIGTERM))
         self.arm()
         return self
 

@@ -46,7 +46,7 @@ class Plan(ABC):
 
     @property
     def finished(self) -> int:
-        """How many are over; proposals beyond the limits, and trials of the study before, do not count."""
+        """How many are over; proposals beyond the limits do not count."""
         return self.records.finished
 
     @property

@@ -22,7 +22,7 @@ from resnet import named
 from resnet.names import OF_DATA
 from search.errors import InputError, hint
 from search.records import Standings, TrialRecord
-from search.spec import Dimension, Objective, Sampler, Space, StudySpec, TrialSpec, Value
+from search.spec import Dimension, Former, Objective, Sampler, Space, StudySpec, TrialSpec, Value
 
 ENOUGH = 10  # trials at a rung, for a model of it
 
@@ -244,15 +244,16 @@ def _costs(record: TrialRecord, objective: Objective) -> float:
     return value / max(1, record.epochs) if objective is Objective.SECONDS else value
 
 
-def starts(given: Sequence[str | Mapping[str, Any]], space: Space) -> tuple[dict[str, Value], ...]:
+def starts(given: Sequence[str | Mapping[str, Any] | Former], space: Space) -> tuple[dict[str, Value], ...]:
     """Assignments of the space that these entries of `start:` stand for.
 
     A name stands for the published network, trained by the defaults where the space has them, else by what is nearest.
+    What another study leaves is known only once its records are read: see `best_of_former`.
 
     Raises:
         InputError: naming the entry that the space does not hold, and why.
     """
-    return tuple(_start(entry, space) for entry in given)
+    return tuple(_start(entry, space) for entry in given if not isinstance(entry, Former))
 
 
 def _start(entry: str | Mapping[str, Any], space: Space) -> dict[str, Value]:

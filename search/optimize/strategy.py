@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from resnet import cost
-from search.optimize.lineage import Opened
 from search.optimize.plan import Candidate, Plan
 from search.optimize.samplers import NOTHING, Proposer, gather
 from search.optimize.schedulers import Held, Scheduler, make_scheduler
@@ -132,18 +131,17 @@ class Strategy(Plan):
         return None
 
     def _take(self, record: TrialRecord) -> None:
-        self._started += not record.refused and record.origin is None
+        self._started += not record.refused
         if self.proposer.finite or self.proposer.starts:
             self._taken.add(self.proposer.space.key(record.params))
 
 
-def plan_search(spec: StudySpec, space: Space, opened: Opened) -> Strategy:
+def plan_search(spec: StudySpec, space: Space, ledger: Ledger) -> Strategy:
     """The plan of a study's search; one that compares searches nothing.
 
     Args:
-        spec, space: of the study.
-        opened: its ledger, and what its predecessor left to it.
+        spec, space, ledger: of the study.
     """
     search = spec.search.model_copy(update={"trials": 0}) if spec.compare else spec.search
-    proposer = Proposer.of(spec, space, opened.starts)
-    return Strategy(opened.ledger, proposer, make_scheduler(search, spec.epochs), search, spec.epochs)
+    proposer = Proposer.of(spec, space, ledger.starts)
+    return Strategy(ledger, proposer, make_scheduler(search, spec.epochs), search, spec.epochs)

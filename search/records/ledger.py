@@ -5,7 +5,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +54,9 @@ class Ledger:
         appraise: what a trial would cost, and whether it is within the limits.
     """
 
-    SUFFIX = "-finals"  # of a search's name in the storage: there are the trainings of its finals
+    SUFFIX = (
+        "/finals"  # of a search's name in the storage, where the trainings of its finals are; no study has a / in it
+    )
 
     def __init__(
         self, storage: BaseStorage, name: str, space: Space, appraise: Callable[[TrialSpec], Appraisal]
@@ -112,6 +114,15 @@ class Ledger:
         """Notes that there is nothing left to propose."""
         self.study.set_user_attr("exhausted", reason)
 
+    @property
+    def starts(self) -> tuple[dict[str, Value], ...]:
+        """Configurations of another study that this one begins with."""
+        return tuple(self.study.user_attrs.get("starts", ()))
+
+    def save_starts(self, starts: Sequence[Mapping[str, Value]]) -> None:
+        """Notes `starts`, once: the other study may change, or go."""
+        self.study.set_user_attr("starts", [dict(start) for start in starts])
+
     def with_run_ids(self, run_ids: Mapping[int, str]) -> Trials:
         """All trials, with the ids of their MLflow runs."""
         return Trials(replace(r, mlflow_run_id=run_ids.get(r.number)) for r in self.standings)
@@ -150,32 +161,6 @@ class Ledger:
         trial.number = number
         self.standings.put(TrialRecord.of(trial))
         return None if price.reason else Asked(number, spec)
-
-    def take_over(self, frozen: optuna.trial.FrozenTrial, study: str) -> bool:
-        """Copies a finished trial of another study of this storage, if the space could have proposed it, in one write.
-
-        It must be the same trial to the last field, trained for as long, and within the limits.
-        """
-        params = self._space.parameters(frozen.user_attrs["params"])
-        if params is None:
-            return False
-        spec = self._space.specify({**self._space.fixed, **params})
-        price = self._appraise(spec)
-        if dict(spec.flat()) != frozen.user_attrs["params"] or price.reason:
-            return False
-        copy = optuna.create_trial(
-            state=frozen.state,
-            values=frozen.values,
-            params=params,
-            distributions={d.path: d.distribution for d in self._space.dimensions if d.path in params},
-            user_attrs={**frozen.user_attrs, "origin": {"study": study, "number": frozen.number}},
-            intermediate_values=frozen.intermediate_values,
-            constraints=dict(price.excess),
-        )
-        self.study.add_trial(copy)
-        copy.number = len(self.standings)
-        self.standings.put(TrialRecord.of(copy))
-        return True
 
     def asked(self, number: int) -> Asked:
         """An open trial as it was asked for, to go on."""
@@ -251,6 +236,7 @@ class Ledger:
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
 SEAL = "seal"  # of a line of the journal
+OF_EPOCHS = (7, 8)  # `op_code` of lines of Optuna's journal: an intermediate value, and an attribute, of a trial
 RESTORE = "restore it from a copy, or begin again with --fresh --yes"
 
 
@@ -258,7 +244,8 @@ class _Journal(JournalFileBackend):
     """Optuna's journal, in which every line has a seal: a digest of itself and of the seal before it.
 
     So a line that is missing or was changed is found at the next one that has a seal. Optuna and its dashboard do not
-    look at seals, and lines that they add have none. `grown` is called with the path after each addition.
+    look at seals, and lines that they add have none. `grown` is called with the path after each addition but for epochs
+    of a trial: these are in its checkpoint too.
     """
 
     def __init__(self, path: Path, grown: Callable[[Path], None]) -> None:
@@ -290,7 +277,8 @@ class _Journal(JournalFileBackend):
             seal = _seal(seal, log)
             sealed.append({**log, SEAL: seal})
         super().append_logs(sealed)
-        self._grown(self._path)
+        if any(log["op_code"] not in OF_EPOCHS for log in logs):
+            self._grown(self._path)
 
     def _check(self, log: dict[str, Any]) -> None:
         if not isinstance(log, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a line of JSON can be a number

@@ -45,7 +45,6 @@ class TrialRecord:
     violation: float | None = None  # how far it is beyond the study's limits; above 0: it cannot be trained
     exceeded: tuple[str, ...] = ()  # the limits that it is beyond
     out_of_memory: bool = False  # it was started, and needed more memory than there is
-    origin: int | None = None  # its number in the study from which it was taken over
     finalist: int | None = None  # whose training it is, in the finals
     test: dict[str, float] | None = None  # error (percent) and loss (nats) on the test split; a finalist's run alone
     mlflow_run_id: str | None = None
@@ -66,7 +65,6 @@ class TrialRecord:
             violation=max(frozen.constraints.values(), default=None),
             exceeded=tuple(k for k, excess in frozen.constraints.items() if excess > 0 and k != cls.MEMORY),
             out_of_memory=cls.MEMORY in frozen.constraints,
-            origin=attributes["origin"]["number"] if "origin" in attributes else None,
             finalist=attributes.get("finalist"),
             test=attributes.get("test"),
         )
@@ -108,8 +106,8 @@ class TrialRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether it is a trial of this study, not of the one before it, that was started and is over."""
-        return not self.running and not self.refused and self.origin is None
+        """Whether it was started and is over."""
+        return not self.running and not self.refused
 
     def error_at(self, epoch: int) -> float | None:
         """Validation error at an epoch, `WORST` for a trial that diverged before it; None when it was not reached."""

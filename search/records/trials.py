@@ -32,13 +32,8 @@ class Trials(tuple[TrialRecord, ...]):
         return {state.value: n for state, n in found.items() if n or state is not TrialState.RUNNING}
 
     @property
-    def own(self) -> int:
-        """How many the study itself began: those taken over from the study before it are no part of what was asked."""
-        return sum(trial.origin is None for trial in self)
-
-    @property
     def finished(self) -> int:
-        """How many are over, but for refused ones and those of the study before it."""
+        """How many are over, but for refused ones."""
         return sum(trial.finished for trial in self)
 
     @cached_property

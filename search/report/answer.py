@@ -256,6 +256,6 @@ def _uncertainty(chosen: TrialRecord, images: int) -> str:
 
 
 def _stopped(of: "Analysis") -> str:
-    ended = of.trials.own - of.trials.counts().get(TrialState.RUNNING, 0)
+    ended = len(of.trials) - of.trials.counts().get(TrialState.RUNNING, 0)
     why = of.summary.stopped
     return f"The study ended after {ended} of {of.summary.trials} trials: {why}." if why and of.trials else ""

@@ -247,13 +247,10 @@ def study(of: Analysis) -> Table:
     """Settings and environment."""
     summary = of.summary
     found = ", ".join(f"{number} {state}" for state, number in of.trials.counts().items() if number)
-    begun = of.trials.own
-    before = f", and {len(of.trials) - begun} taken over from before the study was changed"
     seconds = sum(trial.seconds or 0.0 for trial in of.trials) + sum(s.seconds for s in of.standings)
     facts: dict[str, str] = {}
     if not of.compares:
-        told = f"{begun} of {summary.trials}{before if begun < len(of.trials) else ''}{': ' if found else ''}{found}"
-        facts["trials"] = told
+        facts["trials"] = f"{len(of.trials)} of {summary.trials}{': ' if found else ''}{found}"
         facts["epochs"] = f"{summary.epochs}, at least {summary.first_rung} before a trial may be stopped"
         facts["objectives"] = formatting.listed([wording.OBJECTIVES[objective] for objective in summary.objectives])
         facts["sampler, scheduler, seed"] = f"{summary.sampler}, {summary.scheduler}, {summary.seed}"

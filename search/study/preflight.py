@@ -13,6 +13,7 @@ from search.records import open_storage
 from search.spec import (
     Appraisal,
     DataInfo,
+    Former,
     LimitSpec,
     Sampler,
     Space,
@@ -59,7 +60,8 @@ def check(spec: StudySpec, space: Space, image: tuple[int, int]) -> Proposer:
         _check_gp(space)
     if spec.limits != LimitSpec():
         _check_limits(spec, space, image)
-        for given, start in zip(spec.start, proposer.starts, strict=True):
+        entries = (entry for entry in spec.start if not isinstance(entry, Former))
+        for given, start in zip(entries, proposer.starts, strict=True):
             reason = appraise(space.specify(start), image, spec.limits).reason
             if reason:
                 raise InputError(f"start: {given} is beyond the limits ({reason}); raise them, or leave the start out")

@@ -11,7 +11,6 @@ import pytest
 
 from search import formatting, report, statistics
 from search.records import StudySummary, TrialRecord, Trials, TrialState
-from search.report import tables as shown
 from search.report.analysis import Analysis
 from search.report.effects import by_value
 from tests.support import sample_finals as finals
@@ -88,14 +87,6 @@ def test_no_result_at_all_is_said_in_one_sentence(tmp_path: Path) -> None:
         report.short_answer(sample.summary(), []) == "No network can be recommended: none of 0 trials has a result.\n"
     )
     assert json.loads((tmp_path / "report.json").read_text())["best"] is None
-
-
-def test_trials_taken_over_are_counted_beside_those_asked_for() -> None:
-    trials = [replace(trial(0, 3.0), origin=4), trial(1, 5.0)]
-    summary = sample.summary(stopped="time budget of 30m spent")
-    facts = [tuple(cell.text for cell in row.cells) for row in shown.study(Analysis.of(summary, trials)).rows]
-    assert facts[0] == ("trials", "1 of 24, and 1 taken over from before the study was changed: 2 complete")
-    assert "ended after 1 of 24 trials" in report.short_answer(summary, trials)
 
 
 def test_rivals_lie_within_one_standard_error() -> None:

@@ -82,7 +82,6 @@ def test_what_is_not_the_studys_is_kept_and_named(tmp_path: Path) -> None:
         "notes.txt": b"1",
         "trials/patient.csv": b"2",
         "trials/0000/notes.md": b"3",
-        "report/figure.png": b"4",
         "champion/labels.txt": b"5",
         "photos/a/cat.jpg": b"6",
     }

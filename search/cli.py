@@ -60,7 +60,6 @@ def parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="print what would be searched and its cost, and train nothing")
     add("--address", metavar="URL", help="of a cluster's job server: the study runs there; default: RAY_ADDRESS")
     add("--stop", action="store_true", help="stop the study's job on the cluster where its trials can be continued")
-    add("--check-cluster", action="store_true", help="compare the cluster's nodes, and train nothing")
     add("--list", action="store_true", help="name the shipped studies and their scales")
     add("--schema", action="store_true", help="print the JSON Schema of a study's file, for an editor")
     return made
@@ -77,8 +76,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InputError("--yes confirms --fresh; give both, or neither")
     if given.sync and (given.fresh or given.dry_run):
         raise InputError("--sync only sends; leave out --fresh and --dry-run")
-    if given.stop and (given.fresh or given.sync or given.dry_run or given.check_cluster):
-        raise InputError("--stop only stops; leave out --fresh, --sync, --dry-run and --check-cluster")
+    if given.stop and (given.fresh or given.sync or given.dry_run):
+        raise InputError("--stop only stops; leave out --fresh, --sync and --dry-run")
     return given
 
 

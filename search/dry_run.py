@@ -50,7 +50,7 @@ class Estimate:
     device: str  # in words
     unit: str  # GPU or core
     epochs: int  # of all trials when none is stopped
-    fewer: float | None  # epochs when the scheduler stops as many as it can; None where that is not known
+    fewer: float  # epochs when the scheduler stops as many as it can
     hours: tuple[float, float]  # of all epochs
     timed: tuple[Timed, ...]  # the smallest network and the largest
     scheduler: str
@@ -58,11 +58,9 @@ class Estimate:
     def __str__(self) -> str:
         low, high = self.hours
         text = f"estimate: {_range(low, high)} {self.unit}-hours for {self.epochs:,} epochs, if no trial is stopped"
-        if self.fewer is not None and self.fewer < self.epochs:
+        if self.fewer < self.epochs:
             part = self.fewer / self.epochs
             text += f"; {_range(low * part, high * part)} where {self.scheduler} stops all that it can"
-        elif self.fewer is None:
-            text += f"; less with {self.scheduler}, by how much is not known before"
         small, large = self.timed
         scaled = sorted({t.scaled_from for t in self.timed if t.scaled_from})
         how = f" (by MACs, from images of {scaled[0]} pixels)" if scaled else ""

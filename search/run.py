@@ -39,8 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = cluster.job_server(given)
         if server is not None:
             return cluster.submit(given, server, console)
-        if given.check_cluster:
-            return cluster.check_cluster(given, console)
         return _run(given, console)
     except InputError as error:
         errors.print(f"error: {without_credentials(str(error))}", markup=False)

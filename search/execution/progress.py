@@ -19,6 +19,7 @@ from search.optimize import Candidate, title
 from search.records import TrialRecord, Trials, TrialState
 
 RENDERS_PER_SECOND = 4
+UPDATE_SECONDS = 0.25  # between two snapshots
 NOTEBOOK_SECONDS = 0.5  # between two pictures: a notebook keeps what it is sent until the browser has drawn it
 NOTEBOOK_WIDTH = 100
 RUNNING_ROWS = 8  # more running trials are counted, not listed
@@ -48,6 +49,7 @@ class Progress:
         self._told: set[int] | None = None
         self._told_waiting: dict[int, int] = {}  # number -> epochs
         self._start = monotonic()
+        self._updated: float | None = None
         self._screen: Live | _Notebook | None = None
 
     def __enter__(self) -> Self:
@@ -75,11 +77,17 @@ class Progress:
         """Prints one line, above what is drawn."""
         self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for the next snapshot."""
+        return self._updated is None or monotonic() - self._updated >= UPDATE_SECONDS
+
     def update(self, records: Trials, total: int, waiting: Collection[int] = ()) -> None:
         """Shows this snapshot: every trial so far, of `total` in all, and those that wait to be promoted by number.
 
         Proposals that were beyond the limits may be among the records: they are no trials, and only counted.
         """
+        self._updated = monotonic()
         self._trials, self._refused = records.started, len(records.refused)
         self._total, self._waiting = total, waiting
         self._paths = None

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
+from search import machine
 from search.data import Prepared
 from search.execution import host
 from search.execution.packing import pack
@@ -56,19 +57,19 @@ class Clock:
     """Counts the time of a stage from now on into its ledger; a process that is killed loses seconds of it."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger, self._since = ledger, time.monotonic()
+        self._ledger, self._before, self._since = ledger, ledger.elapsed, time.monotonic()
 
     @property
     def elapsed(self) -> float:
         """Seconds over all starts."""
-        return self._ledger.elapsed + time.monotonic() - self._since
+        return self._before + time.monotonic() - self._since
 
     def save(self, least: float = 0.0) -> None:
         """Writes down what has passed, if it is at least so many seconds more than was written."""
         now = time.monotonic()
         if now - self._since >= least:
             self._ledger.add_elapsed(now - self._since)
-            self._since = now
+            self._before, self._since = self._before + now - self._since, now
 
 
 @dataclass
@@ -108,9 +109,10 @@ class Session:
         def closed() -> bool:
             return self.interrupt.requested or plan.budget_used(clock.elapsed)
 
-        def show() -> None:
+        def show(now: bool = False) -> None:
             clock.save(SAVED_SECONDS)
-            progress.update(plan.records, plan.total, plan.waiting)
+            if now or progress.is_due:  # each time it goes through all trials
+                progress.update(plan.records, plan.total, plan.waiting)
 
         self._pack(plan, closed, console)
         Environment.save(self.ledger.study, self.data.info, self.share, finals=plan.final)
@@ -119,7 +121,7 @@ class Session:
             clock.save()
             if not self.interrupt.requested:
                 recorder.close()
-            show()
+            show(now=True)
         clock.save()
 
     def _pack(self, plan: Plan, closed: Callable[[], bool], console: Console) -> None:
@@ -138,7 +140,7 @@ class Session:
     ) -> None:
         from search.execution import tuner  # noqa: PLC0415  imports Ray, which then reads how it authenticates: `host` has said it
 
-        def config(asked: Asked, alone: bool) -> dict[str, Any]:
+        def config(asked: Asked) -> dict[str, Any]:
             return {
                 "number": asked.number,
                 "spec": asked.spec.model_dump(mode="json"),
@@ -146,9 +148,10 @@ class Session:
                 "epochs_known": recorder.known_epochs(asked.number),
                 "data": self.spec.data.model_dump(mode="json"),
                 "prepared": [str(self.data.folder), self.data.info.digest],
+                "software": None if host.address() is None else machine.software(),
                 "cpus": self.share.cpus,
                 "threads": self.share.threads,
-                "gpus": 1.0 if alone else self.share.gpus,
+                "gpus": self.share.gpus,
                 "compile": self.spec.resources.compile.value,
                 "final": recorder.plan.final,
             }

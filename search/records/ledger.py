@@ -6,7 +6,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
 from search.records.trial import TrialRecord, TrialState
@@ -96,6 +96,10 @@ class Ledger:
         """Names this study among all, wherever its runs are tracked."""
         return str(self.study.user_attrs["key"])
 
+    def together(self) -> AbstractContextManager[None]:
+        """Makes what is written while it is entered durable in one write to the disk, when it is left."""
+        return self._storage.together() if isinstance(self._storage, _Storage) else nullcontext()
+
     @property
     def elapsed(self) -> float:
         """Seconds of work that earlier processes spent on the study."""
@@ -174,8 +178,9 @@ class Ledger:
         error = val_error if math.isfinite(val_error) else TrialRecord.WORST
         speed = {"seconds": seconds, "images_per_s": images_per_s}
         trial = self._handle(number)
-        trial.set_user_attr(f"epoch:{epoch}", speed)
-        trial.report(error, epoch)
+        with self.together():
+            trial.set_user_attr(f"epoch:{epoch}", speed)
+            trial.report(error, epoch)
         self.standings.put(record.with_epoch(epoch, error, speed))
 
     def note_test(self, number: int, error: float, loss: float) -> None:
@@ -210,9 +215,10 @@ class Ledger:
         record = self.standings[number]
         if not record.running:
             return
-        self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
-        self.standings.put(replace(record, state=state, reason=reason))
-        self._tell(number, state)
+        with self.together():
+            self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
+            self.standings.put(replace(record, state=state, reason=reason))
+            self._tell(number, state)
 
     def _tell(self, number: int, state: TrialState) -> None:
         if state is TrialState.INFEASIBLE:
@@ -240,6 +246,23 @@ OF_EPOCHS = (7, 8)  # `op_code` of lines of Optuna's journal: an intermediate va
 RESTORE = "restore it from a copy, or begin again with --fresh --yes"
 
 
+class _Lock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal, which its holder can take again."""
+
+    _held = 0
+
+    def acquire(self) -> bool:
+        if not self._held:
+            super().acquire()
+        self._held += 1
+        return True
+
+    def release(self) -> None:
+        self._held -= 1
+        if not self._held:
+            super().release()
+
+
 class _Journal(JournalFileBackend):
     """Optuna's journal, in which every line has a seal: a digest of itself and of the seal before it.
 
@@ -249,8 +272,10 @@ class _Journal(JournalFileBackend):
     """
 
     def __init__(self, path: Path, grown: Callable[[Path], None]) -> None:
-        super().__init__(str(path))
+        super().__init__(str(path), _Lock(str(path)))
         self._path, self._grown = path, grown
+        self._pending: list[dict[str, Any]] | None = None  # lines that are to be written together
+        self._first = 0  # the line that the first of them will be
         self._seals = [""]  # the last seal before line 1, 2, 3 ...
         self.line = 0  # that was read last
 
@@ -267,7 +292,35 @@ class _Journal(JournalFileBackend):
             raise InputError(_damaged(self._path, self.line + 1)) from None
 
     def _lines(self, start: int) -> Iterator[dict[str, Any]]:
-        return super().read_logs(start)
+        if self._pending is None or start < self._first:  # of a line that it has not seen Optuna reads the whole file
+            yield from super().read_logs(start)
+        for log in (self._pending or [])[max(0, start - self._first) :]:
+            yield json.loads(json.dumps(log))  # as it will be read from the file
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Writes what is appended while it is entered when it is left: one lock, one write, one fsync.
+
+        Others cannot append until then, so that lines keep the numbers by which they are known here.
+        """
+        if self._pending is not None:
+            yield
+            return
+        self._lock.acquire()
+        try:
+            for _ in self.read_logs(len(self._seals) - 1):
+                pass  # what others have added
+            self._pending, self._first = [], len(self._seals) - 1
+            try:
+                yield
+            finally:
+                pending, self._pending = self._pending, None
+                if pending:
+                    self._append(pending)
+                    for _ in super().read_logs(self._first):
+                        pass  # where each line begins is known from here on
+        finally:
+            self._lock.release()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for _ in self.read_logs(len(self._seals) - 1):
@@ -276,7 +329,13 @@ class _Journal(JournalFileBackend):
         for log in logs:
             seal = _seal(seal, log)
             sealed.append({**log, SEAL: seal})
-        super().append_logs(sealed)
+        if self._pending is not None:
+            self._pending += sealed
+        else:
+            self._append(sealed)
+
+    def _append(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs(logs)
         if any(log["op_code"] not in OF_EPOCHS for log in logs):
             self._grown(self._path)
 
@@ -291,11 +350,19 @@ class _Journal(JournalFileBackend):
         self._seals[self.line :] = [seal or before]
 
 
+class _Storage(JournalStorage):
+    """Optuna's storage in a journal."""
+
+    def __init__(self, journal: _Journal) -> None:
+        super().__init__(journal)
+        self.together = journal.together
+
+
 class _Copy(_Journal):
     """What a journal, known as `path`, held at one moment: `data`, whose last line may be cut short."""
 
     def __init__(self, path: Path, data: bytes) -> None:
-        self._path, self._seals, self.line = path, [""], 0
+        self._path, self._seals, self._pending, self.line = path, [""], None, 0
         whole = data[: data.rfind(b"\n") + 1].rstrip(b"\n")
         self._kept = whole.split(b"\n") if whole else []
 
@@ -346,7 +413,7 @@ def read_journal(path: Path, data: bytes) -> BaseStorage:
 
 def _opened(backend: _Journal, path: Path) -> BaseStorage:
     try:
-        return JournalStorage(backend)
+        return _Storage(backend)
     except InputError:
         raise
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError):  # Optuna checks no line

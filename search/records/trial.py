@@ -1,10 +1,8 @@
 """One trial, as the study's storage holds it."""
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
 from math import isfinite
 from typing import Any, ClassVar, Self
 
@@ -140,12 +138,6 @@ class TrialRecord:
     def lowest(self) -> float | None:
         """Lowest validation error at any epoch; None where no epoch has a finite one."""
         return min(self.finite_curve.values(), default=None)
-
-    @cached_property
-    def averages(self) -> dict[int, float]:
-        """Epoch -> mean of the validation errors up to it, as far as every epoch has one."""
-        errors = (self.curve[epoch] for epoch in itertools.takewhile(self.curve.__contains__, itertools.count(1)))
-        return {epoch: total / epoch for epoch, total in enumerate(itertools.accumulate(errors), 1)}
 
     def margin(self, images: int) -> float:
         """Points within which its error on so many images is not told from another's: its standard error.

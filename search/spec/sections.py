@@ -23,17 +23,13 @@ class Sampler(StrEnum):
     TPE = "tpe"  # a model of the trials at equal budget
     RANDOM = "random"
     GRID = "grid"  # every configuration of a finite space once
-    GP = "gp"  # a Gaussian process, for small spaces and few trials
 
 
 class Scheduler(StrEnum):
     """Who stops trials early."""
 
     ASHA = "asha"  # asynchronous successive halving
-    HYPERBAND = "hyperband"  # several of them, with later first rungs
-    MEDIAN = "median"  # ends what is worse than the median
     NONE = "none"
-    ONE_EPOCH_TOP_K = "one-epoch-topk"  # all for one epoch, the best few to the end
 
 
 class Objective(StrEnum):
@@ -89,9 +85,8 @@ class SearchSpec(BaseModel):
     trials: int = Field(default=24, ge=1, description="trials in all, however they end, but for those beyond limits")
     sampler: Sampler = Field(default=Sampler.TPE, description="who proposes the next trial")
     scheduler: Scheduler = Field(default=Scheduler.ASHA, description="who stops trials early")
-    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; not one-epoch-topk")
-    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha and hyperband")
-    top_k: int = Field(default=3, ge=1, description="trials that train to the end; one-epoch-topk only")
+    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; asha")
+    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha")
     objectives: tuple[Objective, ...] = Field(
         default=(Objective.VAL_ERROR,), description="what is sought; the first stops trials early, so it is val_error"
     )

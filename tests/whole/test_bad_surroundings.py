@@ -80,7 +80,6 @@ def test_job_server_that_does_not_answer(
     assert f"RAY_ADDRESS = {address} does not answer" in sentence
     assert "ssh -L" in sentence
     assert refusal(["--stop"], capsys) == sentence
-    assert refusal(["--check-cluster"], capsys) == sentence
 
 
 def test_bad_input_is_told_before_a_job_server_is_asked(
@@ -99,7 +98,6 @@ def test_bad_input_is_told_before_a_job_server_is_asked(
 
 def test_flags_for_a_cluster_without_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--address" in refusal(["--stop"], capsys)
-    assert "--address" in refusal(["--check-cluster"], capsys)
     assert "leave out" in refusal(["--stop", "--fresh"], capsys)
 
 

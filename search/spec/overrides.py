@@ -49,7 +49,9 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
     target = raw
     *parents, last = where.split(".")
     for depth, part in enumerate(parents, 1):
-        inner = {} if target.get(part) is None else target[part]  # missing, or an empty section
+        inner: Any = target.get(part)
+        if inner is None:  # missing, or an empty section
+            inner = dict[str, Any]()
         if not isinstance(inner, dict):
             raise InputError(f"{where} cannot be set: {'.'.join(parents[:depth])} = {inner!r} has no parts; set that")
         target[part] = target = cast(dict[str, Any], inner)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from resnet.names import OF_DATA
 from resnet.spec import NetSpec
 from search.errors import InputError, hint
+from search.spec.plain_yaml import is_list
 from search.spec.trial import TrainSpec, TrialSpec
 
 _CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -147,6 +148,6 @@ def _each(net: Mapping[str, Any] | list[Mapping[str, Any]]) -> Iterator[dict[str
         for one in net:
             yield from _each(one)
         return
-    lists = [value if isinstance(value, list) else [value] for value in net.values()]
+    lists = [value if is_list(value) else [value] for value in net.values()]
     for values in product(*lists):
         yield dict(zip(net, values, strict=True))

@@ -37,7 +37,7 @@ from search.records import (
     open_storage,
 )
 from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
-from search.storage import files, layout
+from search.storage import files
 from search.study.reader import summarise
 from search.tracking import Mirror, Source, Store, tested
 
@@ -87,7 +87,6 @@ class Driver:
         self.former = self._begin_with_former(ledger) if not ledger.records else []
         export.mend(self.folder.path / export.CHAMPION)
         files.sweep(self.folder.path)
-        files.sweep(self.folder.path / layout.REPORT)
         self.search = plan_search(spec, self.space, ledger)
         self._final_ledger = self._open_finals()
         source = Source(spec, info, self.folder.place, ledger, lambda: self._final_ledger)
@@ -232,12 +231,12 @@ class Driver:
         first = self.mirror.send(patient)
         records, finals = self.ledger.with_run_ids(self.mirror.run_ids()), self._found()
         compared = self.search.scheduler.first_compared
-        importances = importance(self.ledger.study, compared, self.spec.search.seed)
+        importances = importance(self.ledger.study, compared)
         summary = self.summary(finals)
         written = report.write(self.folder.path, summary, records, importances)
         champion, trouble = self._crown(finals) if finals is not None else (None, None)
         worked = self._worked(summary)
-        files = written.json, written.markdown, written.html, *written.images, self.folder.study_file
+        files = written.json, written.markdown, written.html, self.folder.study_file
         self.folder.kept(*files)
         # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
         metrics = {} if interrupted else {self._done(finals): Metrics.now(_metrics(finals, records.started.counts()))}

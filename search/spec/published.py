@@ -34,8 +34,6 @@ class Figure:
     mean: float | None
     std: float | None
     runs: int | None  # of mean and std
-    worse_than: str | None  # key of a figure that the paper says this one is above, without numbers
-    measure: str  # what `worse_than` is about: test error or training error
     statistic: str
     source: str
 
@@ -139,8 +137,6 @@ def _figure(entry: Mapping[str, Any], paper: Mapping[str, Any]) -> Figure:
         mean=entry.get("mean"),
         std=entry.get("std"),
         runs=entry.get("runs"),
-        worse_than=entry.get("worse_than"),
-        measure=entry.get("measure", "test error"),
         statistic=entry["statistic"],
         source=entry["source"],
     )

@@ -40,7 +40,9 @@ def test_killed_and_continued_on_another_machine(place: str, tmp_path: Path, mon
     server = Server(tmp_path)
     server.start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
-    arguments = [*command(tmp_path, "--trials", "4", train={"epochs": 8, "batch_size": 4, "flip": False})]
+    arguments = [
+        *command(tmp_path, "--trials", "4", "--scheduler", "none", train={"epochs": 8, "batch_size": 4, "flip": False})
+    ]
     arguments[arguments.index("results")] = place
     try:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "first"))

@@ -5,7 +5,6 @@ from math import isfinite
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 ENOUGH_TRIALS = 8  # fewer say nothing of more than one parameter
 BEST = 1 / 3  # of the trials are compared with all; a tenth, Optuna's default, is unsteady below some hundred trials
@@ -30,6 +29,8 @@ def importance(study: optuna.Study, first_rung: int) -> dict[str, float]:
     ]
     if len(reached) < ENOUGH_TRIALS or len({trial.intermediate_values[first_rung] for trial in reached}) < 2:
         return {}
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # noqa: PLC0415  takes a second
+
     varied = {name for trial in reached for name in trial.params if _varies(name, reached)}
     if not varied:
         return {}

@@ -30,8 +30,9 @@ def source(found: Found) -> str:
         f"{path} {formatting.shown(here)} in place of {formatting.shown(paper)}"
         for path, (paper, here) in found.differences.items()
     )
-    how = f"; here with {other}" if other else ""
-    return f"{found.figure} ({found.figure.statistic}; {found.figure.source}){how}"
+    how, one = f"; here with {other}" if other else "", found.figure
+    mean = f"; mean {one.mean:.2f} ± {one.std:.2f}" if one.mean is not None and one.std is not None else ""
+    return f"{one} ({one.statistic}{mean}; {one.source}){how}"
 
 
 class Order(StrEnum):

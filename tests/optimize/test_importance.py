@@ -1,5 +1,7 @@
 """Importances of parameters whose effect is known because the errors were made from them."""
 
+import subprocess
+import sys
 from random import Random
 
 import optuna
@@ -63,3 +65,9 @@ def test_equal_or_missing_errors_say_nothing() -> None:
         trial.report(5.0 if index < 10 else float("nan"), 1)
         made.tell(trial, state=optuna.trial.TrialState.PRUNED)
     assert importance(made, first_rung=1) == {}
+
+
+def test_whoever_starts_a_study_does_not_wait_for_scikit_learn() -> None:
+    program = "import sys; import search.study.driver; print({'sklearn', 'scipy.stats', 'plotly'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -109,20 +109,14 @@ def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "shown"),
+    ("number", "shown"),
     [(None, "n/a"), (650, "650"), (14_000, "14k"), (269_722, "0.27M"), (1_000_000, "1.0M"), (1_727_962, "1.7M"),
-     (40_551_808, "41M"), (253_000_000, "253M"), (1_230_000_000, "1.2G")],
+     (40_551_808, "41M"), (253_000_000, "253M"), (1_230_000_000, "1.2G"),
+     *[(0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (92.0, "1 min 32 s"), (7500.0, "2 h 05 min")]],
 )  # fmt: skip
-def test_magnitudes_read_as_in_the_papers(count: int | None, shown: str) -> None:
-    assert formatting.magnitude(count) == shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(None, "n/a"), (0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (92, "1 min 32 s"), (7500, "2 h 05 min")],
-)
-def test_durations(seconds: float | None, shown: str) -> None:
-    assert formatting.duration(seconds) == shown
+def test_magnitudes_read_as_in_the_papers_and_seconds_as_on_a_clock(number: float | None, shown: str) -> None:
+    assert (formatting.duration(number) if isinstance(number, float) else formatting.magnitude(number)) == shown
+    assert formatting.duration(None) == "n/a"
 
 
 @pytest.mark.parametrize(

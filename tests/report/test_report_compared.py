@@ -9,8 +9,8 @@ from scipy import stats
 from search import report
 from search.records import Finalist, Finals, SeedRun, StudySummary, TrialState
 from search.report.analysis import Analysis
-from search.report.published import Order, published_order
-from search.spec import TrialSpec
+from search.report.published import Order, published_order, source
+from search.spec import Figure, TrialSpec
 from tests.report.test_report import tables
 from tests.support import sample_study as sample
 
@@ -139,6 +139,14 @@ def test_the_table() -> None:
     assert found["gate -6"]["paper"] == "not told apart"
     odd = replace(WEAK, label="<b>gate & |")
     assert "&lt;b>gate & \\|" in rows(summary(IDENTITY, odd))
+
+
+def test_the_source_of_a_figure_says_what_was_done_in_another_way() -> None:
+    found = Figure.of("1512.03385/table6/resnet110").beside(IDENTITY.params | {"net.depth": 20}, "cifar10", 50_000)
+    assert source(found) == (
+        "6.43 % (best of 5 runs; mean 6.61 ± 0.16; arXiv:1512.03385 (He, Zhang, Ren, Sun; CVPR 2016), Table 6)"
+        "; here with net.depth 20 in place of 110"
+    )
 
 
 def test_a_smaller_scale_says_so_and_orders_are_still_compared() -> None:

@@ -93,13 +93,6 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, folder: Path, trials: list[TrialRecord], **changes: Any) -> Iterator[Page]:
-    """The sample's report, see `shown`."""
-    with shown(browser, folder, sample.summary(**changes), trials) as page:
-        yield page
-
-
-@contextmanager
 def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[TrialRecord]) -> Iterator[Page]:
     """A report offline; in the end nothing may have been said in the console or asked of a network."""
     troubles: list[str] = []
@@ -121,7 +114,7 @@ def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[Tr
 @pytest.fixture(scope="module")
 def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The sample's report, opened once: loading 5 MB takes longer than all that is looked at."""
-    with opened(chromium, tmp_path_factory.mktemp("sample"), sample.trials()) as page:
+    with shown(chromium, tmp_path_factory.mktemp("sample"), sample.summary(), sample.trials()) as page:
         yield page
 
 
@@ -217,7 +210,7 @@ def test_strings_of_the_study_are_text_and_never_run(chromium: Browser, tmp_path
     first, failed = sample.trials()[5], sample.trials()[13]
     hit = replace(first, reason=evil, params=first.params | {"net.version": evil})
     trials = [hit, replace(failed, reason=evil), *sample.trials()[6:9]]
-    with opened(chromium, tmp_path, trials, name=evil, description=evil, hardware=evil) as page:
+    with shown(chromium, tmp_path, sample.summary(name=evil, description=evil, hardware=evil), trials) as page:
         assert page.evaluate("window.harmed") is None
         assert page.locator("h1").inner_text() == evil
         assert page.locator("img").count() == 0
@@ -228,7 +221,7 @@ def test_strings_of_the_study_are_text_and_never_run(chromium: Browser, tmp_path
 @pytest.mark.browser
 def test_a_study_where_nothing_trained_opens_and_says_so(chromium: Browser, tmp_path: Path) -> None:
     failed = [replace(t, state=TrialState.FAILED, curve={}, epochs=0, macs=None) for t in sample.trials()[:3]]
-    with opened(chromium, tmp_path, failed) as page:
+    with shown(chromium, tmp_path, sample.summary(), failed) as page:
         assert page.locator(".sentence").inner_text().startswith("No network can be recommended")
         assert page.evaluate(SEGMENTS, "parallel") == 3
 

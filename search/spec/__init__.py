@@ -7,7 +7,7 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.spec.catalogue import find, shipped
-    from search.spec.compare import Configuration, Row
+    from search.spec.compare import Configuration
     from search.spec.data import DataInfo, DataSpec, PreparedInfo
     from search.spec.json_schema import schema
     from search.spec.limits import Appraisal, appraise
@@ -30,7 +30,7 @@ else:
     __getattr__ = lazy(
         __name__,
         catalogue="find shipped",
-        compare="Configuration Row",
+        compare="Configuration",
         data="DataInfo DataSpec PreparedInfo",
         limits="Appraisal appraise",
         plain_yaml="parse read setting",

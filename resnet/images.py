@@ -21,6 +21,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+LARGEST, LONGEST = 2**25, 16  # what is resized may be of more pixels, or longer than so many sides, but not both
 _EXACT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # modes of Pillow that are 8 bits of grey or RGB, or made of them
 
 
@@ -70,13 +71,19 @@ def batch(images: Any, spec: ImageSpec, device: torch.device) -> UInt8[Tensor, "
 
 
 def centre(picture: "Image", side: int) -> "Image":
-    """The picture's shorter side resized to `side` pixels, bilinear, and the longer one cropped at the centre."""
+    """The picture's shorter side resized to `side` pixels, bilinear, and the longer one cropped at the centre.
+
+    Raises:
+        ValueError: it is so long a strip that resizing it would take gigabytes.
+    """
     from PIL.Image import Resampling  # noqa: PLC0415  Pillow, for pictures only
 
     width, height = picture.size
     scale = side / min(width, height)
     wide, high = max(side, round(width * scale)), max(side, round(height * scale))
     left, top = (wide - side) // 2, (high - side) // 2
+    if wide * high > max(LARGEST, LONGEST * side**2):
+        raise ValueError(f"{width} x {height} pixels are too long a strip to be resized; crop it to about a square")
     return picture.resize((wide, high), Resampling.BILINEAR).crop((left, top, left + side, top + side))
 
 

@@ -13,7 +13,7 @@ NAMED = 20  # classes that are named
 _LOADING = """\
 ## How to load it
 
-All routes take the same images: uint8, {shape}, values 0 to 255, channels last. Scaling is part of each of them.
+The images are uint8, {shape}, values 0 to 255, channels last; scaling is part of the network.
 
 ```python
 import numpy as np
@@ -30,49 +30,38 @@ from PIL import Image
 model = resnet.load(".")  # the folder of this file
 model.predict(images)  # names of classes; model(images): logits; model.probabilities(images)
 model.predict(Image.open("{file}"))  # {sizes}
-```
+```"""
 
+_ONNX = """\
 **ONNX**, with `pip install onnxruntime` alone:
 
 ```python
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
-(logits,) = session.run(None, {{"images": images}})
-```
-
-**torch.export**, with `pip install torch` alone:
-
-```python
-import torch
-
-model = torch.export.load("model.pt2").module()
-logits = model(torch.from_numpy(images))
+(logits,) = session.run(None, {"images": images})
 ```
 
 The class of an image is that of its largest logit, in the order of `classes` in `config.json`."""
 
 
-def card(model: Exportable, config: Exported, answers: Sequence[str], apart: float, compared: int) -> str:
+def card(model: Exportable, config: Exported, answers: Sequence[str], apart: float | None, compared: int) -> str:
     """Markdown.
 
     Args:
         model: what is exported.
         config: its description.
         answers: what the network says of the images in the folder.
-        apart: largest difference of the graphs' logits from the network's.
+        apart: largest difference of ONNX Runtime's logits from the network's; None where there is no ONNX model.
         compared: images on which that was measured.
     """
-    checked = (
-        f"On {compared} images of the validation split the logits of ONNX Runtime and of torch.export's program are "
-        f"within {apart:.1e} of the network's."
-    )
+    checked = f"On {compared} images of the validation split its logits are within {apart or 0:.1e} of the network's."
     parts = [
         _head(model),
         _error(model),
         _use(model),
         _loading(config, answers),
-        checked,
+        *([] if apart is None else [_ONNX, checked]),
         _data(model),
         _network(model),
     ]
@@ -158,7 +147,7 @@ def _use(model: Exportable) -> str:
     fits = info.name.startswith("imagefolder:")
     sizes = (
         f"Pictures are resized by the shorter side to {info.height} pixels (bilinear) and cropped at the centre: "
-        "`resnet.load` does so with PIL images, for ONNX and torch.export it is yours to do."
+        "`resnet.load` does so with PIL images, for ONNX it is yours to do."
         if fits
         else "`resnet.load` refuses images of another size or scale, or with other channels: it does not convert them."
     )

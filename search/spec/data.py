@@ -16,7 +16,7 @@ class DataSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = "digits"  # digits | fashion-mnist | cifar10 | cifar100 | svhn | imagefolder:PATH | npz:PATH
+    name: str = "digits"  # digits | mnist | fashion-mnist | cifar10 | cifar100 | svhn | imagefolder:PATH | npz:PATH
     dir: str | None = None  # folder or URL of raw files; default: the user's cache, "datasets", and downloaded to there
     validation: float = 0.1  # fraction of the training images, where no validation split is shipped
     test: float = 0.2  # fraction of all images, where no test split is shipped

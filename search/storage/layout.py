@@ -26,7 +26,7 @@ _FILE = "|".join(
         _PIECE,
         rf"outbox{_N}\.cursor\.partial|optuna\.journal\.lock.*",
         rf"report/(?:(?:{'|'.join(PICTURES)})\.png|\.[a-z-]+\.png\.\d+\.tmp)",
-        rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx|pt2)|examples\.npy)",
+        rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
 )

@@ -150,7 +150,7 @@ class Session:
                 "cpus": self.share.cpus,
                 "threads": self.share.threads,
                 "gpus": 1.0 if alone else self.share.gpus,
-                "compile": self.spec.resources.compile.value,
+                "compile": self.spec.resources.compile,
                 "final": recorder.plan.final,
             }
 

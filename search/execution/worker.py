@@ -18,7 +18,7 @@ from search.data import Prepared, Split, on_this_machine
 from search.errors import Halted, first_line, halt
 from search.execution.packing import OUT_OF_SHARE
 from search.records import TrialState
-from search.spec import Compile, DataSpec, TrialSpec
+from search.spec import DataSpec, TrialSpec
 from search.storage import paths
 from search.training import Checkpoint, Compiler, Resident, device, evaluate, train
 
@@ -83,7 +83,7 @@ class TrialWorker(tune.Trainable):
             device.claim(config["threads"])
             device.keep_freed_memory()
         torch.set_num_threads(config["threads"])
-        self._compiler = Compiler(Compile(config["compile"]), paths.user_cache() / "resnet-search" / "compiled")
+        self._compiler = Compiler(config["compile"], paths.user_cache() / "resnet-search" / "compiled")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._reports = None

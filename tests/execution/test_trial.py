@@ -51,7 +51,7 @@ def config(folder: Path, number: int = 0, gpus: float = 0.0, threads: int = 1, *
         "prepared": [str(prepare(DATA).folder), prepare(DATA).info.digest],
         "cpus": 1.0,
         "threads": threads,
-        "compile": "never",
+        "compile": False,
         "gpus": gpus,
         "final": False,
     }

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnet import Family, NetSpec, Shortcut, Unit, Version, build, cost, named
-from resnet.costs import count, count_on
+from resnet.costs import count
 from tests.support.networks import specs
 
 PAPERS = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
@@ -126,8 +126,7 @@ def test_cost_of_a_depth_is_that_of_the_whole_network_traced(unit, shortcut):
 def test_both_devices_count_the_same(version, shortcut, unit):
     spec = NetSpec(depth=20, version=version, shortcut=shortcut, unit=unit)
     before = torch.get_rng_state()
-    counted = count_on(torch.device("cpu"), spec, 12, 8)
-    assert counted == count_on(torch.device("meta"), spec, 12, 8)
+    assert count(spec, 12, 8, "cpu") == count(spec, 12, 8, "meta")
     assert torch.equal(torch.get_rng_state(), before)
 
 

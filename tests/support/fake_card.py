@@ -80,7 +80,7 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
             "prepared": [str(prepared.folder), prepared.info.digest],
             "cpus": 1.0,
             "threads": 1,
-            "compile": "never",
+            "compile": False,
             "final": False,
             "gpus": 1.0 if on_its_own else 0.5,
         }

@@ -54,13 +54,6 @@ def test_counts_of_the_article(row):
     assert (counted.params, counted.macs) == (row["params"], row["macs"])
 
 
-@pytest.mark.parametrize("row", [r for r in PAPERS["derived_cifar"] if r["depth"] == 20], ids=row_id)
-def test_the_built_network_has_the_parameters(row):
-    with torch.device("meta"):
-        net = build(spec_of(row))
-    assert sum(p.numel() for p in net.parameters()) == row["params"]
-
-
 @pytest.mark.parametrize("row", PAPERS["v1_cifar10_table6"], ids=lambda row: row["network"])
 def test_published_parameters(row):
     published = row["params_published"].removesuffix("M")  # "0.27M": as many decimals as the paper prints

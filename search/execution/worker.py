@@ -80,7 +80,7 @@ class TrialWorker(tune.Trainable):
         self._reports: Iterator[dict[str, Any]] | None = None
         self._data: tuple[tuple[str, str], WorkerData] | None = None
         if not config["gpus"]:  # before torch starts threads, which run where the thread that starts them does
-            device.claim(config["threads"])
+            device.pin(config["threads"])
             device.keep_freed_memory()
         torch.set_num_threads(config["threads"])
         self._compiler = Compiler(config["compile"], paths.user_cache() / "resnet-search" / "compiled")

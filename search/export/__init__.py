@@ -9,20 +9,19 @@ if TYPE_CHECKING:
         CHAMPION,
         Searched,
         check_free,
-        chosen,
-        crown,
         export,
+        export_champion,
+        exportable,
         is_exported,
         lacks,
         mend,
-        weighed,
     )
     from search.export.graphs import NotTheSame
     from search.export.trained import Exportable, Facts
 else:
     __getattr__ = lazy(
         __name__,
-        bundle="CHAMPION Searched check_free chosen crown export is_exported lacks mend weighed",
+        bundle="CHAMPION Searched check_free export export_champion exportable is_exported lacks mend",
         graphs="NotTheSame",
         trained="Exportable Facts",
     )

@@ -196,13 +196,19 @@ def chosen(study: Searched, trial: int | None) -> Chosen:
 
 
 @contextmanager
-def weighed(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
-    """A training with its weights on this machine's disk while it is entered.
+def exportable(study: Searched, trial: int | None) -> Iterator[Exportable]:
+    """What `chosen` says, with its weights on this machine's disk while it is entered.
 
     Raises:
-        InputError: its checkpoint is gone or damaged.
+        InputError: as `chosen`; its checkpoint is gone or damaged.
         Halted: the URL does not answer.
     """
+    with _with_weights(chosen(study, trial), study.data) as model:
+        yield model
+
+
+@contextmanager
+def _with_weights(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
     with local_copy(_weights(found)) as weights:
         yield Exportable(found.spec, Path(weights), prepared, found.facts)
 
@@ -256,7 +262,7 @@ def _trial(study: Searched, number: int | None) -> Chosen:
 
 def _weights(found: Chosen) -> str:
     newest = training.latest(found.checkpoints)  # which also compares all checksums
-    where = training.validated(found.checkpoints)
+    where = training.validated_weights(found.checkpoints)
     if newest is None or where is None or newest.state.epoch != found.facts.epochs:
         raise InputError(
             f"{found.facts.training} has no whole checkpoint of epoch {found.facts.epochs} in {found.checkpoints}; "
@@ -274,7 +280,9 @@ def _versions() -> dict[str, str]:
 CHAMPION = "champion"
 
 
-def crown(spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]) -> str:
+def export_champion(
+    spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]
+) -> str:
     """Exports the champion, unless it is there; its folder, or for a study at a URL the archive of it there.
 
     Args:
@@ -290,7 +298,7 @@ def crown(spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, 
     chosen = winner(spec, finals, runs)
     place = folder.path / CHAMPION
     if not _is_of(place, chosen):
-        with weighed(chosen, data) as model:
+        with _with_weights(chosen, data) as model:
             export(place, model, replace=True)
     if folder.url is None:
         return str(place)
@@ -299,7 +307,7 @@ def crown(spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, 
 
 
 def is_exported(spec: StudySpec, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]) -> bool:
-    """Whether `crown` has nothing to do; the arguments are those of `crown`."""
+    """Whether `export_champion` has nothing to do; the arguments are the same."""
     place = folder.path / CHAMPION
     archived = folder.url is None or place.with_suffix(".zip").exists()  # a start fetches what is at the URL, no more
     return archived and _is_of(place, winner(spec, finals, runs))

@@ -204,7 +204,7 @@ def _read(place: Files, checkpoint: str) -> Checkpoint:
     return Checkpoint(State(epoch, weights, momentum, tensors.get(AVERAGE, {}), index["compiled"]), history)
 
 
-def validated(folder: Path | str) -> str | None:
+def validated_weights(folder: Path | str) -> str | None:
     """The weights in a trial's newest checkpoint that its validation figures are of: averaged ones where there are any.
 
     None where there is no checkpoint.

@@ -15,7 +15,7 @@ from resnet import build
 from search.spec import Schedule, TrainSpec, TrialSpec
 from search.training.augment import draw
 from search.training.batches import Resident, evaluation_batches
-from search.training.device import autocast, begin, read
+from search.training.device import autocast, reset_peak, system_metrics
 from search.training.step import Captured, Compiler, Network, Step
 
 _WARM = 0.1  # of lr during `warmup_steps` (arXiv:1603.05027, appendix: 0.01 before 0.1)
@@ -93,7 +93,7 @@ def train(
         compiler: may compile the network; default: none is compiled.
     """
     device = training.device
-    begin(device)
+    reset_peak(device)
     # Other algorithms of cuDNN add in an order that changes from run to run.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.manual_seed(_seed(spec.train.seed, 0))
@@ -117,7 +117,7 @@ def train(
         diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
         metrics["cost/images_per_s"] = step.steps * step.size / (trained - began)
         metrics["cost/seconds"] = ended - began
-        metrics |= read(device)
+        metrics |= system_metrics(device)
         yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n, network.compiled))
         if diverged:
             return

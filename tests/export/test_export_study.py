@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from resnet import build
 from search import Study, data, training
 from search.errors import InputError
-from search.export import Exportable, Searched, chosen
+from search.export import Exportable, Searched
 from search.export.__main__ import main
+from search.export.bundle import chosen
 from search.optimize import Lineage
 from search.records import Environment, Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, open_storage
 from search.spec import DataSpec, Share, StudySpec, TrialSpec, appraise

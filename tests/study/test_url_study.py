@@ -76,7 +76,7 @@ def test_checkpoints(place: str) -> None:
     found = training.latest(folder)
     assert isinstance(found, Checkpoint)
     assert same(found, made(10))
-    assert training.validated(folder) == f"{path}/model.safetensors"
+    assert training.validated_weights(folder) == f"{path}/model.safetensors"
 
 
 def test_a_damaged_one_is_set_aside(place: str) -> None:

@@ -9,6 +9,7 @@ import struct
 import warnings
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,6 +101,6 @@ class _Decoder(Dataset[Pixels | InputError]):
             return error
 
 
-def _unchanged(piece: Pixels | InputError) -> Pixels | InputError:
+def _unchanged(piece: Any) -> Any:
     """In place of torch's conversion to tensors, which takes shared memory: containers have little."""
     return piece

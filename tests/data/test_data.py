@@ -137,14 +137,11 @@ def test_images_are_mapped_not_loaded_and_torch_takes_them_as_they_are() -> None
 
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="the package dataset-fashion-mnist is not installed")
-@pytest.mark.parametrize("zipped", [False, True])
-def test_fashion_mnist_from_torchvisions_folder(tmp_path: Path, zipped: bool) -> None:
-    """Files as they are published are unzipped there, without a network."""
+def test_fashion_mnist_from_torchvisions_folder(tmp_path: Path) -> None:
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for path in FASHION.iterdir():
-        content = path.read_bytes()
-        (raw / (path.name if zipped else path.stem)).write_bytes(content if zipped else gzip.decompress(content))
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
     prepared = prepare(DataSpec(name="fashion-mnist", dir=str(tmp_path), limit=1000))
     assert per_class(prepared.test()) == [1000] * 10
     assert per_class(prepared.validation()) == [600] * 10

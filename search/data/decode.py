@@ -5,10 +5,13 @@ would have another digest on each kind of machine.
 """
 
 import logging
+import os
 import struct
 import warnings
 from collections.abc import Generator, Sequence
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -71,6 +74,7 @@ def decoded(files: Sequence[Path], size: int, processes: int) -> Generator[Pixel
         sampler=[files[start : start + step] for start in range(0, len(files), step)],
         num_workers=processes,
         collate_fn=_unchanged,
+        worker_init_fn=_end_with_parent,
         generator=torch.Generator(),  # it draws a number at its start, which must not be one of the process's
     )
     try:
@@ -99,6 +103,18 @@ class _Decoder(Dataset[Pixels | InputError]):
             return np.stack([decode(path, self._size) for path in files])
         except InputError as error:
             return error
+
+
+def _end_with_parent(_: int) -> None:
+    """Ends a process when its parent has ended, in whatever way, which torch's waits with until its pixels are read."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _unchanged(piece: Any) -> Any:

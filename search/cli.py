@@ -4,11 +4,8 @@ import argparse
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import yaml
-
-from search import spec
 from search.errors import InputError
-from search.spec import Sampler, Scheduler, read, shipped
+from search.spec import Sampler, Scheduler, read, setting, shipped
 from search.storage import Output
 from search.study import KEYS, Changes, specify
 
@@ -63,8 +60,8 @@ def parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="print what would be searched and its cost, and train nothing")
     add("--address", metavar="URL", help="of a cluster's job server: the study runs there; default: RAY_ADDRESS")
     add("--stop", action="store_true", help="stop the study's job on the cluster where its trials can be continued")
-    add("--check-cluster", action="store_true", help="compare the cluster's nodes, and train nothing")
     add("--list", action="store_true", help="name the shipped studies and their scales")
+    add("--schema", action="store_true", help="print the JSON Schema of a study's file, for an editor")
     return made
 
 
@@ -79,8 +76,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InputError("--yes confirms --fresh; give both, or neither")
     if given.sync and (given.fresh or given.dry_run):
         raise InputError("--sync only sends; leave out --fresh and --dry-run")
-    if given.stop and (given.fresh or given.sync or given.dry_run or given.check_cluster):
-        raise InputError("--stop only stops; leave out --fresh, --sync, --dry-run and --check-cluster")
+    if given.stop and (given.fresh or given.sync or given.dry_run):
+        raise InputError("--stop only stops; leave out --fresh, --sync and --dry-run")
     return given
 
 
@@ -116,7 +113,7 @@ def changes(given: argparse.Namespace) -> Changes:
     """What the flags say that stand for a key of a study."""
     found: dict[str, Any] = {flag: getattr(given, flag) for flag in KEYS}
     if given.epochs is not None:  # it has no type until the space is made, and is compared with what a file says
-        found["epochs"] = _value("--epochs", given.epochs)
+        found["epochs"] = setting(f"train.epochs={given.epochs}", "--epochs")[1]
     return Changes(**found)
 
 
@@ -128,16 +125,7 @@ def settings(given: argparse.Namespace) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for item in given.set:
-        key, equals, text = item.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"--set {item} has no `=`; write --set KEY=VALUE, such as --set train.lr=0.1")
-        found.pop(key.strip(), None)  # the last one counts, in its place
-        found[key.strip()] = _value(f"--set {item}", text)
+        key, value = setting(item, f"--set {item}")
+        found.pop(key, None)  # the last one counts, in its place
+        found[key] = value
     return found
-
-
-def _value(where: str, text: str) -> Any:
-    try:
-        return spec.parse(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: cannot be read ({error}); write a number, a word or a [list]") from None

@@ -50,19 +50,17 @@ class Estimate:
     device: str  # in words
     unit: str  # GPU or core
     epochs: int  # of all trials when none is stopped
-    fewer: float | None  # epochs when the scheduler stops as many as it can; None where that is not known
+    fewer: float  # epochs when the scheduler stops as many as it can
     hours: tuple[float, float]  # of all epochs
-    timed: tuple[Timed, Timed]
+    timed: tuple[Timed, ...]  # the smallest network and the largest
     scheduler: str
 
     def __str__(self) -> str:
         low, high = self.hours
         text = f"estimate: {_range(low, high)} {self.unit}-hours for {self.epochs:,} epochs, if no trial is stopped"
-        if self.fewer is not None and self.fewer < self.epochs:
+        if self.fewer < self.epochs:
             part = self.fewer / self.epochs
             text += f"; {_range(low * part, high * part)} where {self.scheduler} stops all that it can"
-        elif self.fewer is None:
-            text += f"; less with {self.scheduler}, by how much is not known before"
         small, large = self.timed
         scaled = sorted({t.scaled_from for t in self.timed if t.scaled_from})
         how = f" (by MACs, from images of {scaled[0]} pixels)" if scaled else ""
@@ -73,21 +71,27 @@ class Estimate:
 
 
 def estimate(spec: StudySpec, space: Space, info: DataInfo) -> Estimate:
-    """Times the smallest and the largest network of `space` on this machine, for a second or two."""
-    gpu = torch.cuda.is_available() and spec.resources.gpus_per_trial != 0
-    where = torch.device("cuda" if gpu else "cpu")
+    """Times the smallest and the largest network of `space`."""
     batch = int(space.fixed.get("train.batch_size", TrainSpec().batch_size))
+    small, large = ((net, batch) for _, net in smallest_and_largest(space, info.shape[:2]))
+    return reckoned(spec, info, *speeds(spec, info.shape, small, large))
+
+
+def speeds(
+    spec: StudySpec, shape: tuple[int, int, int], *networks: tuple[NetSpec, int]
+) -> tuple[tuple[Timed, ...], str | None]:
+    """Times networks in batches of these sizes here, for a second or two; with the name of the GPU, if there is one."""
+    gpu = torch.cuda.is_available() and spec.resources.gpus_per_trial != 0
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_trial)))
     try:
-        nets = [net for _, net in smallest_and_largest(space, info.shape[:2])]
-        small, large = (timed(net, info.shape, batch, where) for net in nets)
+        found = tuple(timed(net, shape, batch, torch.device("cuda" if gpu else "cpu")) for net, batch in networks)
     finally:
         torch.set_num_threads(before)
-    return reckoned(spec, info, (small, large), torch.cuda.get_device_name() if gpu else None)
+    return found, torch.cuda.get_device_name() if gpu else None
 
 
-def reckoned(spec: StudySpec, info: DataInfo, speeds: tuple[Timed, Timed], card: str | None) -> Estimate:
+def reckoned(spec: StudySpec, info: DataInfo, speeds: tuple[Timed, ...], card: str | None) -> Estimate:
     """The estimate that follows from the speeds on a GPU of this name, or on a trial's cores."""
     cores = spec.resources.cpus_per_trial
     epochs = spec.search.trials * spec.epochs
@@ -163,29 +167,21 @@ def _told(given: Row, row: Configuration, first: Configuration, price: Cost) -> 
 
 
 def estimate_comparison(spec: StudySpec, info: DataInfo, rows: Sequence[Configuration], prices: Sequence[Cost]) -> str:
-    """Times the rows of the fewest and of the most MACs on this machine for a second or two; the others by their MACs.
+    """Times the rows of the fewest and of the most MACs; the others by their MACs.
 
     Testing an image is taken for a third of the work of training on it.
     """
-    gpu = torch.cuda.is_available() and spec.resources.gpus_per_trial != 0
-    where, cores = torch.device("cuda" if gpu else "cpu"), spec.resources.cpus_per_trial
     order = sorted(range(len(rows)), key=lambda place: prices[place].macs)
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(cores)))
-    try:
-        small, large = (
-            timed(t.net, info.shape, t.train.batch_size, where) for t in (rows[order[0]].trial, rows[order[-1]].trial)
-        )
-    finally:
-        torch.set_num_threads(before)
+    ends = ((rows[place].trial.net, rows[place].trial.train.batch_size) for place in (order[0], order[-1]))
+    (small, large), card = speeds(spec, info.shape, *ends)
     images = spec.epochs * (info.n_train + info.n_validation) + info.n_test / 3
     total = spec.finals.seeds * images * sum(seconds_an_image([price.macs for price in prices], small, large))
-    device = torch.cuda.get_device_name() if gpu else "this machine"
-    hours = total / 3600 * (1 if gpu else cores)
+    hours = total / 3600 * (1 if card else spec.resources.cpus_per_trial)
     shown = f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
     return (
-        f"estimate: {shown} {'GPU' if gpu else 'core'}-hours (measured now on {device}: the smallest network trains at "
-        f"{small.images_per_s:,.0f} images/s, the largest at {large.images_per_s:,.0f}; another device another)"
+        f"estimate: {shown} {'GPU' if card else 'core'}-hours (measured now on {card or 'this machine'}: the smallest "
+        f"network trains at {small.images_per_s:,.0f} images/s, the largest at {large.images_per_s:,.0f}; another "
+        "device another)"
     )
 
 
@@ -224,6 +220,8 @@ def show(console: Console, spec: StudySpec) -> None:
     for place, start in enumerate(proposer.starts, start=1):
         searched = ", ".join(f"{d.path} {start[d.path]}" for d in space.dimensions if d.path in start)
         out(f"start {place}: {searched}")
+    for former in spec.formers:
+        out(f"start: the best {former.best} of study {former.study!r} that the space and its limits hold")
     out("example trial:")
     for path, value in example(space, proposer).flat().items():
         out(f"  {path}: {value}")

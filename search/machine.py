@@ -1,9 +1,15 @@
-"""This machine: its hardware and versions in words, its memory, and the cores that may be used."""
+"""This machine: its hardware and versions in words, its memory, its usable cores, and how a process takes signals."""
 
+import hashlib
 import os
 import platform
+import signal
+import threading
+from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
 NAMED = ("torch", "torchvision", "ray", "optuna", "mlflow")
@@ -12,6 +18,17 @@ NAMED = ("torch", "torchvision", "ray", "optuna", "mlflow")
 def versions() -> dict[str, str]:
     """Python and the packages that results depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in NAMED}
+
+
+@cache
+def software() -> dict[str, str]:
+    """What the workers of a cluster must have in common with the driver; `this code` is a digest of the project."""
+    digest, project = hashlib.sha256(), Path(__file__).parent.parent
+    for package in (project / "resnet", project / "search"):
+        for file in sorted([*package.rglob("*.py"), *package.rglob("*.yaml")]):
+            digest.update(str(file.relative_to(project)).encode() + file.read_bytes())
+    every = versions()
+    return {name: every[name] for name in ("python", "torch", "ray")} | {"this code": digest.hexdigest()[:8]}
 
 
 def hardware() -> str:
@@ -47,6 +64,13 @@ def total() -> int:
     limits = [path.read_text().strip() for path in _LIMITS if path.is_file()]
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([machine, *(int(limit) for limit in limits if limit.isdecimal())])
+
+
+def signal_handlers(numbers: Iterable[int]) -> dict[int, Any]:
+    """How this process takes signals, by number; {} on a thread that may not change it, and for those of no Python."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: handler for number in numbers if (handler := signal.getsignal(number)) is not None}
 
 
 def usable() -> int:

@@ -1,6 +1,7 @@
 """The command line: `python -m search.run [STUDY]`."""
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markdown import Markdown
 
-from search import cli, cluster, export, study
+from search import cli, cluster, export, spec, study
 from search.errors import Halted, InputError, without_credentials
 from search.storage import Output
 
@@ -32,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in cli.listing():
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             return DONE
+        if given.schema:
+            console.print(json.dumps(spec.schema(), indent=1), markup=False, highlight=False, soft_wrap=True)
+            return DONE
         server = cluster.job_server(given)
         if server is not None:
             return cluster.submit(given, server, console)
-        if given.check_cluster:
-            return cluster.check_cluster(given, console)
         return _run(given, console)
     except InputError as error:
         errors.print(f"error: {without_credentials(str(error))}", markup=False)

@@ -153,7 +153,7 @@ def test_flags_reach_the_study(capsys: pytest.CaptureFixture[str]) -> None:
         "--max-concurrent": ("search.max_concurrent", 1),
         "--seed": ("search.seed", 3),
         "--sampler": ("search.sampler", "random"),
-        "--scheduler": ("search.scheduler", "one-epoch-topk"),
+        "--scheduler": ("search.scheduler", "none"),
         "--storage": ("search.storage", "sqlite:///trials.db"),
     }
     study, _ = dry(capsys, *(word for flag, (_, value) in flags.items() for word in (flag, str(value))))

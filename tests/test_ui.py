@@ -20,8 +20,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from search import data
-from search.optimize import Lineage
-from search.records import Environment, StudyFolder, TrialState, open_storage
+from search.records import Environment, StoredStudy, StudyFolder, TrialState, open_storage
 from search.spec import Share, StudySpec, appraise
 from search.storage import Output
 from search.tracking import Store, Tracker, events
@@ -80,10 +79,8 @@ def finished(folder: Path) -> None:
     space = spec.make_space(prepared.info.shape, len(prepared.info.classes))
     begun = StudyFolder.enter(Output(str(output)), spec.name)
     begun.settle(spec)
-    which = Lineage.identity(space, prepared.info.digest, {})
-    storage = open_storage(begun.journal)
-    lineage, owner = Lineage(storage, "tiny"), begun.owner(shared=False)
-    ledger = lineage.open(owner, which, space, lambda trial: appraise(trial, (8, 8), spec.limits)).ledger
+    stored, owner = StoredStudy(open_storage(begun.journal), "tiny"), begun.owner(shared=False)
+    ledger = stored.open(owner, {}, space, lambda trial: appraise(trial, (8, 8), spec.limits))
     Environment.save(ledger.study, prepared.info, Share(1, 0, 1))
     ledger.add({**space.fixed, "net.depth": 8})
     ledger.report(0, 1, 5.0, 1.0, 100.0)

@@ -24,19 +24,26 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from benchmarks.search.learning_curves import EPOCHS, TASKS, final, random_configurations, seconds
 from benchmarks.search.quality_page import write
-from benchmarks.search.simulation import Ours, Player, Rays, simulate
+from benchmarks.search.simulation import OneEpochTopK, Ours, Player, Rays, simulate
 from search.spec import Sampler, Scheduler, SearchSpec
 
 ENDLESS = 10**6  # trials: the budget ends the search
 RANDOM, LONG, SHORT = "random", 100.0, 25.0  # budget of random search, and of the others
 KNOWN = 20_000  # random configurations among which the lowest error known is sought, beside all searches
-TOP_K = {"trials": 200, "top_k": 20}
 
 
-def _ours(sampler: Sampler, scheduler: Scheduler, **more: int) -> Callable[[int, int], Player]:
+def _ours(sampler: Sampler, scheduler: Scheduler) -> Callable[[int, int], Player]:
     def make(seed: int, workers: int) -> Player:
-        spec = {"trials": ENDLESS, "sampler": sampler, "scheduler": scheduler, "seed": seed, **more}
+        spec = {"trials": ENDLESS, "sampler": sampler, "scheduler": scheduler, "seed": seed}
         return Ours(SearchSpec.model_validate(spec), workers)
+
+    return make
+
+
+def _one_epoch(trials: int, top: int) -> Callable[[int, int], Player]:
+    def make(seed: int, workers: int) -> Player:
+        spec = SearchSpec(trials=trials, sampler=Sampler.RANDOM, seed=seed)
+        return Ours(spec, workers, OneEpochTopK(1, 2, EPOCHS, trials, top))
 
     return make
 
@@ -57,9 +64,8 @@ SEARCHES: dict[str, Callable[[int, int], Player]] = {
     "random + Ray's ASHA, first rung 3": _rays(optuna.samplers.RandomSampler, 3, 3),
     "Ray's OptunaSearch + ASHA, defaults": _rays(optuna.samplers.TPESampler, 1, 4),
     "Ray's OptunaSearch + ASHA, first rung 3": _rays(optuna.samplers.TPESampler, 3, 3),
-    "one epoch of 200, top 20": _ours(Sampler.RANDOM, Scheduler.ONE_EPOCH_TOP_K, **TOP_K),
+    "one epoch of 200, top 20": _one_epoch(200, top=20),
     "ours, random + asha": _ours(Sampler.RANDOM, Scheduler.ASHA),
-    "ours, tpe + hyperband": _ours(Sampler.TPE, Scheduler.HYPERBAND),
     "ours, tpe + asha": _ours(Sampler.TPE, Scheduler.ASHA),
 }
 

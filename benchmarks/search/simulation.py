@@ -5,7 +5,8 @@ The players are the product's own Searcher and Scheduler for Ray Tune, and Ray's
 
 import heapq
 import math
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,8 @@ from benchmarks.search.learning_curves import EPOCHS, SPACE, Training
 from search.execution.recorder import Recorder
 from search.execution.tuner import LedgerScheduler, LedgerSearcher, Loop, Restarts
 from search.optimize import Proposer, Strategy, make_scheduler
-from search.records import Asked, Ledger
+from search.optimize.schedulers import Halving
+from search.records import Asked, Ledger, Standings
 from search.spec import Appraisal, Dimension, SearchSpec, Space, TrialSpec, Value
 from search.tracking import Tracker
 
@@ -71,15 +73,43 @@ class Player(Protocol):
         ...
 
 
-class Ours:
-    """The product's search."""
+@dataclass(frozen=True)
+class OneEpochTopK(Halving):
+    """All of `trials` train one epoch; the best `top` then train to the end. One epoch often says little.
 
-    def __init__(self, search: SearchSpec, workers: int) -> None:
+    Args:
+        trials: that begin.
+        top: how many train to the end.
+    """
+
+    trials: int
+    top: int
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        return (1,)
+
+    def hold(self, number: int, standings: Standings) -> str | None:
+        trial = standings[number]
+        if trial.epochs != 1:
+            return None
+        return f"rank {1 + bisect_left(standings.at(1), (trial.curve[1],))} after 1 epoch"
+
+    def promote(self, standings: Standings, waiting: Collection[int]) -> int | None:
+        if len(standings) < self.trials or any(r.running and not r.curve for r in standings):
+            return None
+        return next((number for _, number in standings.at(1)[: self.top] if number in waiting), None)
+
+
+class Ours:
+    """The product's search, with its own scheduler or another."""
+
+    def __init__(self, search: SearchSpec, workers: int, scheduler: Halving | None = None) -> None:
         space = Hyperparameters(tuple(Dimension(name, d, {}) for name, d in SPACE.items()), {})
         free = Appraisal(0, 0, 0, {}, None)
         ledger = Ledger(InMemoryStorage(), "simulated", space, lambda spec: free)
         proposer = Proposer(space, search.sampler, search.seed)
-        strategy = Strategy(ledger, proposer, make_scheduler(search, EPOCHS), search, EPOCHS)
+        strategy = Strategy(ledger, proposer, scheduler or make_scheduler(search, EPOCHS), search, EPOCHS)
         self._recorder = _Recorder("simulated", strategy, cast(Tracker, Untracked()), Path("/nonexistent"))
         loop = Loop()
         self._searcher = LedgerSearcher(self._recorder, _config, workers, loop, Restarts(set))
@@ -116,7 +146,7 @@ class _Recorder(Recorder):
         """No run is begun, for nothing is tracked."""
 
 
-def _config(asked: Asked, alone: bool) -> dict[str, Any]:
+def _config(asked: Asked) -> dict[str, Any]:
     return {"number": asked.number, "values": asked.spec.flat()}
 
 

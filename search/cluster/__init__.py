@@ -6,10 +6,8 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.cluster.jobs import check_shared, job_server, submit
-    from search.cluster.nodes import check_cluster
 else:
     __getattr__ = lazy(
         __name__,
         jobs="check_shared job_server submit",
-        nodes="check_cluster",
     )

@@ -16,8 +16,6 @@ from search.spec import DataInfo, Share, StudySpec, TrialSpec
 from search.training import device, images_per_s, noise
 
 MARGIN = 0.9  # of the card: fragments of torch's allocator, and networks that keep more than the largest
-# Told by a worker that has a share of a GPU: no way to end, for the trial is tried again with a whole one.
-OUT_OF_SHARE = "out_of_share"
 BATCHES = (8, 4, 2)  # times the trial's batch: what the card does when nothing waits for the host
 
 

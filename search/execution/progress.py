@@ -19,6 +19,7 @@ from search.optimize import Candidate, title
 from search.records import TrialRecord, Trials, TrialState
 
 RENDERS_PER_SECOND = 4
+UPDATE_SECONDS = 0.25  # between two snapshots
 NOTEBOOK_SECONDS = 0.5  # between two pictures: a notebook keeps what it is sent until the browser has drawn it
 NOTEBOOK_WIDTH = 100
 RUNNING_ROWS = 8  # more running trials are counted, not listed
@@ -48,6 +49,7 @@ class Progress:
         self._told: set[int] | None = None
         self._told_waiting: dict[int, int] = {}  # number -> epochs
         self._start = monotonic()
+        self._updated: float | None = None
         self._screen: Live | _Notebook | None = None
 
     def __enter__(self) -> Self:
@@ -75,11 +77,17 @@ class Progress:
         """Prints one line, above what is drawn."""
         self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for the next snapshot."""
+        return self._updated is None or monotonic() - self._updated >= UPDATE_SECONDS
+
     def update(self, records: Trials, total: int, waiting: Collection[int] = ()) -> None:
         """Shows this snapshot: every trial so far, of `total` in all, and those that wait to be promoted by number.
 
         Proposals that were beyond the limits may be among the records: they are no trials, and only counted.
         """
+        self._updated = monotonic()
         self._trials, self._refused = records.started, len(records.refused)
         self._total, self._waiting = total, waiting
         self._paths = None
@@ -93,7 +101,7 @@ class Progress:
         """What is drawn of the last snapshot, after so many seconds; default: since it was entered."""
         left = remaining(self._trials, self._total, self._waiting)
         running = [t for t in self._trials if t.running and t.number not in self._waiting]
-        done = self._trials.own - sum(t.running for t in self._trials)
+        done = len(self._trials) - sum(t.running for t in self._trials)
         time = f"{duration(monotonic() - self._start if elapsed is None else elapsed)} elapsed"
         name = f"{self._name}: finals" if self._candidates else self._name
         head = Table.grid(expand=True)
@@ -168,7 +176,7 @@ class Progress:
                 self._told.add(trial.number)
                 so_far = Trials(known)
                 line = self._tested(trial) if self._candidates else self._ended(trial, so_far.best is trial)
-                yield f"[{so_far.own}/{self._total}] {line}"
+                yield f"[{len(so_far)}/{self._total}] {line}"
         for trial in self._trials:
             if trial.number in self._waiting and self._told_waiting.get(trial.number) != trial.epochs:
                 self._told_waiting[trial.number] = trial.epochs
@@ -184,7 +192,7 @@ class Progress:
             chosen = ended.best
             result = "" if chosen is None else f", best so far {percent(chosen.measured)}"
             which = "" if chosen is None else f": {self._configuration(chosen)} ({title(chosen)})"
-            yield f"{self._name}: {ended.own} of {self._total} trials are done{result}{which}"
+            yield f"{self._name}: {len(ended)} of {self._total} trials are done{result}{which}"
 
     def _ended(self, trial: TrialRecord, new_best: bool) -> str:
         reason = f" ({trial.reason})" if trial.reason else ""
@@ -220,7 +228,7 @@ def remaining(trials: Trials, total: int, waiting: Collection[int] = ()) -> floa
         return None
     mean = fmean(times)
     running = [trial for trial in trials if trial.running and trial.number not in waiting]
-    to_come = max(0, total - trials.own)
+    to_come = max(0, total - len(trials))
     left = to_come * mean + sum(max(0.0, mean - (trial.seconds or 0.0)) for trial in running)
     return left / max(1, len(running))
 

@@ -95,13 +95,11 @@ class Recorder:
         return True
 
     def held(self, number: int) -> bool:
-        """Whether the plan holds the trial where it is; if for good, it ends here."""
-        held = self.plan.judge(number)
-        if held and held.final:
-            self.end(number, TrialState.PRUNED, held.reason)
-        elif held:
+        """Whether the plan holds the trial where it is."""
+        held = self.plan.judge(number) is not None
+        if held:
             self.plan.wait(number)
-        return held is not None
+        return held
 
     def close(self) -> None:
         """No trial will be started or promoted any more: those that are open end where they are."""

@@ -1,7 +1,6 @@
 """The one loop that runs a study's search and its finals while Ray is connected, and how Ctrl-C ends it."""
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +10,13 @@ from typing import Any, Self
 
 from rich.console import Console
 
+from search import machine
 from search.data import Prepared
 from search.execution import host
 from search.execution.packing import pack
 from search.execution.progress import Progress
 from search.execution.recorder import Recorder
+from search.machine import signal_handlers
 from search.optimize import Plan
 from search.records import Asked, Environment, Ledger
 from search.spec import Share, StudySpec
@@ -29,8 +30,7 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # Python lets no other take signals
-            self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = signal_handlers((signal.SIGINT, signal.SIGTERM))
         self.arm()
         return self
 
@@ -57,19 +57,19 @@ class Clock:
     """Counts the time of a stage from now on into its ledger; a process that is killed loses seconds of it."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger, self._since = ledger, time.monotonic()
+        self._ledger, self._before, self._since = ledger, ledger.elapsed, time.monotonic()
 
     @property
     def elapsed(self) -> float:
         """Seconds over all starts."""
-        return self._ledger.elapsed + time.monotonic() - self._since
+        return self._before + time.monotonic() - self._since
 
     def save(self, least: float = 0.0) -> None:
         """Writes down what has passed, if it is at least so many seconds more than was written."""
         now = time.monotonic()
         if now - self._since >= least:
             self._ledger.add_elapsed(now - self._since)
-            self._since = now
+            self._before, self._since = self._before + now - self._since, now
 
 
 @dataclass
@@ -109,9 +109,10 @@ class Session:
         def closed() -> bool:
             return self.interrupt.requested or plan.budget_used(clock.elapsed)
 
-        def show() -> None:
+        def show(now: bool = False) -> None:
             clock.save(SAVED_SECONDS)
-            progress.update(plan.records, plan.total, plan.waiting)
+            if now or progress.is_due:  # each time it goes through all trials
+                progress.update(plan.records, plan.total, plan.waiting)
 
         self._pack(plan, closed, console)
         Environment.save(self.ledger.study, self.data.info, self.share, finals=plan.final)
@@ -120,7 +121,7 @@ class Session:
             clock.save()
             if not self.interrupt.requested:
                 recorder.close()
-            show()
+            show(now=True)
         clock.save()
 
     def _pack(self, plan: Plan, closed: Callable[[], bool], console: Console) -> None:
@@ -139,7 +140,7 @@ class Session:
     ) -> None:
         from search.execution import tuner  # noqa: PLC0415  imports Ray, which then reads how it authenticates: `host` has said it
 
-        def config(asked: Asked, alone: bool) -> dict[str, Any]:
+        def config(asked: Asked) -> dict[str, Any]:
             return {
                 "number": asked.number,
                 "spec": asked.spec.model_dump(mode="json"),
@@ -147,9 +148,10 @@ class Session:
                 "epochs_known": recorder.known_epochs(asked.number),
                 "data": self.spec.data.model_dump(mode="json"),
                 "prepared": [str(self.data.folder), self.data.info.digest],
+                "software": None if host.address() is None else machine.software(),
                 "cpus": self.share.cpus,
                 "threads": self.share.threads,
-                "gpus": 1.0 if alone else self.share.gpus,
+                "gpus": self.share.gpus,
                 "compile": self.spec.resources.compile,
                 "final": recorder.plan.final,
             }

@@ -21,7 +21,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.execution import worker
-from search.execution.packing import OUT_OF_SHARE
 from search.execution.recorder import Recorder
 from search.records import Asked, TrialRecord, TrialState
 from search.spec import Share
@@ -122,13 +121,9 @@ class LedgerSearcher(_Stateless, Searcher):
 
     A trial whose worker is lost stays open too, and is the next to be proposed, until it has lost too many.
 
-    A trial that runs out of memory in its share of a GPU stays open, and is the next to be proposed, alone on a whole
-    GPU: once, for there it is infeasible. A process that dies in between leaves it unfinished, to be tried at its share
-    again.
-
     Args:
         recorder: where everything is written down.
-        config: what a worker is told to run a trial; the second argument is True for a trial that is tried alone.
+        config: what a worker is told to run a trial.
         concurrent: how many run at once.
         loop: that asks.
         restarts: whether a trial whose worker was lost goes on.
@@ -137,7 +132,7 @@ class LedgerSearcher(_Stateless, Searcher):
     def __init__(
         self,
         recorder: Recorder,
-        config: Callable[[Asked, bool], dict[str, Any]],
+        config: Callable[[Asked], dict[str, Any]],
         concurrent: int,
         loop: Loop,
         restarts: Restarts,
@@ -147,7 +142,6 @@ class LedgerSearcher(_Stateless, Searcher):
         self._loop, self._restarts = loop, restarts
         self._left = recorder.plan.unfinished
         self._running: dict[str, Asked] = {}
-        self._alone: set[int] = set()  # numbers of the trials to which their share was too small
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._loop.closed():
@@ -159,20 +153,15 @@ class LedgerSearcher(_Stateless, Searcher):
         if asked is None:
             return None if self._running else Searcher.FINISHED  # one that runs may have to be tried again
         self._running[trial_id] = asked
-        return self._config(asked, asked.number in self._alone)
+        return self._config(asked)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:
             return  # `lost` is told why
-        asked = self._running.pop(trial_id, None)
-        if not result:
-            return
-        if asked and result.get("failure") == OUT_OF_SHARE:
-            self._alone.add(asked.number)
-            self._left.insert(0, asked)
-            return
-        with self._loop.watched():
-            self._recorder.result(result)
+        self._running.pop(trial_id, None)
+        if result:
+            with self._loop.watched(), self._recorder.ledger.together():
+                self._recorder.result(result)
 
     def lost(self, trial_id: str, loss: Loss) -> None:
         """The worker of a trial died, or could not go on."""
@@ -213,7 +202,7 @@ class LedgerScheduler(_Stateless, FIFOScheduler):
         self._recorder, self._loop = recorder, loop
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        with self._loop.watched():
+        with self._loop.watched(), self._recorder.ledger.together():
             return TrialScheduler.STOP if self._recorder.result(result) else TrialScheduler.CONTINUE
 
 
@@ -238,25 +227,20 @@ class Watcher(_Stateless, Callback, Stopper):
         return self._loop.error is not None or self._loop.closed()
 
 
-def train(recorder: Recorder, config: Callable[[Asked, bool], dict[str, Any]], share: Share, loop: Loop) -> None:
+def train(recorder: Recorder, config: Callable[[Asked], dict[str, Any]], share: Share, loop: Loop) -> None:
     """Ray Tune spreads trials over the cluster until there are no more or the loop is closed; Ray is connected."""
     # What fails is recorded with its trial, and told at the end.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    # All workers start together. One whose trial waits for a whole GPU must come before trials that take parts of it.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1" if 0 < share.gpus < 1 else str(share.concurrent)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(share.concurrent)  # all workers start together
     searcher = LedgerSearcher(recorder, config, share.concurrent, loop, Restarts(living))
     watcher = Watcher(searcher, loop)
-
-    def held(config: dict[str, Any]) -> PlacementGroupFactory:
-        # Equal requests compare equal: trials of one size pass their workers on, one that is tried alone gets its own.
-        return PlacementGroupFactory([{"CPU": share.cpus, "GPU": config["gpus"]}])
 
     def named(trial: Trial) -> str:
         return f"trial-{trial.config['number']:04d}"
 
     with scratch.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
         tuner = tune.Tuner(
-            tune.with_resources(worker.TrialWorker, held),
+            tune.with_resources(worker.TrialWorker, PlacementGroupFactory([{"CPU": share.cpus, "GPU": share.gpus}])),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=LedgerScheduler(recorder, loop),

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from ray import tune
+from ray.util import get_node_ip_address
 from torch import nn
 
-from search import training
+from search import machine, training
 from search.data import Prepared, Split, on_this_machine
 from search.errors import Halted, first_line, halt
-from search.execution.packing import OUT_OF_SHARE
 from search.records import TrialState
 from search.spec import DataSpec, TrialSpec
 from search.storage import paths
@@ -67,13 +67,13 @@ class TrialWorker(tune.Trainable):
 
     The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (path or URL, of its checkpoints),
     `epochs_known` (epochs on record in the study), `data`, `prepared` (the driver's folder of the prepared data set and
-    its digest), `cpus` (its cores), `threads`, `gpus` (its share of a GPU; 0 for the CPU), `compile` and `final` (train
-    on train + validation, and test after the last epoch). A worker's last five never change.
+    its digest), `software` (of the driver, as `machine.software`; None where all run on one machine), `cpus` (its
+    cores), `threads`, `gpus` (its share of a GPU; 0 for the CPU), `compile` and `final` (train on train + validation,
+    and test after the last epoch). A worker's last six never change.
     """
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        # Equal requests compare equal: trials of one size pass their workers on, one that is tried alone gets its own.
         return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -115,6 +115,7 @@ class TrialWorker(tune.Trainable):
 
     def _run(self) -> Iterator[dict[str, Any]]:
         config = self.config
+        check_software(config["software"])
         spec = TrialSpec.model_validate(config["spec"])
         splits = self._splits()
         folder = config["folder"]
@@ -152,18 +153,36 @@ class TrialWorker(tune.Trainable):
         return self._data[1]
 
     def _failure(self, error: Exception) -> dict[str, Any]:
-        if device.out_of_memory(error):
-            shared = 0 < self.config["gpus"] < 1
-            state, cause = OUT_OF_SHARE if shared else TrialState.INFEASIBLE.value, "out of memory"
+        gpus, reason = self.config["gpus"], first_line(error, "no message")
+        if not device.out_of_memory(error):
+            state, reason = TrialState.FAILED, f"{type(error).__name__}: {reason}"
+        elif 0 < gpus < 1:
+            whole = "resources.gpus_per_trial=1 gives a trial a whole one"
+            state, reason = TrialState.INFEASIBLE, f"out of memory in {gpus:g} of a GPU: {reason}; {whole}"
         else:
-            state, cause = TrialState.FAILED.value, type(error).__name__
+            state, reason = TrialState.INFEASIBLE, f"out of memory: {reason}"
         return {
             "number": self.config["number"],
-            "failure": state,
-            "reason": f"{cause}: {first_line(error, 'no message')}",
+            "failure": state.value,
+            "reason": reason,
             "traceback": traceback.format_exc(),
             "done": True,
         }
+
+
+def check_software(driver: dict[str, str] | None) -> None:
+    """Refuses to train on a node with other software than the `driver` has; None: there is no other node.
+
+    Raises:
+        Halted: naming the node and what differs.
+    """
+    here = machine.software()
+    for name, wanted in (driver or {}).items():
+        if here[name] != wanted:
+            raise Halted(
+                f"node {get_node_ip_address()} has {name} {here[name]}, the driver {wanted}; install the same on all "
+                "nodes of the cluster"
+            )
 
 
 def _test(model: nn.Module, splits: WorkerData) -> dict[str, float]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search.optimize.schedulers import Held
 from search.records import Asked, Ledger, TrialRecord, Trials, TrialState
 from search.spec import TrialSpec
 
@@ -46,7 +45,7 @@ class Plan(ABC):
 
     @property
     def finished(self) -> int:
-        """How many are over; proposals beyond the limits, and trials of the study before, do not count."""
+        """How many are over; proposals beyond the limits do not count."""
         return self.records.finished
 
     @property
@@ -69,7 +68,7 @@ class Plan(ABC):
     def next(self) -> Asked | None:
         """The training to run now; None when there is none at the moment, or none any more."""
 
-    def judge(self, number: int) -> Held | None:
+    def judge(self, number: int) -> str | None:
         """Why trial `number` does not go on after its last epoch; None when it does."""
         return None
 

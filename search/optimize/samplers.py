@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -22,7 +22,7 @@ from resnet import named
 from resnet.names import OF_DATA
 from search.errors import InputError, hint
 from search.records import Standings, TrialRecord
-from search.spec import Dimension, Objective, Sampler, Space, StudySpec, TrialSpec, Value
+from search.spec import Dimension, Former, Objective, Sampler, Space, StudySpec, TrialSpec, Value
 
 ENOUGH = 10  # trials at a rung, for a model of it
 
@@ -69,7 +69,7 @@ EXPLORED = 0.2  # share of proposals that stay random: a model can take the best
 TRIES = 20  # proposals that repeat a configuration before the rest is enumerated
 ENUMERATED = 100_000  # configurations; spaces with more are called infinite
 _SOME_TIME = datetime.datetime(2000, 1, 1)  # Optuna asks when a trial ended, and makes nothing of it
-MOST = 100  # observations of a model: more make it slower (a Gaussian process by their cube) and hardly better
+MOST = 100  # observations of a model: more make it slower and hardly better
 BEST = 25  # of them at least, from the best down: as many as TPE's good half ever holds
 
 
@@ -127,7 +127,7 @@ class Proposer:
     @property
     def learns(self) -> bool:
         """Whether proposals follow from the evidence."""
-        return self.kind in (Sampler.TPE, Sampler.GP)
+        return self.kind is Sampler.TPE
 
     @property
     def example(self) -> dict[str, Value] | None:
@@ -168,7 +168,7 @@ class Proposer:
     def _model(self, seed: int, evidence: Evidence) -> optuna.Study:
         study = optuna.create_study(
             storage=InMemoryStorage(),
-            sampler=_sampler(self.kind, seed),
+            sampler=_tpe(seed),
             directions=[StudyDirection.MINIMIZE] * len(self.objectives),
         )
         for trial in self._as_optuna(evidence):
@@ -181,11 +181,7 @@ class Proposer:
             values = [float(place), *(_costs(record, objective) for objective in self.objectives[1:])]
             yield self._trial(record, OptunaState.COMPLETE, values, -1.0 if constrained else None)
         for record in evidence.infeasible[-MOST:]:
-            # The Gaussian process learns from complete trials alone, so there it gets a value that says nothing.
-            values = [len(evidence.observed) / 2, *(_costs(record, objective) for objective in self.objectives[1:])]
-            complete = self.kind is Sampler.GP
-            state = OptunaState.COMPLETE if complete else OptunaState.PRUNED
-            yield self._trial(record, state, values if complete else None, record.violation)
+            yield self._trial(record, OptunaState.PRUNED, None, record.violation)
         for record in evidence.pending:
             yield self._trial(record, OptunaState.RUNNING, None, None)
 
@@ -221,9 +217,7 @@ class _Shown(FrozenTrial):
         return copy.copy(self)  # storage copies each trial deeply, which took more time than the model
 
 
-def _sampler(kind: Sampler, seed: int) -> BaseSampler:
-    if kind is Sampler.GP:
-        return GPSampler(seed=seed, n_startup_trials=0, warn_independent_sampling=False)
+def _tpe(seed: int) -> TPESampler:
     with warnings.catch_warnings():  # `group` is what models conditional parameters, and is called experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=0)
@@ -244,15 +238,16 @@ def _costs(record: TrialRecord, objective: Objective) -> float:
     return value / max(1, record.epochs) if objective is Objective.SECONDS else value
 
 
-def starts(given: Sequence[str | Mapping[str, Any]], space: Space) -> tuple[dict[str, Value], ...]:
+def starts(given: Sequence[str | Mapping[str, Any] | Former], space: Space) -> tuple[dict[str, Value], ...]:
     """Assignments of the space that these entries of `start:` stand for.
 
     A name stands for the published network, trained by the defaults where the space has them, else by what is nearest.
+    What another study leaves is known only once its records are read: see `best_of_former`.
 
     Raises:
         InputError: naming the entry that the space does not hold, and why.
     """
-    return tuple(_start(entry, space) for entry in given)
+    return tuple(_start(entry, space) for entry in given if not isinstance(entry, Former))
 
 
 def _start(entry: str | Mapping[str, Any], space: Space) -> dict[str, Value]:

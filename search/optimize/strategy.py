@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from resnet import cost
-from search.optimize.lineage import Opened
 from search.optimize.plan import Candidate, Plan
 from search.optimize.samplers import NOTHING, Proposer, gather
-from search.optimize.schedulers import Held, Scheduler, make_scheduler
+from search.optimize.schedulers import Halving, make_scheduler
 from search.records import Asked, Ledger, TrialRecord, TrialState
 from search.spec import SearchSpec, Space, StudySpec, TrialSpec
 
@@ -29,7 +28,7 @@ class Strategy(Plan):
 
     ledger: Ledger
     proposer: Proposer
-    scheduler: Scheduler
+    scheduler: Halving
     search: SearchSpec
     epochs: int
     candidates: Sequence[Candidate] = field(default=(), init=False)
@@ -69,7 +68,7 @@ class Strategy(Plan):
         """Whether no new trial will come any more."""
         return self._started >= self.total or self.ledger.exhausted is not None
 
-    def judge(self, number: int) -> Held | None:
+    def judge(self, number: int) -> str | None:
         """Why trial `number` does not go on after its last epoch; None when it does."""
         # A process may die after the last epoch is on record and before the ending is: that trial is over.
         compared = 0 < self.ledger.record(number).epochs < self.epochs
@@ -82,14 +81,12 @@ class Strategy(Plan):
 
     def next(self) -> Asked | None:
         """The trial to run now; None when there is none at the moment, or none any more."""
-        # That nothing more can be proposed may be found out here, and decide who is promoted.
-        return self._promoted() or self._new() or self._promoted()
+        return self._promoted() or self._new()
 
     def endings(self) -> Iterator[tuple[int, TrialState, str]]:
         """Trials that wait are stopped; where the time is used up, so are those that run."""
         for number in sorted(self._waiting):
-            held = self.judge(number)
-            yield number, TrialState.PRUNED, held.reason if held else "the search ended before its turn came"
+            yield number, TrialState.PRUNED, self.judge(number) or "the search ended before its turn came"
         if self.budget_used(self.ledger.elapsed):
             spent = f"time budget of {self.time_budget:g} s spent"
             yield from [(r.number, TrialState.PRUNED, spent) for r in self.records if r.running]
@@ -104,7 +101,7 @@ class Strategy(Plan):
         return trial.model_copy(update={"net": net})
 
     def _promoted(self) -> Asked | None:
-        number = self.scheduler.promote(self.ledger.standings, self._waiting, self.all_proposed)
+        number = self.scheduler.promote(self.ledger.standings, self._waiting)
         if number is None:
             return None
         self._waiting.remove(number)
@@ -132,18 +129,17 @@ class Strategy(Plan):
         return None
 
     def _take(self, record: TrialRecord) -> None:
-        self._started += not record.refused and record.origin is None
+        self._started += not record.refused
         if self.proposer.finite or self.proposer.starts:
             self._taken.add(self.proposer.space.key(record.params))
 
 
-def plan_search(spec: StudySpec, space: Space, opened: Opened) -> Strategy:
+def plan_search(spec: StudySpec, space: Space, ledger: Ledger) -> Strategy:
     """The plan of a study's search; one that compares searches nothing.
 
     Args:
-        spec, space: of the study.
-        opened: its ledger, and what its predecessor left to it.
+        spec, space, ledger: of the study.
     """
     search = spec.search.model_copy(update={"trials": 0}) if spec.compare else spec.search
-    proposer = Proposer.of(spec, space, opened.starts)
-    return Strategy(opened.ledger, proposer, make_scheduler(search, spec.epochs), search, spec.epochs)
+    proposer = Proposer.of(spec, space, ledger.starts)
+    return Strategy(ledger, proposer, make_scheduler(search, spec.epochs), search, spec.epochs)

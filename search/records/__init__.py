@@ -8,6 +8,7 @@ from search import lazy
 if TYPE_CHECKING:
     from search.records.folder import Owner, StudyFolder
     from search.records.ledger import Asked, Ledger, answering, open_storage, read_journal
+    from search.records.stored import StoredStudy, identity
     from search.records.summary import Environment, Finalist, Finals, SeedRun, StudySummary
     from search.records.trial import TrialRecord, TrialState
     from search.records.trials import Standings, Trials
@@ -16,6 +17,7 @@ else:
         __name__,
         folder="Owner StudyFolder",
         ledger="Asked Ledger answering open_storage read_journal",
+        stored="StoredStudy identity",
         summary="Environment Finalist Finals SeedRun StudySummary",
         trial="TrialRecord TrialState",
         trials="Standings Trials",

@@ -5,19 +5,16 @@ import re
 import socket
 import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from search.errors import InputError
+from search.errors import Halted, InputError
 from search.spec import DataSpec, StudySpec
 from search.storage import Lease, Output, Remote, Replica, files, is_url, layout
-
-STAYS = ("data", "search.seed")  # what makes a study another one; whatever else is changed, it can go on with
-MAY_CHANGE = ("data.dir",)
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,9 @@ class StudyFolder:
                 undo.callback(lock.release)
                 lease, replica = None, Replica(path, None)
                 if url is not None:
-                    lease = Lease(url)
-                    undo.callback(lease.leave)
                     replica = Replica(path, Remote(url))
+                    lease = Lease(url, lambda: replica.log(path / layout.JOURNAL))
+                    undo.callback(lease.leave)
                     _check_free(url, replica.fetch(), name)
                 identity = _identity(path, replica)
             except OSError as error:
@@ -113,6 +110,8 @@ class StudyFolder:
     def leave(self) -> None:
         """Lets another process in."""
         if self.lease is not None:
+            with suppress(Halted):  # what is not sent is in the checkpoints
+                self.forced(self.journal)
             self.lease.leave()
         self.lock.release()
 
@@ -124,8 +123,7 @@ class StudyFolder:
     def owner(self, shared: bool) -> Owner:
         """The folder as a storage knows it; `shared`: one that may hold studies of other folders, not the journal."""
         place = self.url or os.path.realpath(self.path)
-        begun = any(self.path.glob("outbox*.jsonl"))
-        return Owner(self.id, place, shared, begun)
+        return Owner(self.id, place, shared, begun=self.outbox.exists())
 
     def forced(self, path: Path) -> None:
         """A record was written to this machine's disk: it is to count, wherever the study is.
@@ -154,46 +152,41 @@ class StudyFolder:
     def journal(self) -> Path:
         return self.path / layout.JOURNAL
 
-    def outbox(self, generation: int) -> Path:
-        """See `outbox_in`."""
-        return self.outbox_in(self.path, generation)
+    @property
+    def outbox(self) -> Path:
+        """Events for MLflow."""
+        return self.path / layout.OUTBOX
 
-    @staticmethod
-    def outbox_in(folder: Path, generation: int) -> Path:
-        """Events for MLflow; `generation` counts the studies in this folder, as what it searches was changed."""
-        return folder / f"outbox{_suffix(generation)}.jsonl"
-
-    def trials(self, generation: int) -> str:
+    @property
+    def trials(self) -> str:
         """Path or URL of the checkpoints' folder."""
-        return f"{self.place}/trials{_suffix(generation)}"
+        return f"{self.place}/trials"
 
-    def finals(self, generation: int) -> str:
+    @property
+    def finals(self) -> str:
         """Path or URL of the folder of the checkpoints of the finals."""
-        return f"{self.place}/finals{_suffix(generation)}"
+        return f"{self.place}/finals"
 
-    def bind(self, generation: int, key: str, begun: bool) -> None:
-        """Notes that what is kept here of this generation belongs to the study with this key in the storage.
+    def bind(self, key: str, begun: bool) -> None:
+        """Notes that what is kept here belongs to the study with this key in the storage.
 
         A note that is damaged is made again where the study in the storage has `begun`.
 
         Raises:
             InputError: it belongs to another, for the one in the storage was made anew.
         """
-        file = self.path / f"key{_suffix(generation)}"
+        file = self.path / "key"
         known = file.read_bytes() if file.exists() else None
         if known == key.encode():
             return
         damaged = known is not None and re.fullmatch(rb"[A-Za-z0-9._-]+-[0-9a-f]{32}", known) is None
-        if self._keeps(generation) and not (damaged and begun):
+        keeps = self.outbox.exists() or layout.holds_checkpoints(self.path / "trials")
+        if keeps and not (damaged and begun):
             raise InputError(
                 f"{self.place} holds trials of a study that its storage has lost; restore {self.journal.name} (or "
                 "search.storage), or begin again with --fresh"
             )
         self._write(file, key)
-
-    def _keeps(self, generation: int) -> bool:
-        trials = self.path / f"trials{_suffix(generation)}"
-        return self.outbox(generation).exists() or layout.holds_checkpoints(trials)
 
     def clear(self) -> list[str]:
         """Deletes the study, but for what says which it was; returns where what is not its own is: that stays.
@@ -209,35 +202,12 @@ class StudyFolder:
         self.replica.remove(self.study_file)
 
     def settle(self, spec: StudySpec) -> None:
-        """Writes the resolved study; where one is, checks that it has the same data and seed.
-
-        Raises:
-            InputError: the folder holds a study of other data, or with another seed.
-        """
-        if self.study_file.exists():
-            before = StudySpec.flat_file(self.study_file)
-            if before.get("name") != spec.name:
-                raise InputError(
-                    f"name = {spec.name!r}, but {self.place} is of the study {before.get('name')!r}; give that folder "
-                    "its name back, or use another --name"
-                )
-            now = spec.flat()
-            for path in sorted(before.keys() | now.keys()):
-                if not path.startswith(STAYS) or path in MAY_CHANGE or before.get(path) == now.get(path):
-                    continue
-                raise InputError(
-                    f"{path} = {now.get(path)!r}, but the study in {self.place} was made with {before.get(path)!r}; "
-                    "use another --name for another study"
-                )
+        """Writes the resolved study."""
         self._write(self.study_file, spec.to_yaml())
 
     def _write(self, file: Path, text: str) -> None:
         files.replace(file, text.encode())
         self.forced(file)
-
-
-def _suffix(generation: int) -> str:
-    return "" if generation == 1 else f"-{generation}"
 
 
 def _check_free(place: object, names: Iterable[str], name: str) -> None:

@@ -5,8 +5,8 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
 from search.records.trial import TrialRecord, TrialState
@@ -54,7 +54,9 @@ class Ledger:
         appraise: what a trial would cost, and whether it is within the limits.
     """
 
-    SUFFIX = "-finals"  # of a search's name in the storage: there are the trainings of its finals
+    SUFFIX = (
+        "/finals"  # of a search's name in the storage, where the trainings of its finals are; no study has a / in it
+    )
 
     def __init__(
         self, storage: BaseStorage, name: str, space: Space, appraise: Callable[[TrialSpec], Appraisal]
@@ -94,6 +96,10 @@ class Ledger:
         """Names this study among all, wherever its runs are tracked."""
         return str(self.study.user_attrs["key"])
 
+    def together(self) -> AbstractContextManager[None]:
+        """Makes what is written while it is entered durable in one write to the disk, when it is left."""
+        return self._storage.together() if isinstance(self._storage, _Storage) else nullcontext()
+
     @property
     def elapsed(self) -> float:
         """Seconds of work that earlier processes spent on the study."""
@@ -111,6 +117,15 @@ class Ledger:
     def exhaust(self, reason: str) -> None:
         """Notes that there is nothing left to propose."""
         self.study.set_user_attr("exhausted", reason)
+
+    @property
+    def starts(self) -> tuple[dict[str, Value], ...]:
+        """Configurations of another study that this one begins with."""
+        return tuple(self.study.user_attrs.get("starts", ()))
+
+    def save_starts(self, starts: Sequence[Mapping[str, Value]]) -> None:
+        """Notes `starts`, once: the other study may change, or go."""
+        self.study.set_user_attr("starts", [dict(start) for start in starts])
 
     def with_run_ids(self, run_ids: Mapping[int, str]) -> Trials:
         """All trials, with the ids of their MLflow runs."""
@@ -151,32 +166,6 @@ class Ledger:
         self.standings.put(TrialRecord.of(trial))
         return None if price.reason else Asked(number, spec)
 
-    def take_over(self, frozen: optuna.trial.FrozenTrial, study: str) -> bool:
-        """Copies a finished trial of another study of this storage, if the space could have proposed it, in one write.
-
-        It must be the same trial to the last field, trained for as long, and within the limits.
-        """
-        params = self._space.parameters(frozen.user_attrs["params"])
-        if params is None:
-            return False
-        spec = self._space.specify({**self._space.fixed, **params})
-        price = self._appraise(spec)
-        if dict(spec.flat()) != frozen.user_attrs["params"] or price.reason:
-            return False
-        copy = optuna.create_trial(
-            state=frozen.state,
-            values=frozen.values,
-            params=params,
-            distributions={d.path: d.distribution for d in self._space.dimensions if d.path in params},
-            user_attrs={**frozen.user_attrs, "origin": {"study": study, "number": frozen.number}},
-            intermediate_values=frozen.intermediate_values,
-            constraints=dict(price.excess),
-        )
-        self.study.add_trial(copy)
-        copy.number = len(self.standings)
-        self.standings.put(TrialRecord.of(copy))
-        return True
-
     def asked(self, number: int) -> Asked:
         """An open trial as it was asked for, to go on."""
         return Asked(number, self._space.specify(self.standings[number].params))
@@ -189,8 +178,9 @@ class Ledger:
         error = val_error if math.isfinite(val_error) else TrialRecord.WORST
         speed = {"seconds": seconds, "images_per_s": images_per_s}
         trial = self._handle(number)
-        trial.set_user_attr(f"epoch:{epoch}", speed)
-        trial.report(error, epoch)
+        with self.together():
+            trial.set_user_attr(f"epoch:{epoch}", speed)
+            trial.report(error, epoch)
         self.standings.put(record.with_epoch(epoch, error, speed))
 
     def note_test(self, number: int, error: float, loss: float) -> None:
@@ -225,9 +215,10 @@ class Ledger:
         record = self.standings[number]
         if not record.running:
             return
-        self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
-        self.standings.put(replace(record, state=state, reason=reason))
-        self._tell(number, state)
+        with self.together():
+            self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
+            self.standings.put(replace(record, state=state, reason=reason))
+            self._tell(number, state)
 
     def _tell(self, number: int, state: TrialState) -> None:
         if state is TrialState.INFEASIBLE:
@@ -251,19 +242,40 @@ class Ledger:
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
 SEAL = "seal"  # of a line of the journal
+OF_EPOCHS = (7, 8)  # `op_code` of lines of Optuna's journal: an intermediate value, and an attribute, of a trial
 RESTORE = "restore it from a copy, or begin again with --fresh --yes"
+
+
+class _Lock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal, which its holder can take again."""
+
+    _held = 0
+
+    def acquire(self) -> bool:
+        if not self._held:
+            super().acquire()
+        self._held += 1
+        return True
+
+    def release(self) -> None:
+        self._held -= 1
+        if not self._held:
+            super().release()
 
 
 class _Journal(JournalFileBackend):
     """Optuna's journal, in which every line has a seal: a digest of itself and of the seal before it.
 
     So a line that is missing or was changed is found at the next one that has a seal. Optuna and its dashboard do not
-    look at seals, and lines that they add have none. `grown` is called with the path after each addition.
+    look at seals, and lines that they add have none. `grown` is called with the path after each addition but for epochs
+    of a trial: these are in its checkpoint too.
     """
 
     def __init__(self, path: Path, grown: Callable[[Path], None]) -> None:
-        super().__init__(str(path))
+        super().__init__(str(path), _Lock(str(path)))
         self._path, self._grown = path, grown
+        self._pending: list[dict[str, Any]] | None = None  # lines that are to be written together
+        self._first = 0  # the line that the first of them will be
         self._seals = [""]  # the last seal before line 1, 2, 3 ...
         self.line = 0  # that was read last
 
@@ -280,7 +292,35 @@ class _Journal(JournalFileBackend):
             raise InputError(_damaged(self._path, self.line + 1)) from None
 
     def _lines(self, start: int) -> Iterator[dict[str, Any]]:
-        return super().read_logs(start)
+        if self._pending is None or start < self._first:  # of a line that it has not seen Optuna reads the whole file
+            yield from super().read_logs(start)
+        for log in (self._pending or [])[max(0, start - self._first) :]:
+            yield json.loads(json.dumps(log))  # as it will be read from the file
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Writes what is appended while it is entered when it is left: one lock, one write, one fsync.
+
+        Others cannot append until then, so that lines keep the numbers by which they are known here.
+        """
+        if self._pending is not None:
+            yield
+            return
+        self._lock.acquire()
+        try:
+            for _ in self.read_logs(len(self._seals) - 1):
+                pass  # what others have added
+            self._pending, self._first = [], len(self._seals) - 1
+            try:
+                yield
+            finally:
+                pending, self._pending = self._pending, None
+                if pending:
+                    self._append(pending)
+                    for _ in super().read_logs(self._first):
+                        pass  # where each line begins is known from here on
+        finally:
+            self._lock.release()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for _ in self.read_logs(len(self._seals) - 1):
@@ -289,8 +329,15 @@ class _Journal(JournalFileBackend):
         for log in logs:
             seal = _seal(seal, log)
             sealed.append({**log, SEAL: seal})
-        super().append_logs(sealed)
-        self._grown(self._path)
+        if self._pending is not None:
+            self._pending += sealed
+        else:
+            self._append(sealed)
+
+    def _append(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs(logs)
+        if any(log["op_code"] not in OF_EPOCHS for log in logs):
+            self._grown(self._path)
 
     def _check(self, log: dict[str, Any]) -> None:
         if not isinstance(log, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a line of JSON can be a number
@@ -303,11 +350,19 @@ class _Journal(JournalFileBackend):
         self._seals[self.line :] = [seal or before]
 
 
+class _Storage(JournalStorage):
+    """Optuna's storage in a journal."""
+
+    def __init__(self, journal: _Journal) -> None:
+        super().__init__(journal)
+        self.together = journal.together
+
+
 class _Copy(_Journal):
     """What a journal, known as `path`, held at one moment: `data`, whose last line may be cut short."""
 
     def __init__(self, path: Path, data: bytes) -> None:
-        self._path, self._seals, self.line = path, [""], 0
+        self._path, self._seals, self._pending, self.line = path, [""], None, 0
         whole = data[: data.rfind(b"\n") + 1].rstrip(b"\n")
         self._kept = whole.split(b"\n") if whole else []
 
@@ -358,7 +413,7 @@ def read_journal(path: Path, data: bytes) -> BaseStorage:
 
 def _opened(backend: _Journal, path: Path) -> BaseStorage:
     try:
-        return JournalStorage(backend)
+        return _Storage(backend)
     except InputError:
         raise
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError):  # Optuna checks no line

@@ -1,10 +1,8 @@
 """One trial, as the study's storage holds it."""
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
 from math import isfinite
 from typing import Any, ClassVar, Self
 
@@ -45,7 +43,6 @@ class TrialRecord:
     violation: float | None = None  # how far it is beyond the study's limits; above 0: it cannot be trained
     exceeded: tuple[str, ...] = ()  # the limits that it is beyond
     out_of_memory: bool = False  # it was started, and needed more memory than there is
-    origin: int | None = None  # its number in the study from which it was taken over
     finalist: int | None = None  # whose training it is, in the finals
     test: dict[str, float] | None = None  # error (percent) and loss (nats) on the test split; a finalist's run alone
     mlflow_run_id: str | None = None
@@ -66,7 +63,6 @@ class TrialRecord:
             violation=max(frozen.constraints.values(), default=None),
             exceeded=tuple(k for k, excess in frozen.constraints.items() if excess > 0 and k != cls.MEMORY),
             out_of_memory=cls.MEMORY in frozen.constraints,
-            origin=attributes["origin"]["number"] if "origin" in attributes else None,
             finalist=attributes.get("finalist"),
             test=attributes.get("test"),
         )
@@ -108,8 +104,8 @@ class TrialRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether it is a trial of this study, not of the one before it, that was started and is over."""
-        return not self.running and not self.refused and self.origin is None
+        """Whether it was started and is over."""
+        return not self.running and not self.refused
 
     def error_at(self, epoch: int) -> float | None:
         """Validation error at an epoch, `WORST` for a trial that diverged before it; None when it was not reached."""
@@ -142,12 +138,6 @@ class TrialRecord:
     def lowest(self) -> float | None:
         """Lowest validation error at any epoch; None where no epoch has a finite one."""
         return min(self.finite_curve.values(), default=None)
-
-    @cached_property
-    def averages(self) -> dict[int, float]:
-        """Epoch -> mean of the validation errors up to it, as far as every epoch has one."""
-        errors = (self.curve[epoch] for epoch in itertools.takewhile(self.curve.__contains__, itertools.count(1)))
-        return {epoch: total / epoch for epoch, total in enumerate(itertools.accumulate(errors), 1)}
 
     def margin(self, images: int) -> float:
         """Points within which its error on so many images is not told from another's: its standard error.

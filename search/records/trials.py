@@ -3,7 +3,7 @@
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import groupby
 from math import inf, isfinite
@@ -32,13 +32,8 @@ class Trials(tuple[TrialRecord, ...]):
         return {state.value: n for state, n in found.items() if n or state is not TrialState.RUNNING}
 
     @property
-    def own(self) -> int:
-        """How many the study itself began: those taken over from the study before it are no part of what was asked."""
-        return sum(trial.origin is None for trial in self)
-
-    @property
     def finished(self) -> int:
-        """How many are over, but for refused ones and those of the study before it."""
+        """How many are over, but for refused ones."""
         return sum(trial.finished for trial in self)
 
     @cached_property
@@ -140,7 +135,6 @@ class Standings:
         self._records: dict[int, TrialRecord] = {}
         self._reached: defaultdict[int, list[Place]] = defaultdict(list)  # epoch -> best first
         self._diverged: list[TrialRecord] = []
-        self._counted: Callable[[int], bool] | None = None
         for record in records:
             self.put(record)
 
@@ -158,23 +152,13 @@ class Standings:
         places = self._reached[epoch]
         if late := [(TrialRecord.WORST, r.number) for r in self._diverged if r.epochs < epoch]:
             places = sorted(places + late)
-        if self._counted:
-            places = [place for place in places if self._counted(place[1])]
         return places
-
-    def only(self, counted: Callable[[int], bool]) -> "Standings":
-        """A view of the trials whose numbers count."""
-        view = Standings()
-        view._records, view._reached, view._diverged = self._records, self._reached, self._diverged
-        view._counted = counted
-        return view
 
     def __getitem__(self, number: int) -> TrialRecord:
         return self._records[number]
 
     def __len__(self) -> int:
-        return sum(1 for _ in self) if self._counted else len(self._records)
+        return len(self._records)
 
     def __iter__(self) -> Iterator[TrialRecord]:
-        records = self._records.values()
-        return (r for r in records if self._counted(r.number)) if self._counted else iter(records)
+        return iter(self._records.values())

@@ -327,7 +327,7 @@ def _of_the_search(summary: StudySummary, trials: Sequence[TrialRecord]) -> list
 
 def _stopped(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
     """Why there are fewer trials than were asked for, in one sentence; empty where there are not."""
-    ended = Trials(trials).own - Trials(trials).counts().get(TrialState.RUNNING, 0)
+    ended = len(trials) - Trials(trials).counts().get(TrialState.RUNNING, 0)
     return [f"The study ended after {ended} of {summary.trials} trials: {summary.stopped}."] if summary.stopped else []
 
 
@@ -414,13 +414,11 @@ def cost_tile(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tupl
 def facts_of_study(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str]]:
     """Settings and environment as pairs of name and value."""
     found = ", ".join(f"{number} {state}" for state, number in Trials(trials).counts().items() if number)
-    begun = Trials(trials).own
-    before = f", and {len(trials) - begun} taken over from before the study was changed" if begun < len(trials) else ""
     searched = (
         []
         if summary.finals is not None and summary.finals.compared
         else [
-            ("trials", f"{begun} of {summary.trials}{before}{': ' if found else ''}{found}"),
+            ("trials", f"{len(trials)} of {summary.trials}{': ' if found else ''}{found}"),
             ("epochs", f"{summary.epochs}, at least {summary.first_rung} before a trial may be stopped"),
             ("objectives", formatting.listed([wording.OBJECTIVES[objective] for objective in summary.objectives])),
             ("sampler, scheduler, seed", f"{summary.sampler}, {summary.scheduler}, {summary.seed}"),

@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from search.spec.catalogue import find, shipped
     from search.spec.compare import Configuration, Row
     from search.spec.data import DataInfo, DataSpec, PreparedInfo
+    from search.spec.json_schema import schema
     from search.spec.limits import Appraisal, appraise
-    from search.spec.plain_yaml import parse, read
+    from search.spec.plain_yaml import parse, read, setting
     from search.spec.published import Figure, Found
     from search.spec.sections import (
-        FinalSpec,
+        Former,
         LimitSpec,
         Objective,
         ResourceSpec,
@@ -32,9 +33,10 @@ else:
         compare="Configuration Row",
         data="DataInfo DataSpec PreparedInfo",
         limits="Appraisal appraise",
-        plain_yaml="parse read",
+        plain_yaml="parse read setting",
         published="Figure Found",
-        sections="FinalSpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
+        json_schema="schema",
+        sections="Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",
         study="StudySpec load",
         trial="Crop Schedule TrainSpec TrialSpec Value",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from search.errors import InputError, hint
 from search.spec.published import Figure
@@ -25,10 +25,12 @@ class Row(BaseModel):
 
     model_config = FROZEN
 
-    name: str
-    set: dict[str, Any] = {}  # dotted path -> value, over the fixed values of the study
-    published: tuple[str, ...] = ()  # keys of published figures that are set beside it
-    against: str | None = None  # name of the row that it is compared with; None: the first
+    name: str = Field(description="a word or two, of its own")
+    set: dict[str, Any] = Field(default={}, description="values by path, over the fixed values of the study")
+    published: tuple[str, ...] = Field(default=(), description="keys of published figures that are set beside it")
+    against: str | None = Field(
+        default=None, description="name of the row that it is compared with; default: the first"
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 LARGEST = 4096  # pixels, of a side
 
@@ -16,13 +16,25 @@ class DataSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = "digits"  # digits | mnist | fashion-mnist | cifar10 | cifar100 | svhn | imagefolder:PATH | npz:PATH
-    dir: str | None = None  # folder or URL of raw files; default: the user's cache, "datasets", and downloaded to there
-    validation: float = 0.1  # fraction of the training images, where no validation split is shipped
-    test: float = 0.2  # fraction of all images, where no test split is shipped
-    seed: int = 0  # draws the validation split and `limit`; the test split is the same for every seed
-    image_size: int | None = None  # imagefolder only: side of the square images are resized and cropped to (32)
-    limit: int | None = None  # train on this many images only; validation and test stay whole
+    name: str = Field(
+        default="digits",
+        description="digits, mnist, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH or npz:PATH",
+    )
+    dir: str | None = Field(
+        default=None,
+        description="folder or URL of raw files; default: `datasets` in the user's cache, downloaded to there",
+    )
+    validation: float = Field(
+        default=0.1, description="fraction of the training images, where no validation split is shipped"
+    )
+    test: float = Field(default=0.2, description="fraction of all images, where no test split is shipped")
+    seed: int = Field(
+        default=0, description="draws the validation split and `limit`; the test split is the same for every seed"
+    )
+    image_size: int | None = Field(
+        default=None, description="pixels, of the square that images of an imagefolder are resized and cropped to; 32"
+    )
+    limit: int | None = Field(default=None, description="train on so many images only; validation and test stay whole")
 
     @field_validator("name", "dir")
     @classmethod

@@ -1,25 +1,32 @@
 """Changes to a study before it is validated: `--set`, flags, the environment, and `scales:`."""
 
-import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from search.errors import InputError, hint
 from search.spec.compare import parsed
-from search.spec.data import DataSpec
-from search.spec.sections import FIXED_SECTIONS, FROZEN, FinalSpec, dotted
+from search.spec.plain_yaml import setting
+from search.spec.sections import FIXED_SECTIONS, FROZEN, dotted
 from search.spec.trial import TrialSpec
+
+ROWS = "compare"
 
 
 def change(raw: dict[str, Any], where: str, value: Any) -> None:
     """Sets one dotted path of a study; a path that is fixed is no longer searched, and the reverse.
 
+    `compare` may be a list of names, of the rows that are kept; `compare.ROW.net.depth` is a value of one row.
+
     Raises:
-        InputError: the path leads through a value that has no parts.
+        InputError: the path leads through a value that has no parts, or to a row that is none.
     """
     section, _, path = where.partition(".")
+    if section == ROWS and (path or _names(value)):
+        _change_rows(raw, path, value)
+        return
     if where == "space":
         raw["space"] = dotted(value or {})
         return
@@ -50,8 +57,26 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
     target[last] = value
 
 
-SECTIONS = ("net", "train", "data")  # what decides about the numbers that come out, and `finals.seeds`
-ROWS = "compare"
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
+def _change_rows(raw: dict[str, Any], path: str, value: Any) -> None:
+    """Sets a value of a row by the row's name and the value's path, or keeps the rows that `value` names."""
+    rows = parsed(raw.get(ROWS))
+    known = [row["name"] for row in rows]
+    if path:
+        row = next((row for row in rows if path.startswith(f"{row['name']}.")), None)
+        if row is None:
+            near = hint(re.split(r"[.](net|train)[.]", path)[0], known)
+            raise InputError(f"{ROWS}.{path}: no row is named so; {near}")
+        row["set"][path.removeprefix(f"{row['name']}.")] = value
+    else:
+        for name in value:
+            if name not in known:
+                raise InputError(f"{ROWS}: {name!r} is no row; {hint(name, known)}")
+        rows = [row for row in rows if row["name"] in value]
+    raw[ROWS] = parsed(rows)
 
 
 class Scale(BaseModel):
@@ -59,22 +84,21 @@ class Scale(BaseModel):
 
     model_config = FROZEN
 
-    name: str | None  # None: only flags have changed it
-    changed: dict[str, tuple[Any, Any]]  # path -> (as published, as run); of values of several rows, lists of them
+    name: str | None = Field(description="null where only flags have changed it")
+    changed: dict[str, tuple[Any, Any]] = Field(
+        description="path -> as published, as run; where rows have several values, lists of them"
+    )
 
 
 def scale(raw: dict[str, Any], name: str) -> None:
     """Changes a study, not yet validated, by one of its scales; its name gets the scale's as an ending.
-
-    A value stands in place of the study's own, and a row of `compare` that sets the same path keeps what it sets. A
-    mapping changes each value that it names, wherever it stands. `compare` is a list of the rows that are run.
 
     Raises:
         InputError: there is no such scale, or it changes what is not there.
     """
     scales = raw.get("scales") or {}
     if not isinstance(scales, Mapping):
-        raise InputError(f"scales = {scales!r} is no mapping; write scales: {{quick: {{train.epochs: 3}}}}")
+        raise InputError(f"scales = {scales!r} is no mapping; write scales: {{quick: [train.epochs=3]}}")
     done = _known(raw).get("name")
     if done == name:
         return
@@ -84,80 +108,34 @@ def scale(raw: dict[str, Any], name: str) -> None:
         raise InputError(f"--scale {name}: study {raw['name']!r} has no scales; leave --scale out")
     if name not in scales:
         raise InputError(f"--scale {name} is unknown; {hint(name, [str(one) for one in scales])}")
-    changes = scales[name]
-    if not isinstance(changes, Mapping):
-        raise InputError(f"scales.{name} = {changes!r} holds no values; write {{train.epochs: 10, net.depth: 20}}")
-    raw[ROWS] = parsed(raw.get(ROWS))
-    for path, value in changes.items():
-        where = f"scales.{name}.{path}"
-        if path == ROWS:
-            _keep_rows(raw, where, value)
-        elif isinstance(value, Mapping):
-            _replace(raw, where, path, value)
-        else:
-            change(raw, path, value)
+    if not _names(scales[name]):
+        raise InputError(f"scales.{name} = {scales[name]!r} holds no changes; write [train.epochs=10, net.depth=20]")
+    for text in scales[name]:
+        change(raw, *setting(text, f"scales.{name}: {text}"))
     raw["name"] = f"{raw['name']}-{name}"
 
 
-def _keep_rows(raw: dict[str, Any], where: str, names: Any) -> None:
-    known = [row["name"] for row in raw[ROWS]]
-    if not isinstance(names, Sequence) or isinstance(names, str) or not names:
-        raise InputError(f"{where} = {names!r} is no list of names; write the names of the rows that are run")
-    for name in names:
-        if name not in known:
-            raise InputError(f"{where}: {name!r} is no row; {hint(name, known)}")
-    raw[ROWS] = [row for row in raw[ROWS] if row["name"] in names]
-    for row in raw[ROWS]:
-        against = row.get("against")
-        if against is not None and against not in names:
-            raise InputError(f"{where}: {row['name']!r} is compared with {against!r}, so name that too")
+def record(old: Mapping[str, Any], new: Mapping[str, Any], known: Scale | None, name: str | None) -> Scale | None:
+    """How far a study is from its recipe; None where nothing differs.
 
-
-def _replace(raw: dict[str, Any], where: str, path: str, values: Mapping[Any, Any]) -> None:
-    by_word = {_word(old): new for old, new in values.items()}
-    unused = dict(by_word)
-
-    def replaced(value: Any) -> Any:
-        unused.pop(_word(value), None)
-        return by_word.get(_word(value), value)
-
-    own = _fixed(raw)
-    if path in own:
-        change(raw, path, replaced(own[path]))
-    for row in raw[ROWS]:
-        if path in row["set"]:
-            row["set"][path] = replaced(row["set"][path])
-    if unused:
-        raise InputError(f"{where}: nothing in the study has {path} = {next(iter(unused))}; remove it")
-
-
-def record(before: Mapping[str, Any], after: Mapping[str, Any], name: str | None) -> dict[str, Any] | None:
-    """What has become of a recipe: the `scale` of a study after changes, from the study before them.
-
-    What was changed when the study was begun counts too. None where nothing differs from the recipe.
+    Args:
+        old: what decides about the numbers that come out, before the study was changed.
+        new: the same now.
+        known: how far it was before, when it was begun.
+        name: of the scale that changed it.
     """
-    known = _known(before)
-    past = {path: pair[0] for path, pair in (known.get("changed") or {}).items()}
-    names = [row["name"] for row in parsed(after.get(ROWS))]
-    old, new = {**_values(before, names), **past}, _values(after, names)
-    pairs = {
-        path: [side[path] if path in side else _default(path, side) for side in (old, new)] for path in {**old, **new}
-    }
+    recipe = {**old, **({path: pair[0] for path, pair in known.changed.items()} if known else {})}
+    pairs = {path: tuple(_at(path, side) for side in (recipe, new)) for path in {**recipe, **new}}
     changed = {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
-    name = name or known.get("name")
-    return {"name": name, "changed": changed} if name or changed else None
+    name = name or (known.name if known else None)
+    return Scale(name=name, changed=changed) if name or changed else None
 
 
-def spelled(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes of a scale with the keys of their mappings as words, for JSON and YAML tell 20 from '20'."""
-    return {
-        path: {_word(old): new for old, new in value.items()} if isinstance(value, Mapping) else value
-        for path, value in changes.items()
-    }
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def _at(path: str, values: Mapping[str, Any]) -> Any:
+    """A value, or its default; None for a path that does not exist, which is told later."""
+    if path in values or path not in TrialSpec.paths():
+        return values.get(path)
+    return TrialSpec.default(path, {other: value for other, value in values.items() if not isinstance(value, list)})
 
 
 def _known(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -165,33 +143,3 @@ def _known(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(known, Mapping):
         raise InputError(f"scale = {known!r} is told by a study that has begun, not given; use --scale {known}")
     return known
-
-
-def _fixed(raw: Mapping[str, Any]) -> dict[str, Any]:
-    sections = ((one, {"name": raw[one]} if isinstance(raw.get(one), str) else raw.get(one)) for one in SECTIONS)
-    return {
-        f"{one}.{name}": value  # of what is no mapping the study's own check will tell
-        for one, section in sections
-        if isinstance(section, Mapping)
-        for name, value in section.items()
-    }
-
-
-def _values(raw: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """What decides about the numbers that come out: path -> value, or all values that the rows of these names have."""
-    found = {path: value for path, value in _fixed(raw).items() if path != "data.dir"}
-    rows = [row["set"] for row in parsed(raw.get(ROWS)) if row["name"] in names]
-    for path in sorted({path for row in rows for path in row}):
-        given = [row.get(path, found.get(path)) for row in rows]
-        found[path] = [value for place, value in enumerate(given) if value is not None and value not in given[:place]]
-    finals = raw.get("finals")
-    seeds = finals.get("seeds", FinalSpec().seeds) if isinstance(finals, Mapping) else FinalSpec().seeds
-    return {**found, "finals.seeds": seeds, ROWS: len(parsed(raw.get(ROWS)))}
-
-
-def _default(path: str, values: Mapping[str, Any]) -> Any:
-    """What a path is where it is not given; None for one that does not exist, which is told later."""
-    if path in TrialSpec.paths():
-        return TrialSpec.default(path, {other: value for other, value in values.items() if not isinstance(value, list)})
-    field = DataSpec.model_fields.get(path.removeprefix("data."))
-    return field.default if field else None

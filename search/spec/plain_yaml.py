@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
+from search.errors import InputError
+
 LONGEST = 2**18  # bytes: the largest shipped study has four thousand
 DEEPEST = 32  # lists and mappings within each other: a study has six
 LARGEST = 2**63  # of whole numbers: what Optuna, MLflow and torch can hold
@@ -98,6 +100,21 @@ def read(path: Path) -> Any:
         if len(data) > LONGEST:
             raise yaml.YAMLError(f"it has more than {LONGEST} bytes") from None
         raise yaml.YAMLError("it is not in UTF-8: save it as UTF-8") from None
+
+
+def setting(text: str, where: str) -> tuple[str, Any]:
+    """Key and value of a text such as `train.lr=0.1`; `where` names the text to its writer.
+
+    Raises:
+        InputError: there is no `=`, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"{where} has no `=`; write KEY=VALUE, such as train.lr=0.1")
+    try:
+        return key.strip(), parse(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: cannot be read ({error}); write a number, a word or a [list]") from None
 
 
 class _Dumper(yaml.SafeDumper):

@@ -22,17 +22,13 @@ class Sampler(StrEnum):
     TPE = "tpe"  # a model of the trials at equal budget
     RANDOM = "random"
     GRID = "grid"  # every configuration of a finite space once
-    GP = "gp"  # a Gaussian process, for small spaces and few trials
 
 
 class Scheduler(StrEnum):
     """Who stops trials early."""
 
     ASHA = "asha"  # asynchronous successive halving
-    HYPERBAND = "hyperband"  # several of them, with later first rungs
-    MEDIAN = "median"  # ends what is worse than the median
     NONE = "none"
-    ONE_EPOCH_TOP_K = "one-epoch-topk"  # all for one epoch, the best few to the end
 
 
 class Objective(StrEnum):
@@ -57,7 +53,7 @@ class LimitSpec(BaseModel):
     )
     signal: bool = Field(default=False, description="refuse networks whose gradient cannot reach the first unit")
 
-    @field_validator("params", "macs", "activation_memory", mode="before")
+    @field_validator("params", "macs", "activation_memory", mode="before", json_schema_input_type=int | str | None)
     @classmethod
     def _quantity(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
@@ -71,28 +67,36 @@ class LimitSpec(BaseModel):
         return round(quantity)
 
 
+class Former(BaseModel):
+    """An entry of `start:`: the best configurations of another study."""
+
+    model_config = FROZEN
+
+    study: str = Field(description="its name, in the same output folder")
+    best: int = Field(default=5, ge=1, description="how many of its best trials are tried first")
+
+
 class SearchSpec(BaseModel):
     """How the space is searched."""
 
     model_config = FROZEN
 
     trials: int = Field(default=24, ge=1, description="trials in all, however they end, but for those beyond limits")
-    sampler: Sampler = Sampler.TPE
-    scheduler: Scheduler = Scheduler.ASHA
-    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; not one-epoch-topk")
-    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha and hyperband")
-    top_k: int = Field(default=3, ge=1, description="trials that train to the end; one-epoch-topk only")
+    sampler: Sampler = Field(default=Sampler.TPE, description="who proposes the next trial")
+    scheduler: Scheduler = Field(default=Scheduler.ASHA, description="who stops trials early")
+    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; asha")
+    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha")
     objectives: tuple[Objective, ...] = Field(
         default=(Objective.VAL_ERROR,), description="what is sought; the first stops trials early, so it is val_error"
     )
     storage: str | None = Field(default=None, description="URL of an Optuna storage; default: a journal in the folder")
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of the search")
     max_concurrent: int | None = Field(default=None, ge=1, description="trials at once; default: as many as fit")
     time_budget: float | None = Field(
         default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no new epoch after it"
     )
 
-    @field_validator("objectives", mode="before")
+    @field_validator("objectives", mode="before", json_schema_input_type=Objective | tuple[Objective, ...])
     @classmethod
     def _one_alone(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -109,7 +113,7 @@ class SearchSpec(BaseModel):
             raise ValueError(f"search.objectives = [{names}] names one twice; remove the repetition")
         return value
 
-    @field_validator("time_budget", mode="before")
+    @field_validator("time_budget", mode="before", json_schema_input_type=float | str | None)
     @classmethod
     def _duration(cls, value: Any) -> Any:
         return seconds("search.time_budget", value)
@@ -145,7 +149,7 @@ class FinalSpec(BaseModel):
         default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no further seeds after it"
     )
 
-    @field_validator("time_budget", mode="before")
+    @field_validator("time_budget", mode="before", json_schema_input_type=float | str | None)
     @classmethod
     def _duration(cls, value: Any) -> Any:
         return seconds("finals.time_budget", value)
@@ -164,7 +168,7 @@ class ResourceSpec(BaseModel):
 
     model_config = FROZEN
 
-    cpus_per_trial: float = Field(default=1, gt=0)
+    cpus_per_trial: float = Field(default=1, gt=0, description="cores that a trial holds")
     gpus_per_trial: float | Literal["auto"] = Field(
         default="auto", description="a share of one, or 1; auto: measured where there is a GPU, else none"
     )
@@ -204,8 +208,8 @@ class TrackingSpec(BaseModel):
 
     model_config = FROZEN
 
-    uri: str | None = Field(default=None, description="default: a database below the output folder")
-    experiment: str = Field(default="resnet-search", min_length=1)
+    uri: str | None = Field(default=None, description="of MLflow; default: a database below the output folder")
+    experiment: str = Field(default="resnet-search", min_length=1, description="of MLflow, in which the runs are")
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Dimension:
                 text = " | ".join(str(c) for c in categorical.choices)
             case FloatDistribution() | IntDistribution() as span:
                 step = f", step {span.step}" if span.step not in (None, 1) else ""
-                text = f"{span.low:g} ... {span.high:g}" + (" (log)" if span.log else step)
+                text = f"{span.low:.15g} ... {span.high:.15g}" + (" (log)" if span.log else step)
             case other:
                 text = str(other)
         conditions = "; ".join(f"{p} is {' or '.join(map(str, v))}" for p, v in self.when.items())

@@ -1,7 +1,7 @@
 """`StudySpec`: what a user asks for, from a YAML file, the environment and the command line; validated whole."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
@@ -13,11 +13,12 @@ from search.errors import InputError, hint, redacted
 from search.spec import plain_yaml
 from search.spec.compare import Configuration, Row, check_alone, configurations, parsed
 from search.spec.data import DataSpec
-from search.spec.overrides import Scale, change, record, scale, spelled
+from search.spec.overrides import Scale, change, record, scale
 from search.spec.sections import (
     FIXED_SECTIONS,
     FROZEN,
     FinalSpec,
+    Former,
     LimitSpec,
     ResourceSpec,
     SearchSpec,
@@ -37,23 +38,31 @@ class StudySpec(BaseModel):
 
     model_config = FROZEN
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    description: str = ""
-    data: DataSpec = DataSpec()
-    net: dict[str, Any] = {}
-    train: dict[str, Any] = {}
-    space: dict[str, Any] = {}
-    start: tuple[str | dict[str, Any], ...] = Field(
-        default=(), description="what is tried first: names of published networks, or values by dotted path"
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="of the study and its folder; default: the file's name without its ending",
+    )
+    description: str = Field(default="", description="a sentence for whoever reads the report")
+    data: DataSpec = Field(default=DataSpec(), description="what is trained on; a name alone, or with the keys below")
+    net: dict[str, Any] = Field(default={}, description="fixed values of every network")
+    train: dict[str, Any] = Field(default={}, description="fixed values of every training")
+    space: dict[str, Any] = Field(default={}, description="what is searched, by path, such as net.depth: [8, 14]")
+    start: tuple[str | Former | dict[str, Any], ...] = Field(
+        default=(),
+        description="what is tried first: names of published networks, values by dotted path, {study: NAME, best: 5}",
     )
     compare: tuple[Row, ...] = Field(default=(), description="given configurations, all trained, in place of a search")
-    scales: dict[str, dict[str, Any]] = Field(default={}, description="name -> changes by dotted path, for --scale")
+    scales: dict[str, tuple[str, ...]] = Field(
+        default={}, description="name -> changes as of --set, such as [train.epochs=3], for --scale"
+    )
     scale: Scale | None = Field(default=None, description="how far this is from the full recipe; told, not given")
-    limits: LimitSpec = LimitSpec()
-    search: SearchSpec = SearchSpec()
-    finals: FinalSpec = FinalSpec()
-    resources: ResourceSpec = ResourceSpec()
-    tracking: TrackingSpec = TrackingSpec()
+    limits: LimitSpec = Field(default=LimitSpec(), description="what a network may cost; beyond, it is never trained")
+    search: SearchSpec = Field(default=SearchSpec(), description="how the space is searched")
+    finals: FinalSpec = Field(
+        default=FinalSpec(), description="the best are retrained on train + validation with several seeds, and tested"
+    )
+    resources: ResourceSpec = Field(default=ResourceSpec(), description="what one trial holds while it runs")
+    tracking: TrackingSpec = Field(default=TrackingSpec(), description="where MLflow keeps the runs")
 
     @model_validator(mode="before")
     @classmethod
@@ -62,20 +71,23 @@ class StudySpec(BaseModel):
             return {**value, "space": dotted(value["space"] or {})}
         return value
 
-    @field_validator("data", mode="before")
+    @field_validator("data", mode="before", json_schema_input_type=str | DataSpec)
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _entries(cls, value: Any) -> Any:
+        entries = [value] if isinstance(value, str | Mapping | Former) else value or ()
+        if not isinstance(entries, list | tuple):
+            raise ValueError(f"start = {value!r} is no list; write [preact_resnet20, {{net.depth: 56}}]")
+        return tuple(map(_entry, entries))
 
     @field_validator("compare", mode="before")
     @classmethod
     def _rows(cls, value: Any) -> Any:
         return parsed(value)
-
-    @field_validator("scales")
-    @classmethod
-    def _keys_as_files_have_them(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {name: spelled(changes) for name, changes in value.items()}
 
     @field_validator("name", mode="before")
     @classmethod
@@ -91,6 +103,10 @@ class StudySpec(BaseModel):
         for path in self.fixed:
             if path in self.space:
                 raise ValueError(f"{path} is both fixed and in space; remove one of them")
+        if any(former.study == self.name for former in self.formers):
+            raise ValueError(
+                f"start: study {self.name!r} cannot begin with its own trials; give this one another --name"
+            )
         if self.compare:
             check_alone(self.space, self.start, self.fixed, self.search, self.limits)
         return self
@@ -99,6 +115,21 @@ class StudySpec(BaseModel):
     def fixed(self) -> dict[str, Any]:
         """Fixed values by dotted path."""
         return {f"{s}.{name}": value for s in FIXED_SECTIONS for name, value in getattr(self, s).items()}
+
+    def values(self, rows: Container[str]) -> dict[str, Any]:
+        """What decides about the numbers that come out: path -> value, or all values that these rows have."""
+        data = {f"data.{name}": value for name, value in self.data.model_dump(exclude={"dir"}).items()}
+        found = {**data, **self.fixed, "finals.seeds": self.finals.seeds, "compare": len(self.compare)}
+        own = [row.set for row in self.compare if row.name in rows]
+        for path in sorted({path for row in own for path in row}):
+            given = [row.get(path, self.fixed.get(path)) for row in own]
+            found[path] = [v for place, v in enumerate(given) if v is not None and v not in given[:place]]
+        return found
+
+    @property
+    def formers(self) -> tuple[Former, ...]:
+        """The other studies that it begins with the best of."""
+        return tuple(entry for entry in self.start if isinstance(entry, Former))
 
     @property
     def epochs(self) -> int:
@@ -140,24 +171,24 @@ class StudySpec(BaseModel):
         """As `to_yaml`, by dotted path."""
         return flatten(plain_yaml.parse(self.to_yaml()))
 
-    @staticmethod
-    def flat_file(path: Path) -> dict[str, Any]:
-        """What `to_yaml` has written into a file, by dotted path.
-
-        Raises:
-            InputError: it is damaged.
-        """
-        try:
-            written = plain_yaml.read(path)
-        except (OSError, yaml.YAMLError):
-            written = None
-        if not isinstance(written, Mapping):
-            raise InputError(f"{path} is damaged; remove it to continue with the study given now")
-        return flatten(written)
-
     def public(self) -> dict[str, Any]:
         """The study, fully resolved, without the passwords in its URLs."""
         return redacted(self.model_dump(mode="json"))
+
+
+def _entry(given: Any) -> Any:
+    """An entry of `start:` of one of its three kinds."""
+    if not isinstance(given, Mapping) or "study" not in given:
+        if isinstance(given, str | Mapping | Former):
+            return given
+        raise ValueError(f"start: {given!r} is neither a published network nor values; write {{net.depth: 56}}")
+    for key in given:
+        if key not in Former.model_fields:
+            raise ValueError(f"start: {key} does not go with study; {hint(key, list(Former.model_fields))}")
+    try:
+        return Former.model_validate(given)
+    except ValidationError as error:
+        raise ValueError(f"start: {sentence(error)}") from None
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -186,13 +217,20 @@ def load(
     """
     raw = _read(study) if isinstance(study, Path) else deepcopy(dict(study))
     raw["space"] = dotted(raw.get("space") or {})
-    before = deepcopy(raw)
+    before = deepcopy(raw) if raw.get("scales") else None
     if scale_name is not None:
         scale(raw, scale_name)
     for where, value in changes:
         change(raw, where, value)
-    if before.get("scales"):
-        raw["scale"] = record(before, raw, scale_name)
+    spec = _validated(raw)
+    if before is None:
+        return spec
+    recipe, rows = _validated(before), {row.name for row in spec.compare}
+    told = record(recipe.values(rows), spec.values(rows), recipe.scale, scale_name)
+    return spec.model_copy(update={"scale": told})
+
+
+def _validated(raw: Mapping[str, Any]) -> StudySpec:
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:

@@ -40,10 +40,13 @@ class TrainSpec(BaseModel):
     epochs: int = Field(default=12, ge=1, le=100_000, description="passes over the training split of a complete trial")
     batch_size: int = Field(default=128, ge=2, le=65_536, description="images a step")
     lr: float = Field(default=0.1, gt=0, le=100, description="peak learning rate of SGD")
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; 0: none")
     nesterov: bool = Field(default=True, description="no effect without momentum")
-    weight_decay: float = Field(default=1e-4, ge=0, le=1)
-    schedule: Schedule = Schedule.COSINE
+    weight_decay: float = Field(default=1e-4, ge=0, le=1, description="factor of the L2 penalty on all weights")
+    schedule: Schedule = Field(
+        default=Schedule.COSINE,
+        description="of the learning rate; steps: divided by 10 at 1/2 and at 3/4 of the epochs",
+    )
     warmup_steps: int = Field(
         default=0, ge=0, description="steps at first with a tenth of lr, as 0.01 for 400 in 1603.05027, appendix"
     )
@@ -53,8 +56,11 @@ class TrainSpec(BaseModel):
         lt=1,
         description="fraction of the training in which lr rises; default 0, one_cycle 0.3",
     )
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    crop: Crop = Crop.PADDED
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="probability that is shared among all classes")
+    crop: Crop = Field(
+        default=Crop.PADDED,
+        description="padded: of full size with zeros around it; resized: 8 to 100 % of it, enlarged",
+    )
     crop_padding: int = Field(
         default=4, ge=0, le=64, description="zero pixels added on each side before a padded crop; 0: none"
     )

@@ -8,23 +8,23 @@ from pathlib import Path
 STUDY_FILE = "study.yaml"
 ID_FILE = "study.id"  # written first, and never deleted: it says that a study is here, and which
 JOURNAL = "optuna.journal"
+OUTBOX = "outbox.jsonl"
 REPORT = "report"  # folder of the pictures
 PICTURES = ("finalists", "learning-curves", "effects", "front")  # report/NAME.png
 
-_N = r"(?:-[1-9]\d*)?"  # what a changed study adds to its names
-_LOG = rf"(?:optuna\.journal|outbox{_N}\.jsonl)"
-_TRIALS = rf"(?:trials|finals){_N}"
+_LOG = r"(?:optuna\.journal|outbox\.jsonl)"
+_TRIALS = r"(?:trials|finals)"
 _EPOCH = rf"{_TRIALS}/\d{{4,}}/(?:epoch-\d{{6}}(?:-[0-9a-f]{{8}})?(?:\.damaged)?|\.epoch-\d{{6}}-[0-9a-f]{{32}}\.part)"
 _CHAMPION = r"(?:champion|\.champion\.[0-9a-f]{32}\.(?:partial|old))"
 _HIDDEN = r"\.lock|\.holder|\.[a-z][a-z0-9.-]*\.\d+\.tmp"
-_RECORD = rf"{_LOG}|outbox{_N}\.cursor\.json|key{_N}|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
-_PIECE = rf"{_LOG}/\d{{12}}-\d{{12}}"  # of a log at a URL
+_RECORD = rf"{_LOG}|outbox\.cursor\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
+_COPY = rf"{_LOG}/\d{{12}}"  # of a log at a URL, with its length
 _FILE = "|".join(
     (
         _RECORD,
         _HIDDEN,
-        _PIECE,
-        rf"outbox{_N}\.cursor\.partial|optuna\.journal\.lock.*",
+        _COPY,
+        r"outbox\.cursor\.partial|optuna\.journal\.lock.*",
         rf"report/(?:(?:{'|'.join(PICTURES)})\.png|\.[a-z-]+\.png\.\d+\.tmp)",
         rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
@@ -45,8 +45,8 @@ def is_own(file: str) -> bool:
 
 
 def is_record(file: str) -> bool:
-    """Whether a name at a study's URL is that of a record, or of a piece of one: what each machine has a copy of."""
-    return re.fullmatch(rf"{_RECORD}|{_PIECE}", file) is not None
+    """Whether a name at a study's URL is that of a record: what each machine has a copy of."""
+    return re.fullmatch(rf"{_RECORD}|{_COPY}", file) is not None
 
 
 def stranger(names: Iterable[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Who works on a study at a URL: one process, known by name, that shows again and again that it lives."""
+"""Who works on a study at a URL: one process, known by name, that shows every ten seconds that it lives."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Holder:
 
 
 class Lease:
-    """Holds the folder at `url` for this process until `leave`.
+    """Holds the folder at `url` for this process until `leave`; each time that it shows that it lives, calls `beat`.
 
     No two machines need to have the same time: a sign of life is a number that changes while somebody looks.
 
@@ -44,8 +45,9 @@ class Lease:
         InputError: another process holds it and lives, or the folder cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
-        self._place = Remote(url, patience=0)  # what is late must not be written
+    def __init__(self, url: str, beat: Callable[[], None] = lambda: None) -> None:
+        self._place = Remote(url, patience=0)  # never write after the lease has expired
+        self._beat = beat
         self._mine = Holder(os.getpid(), socket.gethostname(), _machine(), uuid.uuid4().hex)
         self._beats = 0
         self._taken = False
@@ -89,6 +91,8 @@ class Lease:
         while not self._taken and not self._left.wait(BEAT):
             with suppress(Halted):  # the store is away: `check` finds out whether for too long
                 self._show_again()
+                if not self._taken:
+                    self._beat()
 
     def _show_again(self) -> None:
         self._taken = self._taken or self._rival() is not None

@@ -1,6 +1,7 @@
 """What runs a study in its folder: opens what it consists of, continues or begins it again, and concludes it."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from rich.console import Console
@@ -12,7 +13,8 @@ from search.execution import Interrupt, Recorder, Session, of_study, sum_up
 from search.export import NotTheSame
 from search.optimize import (
     FinalPlan,
-    Lineage,
+    FormerBest,
+    best_of_former,
     final_ledger,
     importance,
     plan_finals,
@@ -23,12 +25,15 @@ from search.records import (
     Finalist,
     Finals,
     Ledger,
+    StoredStudy,
     StudyFolder,
     StudySummary,
+    Trials,
     answering,
+    identity,
     open_storage,
 )
-from search.spec import LimitSpec, Space, StudySpec, appraise
+from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
 from search.storage import files, layout
 from search.study.reader import summarise
 from search.tracking import Outboxes, Store, Tracker, events
@@ -59,6 +64,7 @@ class Driver:
         data: prepared.
         folder: locked by this process.
         store: where MLflow keeps the runs.
+        trials_of: the trials of another study beside this one, by its name.
     """
 
     spec: StudySpec
@@ -66,25 +72,21 @@ class Driver:
     data: Prepared
     folder: StudyFolder
     store: Store
+    trials_of: Callable[[str], Trials]
 
     def __post_init__(self) -> None:
-        spec, image = self.spec, self.data.info.shape[:2]
-        storage = open_storage(self.folder.journal, spec.search.storage, self.folder.forced)
-        lineage = Lineage(storage, spec.name)
-        opened = lineage.open(
-            self.folder.owner(shared=spec.search.storage is not None),
-            lineage.identity(self.space, self.data.info.digest, spec.limits.model_dump()),
-            self.space,
-            lambda trial: appraise(trial, image, spec.limits),
-        )
-        self._generation = opened.generation
-        self.folder.bind(self._generation, opened.ledger.key, begun=bool(opened.ledger.records))
-        mine = spec, self.data.info, self.folder, self._generation
-        self._outboxes = Outboxes(*mine, lineage.keys(), self.store)
+        spec, info = self.spec, self.data.info
+        self._storage = open_storage(self.folder.journal, spec.search.storage, self.folder.forced)
+        owner = self.folder.owner(shared=spec.search.storage is not None)
+        asked = identity(spec, self.space, info)
+        ledger = StoredStudy(self._storage, spec.name).open(owner, asked, self.space, self._appraise)
+        self.folder.bind(ledger.key, begun=bool(ledger.records))
+        self.former = self._begin_with_former(ledger) if not ledger.records else []
+        self._outboxes = Outboxes(spec, info, self.folder, ledger.key, self.store)
         export.mend(self.folder.path / export.CHAMPION)
         files.sweep(self.folder.path)
         files.sweep(self.folder.path / layout.REPORT)
-        self.search, self._opened, self._storage = plan_search(spec, self.space, opened), opened, storage
+        self.search = plan_search(spec, self.space, ledger)
         self._final_ledger = self._open_finals()
 
     @property
@@ -169,7 +171,7 @@ class Driver:
 
     @property
     def unsent(self) -> int:
-        """Events that MLflow has not taken, also of the studies before this one was changed."""
+        """Events that MLflow has not taken."""
         return self._outboxes.unsent
 
     def behind(self, study_too: bool = False) -> bool:
@@ -177,12 +179,10 @@ class Driver:
         return self._outboxes.behind(study_too)
 
     def sync(self) -> Result:
-        """Sends what MLflow lacks, also of the studies before this one was changed, and writes what the end lacks."""
-        earlier = self._outboxes.send_earlier()
+        """Sends what MLflow lacks, and writes what the end lacks."""
         tracker = self._outboxes.tracker()
         try:
-            outcome = self._conclude(tracker, interrupted=not self.complete)
-            return replace(outcome, unsent=outcome.unsent or earlier)
+            return self._conclude(tracker, interrupted=not self.complete)
         finally:
             tracker.close()
 
@@ -193,19 +193,25 @@ class Driver:
                 self._outboxes.announce(tracker)
                 with Session.connected(self.spec, self.data, self.ledger, interrupt) as session:
                     if not self.search.is_complete:
-                        if self._generation > 1:
-                            console.print(str(self._opened), markup=False, highlight=False, soft_wrap=True)
-                        trials = self.folder.trials(self._generation)
-                        session.run(Recorder(self.spec.name, self.search, tracker, trials), console)
+                        session.run(Recorder(self.spec.name, self.search, tracker, self.folder.trials), console)
                     if self.search.is_complete and not (interrupt.requested or self.finals.is_complete):
                         self._final_ledger = self._open_finals(create=True)
-                        trials, dataset = self.folder.finals(self._generation), self._outboxes.dataset(finals=True)
+                        trials, dataset = self.folder.finals, self._outboxes.dataset(finals=True)
                         session.run(Recorder(self.spec.name, self.finals, tracker, trials, dataset), console)
-            outcome = self._conclude(tracker, interrupt.requested, patient=not interrupt.requested)
-            earlier = None if interrupt.requested else self._outboxes.send_earlier()
-            return replace(outcome, unsent=outcome.unsent or earlier)
+            return self._conclude(tracker, interrupt.requested, patient=not interrupt.requested)
         finally:
             tracker.close()
+
+    def _appraise(self, trial: TrialSpec) -> Appraisal:
+        return appraise(trial, self.data.info.shape[:2], self.spec.limits)
+
+    def _begin_with_former(self, ledger: Ledger) -> list[FormerBest]:
+        """Notes the best of other studies, with which this one begins, before its first trial."""
+        asked = self.spec.formers
+        found = [best_of_former(one, self.trials_of(one.study), self.space, self._appraise) for one in asked]
+        if found:
+            ledger.save_starts([start for former in found for start in former.starts])
+        return found
 
     def _open_finals(self, create: bool = False) -> Ledger:
         image, name = self.data.info.shape[:2], self.ledger.study.study_name
@@ -218,7 +224,7 @@ class Driver:
 
     def _checkpoints(self, run: int) -> str:
         """Path or URL of the folder of the checkpoints of a training of the finals."""
-        return f"{self.folder.finals(self._generation)}/{run:04d}"
+        return f"{self.folder.finals}/{run:04d}"
 
     def summary(self, finals: Finals | None = None) -> StudySummary:
         """The study as the report shows it."""
@@ -304,7 +310,7 @@ def check_told(folder: StudyFolder, spec: StudySpec, yes: bool) -> None:
     if yes:
         return
     storage = open_storage(folder.journal, url) if url or folder.journal.exists() else None
-    trials = Lineage(storage, spec.name).count_finished(folder.owner(url is not None)) if storage else 0
+    trials = StoredStudy(storage, spec.name).finished(folder.owner(url is not None)) if storage else 0
     if trials or folder.study_file.exists():
         raise InputError(
             f"--fresh would delete study {spec.name!r} in {folder.place} with {trials} finished trials; add "
@@ -322,11 +328,11 @@ def delete_study(folder: StudyFolder, spec: StudySpec) -> list[str]:
     """
     url, owner = spec.search.storage, folder.owner(spec.search.storage is not None)
     storage = open_storage(folder.journal, url) if url else None
-    lineage = Lineage(storage, spec.name) if storage is not None else None
-    if lineage is not None:
-        lineage.check_owner(owner)
+    stored = StoredStudy(storage, spec.name) if storage is not None else None
+    if stored is not None:
+        stored.check_owner(owner)
     stays = folder.clear()
-    if lineage is not None:
-        lineage.delete(owner)
+    if stored is not None:
+        stored.delete(owner)
     folder.forget()
     return stays

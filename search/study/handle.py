@@ -12,11 +12,10 @@ from search import data, execution, export, report, tracking
 from search.errors import InputError, halt
 from search.execution import Interrupt
 from search.export import Exportable, Facts, Searched
-from search.optimize import Lineage
 from search.records import Finals, StudyFolder, Trials, answering
 from search.report import Report
 from search.spec import StudySpec, load
-from search.storage import Output
+from search.storage import Output, layout
 from search.study.driver import Driver, Result, check_told, delete_study
 from search.study.preflight import open_elsewhere, planned
 from search.study.process import unchanged
@@ -92,6 +91,9 @@ class Study:
             spec = specify(study, where, scale, set or {}, changes)
             StudyFolder.check_apart(where, spec.name, spec.data)
             planned(spec)
+            if spec.formers and where.file(spec.name, layout.STUDY_FILE) is None:
+                for former in spec.formers:
+                    _former(where, former.study, spec)
             if execution.address() is None:
                 execution.share(spec.resources, spec.search)
         return cls(where, spec.name, spec, may_run=True, fresh=fresh, yes=yes)
@@ -282,18 +284,15 @@ class Study:
         folder = StudyFolder.enter(self.output, self.name)  # what another process is writing could not be read whole
         try:
             seen = self.refresh()._begun
-            space = self.spec.make_space(prepared.info.shape, len(prepared.info.classes))
-            which = Lineage.identity(space, prepared.info.digest, self.spec.limits.model_dump())
-            if seen.study.study_name != f"{self.name}-{which}" or not (seen.records or self.spec.compare):
+            if seen.environment.data["digest"] != prepared.info.digest or not (seen.records or self.spec.compare):
                 raise InputError(
                     f"study {self.name!r} has no trial of what its study.yaml says on the data that are here now "
                     f"(digest {prepared.info.digest[:12]}); bring back the data that it was searched on, or run it "
                     "again"
                 )
-            kept, finals = seen.checkpoints(), folder.finals(seen.generation)
-            trials = {number: f"{folder.trials(of)}/{own:04d}" for number, (of, own) in kept.items()}
+            trials = {trial.number: f"{folder.trials}/{trial.number:04d}" for trial in seen.records}
             searched = Searched(
-                self.spec, prepared, seen.records, seen.finals, trials, lambda run: f"{finals}/{run:04d}"
+                self.spec, prepared, seen.records, seen.finals, trials, lambda run: f"{folder.finals}/{run:04d}"
             )
             with answering(self.spec.search.storage), export.exportable(searched, trial) as model:
                 yield model
@@ -335,13 +334,21 @@ class Study:
             prepared = data.prepare(spec.data)
             if self._fresh:
                 self._delete(folder, console)
+            driver = Driver(spec, space, prepared, folder, store, self._trials_of)
+            for former in driver.former:
+                console.print(str(former), markup=False, highlight=False, soft_wrap=True)
             if not sync:
                 folder.settle(spec)
-            yield Driver(spec, space, prepared, folder, store)
+            yield driver
         except OSError as error:
             raise halt(error, folder.place) or error from None
         finally:
             folder.leave()
+
+    def _trials_of(self, name: str) -> Trials:
+        """Those of another study in the same output."""
+        read = Reader.at(self.output, name, _former(self.output, name, self.spec))
+        return read.records if read else Trials()
 
     def _delete(self, folder: StudyFolder, console: Console) -> None:
         """Once, and last, after all that may be refused."""
@@ -351,6 +358,17 @@ class Study:
         for path in delete_study(folder, self.spec):
             console.print(f"not of the study, and kept: {path}", markup=False, highlight=False, soft_wrap=True)
         self._fresh = self._yes = False
+
+
+def _former(output: Output, name: str, spec: StudySpec) -> StudySpec:
+    """What the study `name`, of which `spec` begins with the best, was asked to do."""
+    try:
+        former = spec_of(output, name)
+        if former.search.storage is None or spec.search.storage is None:
+            return former
+        return spec_of(output, name, spec.search.storage)  # with a password, which no file has
+    except InputError as fault:
+        raise InputError(f"start: {fault}") from None
 
 
 def _output(given: str | Path | Output) -> Output:

@@ -13,8 +13,8 @@ from search.records import open_storage
 from search.spec import (
     Appraisal,
     DataInfo,
+    Former,
     LimitSpec,
-    Sampler,
     Space,
     StudySpec,
     TrainSpec,
@@ -55,11 +55,10 @@ def check(spec: StudySpec, space: Space, image: tuple[int, int]) -> Proposer:
             all networks are.
     """
     proposer = Proposer.of(spec, space)
-    if proposer.kind is Sampler.GP:
-        _check_gp(space)
     if spec.limits != LimitSpec():
         _check_limits(spec, space, image)
-        for given, start in zip(spec.start, proposer.starts, strict=True):
+        entries = (entry for entry in spec.start if not isinstance(entry, Former))
+        for given, start in zip(entries, proposer.starts, strict=True):
             reason = appraise(space.specify(start), image, spec.limits).reason
             if reason:
                 raise InputError(f"start: {given} is beyond the limits ({reason}); raise them, or leave the start out")
@@ -117,15 +116,3 @@ def _check_limits(spec: StudySpec, space: Space, image: tuple[int, int]) -> None
         f"limits = {spec.limits.model_dump(exclude_none=True, exclude_defaults=True)} leave no network of the space "
         f"(of one: {found[0].reason}); raise a limit, or allow other networks"
     )
-
-
-def _check_gp(space: Space) -> None:
-    """A Gaussian process models what every trial has; what only some have would be drawn at random."""
-    for dimension in space.dimensions:
-        for path, values in dimension.when.items():
-            source = next((d for d in space.dimensions if d.path == path), None)
-            if source is not None and not set(source.extremes) <= set(values):
-                raise InputError(
-                    f"search.sampler = gp does not model space.{dimension.path}, which has no effect unless {path} is "
-                    f"{' or '.join(map(str, values))}; remove it, or use tpe"
-                )

@@ -14,6 +14,8 @@ from typing import Any
 
 import optuna
 
+from search.machine import signal_handlers
+
 
 @contextmanager
 def unchanged() -> Iterator[None]:
@@ -25,8 +27,7 @@ def unchanged() -> Iterator[None]:
     environment, loggers = dict(os.environ), _loggers()
     before = {logger: _settings(logger) for logger in loggers}
     hooks, collects, faults = (sys.excepthook, threading.excepthook), gc.isenabled(), faulthandler.is_enabled()
-    # Python lets the main thread alone set handlers; those of other languages cannot be put back.
-    handlers = {n: h for n in signal.valid_signals() if (h := signal.getsignal(n)) is not None} if _main() else {}
+    handlers = signal_handlers(signal.valid_signals())
     try:
         with warnings.catch_warnings():
             optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -47,10 +48,6 @@ def unchanged() -> Iterator[None]:
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
-
-
-def _main() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def _loggers() -> list[logging.Logger]:

@@ -1,6 +1,5 @@
 """A study as its records hold it at one moment. It is only read: nothing is locked, sent, changed or copied."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +10,11 @@ import yaml
 from optuna.storages import BaseStorage
 
 from search.errors import InputError, hint
-from search.optimize import Kept, Lineage, copied, importance, make_scheduler, plan_finals
+from search.optimize import copied, importance, make_scheduler, plan_finals
 from search.records import (
     Environment,
     Finals,
-    StudyFolder,
+    StoredStudy,
     StudySummary,
     Trials,
     answering,
@@ -84,25 +83,18 @@ class Reader:
                 storage = read_journal(path, files.log(layout.JOURNAL) or b"")
             else:
                 storage = open_storage(Path(), url)
-            study = Lineage(storage, spec.name).latest()
+            study = StoredStudy(storage, spec.name).search
             around = Environment.of(study) if study else None
             if study is None or around is None:
                 return None
-            kept = files.get(
-                StudyFolder.outbox_in(Path(), study.user_attrs["generation"]).with_suffix(".cursor.json").name
-            )
+            kept = files.get(Path(layout.OUTBOX).with_suffix(".cursor.json").name)
             return cls(spec, around, storage, study, parse_cursor(kept))
-
-    @property
-    def generation(self) -> int:
-        """Which of the studies of this name it is."""
-        return self.study.user_attrs["generation"]
 
     @cached_property
     def records(self) -> Trials:
         """Its trials by number, refused proposals among them."""
         runs = self.cursor.trials
-        return Trials(replace(t.record, mlflow_run_id=runs.get(t.record.number)) for t in self._kept)
+        return Trials(replace(trial, mlflow_run_id=runs.get(trial.number)) for trial in Trials.of(self.study))
 
     @cached_property
     def finals(self) -> Finals | None:
@@ -122,14 +114,6 @@ class Reader:
     def importance(self) -> dict[str, float]:
         """How much each searched value matters for the error."""
         return importance(self.study, self.summary.first_rung, self.spec.search.seed)
-
-    def checkpoints(self) -> Mapping[int, tuple[int, int]]:
-        """Number of a trial -> generation and number under which its checkpoints are kept."""
-        return {kept.record.number: (kept.generation, kept.number) for kept in self._kept}
-
-    @cached_property
-    def _kept(self) -> list[Kept]:
-        return Lineage(self.storage, self.spec.name).trials_of(self.study)
 
     @property
     def _elapsed(self) -> float:

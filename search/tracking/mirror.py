@@ -3,7 +3,7 @@
 import itertools
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -279,23 +279,23 @@ def _but_time(event: Event) -> str:
 
 @dataclass(frozen=True)
 class Outboxes:
-    """The outboxes in a study's folder, and where they are sent."""
+    """The outbox in a study's folder, and where it is sent."""
 
     spec: StudySpec
     info: PreparedInfo
     folder: StudyFolder
-    generation: int  # of the study as it is now
-    keys: Mapping[int, str]  # generation -> key of the study
+    key: str  # of the study
     store: Store
 
     @property
     def unsent(self) -> int:
-        """Events that MLflow has not taken, of all generations."""
-        return sum(self._unsent(generation) for generation in range(1, self.generation + 1))
+        """Events that MLflow has not taken."""
+        with closing(Outbox(self.folder.outbox)) as outbox:
+            return outbox.unsent
 
     def last(self, count: int) -> list[Event]:
-        """The last events of the study as it is now, sent or not."""
-        with closing(Outbox(self.folder.outbox(self.generation))) as outbox:
+        """The last events, sent or not."""
+        with closing(Outbox(self.folder.outbox)) as outbox:
             return outbox.last(count)
 
     def behind(self, study_too: bool = False) -> bool:
@@ -303,12 +303,12 @@ class Outboxes:
 
         What a user has deleted there is not missing; with `study_too` a study's run is.
         """
-        return any(self._behind(generation, study_too) for generation in range(1, self.generation + 1))
+        with closing(Outbox(self.folder.outbox)) as outbox:
+            return is_behind(outbox, self.store, self.key, study_too)
 
-    def tracker(self, generation: int | None = None) -> Tracker:
-        """Begins to send; default: of the study as it is now."""
-        which = generation or self.generation
-        return Tracker(Outbox(self.folder.outbox(which), self.folder.forced), self.store, self.keys[which])
+    def tracker(self) -> Tracker:
+        """Begins to send."""
+        return Tracker(Outbox(self.folder.outbox, self.folder.forced), self.store, self.key)
 
     def announce(self, tracker: Tracker) -> None:
         """The study starts, or goes on."""
@@ -324,21 +324,3 @@ class Outboxes:
         name = info.name.rpartition(":")[0] or info.name
         named = {"name": f"{name} finals", "context": "train + validation"} if finals else {"name": name}
         return Dataset(digest=info.digest[:32], source=info.name, profile=profile, **named)
-
-    def send_earlier(self) -> str | None:
-        """Sends what is left of the studies before this one; why it could not be sent, or None."""
-        trouble = None
-        for generation in range(1, self.generation):
-            if self._unsent(generation) or self._behind(generation):
-                tracker = self.tracker(generation)
-                trouble = tracker.send(patient=True) or trouble
-                tracker.close()
-        return trouble
-
-    def _behind(self, generation: int, study_too: bool = False) -> bool:
-        with closing(Outbox(self.folder.outbox(generation))) as outbox:
-            return is_behind(outbox, self.store, self.keys[generation], study_too)
-
-    def _unsent(self, generation: int) -> int:
-        with closing(Outbox(self.folder.outbox(generation))) as outbox:
-            return outbox.unsent

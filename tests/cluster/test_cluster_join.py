@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 @pytest.fixture(scope="module")
 def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """One machine; the last test adds another."""
     with cluster(tmp_path_factory.mktemp("cluster")) as made:
         yield made
 
@@ -30,19 +29,3 @@ def test_a_study_runs_on_the_cluster_and_leaves_it_running(joined: RayCluster, t
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert f"RAY_ADDRESS = {joined.address}" in refused.stderr
     assert listening(joined.process) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-
-
-def test_check_cluster_asks_every_node(joined: RayCluster, tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    joined.add(1)
-    arguments = [*command(tmp_path)[:3], "--check-cluster", "--output", str(shared)]
-    ended = run(tmp_path, arguments, joined.shell)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    first, second, last = ended.stdout.splitlines()
-    assert first.startswith("127.0.0.1 (head): 1 cores, no GPU; python 3.")
-    assert second.startswith("127.0.0.1: 1 cores, no GPU; python 3.")
-    assert first.partition("python")[2] == second.partition("python")[2]
-    assert last == "2 nodes, all match"
-    blind = run(tmp_path, [*arguments[:-1], "/proc/nowhere"], joined.shell)
-    assert blind.returncode == 1
-    assert "does not match: the driver cannot write to its output: /proc/nowhere" in blind.stdout

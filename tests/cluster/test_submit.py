@@ -128,14 +128,3 @@ def test_what_is_refused_before_anything_is_sent(cluster: Head, tmp_path: Path) 
     assert "output = 'results' is a folder of this machine" in refused("tiny.yaml")
     assert "did you mean 'digits'?" in refused("digts", *there)
     assert "no job" in refused("tiny.yaml", *there, "--stop")
-
-
-def test_check_cluster_as_a_job(cluster: Head, tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    arguments = [*command(tmp_path)[:3], "--check-cluster", "--output", str(shared), "--data-dir", "/nowhere"]
-    ended = run(tmp_path, arguments, cluster.shell)
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "127.0.0.1 (head): 2 cores, no GPU; python 3." in ended.stdout
-    (wrong,) = (line for line in ended.stdout.splitlines() if line.startswith("does not match"))
-    assert wrong.startswith("does not match: 127.0.0.1 has no folder /nowhere")
-    assert list(shared.iterdir()) == [], "the marker is gone"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.cluster.jobs import check_joined
+from search.cluster.jobs import check_paths
 from search.errors import InputError
 from search.execution import machines
 from search.execution.host import joined, most
@@ -73,9 +73,9 @@ def test_machines_that_are_still_starting_are_waited_for(tmp_path: Path) -> None
 def test_several_machines_need_an_output_that_all_see(output: str) -> None:
     spec = load(find("digits"))
     with pytest.raises(InputError, match="--output as an absolute path"):
-        check_joined(output, spec)
+        check_paths(output, spec, "trials run on several machines")
     for shared in ("/mnt/shared/results", "s3://bucket/results"):
-        check_joined(shared, spec)
+        check_paths(shared, spec, "trials run on several machines")
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_several_machines_need_an_output_that_all_see(output: str) -> None:
 )
 def test_several_machines_need_absolute_paths(key: str, value: str) -> None:
     with pytest.raises(InputError, match=f"{key} = .*relative"):
-        check_joined("/mnt/shared/results", load(find("digits"), [(key, value)]))
+        check_paths("/mnt/shared/results", load(find("digits"), [(key, value)]), "trials run on several machines")

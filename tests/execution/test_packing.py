@@ -16,7 +16,7 @@ from search.errors import InputError
 from search.execution import host, packing
 from search.execution.packing import Measured, Packing
 from search.optimize import Proposer, Strategy
-from search.optimize.schedulers import NoStopping
+from search.optimize.schedulers import Halving
 from search.records import Ledger
 from search.spec import DataInfo, LimitSpec, ResourceSpec, Sampler, SearchSpec, Space, TrialSpec, load
 from search.spec.space import make
@@ -91,7 +91,9 @@ def test_what_may_be_set(text: str, value: object) -> None:
 def largest(space: Space) -> TrialSpec:
     """Of 32 x 32 images."""
     ledger = Ledger(InMemoryStorage(), "study", space, lambda trial: spec.appraise(trial, (32, 32), LimitSpec()))
-    return Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(1), SearchSpec(), 1).largest((32, 32))
+    return Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), Halving(1, 2, epochs=1), SearchSpec(), 1).largest(
+        (32, 32)
+    )
 
 
 def test_the_largest_network_keeps_most_for_its_backward_pass() -> None:

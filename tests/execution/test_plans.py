@@ -56,7 +56,7 @@ def test_finals_that_begin_are_found_again() -> None:
     begun = finals(study(compare=COMPARED), storage, create=True)
     first = begun.next()
     assert first is not None
-    assert optuna.get_all_study_names(storage) == ["study-finals"]
+    assert optuna.get_all_study_names(storage) == ["study/finals"]
     assert [asked.number for asked in finals(study(compare=COMPARED), storage).unfinished] == [first.number]
 
 

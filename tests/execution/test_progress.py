@@ -153,21 +153,6 @@ def test_a_file_gets_a_line_for_each_wait() -> None:
     ]  # fmt: skip
 
 
-def test_trials_taken_over_are_not_those_asked_for() -> None:
-    before, *rest = snapshot(4)
-    trials = [replace(before, origin=7), *rest]
-    assert "3 of 24 trials · 2 running · 2 stopped early" in rendered(trials)
-    ended = [replace(trial, seconds=10.0) for trial in (replace(before, origin=7), sample.trials()[1])]
-    assert remaining(Trials(ended), 3) == pytest.approx(20.0)
-    file = StringIO()
-    with Progress(Console(file=file), "digits", 12) as progress:
-        progress.update(Trials(trials), 24)
-        progress.update(Trials([replace(before, origin=7), *snapshot(5)[1:]]), 24)
-    first, second = file.getvalue().splitlines()
-    assert first.startswith("digits: 3 of 24 trials are done, best so far")
-    assert second.startswith("[4/24] trial 4 complete")
-
-
 def test_a_dumb_terminal_gets_plain_lines() -> None:
     file = StringIO()
     with Progress(Console(file=file, force_terminal=True, _environ={"TERM": "dumb"}), "digits", 12) as progress:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from search import machine
 from search.data import prepare
 from search.errors import InputError
 from search.spec import DataSpec, TrialSpec
@@ -49,6 +51,7 @@ def config(folder: Path, number: int = 0, gpus: float = 0.0, threads: int = 1, *
         "epochs_known": 0,
         "data": DATA.model_dump(mode="json"),
         "prepared": [str(prepare(DATA).folder), prepare(DATA).info.digest],
+        "software": None,
         "cpus": 1.0,
         "threads": threads,
         "compile": False,
@@ -120,16 +123,40 @@ def test_a_gpu_that_torch_does_not_see_fails_the_trial_in_one_sentence(
     assert "epoch" not in report
 
 
-@pytest.mark.parametrize(("gpus", "state"), [(0.0, "infeasible"), (0.25, "out_of_share"), (1.0, "infeasible")])
-def test_only_a_trial_with_a_share_of_a_card_is_told_to_be_tried_again(gpus: float, state: str, tmp_path: Path) -> None:
+OUT = "CUDA out of memory. Tried to allocate 2.00 GiB"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "reason"),
+    [
+        (0.0, f"out of memory: {OUT}"),
+        (0.25, f"out of memory in 0.25 of a GPU: {OUT}; resources.gpus_per_trial=1 gives a trial a whole one"),
+        (1.0, f"out of memory: {OUT}"),
+    ],
+)
+def test_a_trial_that_does_not_fit_is_infeasible(gpus: float, reason: str, tmp_path: Path) -> None:
     from search.execution.worker import TrialWorker
 
     worker = TrialWorker.__new__(TrialWorker)  # no process of its own: nothing is to be pinned
     worker.config = config(tmp_path, 7, gpus=gpus)
-    report = worker._failure(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
-    assert (report["number"], report["failure"], report["done"]) == (7, state, True)
-    assert report["reason"] == "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB"
+    report = worker._failure(torch.OutOfMemoryError(OUT))
+    assert (report["number"], report["failure"], report["done"]) == (7, "infeasible", True)
+    assert report["reason"] == reason
     assert worker._failure(ValueError("x"))["failure"] == "failed"
+
+
+@pytest.mark.parametrize("differs", ["python", "torch", "ray", "this code"])
+def test_a_node_with_other_software_than_the_driver_is_refused(differs: str, tmp_path: Path) -> None:
+    from search.execution.worker import TrialWorker
+
+    worker = TrialWorker.__new__(TrialWorker)
+    worker.config = config(tmp_path, 7) | {"software": machine.software() | {differs: "0.1"}}
+    worker._reports = None
+    report = worker.step()
+    assert report["number"] == 7
+    assert re.fullmatch(
+        rf"node [\d.]+ has {differs} \w[\w.+]+, the driver 0\.1; install the same on .*", report["halt"]
+    )
 
 
 def test_running_out_of_memory_is_recognised_by_what_torch_raises() -> None:

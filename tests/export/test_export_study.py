@@ -4,7 +4,6 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -15,8 +14,18 @@ from search.errors import InputError
 from search.export import Exportable, Searched
 from search.export.__main__ import main
 from search.export.bundle import chosen
-from search.optimize import Lineage
-from search.records import Environment, Finalist, Finals, SeedRun, StudyFolder, TrialRecord, TrialState, open_storage
+from search.records import (
+    Environment,
+    Finalist,
+    Finals,
+    SeedRun,
+    StoredStudy,
+    StudyFolder,
+    TrialRecord,
+    TrialState,
+    identity,
+    open_storage,
+)
 from search.spec import DataSpec, Share, StudySpec, TrialSpec, appraise
 from search.storage import Output
 from search.training import Checkpoint
@@ -41,21 +50,20 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
     folder = StudyFolder.enter(output, spec.name)
     folder.settle(spec)
     storage = open_storage(folder.journal, None, folder.forced)
-    which = Lineage.identity(space, prepared.info.digest, spec.limits.model_dump())
-    opened = Lineage(storage, spec.name).open(
-        folder.owner(shared=False), which, space, lambda trial: appraise(trial, (8, 8), spec.limits)
-    )
-    Environment.save(opened.ledger.study, prepared.info, Share(1, 0, 1))
+    owner, stored = folder.owner(shared=False), StoredStudy(storage, spec.name)
+    asked = identity(spec, space, prepared.info)
+    ledger = stored.open(owner, asked, space, lambda trial: appraise(trial, (8, 8), spec.limits))
+    Environment.save(ledger.study, prepared.info, Share(1, 0, 1))
     for depth, state in depths.items():
-        asked = opened.ledger.add({**space.fixed, "net.depth": depth})
+        asked = ledger.add({**space.fixed, "net.depth": depth})
         assert asked is not None
         epochs = 3 if state is TrialState.COMPLETE else 1
         for epoch in range(1, epochs + 1):
-            opened.ledger.report(asked.number, epoch, ERRORS[depth] + 3 - epoch, 1.0, 100.0)
+            ledger.report(asked.number, epoch, ERRORS[depth] + 3 - epoch, 1.0, 100.0)
         written = State(epochs, load_file(weights), {})
-        training.write(f"{folder.trials(opened.generation)}/{asked.number:04d}", Checkpoint(written, []))
+        training.write(f"{folder.trials}/{asked.number:04d}", Checkpoint(written, []))
         if state is not TrialState.RUNNING:
-            opened.ledger.finish(asked.number, state, "stopped")
+            ledger.finish(asked.number, state, "stopped")
     folder.leave()
     return folder
 
@@ -83,26 +91,6 @@ def test_the_best_complete_trial(output: Output, weights: Path) -> None:
         assert (facts.training, facts.val_error, facts.test_error, facts.trained_on) == ("trial 1", 3.0, None, 1293)
     with exportable(output, 0) as model:  # stopped early, but asked for
         assert (model.spec.net.depth, model.facts.epochs, model.facts.val_error) == (8, 1, 6.0)
-
-
-def test_a_trial_that_was_taken_over(output: Output, weights: Path) -> None:
-    """Its checkpoints are those of the trial before the study was changed, two changes ago."""
-    first = {8: TrialState.FAILED, 14: TrialState.COMPLETE}
-    searched(output, weights, first)
-    for space in ({"net.depth": [14, 20]}, {"net.depth": [8, 14, 20, 26]}):
-        searched(
-            output, weights, {20: TrialState.COMPLETE} if 8 not in space["net.depth"] else {}, replace_space(space)
-        )
-    with exportable(output) as model:
-        assert model.facts.training == "trial 0"
-        assert model.weights.parent == output.path / "small" / "trials" / "0001" / "epoch-000003"
-    with exportable(output, 1) as model:
-        assert model.spec.net.depth == 20
-        assert model.weights.parent == output.path / "small" / "trials-2" / "0001" / "epoch-000003"
-
-
-def replace_space(space: dict[str, Any]) -> StudySpec:
-    return StudySpec.model_validate({**STUDY.model_dump(), "space": space})
 
 
 def test_a_study_at_a_url(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -1,11 +1,10 @@
-"""Successive halving and Hyperband against decisions worked out by hand."""
-
-from collections import Counter
+"""Successive halving against decisions worked out by hand."""
 
 import pytest
 
-from search.optimize.schedulers import Halving, Held, Hyperband, better
+from search.optimize.schedulers import Halving, make_scheduler
 from search.records import Standings, TrialRecord, TrialState
+from search.spec import Scheduler, SearchSpec
 
 
 def record(number: int, *errors: float) -> TrialRecord:
@@ -46,8 +45,8 @@ def test_second_rung_is_compared_at_equal_epochs() -> None:
     seen = [record(0, 50, 30, 25, 20), record(1, 40, 35), record(2, 45, 34), record(3, 44)]
     assert halving.hold(0, Standings(seen)) is None, "alone at 4 epochs"
     # at 2 epochs 30, 35, 34: 1 place
-    assert halving.hold(1, Standings(seen)) == Held("rank 3 of 3 after 2 epochs; the best 1 went on", final=False)
-    assert halving.hold(2, Standings(seen)) == Held("rank 2 of 3 after 2 epochs; the best 1 went on", final=False)
+    assert halving.hold(1, Standings(seen)) == "rank 3 of 3 after 2 epochs; the best 1 went on"
+    assert halving.hold(2, Standings(seen)) == "rank 2 of 3 after 2 epochs; the best 1 went on"
     # at 1 epoch 50, 40, 45, 44: 2 places
     assert halving.hold(3, Standings(seen)) is None
 
@@ -91,85 +90,35 @@ def test_what_waits_is_promoted_as_soon_as_enough_worse_ones_have_come() -> None
     halving = Halving(1, 3, 9)
     seen = [record(0, 30), record(1, 35), record(2, 40), record(3, 50), record(4, 60)]
     waiting = {1, 2, 3, 4}
-    assert halving.promote(Standings(seen), waiting, False) is None, "5 trials: 1 place, and 30 has it"
+    assert halving.promote(Standings(seen), waiting) is None, "5 trials: 1 place, and 30 has it"
     seen.append(record(5, 70))
     waiting.add(5)
-    assert halving.promote(Standings(seen), waiting, False) == 1, "6 trials: 2 places"
-    assert halving.promote(Standings(seen), waiting - {1}, False) is None, "both places are taken"
+    assert halving.promote(Standings(seen), waiting) == 1, "6 trials: 2 places"
+    assert halving.promote(Standings(seen), waiting - {1}) is None, "both places are taken"
     seen += [record(6, 20), record(7, 80), record(8, 90)]
-    assert halving.promote(Standings(seen), waiting - {1} | {7, 8}, False) is None, (
-        "9 trials: 3 places, of 20, 30 and 35"
-    )
-    assert halving.promote(Standings(seen), waiting | {7, 8}, False) == 1
-    assert halving.promote(Standings(seen), waiting | {6, 7, 8}, True) == 6, "the best first"
-    assert halving.promote(Standings(seen), set(), True) is None
+    assert halving.promote(Standings(seen), waiting - {1} | {7, 8}) is None, "9 trials: 3 places, of 20, 30 and 35"
+    assert halving.promote(Standings(seen), waiting | {7, 8}) == 1
+    assert halving.promote(Standings(seen), waiting | {6, 7, 8}) == 6, "the best first"
+    assert halving.promote(Standings(seen), set()) is None
 
 
 def test_the_highest_rung_is_promoted_first() -> None:
     halving = Halving(1, 2, 8)
     seen = [record(0, 10, 9), record(1, 12, 8), record(2, 11), record(3, 50), record(4, 60), record(5, 70)]
     # after 1 epoch 10, 12, 11, 50, 60, 70: 3 places; after 2 epochs 9, 8: 1 place
-    assert halving.promote(Standings(seen), {0, 1, 2, 3, 4, 5}, False) == 1
-    assert halving.promote(Standings(seen), {0, 2, 3, 4, 5}, False) == 2, "the place of the second rung is taken"
-    assert halving.promote(Standings(seen), {0, 3, 4, 5}, False) is None
+    assert halving.promote(Standings(seen), {0, 1, 2, 3, 4, 5}) == 1
+    assert halving.promote(Standings(seen), {0, 2, 3, 4, 5}) == 2, "the place of the second rung is taken"
+    assert halving.promote(Standings(seen), {0, 3, 4, 5}) is None
 
 
 def test_a_lone_trial_that_waits_stays() -> None:
     """Of fewer trials than compete for one place none is promoted, though the first to arrive goes on."""
-    assert Halving(1, 3, 9).promote(Standings([record(0, 30), record(1, 20)]), {0, 1}, False) is None
+    assert Halving(1, 3, 9).promote(Standings([record(0, 30), record(1, 20)]), {0, 1}) is None
     assert Halving(1, 3, 9).hold(0, Standings([record(0, 30)])) is None
 
 
-@pytest.mark.parametrize(
-    ("reduction", "first", "epochs", "trials"),
-    [
-        (3, 1, 81, [81, 34, 15, 8, 5]),  # arXiv:1603.06560, algorithm 1: ceil((s_max + 1) / (s + 1) eta^s)
-        (4, 1, 256, [256, 80, 27, 10, 5]),
-        (3, 3, 27, [9, 5, 3]),
-    ],
-)
-def test_brackets_of_hyperband_have_the_papers_shares(
-    reduction: int, first: int, epochs: int, trials: list[int]
-) -> None:
-    hyperband = Hyperband(first, reduction, epochs)
-    assert [b.first_rung for b in hyperband.brackets] == [first * reduction**s for s in range(len(trials))]
-    dealt = Counter(hyperband.bracket(number) for number in range(sum(trials)))
-    assert [dealt[bracket] for bracket in range(len(trials))] == trials
-    twice = Counter(hyperband.bracket(number) for number in range(2 * sum(trials)))
-    assert [twice[bracket] for bracket in range(len(trials))] == [2 * n for n in trials]
-    for part in range(1, sum(trials)):  # no stretch is far from these proportions
-        dealt = Counter(hyperband.bracket(number) for number in range(part))
-        assert all(abs(dealt[b] - n * part / sum(trials)) < 2 for b, n in enumerate(trials))
-
-
-def test_hyperband_compares_within_a_bracket() -> None:
-    """Three brackets of 9, 5 and 3: the first from 1 epoch on, the next from 3 on, the last never."""
-    hyperband = Hyperband(1, 3, 9)
-    assert hyperband.rungs == (1, 3)
-    numbers = {b: [n for n in range(17) if hyperband.bracket(n) == b] for b in range(3)}
-    first, second, last = numbers[0], numbers[1], numbers[2]
-    seen = [record(second[0], 1), record(last[0], 1), record(first[0], 50), record(first[1], 60)]
-    assert hyperband.hold(first[0], Standings(seen)) is None, "better ones of other brackets do not count"
-    assert hyperband.hold(first[1], Standings(seen)) == Held(
-        "rank 2 of 2 after 1 epoch; the best 1 went on", final=False
-    )
-    assert hyperband.hold(second[0], Standings([*seen, record(second[1], 0)])) is None, "its first rung is 3"
-    seen = [record(second[0], 9, 9, 9), record(second[1], 8, 8, 8), record(last[0], 7, 7, 7)]
-    assert hyperband.hold(second[0], Standings(seen)) is not None
-    assert hyperband.hold(second[1], Standings(seen)) is None
-    assert hyperband.hold(last[0], Standings([*seen, record(last[1], 1, 1, 1)])) is None
-
-
-def test_hyperband_promotes_within_a_bracket() -> None:
-    hyperband = Hyperband(1, 3, 9)
-    first = [n for n in range(17) if hyperband.bracket(n) == 0]
-    second = [n for n in range(17) if hyperband.bracket(n) == 1]
-    waiting = set(first[:3])
-    seen = [record(first[0], 30), record(first[1], 40), record(second[0], 50), record(second[1], 60)]
-    assert hyperband.promote(Standings(seen), waiting, False) is None, "two of this bracket"
-    assert hyperband.promote(Standings([*seen, record(first[2], 90)]), waiting, False) == first[0]
-
-
-def test_better_counts_only_what_is_strictly_so() -> None:
-    places = [(1.0, 4), (2.0, 0), (2.0, 3), (5.0, 1)]
-    assert [better(error, places) for error in (1.0, 1.5, 2.0, 5.0, 6.0)] == [0, 1, 1, 3, 4]
+def test_without_stopping_nothing_is_held_or_promoted() -> None:
+    rule = make_scheduler(SearchSpec(scheduler=Scheduler.NONE, first_rung=1), 9)
+    assert (rule.rungs, rule.first_compared) == ((), 9)
+    assert rule.hold(0, Standings([record(0, 100.0), record(1, 1.0)])) is None
+    assert rule.promote(Standings([record(0, 1.0)]), {0}) is None

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from search.errors import InputError
-from search.optimize import Lineage
-from search.records import StudyFolder, open_storage
+from search.records import StoredStudy, StudyFolder, open_storage
 from search.run import main
 from search.spec import StudySpec, appraise, find, load
 from search.storage import Output, Remote
@@ -35,12 +34,11 @@ def begun(output: Output, spec: StudySpec = SPEC) -> StudyFolder:
     folder.settle(spec)
     space = spec.make_space((8, 8, 1), 10)
     storage = open_storage(folder.journal, spec.search.storage, folder.forced)
-    which = Lineage.identity(space, "digest", {})
     owner = folder.owner(spec.search.storage is not None)
-    opened = Lineage(storage, spec.name).open(owner, which, space, lambda t: appraise(t, (8, 8), spec.limits))
-    folder.bind(opened.generation, opened.ledger.key, begun=bool(opened.ledger.records))
-    if not opened.ledger.records:
-        assert opened.ledger.add({**space.fixed, "net.depth": 8}) is not None
+    ledger = StoredStudy(storage, spec.name).open(owner, {}, space, lambda t: appraise(t, (8, 8), spec.limits))
+    folder.bind(ledger.key, begun=bool(ledger.records))
+    if not ledger.records:
+        assert ledger.add({**space.fixed, "net.depth": 8}) is not None
     for name in (f"trials/{EPOCH}", "finals/0001/epoch-000003.damaged"):
         (folder.path / name).mkdir(parents=True, exist_ok=True)
         (folder.path / name / "model.safetensors").write_bytes(b"weights")

@@ -20,6 +20,6 @@ def test_a_frame_has_a_row_a_trial_and_a_column_a_parameter() -> None:
 def test_nothing_follows_from_no_trials() -> None:
     none = Trials()
     assert none.best is None
-    assert (none.ranked(), none.own, none.finished, none.at(1)) == ((), 0, 0, [])
+    assert (none.ranked(), none.finished, none.at(1)) == ((), 0, [])
     assert none.to_frame().empty
     assert none.counts() == dict.fromkeys((state.value for state in TrialState if state != "running"), 0)

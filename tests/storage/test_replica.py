@@ -1,10 +1,11 @@
-"""Records at a URL: whatever was told is there, a piece cut short is not, and one process at a time adds to them."""
+"""Records at a URL: whatever was told is there, a log cut short is not, and one process at a time adds to them."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.errors import Halted, InputError
-from search.storage import Lease, Remote, Replica, lease, replica
+from search.storage import Files, Lease, Remote, Replica, lease
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,15 +26,27 @@ def pair(tmp_path: Path) -> tuple[Path, Path, str]:
     return here, there, f"file://{there}"
 
 
+def begun(folder: Path, url: str) -> Replica:
+    """What a process that starts has."""
+    replica = Replica(folder, Remote(url))
+    replica.fetch()
+    return replica
+
+
 def fetched(url: str, folder: Path) -> dict[str, bytes]:
     folder.mkdir()
-    Replica(folder, Remote(url)).fetch()
+    begun(folder, url)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def append(log: Path, line: bytes) -> None:
+    with log.open("ab") as file:
+        file.write(line)
 
 
 def test_pictures_of_a_report_lie_in_their_folder_and_are_no_log(tmp_path: Path) -> None:
     here, there, url = pair(tmp_path)
-    mine = Replica(here, Remote(url))
+    mine = begun(here, url)
     (here / "report").mkdir()
     picture = here / "report" / "front.png"
     picture.write_bytes(b"picture")
@@ -43,93 +56,68 @@ def test_pictures_of_a_report_lie_in_their_folder_and_are_no_log(tmp_path: Path)
     assert fetched(url, tmp_path / "other") == {}  # made again from the records, wherever the study goes on
 
 
-def test_files_and_logs_come_back(tmp_path: Path) -> None:
+def test_files_and_the_journal_come_back(tmp_path: Path) -> None:
     here, there, url = pair(tmp_path)
-    mine = Replica(here, Remote(url))
-    log = here / "outbox.jsonl"
+    mine, log = begun(here, url), here / "optuna.journal"
     for line in (b"one\n", b"two\nthree\n", b"half a li"):
-        with log.open("ab") as file:
-            file.write(line)
+        append(log, line)
         mine.log(log)
     (here / "study.yaml").write_text("name: x\n")
     mine.file(here / "study.yaml")
-    assert sorted(p.name for p in (there / "outbox.jsonl").iterdir()) == [
-        "000000000000-000000000004",
-        "000000000004-000000000014",
-    ]
-    found = fetched(url, tmp_path / "elsewhere")
-    assert found == {"outbox.jsonl": b"one\ntwo\nthree\n", "study.yaml": b"name: x\n"}
-    assert [p.name for p in (there / "outbox.jsonl").iterdir()] == ["000000000000-000000000014"], "made one"
+    assert [p.name for p in (there / "optuna.journal").iterdir()] == ["000000000014"], "whole, once"
+    assert fetched(url, tmp_path / "elsewhere") == {"optuna.journal": b"one\ntwo\nthree\n", "study.yaml": b"name: x\n"}
+    assert Files(url).log("optuna.journal") == b"one\ntwo\nthree\n"
+    assert Files(url).log("outbox.jsonl") is None
 
 
 def test_what_was_never_sent_is_forgotten(tmp_path: Path) -> None:
     here, _, url = pair(tmp_path)
-    mine = Replica(here, Remote(url))
-    (here / "optuna.journal").write_bytes(b"told\n")
-    mine.log(here / "optuna.journal")
-    with (here / "optuna.journal").open("ab") as file:
-        file.write(b"killed before this was sent\n")
+    mine, log = begun(here, url), here / "optuna.journal"
+    append(log, b"told\n")
+    mine.log(log)
+    append(log, b"killed before this was sent\n")
     (here / "report.md").write_text("of nothing that counts")
-    again = Replica(here, Remote(url))
-    again.fetch()
+    again = begun(here, url)
     assert {p.name: p.read_bytes() for p in here.iterdir()} == {"optuna.journal": b"told\n"}
-    with (here / "optuna.journal").open("ab") as file:
-        file.write(b"next\n")
-    again.log(here / "optuna.journal")
+    append(log, b"next\n")
+    again.log(log)
     assert fetched(url, tmp_path / "elsewhere") == {"optuna.journal": b"told\nnext\n"}
 
 
-def test_a_gap_is_told(tmp_path: Path) -> None:
+def test_nothing_is_sent_before_it_is_known_what_is_there(tmp_path: Path) -> None:
     here, there, url = pair(tmp_path)
-    mine = Replica(here, Remote(url))
-    for size in (4, 5, 6):
-        with (here / "outbox.jsonl").open("ab") as file:
-            file.write(b"x" * (size - 1) + b"\n")
-        mine.log(here / "outbox.jsonl")
-    (there / "outbox.jsonl" / "000000000004-000000000009").unlink()
-    with pytest.raises(
-        InputError, match=r"outbox\.jsonl lacks bytes 4 to 9; restore them from a copy, or delete file:"
-    ):
-        fetched(url, tmp_path / "elsewhere")
+    append(here / "optuna.journal", b"of another study\n")
+    Replica(here, Remote(url)).log(here / "optuna.journal")
+    assert list(there.iterdir()) == []
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.tuples(st.integers(1, 9), st.sampled_from(["sent", "torn", "doubled", "again"])), min_size=1),
-    st.integers(1, 4),
-)
-def test_any_history_of_deaths(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str]], merged: int
-) -> None:
-    """A process adds lines, and may die while a piece is written, or before the pieces that were made one are gone."""
+@given(st.lists(st.tuples(st.integers(1, 9), st.sampled_from(["sent", "torn", "kept", "again", "later"])), min_size=1))
+def test_any_history_of_deaths(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str]]) -> None:
+    """A process adds lines, and may die while the log is put, or before the one before is deleted, or goes on."""
     here, there, url = pair(tmp_path_factory.mktemp("history"))
-    log, pieces = here / "outbox.jsonl", there / "outbox.jsonl"
+    log, copies = here / "optuna.journal", there / "optuna.journal"
     told = b""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replica, "MERGED", merged)
-        mine = Replica(here, Remote(url))
-        for count, (size, fate) in enumerate(steps):
-            line = f"{count:0{size}d}\n".encode()
-            with log.open("ab") as file:
-                file.write(line)
-            begin, end = len(told), len(told) + len(line)
-            name = pieces / f"{begin:012d}-{end:012d}"
-            if fate == "torn":  # cut short, and its process gone: nobody was told
-                pieces.mkdir(exist_ok=True)
-                name.write_bytes(line[:-1])
-                mine = Replica(here, Remote(url))
-                mine.fetch()
-                assert log.read_bytes() == told
-                continue
+    mine = begun(here, url)
+    for count, (size, fate) in enumerate(steps):
+        append(log, f"{count:0{size}d}\n".encode())
+        written = log.read_bytes()
+        if fate == "torn":  # cut short, and its process gone: nobody was told
+            copies.mkdir(exist_ok=True)
+            (copies / f"{len(written):012d}").write_bytes(written[:-1])
+            mine = begun(here, url)
+            assert (log.read_bytes() if log.exists() else b"") == told
+        elif fate != "later":  # with the lines that follow
             mine.log(log)
-            told += line
-            if fate == "doubled":  # a piece that was made part of another is still there
-                name.write_bytes(line)
-            if fate == "again":
-                mine = Replica(here, Remote(url))
-                mine.fetch()
+            before, told = told, written
+            if fate == "kept" and before:
+                (copies / f"{len(before):012d}").write_bytes(before)
+            if fate in ("kept", "again"):
+                mine = begun(here, url)
             assert log.read_bytes() == told
-    assert fetched(url, here.parent / "elsewhere").get("outbox.jsonl", b"") == told
+        assert (Files(url).log("optuna.journal") or b"") == told
+    assert fetched(url, here.parent / "elsewhere").get("optuna.journal", b"") == told
+    assert len(list(copies.iterdir()) if copies.exists() else []) <= 1
 
 
 HOLD = """
@@ -203,15 +191,17 @@ def test_a_url_that_cannot_be_used_is_told(tmp_path: Path) -> None:
         Remote("nosuch://x")
 
 
-def test_pieces_are_made_one_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was made one stays: of 100 lines, ten pieces of ten."""
-    monkeypatch.setattr(replica, "MERGED", 10)
-    here, there, url = pair(tmp_path)
-    mine = Replica(here, Remote(url))
-    for _ in range(100):
-        with (here / "outbox.jsonl").open("ab") as file:
-            file.write(b"one\n")
-        mine.log(here / "outbox.jsonl")
-    names = sorted(path.name for path in (there / "outbox.jsonl").iterdir())
-    assert names == [f"{40 * n:012d}-{40 * (n + 1):012d}" for n in range(10)]
-    assert fetched(url, tmp_path / "elsewhere") == {"outbox.jsonl": b"one\n" * 100}
+def test_a_process_that_lives_sends_what_came_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each sign of life, as long as nobody has taken over."""
+    monkeypatch.setattr(lease, "BEAT", 0.01)
+    monkeypatch.setattr(lease, "SETTLED", 0.01)
+    beaten = threading.Event()
+    mine = Lease(f"file://{tmp_path}", beaten.set)
+    assert beaten.wait(20)
+    (thread,) = (t for t in threading.enumerate() if t.name == "lease")
+    while thread.is_alive():
+        written(tmp_path, 1)
+        thread.join(0.1)
+    with pytest.raises(Halted, match="another process has taken over"):
+        mine.check()
+    mine.leave()

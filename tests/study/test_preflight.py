@@ -60,20 +60,6 @@ def test_limits_that_only_together_leave_nothing() -> None:
         preflight.check(*study(space, net={"depth": 386}, limits={"params": few, "signal": True}), IMAGE)
 
 
-def test_a_gaussian_process_needs_what_every_trial_has() -> None:
-    search = {"sampler": "gp"}
-    gate = {"net.gate_bias": [-6, 0]}
-    for shortcuts, refused in ((["exclusive_gate", "shortcut_only_gate"], False), (["exclusive_gate", "none"], True)):
-        spec, made = study({"net.shortcut": shortcuts, **gate}, search=search)
-        if refused:
-            with pytest.raises(InputError, match=r"gp does not model space\.net\.gate_bias"):
-                preflight.check(spec, made, IMAGE)
-        else:
-            preflight.check(spec, made, IMAGE)
-    spec, made = study(gate, net={"shortcut": "exclusive_gate"}, search=search)
-    preflight.check(spec, made, IMAGE)
-
-
 def test_a_storage_that_does_not_open_is_told_without_its_password(tmp_path: Path) -> None:
     spec, _ = study({}, search={"storage": f"sqlite:///{tmp_path}/new.db"})
     open_elsewhere(spec)

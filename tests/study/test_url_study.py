@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from search import training
 from search.errors import Halted
-from search.storage import Remote
+from search.storage import Files, Remote, Replica
 from search.training import Checkpoint, checkpoint
 from tests.support.mlflow_server import Server
 from tests.support.object_store import BUCKET, object_store
@@ -59,11 +60,36 @@ def test_killed_and_continued_on_another_machine(place: str, tmp_path: Path, mon
         report = json.loads(store.cat_file(next(name for name in kept if name.endswith("/report.json"))))
         assert_all_there(report, 4, tmp_path / "server.db", tmp_path / "artifacts")
         assert not [name for name in kept if name.endswith(".lock")], "left behind"
-        assert len([name for name in kept if "/outbox.jsonl/" in name]) < 60
+        assert len([name for name in kept if "/optuna.journal/" in name]) == 1
         trials = {name.split("/trials/")[1][:4] for name in kept if "/trials/" in name}
         assert trials == {f"{number:04d}" for number in range(4)}
     finally:
         server.kill()
+
+
+def test_a_reader_and_a_writer_at_once(place: str, tmp_path: Path) -> None:
+    """Whoever reads has some whole state of the journal, never less than before, while it is put again and again."""
+    mine, log = Replica(tmp_path, Remote(place)), tmp_path / "optuna.journal"
+    mine.fetch()
+    ended = threading.Event()
+
+    def write() -> None:
+        for count in range(60):
+            with log.open("ab") as file:
+                file.write(f"{count}\n".encode())
+            mine.log(log)
+        ended.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = b""
+    while not ended.is_set():
+        now = Files(place).log("optuna.journal") or b""
+        assert now.startswith(seen)
+        assert now in (b"", b"".join(f"{count}\n".encode() for count in range(now.count(b"\n"))))
+        seen = now
+    writer.join()
+    assert seen.count(b"\n") > 1
 
 
 def test_checkpoints(place: str) -> None:

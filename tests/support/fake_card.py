@@ -1,7 +1,7 @@
-"""A study on a GPU that is none: Ray counts it, the workers compute on the CPU, and some trials do not fit a share.
+"""A study on a GPU that is none: Ray counts it, the workers compute on the CPU, and one trial does not fit a share.
 
-`python -m tests.support.fake_card FOLDER TRIALS SHARED ALONE` with the numbers (`1,5`) of the trials that run out of
-memory at a share, and on the whole card. Writes each attempt, as JSON, to FOLDER/attempts.
+`python -m tests.support.fake_card FOLDER TRIALS LARGE` with the number of the trial that runs out of memory. Writes
+each attempt, as JSON, to FOLDER/attempts.
 """
 
 import json
@@ -20,7 +20,7 @@ from search.execution.recorder import Recorder
 from search.execution.tuner import Loop, train
 from search.execution.worker import TrialWorker, WorkerData
 from search.optimize import Proposer, Strategy
-from search.optimize.schedulers import NoStopping
+from search.optimize.schedulers import Halving
 from search.records import Asked, Ledger, open_storage
 from search.spec import DataSpec, LimitSpec, ResourceSpec, Sampler, SearchSpec, appraise
 from search.spec.space import make
@@ -37,18 +37,17 @@ FIXED = {
 }
 
 
-def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
+def main(folder: Path, trials: int, large: int) -> None:
     class Worker(TrialWorker):
         def setup(self, config: dict[str, Any]) -> None:
             search.execution.worker.device.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
             super().setup(config)
 
         def _splits(self) -> WorkerData:
-            number, gpus = self.config["number"], self.config["gpus"]
-            loaded = self._data
+            number, loaded = self.config["number"], self._data
             held = ray.get_runtime_context().get_assigned_resources()["GPU"]  # what Ray says, not we
             attempt = {"number": number, "gpus": held, "pid": os.getpid()}
-            if number in (shared if gpus < 1 else alone):
+            if number == large:
                 note(attempt)
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             splits = super()._splits()
@@ -66,11 +65,11 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
     storage = open_storage(folder / "optuna.journal")
     ledger = Ledger(storage, "card", space, lambda trial: appraise(trial, (8, 8), LimitSpec()))
     asked = SearchSpec(trials=trials)
-    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), NoStopping(2), asked, epochs=2)
+    strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), Halving(2, 2, epochs=2), asked, epochs=2)
     tracker = Tracker(Outbox(folder / "outbox.jsonl"), Store(f"sqlite:///{folder}/mlflow.db", "tests"), ledger.key)
     recorder = Recorder("card", strategy, tracker, folder / "trials")
 
-    def config(asked: Asked, on_its_own: bool) -> dict[str, Any]:
+    def config(asked: Asked) -> dict[str, Any]:
         return {
             "number": asked.number,
             "spec": asked.spec.model_dump(mode="json"),
@@ -78,11 +77,12 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
             "epochs_known": ledger.record(asked.number).epochs,
             "data": data.model_dump(mode="json"),
             "prepared": [str(prepared.folder), prepared.info.digest],
+            "software": None,
             "cpus": 1.0,
             "threads": 1,
             "compile": False,
             "final": False,
-            "gpus": 1.0 if on_its_own else 0.5,
+            "gpus": 0.5,
         }
 
     search.execution.worker.TrialWorker = Worker
@@ -91,5 +91,4 @@ def main(folder: Path, trials: int, shared: set[int], alone: set[int]) -> None:
 
 
 if __name__ == "__main__":
-    at_share, whole = ({int(n) for n in text.split(",") if n} for text in sys.argv[3:5])
-    main(Path(sys.argv[1]), int(sys.argv[2]), at_share, whole)
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -50,8 +50,7 @@ def at_url(folder: Path, url: str) -> Remote:
     for file in folder.iterdir():
         data = file.read_bytes() if file.is_file() else b""
         if file.suffix in (".journal", ".jsonl"):
-            for begin, end in ((0, 100), (100, len(data))):  # in pieces
-                place.put(f"{file.name}/{begin:012d}-{end:012d}", data[begin:end])
+            place.put(f"{file.name}/{len(data):012d}", data)
         elif data and not file.name.startswith("."):
             place.put(file.name, data)
     return place

@@ -149,7 +149,7 @@ class Process:
         }
 
 
-def _config(asked: Asked, alone: bool) -> dict[str, Any]:
+def _config(asked: Asked) -> dict[str, Any]:
     return {"number": asked.number, "flat": asked.spec.flat()}
 
 
@@ -165,8 +165,7 @@ def play(setting: Setting, where: Path | BaseStorage, workers: int = 1, anew: bo
 
 def short(sampler: Sampler, scheduler: Scheduler, **changes: Any) -> Setting:
     """Enough trials that a model has its say (from the 16th on), with rungs after 1 and 2 of 4 epochs."""
-    trials = 17 if sampler is Sampler.GP else 20
-    given: dict[str, Any] = {"trials": trials, "first_rung": 1, "reduction": 2, "seed": 3}
+    given: dict[str, Any] = {"trials": 20, "first_rung": 1, "reduction": 2, "seed": 3}
     search = SearchSpec(sampler=sampler, scheduler=scheduler, **{**given, **changes})
     return Setting(search, EPOCHS)
 

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from search.records import StudyFolder
-from search.spec import find, load
 from search.storage import Output
 from tests.support.fixtures import alone, refusal  # noqa: F401
 
@@ -81,7 +80,6 @@ def test_job_server_that_does_not_answer(
     assert f"RAY_ADDRESS = {address} does not answer" in sentence
     assert "ssh -L" in sentence
     assert refusal(["--stop"], capsys) == sentence
-    assert refusal(["--check-cluster"], capsys) == sentence
 
 
 def test_bad_input_is_told_before_a_job_server_is_asked(
@@ -100,35 +98,7 @@ def test_bad_input_is_told_before_a_job_server_is_asked(
 
 def test_flags_for_a_cluster_without_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--address" in refusal(["--stop"], capsys)
-    assert "--address" in refusal(["--check-cluster"], capsys)
     assert "leave out" in refusal(["--stop", "--fresh"], capsys)
-
-
-def test_folder_of_another_study(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = StudyFolder.enter(Output("results"), "digits")
-    folder.settle(load(find("digits")))
-    folder.leave()
-    sentence = refusal(["--set", "data.validation=0.3"], capsys)
-    assert "data.validation = 0.3" in sentence
-    assert "made with" in sentence
-    assert "--name" in sentence
-    assert "search.seed = 5" in refusal(["--seed", "5"], capsys)
-
-
-def test_what_may_change_in_a_folder_and_what_says_the_same(tmp_path: Path) -> None:
-    folder = StudyFolder.enter(Output(str(tmp_path)), "digits")
-    folder.settle(load(find("digits")))
-    folder.settle(load(find("digits"), [("search.trials", "48"), ("search.max_concurrent", 1), ("tracking.uri", "x")]))
-    assert load(folder.study_file).search.trials == 48
-    folder.leave()
-
-
-def test_damaged_study_file(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("results/digits").mkdir(parents=True)
-    Path("results/digits/study.yaml").write_text("")
-    sentence = refusal([], capsys)
-    assert "results/digits/study.yaml is damaged" in sentence
-    assert "remove it" in sentence
 
 
 def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -171,22 +171,27 @@ def sizes(trials: list[dict[str, Any]]) -> set[int]:
     return {trial["params_count"] for trial in trials}
 
 
-def test_longer_training_begins_with_the_best(finished: tuple[Path, str, set[str]]) -> None:
-    """Errors of another schedule are not taken over; of the finished trials the best are trained anew."""
+def test_longer_training_is_another_study_that_begins_with_the_best(finished: tuple[Path, str, set[str]]) -> None:
     folder, _, _ = finished
-    before = [t for t in read(folder)["trials"] if t["state"] == "complete"]
-    best = sorted(before, key=lambda t: (t["val_error"], t["number"]))[:3]  # fewer, where more were stopped early
-    few = ("--trials", "3", "--max-concurrent", "1")
-    longer = run(folder, command(folder, *few, train=STUDY["train"] | {"epochs": 4}))
+    line = command(folder, "--trials", "3", "--max-concurrent", "1", train=STUDY["train"] | {"epochs": 4})
+    before = (folder / "results" / "tiny" / "optuna.journal").read_bytes()
+    refused = run_here(folder, line)
+    assert refused.returncode == 2, refused.stdout
+    assert "train.epochs = 4, but study 'tiny' in " in refused.stderr
+    assert (folder / "results" / "tiny" / "optuna.journal").read_bytes() == before
+    longer = run(folder, [*line, "--name", "longer", "--set", "start={study: tiny, best: 2}"])
     assert longer.returncode == 0, longer.stderr
-    assert f"no trial of before can count; the best {len(best)} are tried first." in longer.stdout
-    again = read(folder)["trials"]
+    assert " of study 'tiny', its best, tried first" in longer.stdout
+    complete = [t for t in read(folder)["trials"] if t["state"] == "complete"]
+    best = sorted(complete, key=lambda t: (t["val_error"], t["number"]))[:2]  # fewer, where more were stopped early
+    again = json.loads((folder / "results" / "longer" / "report.json").read_text())["trials"]
     searched = ("net.version", "net.shortcut", "train.lr")
     assert [[t["params"][p] for p in searched] for t in again[: len(best)]] == [
         [t["params"][p] for p in searched] for t in best
     ]
     assert max(t["epochs"] for t in again) == 4
-    assert sorted(tags(folder, "search.kind").values()) == ["study"] * 2 + ["trial"] * 11
+    trials = len(read(folder)["trials"]) + len(again)
+    assert sorted(tags(folder, "search.kind").values()) == ["study"] * 2 + ["trial"] * trials
 
 
 @pytest.mark.timeout(600)  # three starts of the whole service

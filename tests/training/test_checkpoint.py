@@ -191,12 +191,12 @@ while True:
     moment += 1
     folder = Path(sys.argv[1]) / str(moment)
     calls = 1000  # not yet
-    t.checkpoint.write(folder, t.made(1))
-    t.checkpoint.write(folder, t.made(2))
+    t.training.write(folder, t.made(1))
+    t.training.write(folder, t.made(2))
     child = os.fork()
     if child == 0:
         calls = 0
-        t.checkpoint.write(folder, third)
+        t.training.write(folder, third)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     if not os.WIFSIGNALED(status):

@@ -1,6 +1,6 @@
-"""Numbers, configurations and tables in words: one spelling for the terminal, Markdown and HTML."""
+"""Numbers and configurations in words: one spelling for the terminal, Markdown and HTML."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ABSENT = "n/a"  # a parameter without effect in this trial, or a value never measured
@@ -107,13 +107,3 @@ def network_sentence(params: Mapping[str, Any]) -> str:
 def literal(text: str) -> str:
     """Text that Markdown takes neither for the end of a cell nor for HTML, on one line."""
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[str] = ()) -> str:
-    """A Markdown table; columns named in `numeric` are set to the right."""
-
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(literal(cell) for cell in cells) + " |"
-
-    rule = ["---:" if name in numeric else "---" for name in head]
-    return "\n".join([line(head), line(rule), *(line(row) for row in rows)])

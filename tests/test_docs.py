@@ -1,9 +1,13 @@
 """README and docs/: short where they promise to be, and without a dead link."""
 
+import ast
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from search import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -35,3 +39,25 @@ def test_the_readme_can_be_read_in_five_minutes() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 130
     assert len(text.split()) <= 1200  # five minutes at 240 words a minute
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of README in one language; "" are commands."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
+def test_the_readmes_studies_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its YAML file and every command of `search.run`: flags, names and values are those that there are."""
+    monkeypatch.chdir(tmp_path)
+    (study,) = blocks("yaml")
+    (tmp_path / "my-study.yaml").write_text(study)
+    commands = [line for block in blocks("") for line in block.splitlines() if "-m search.run" in line]
+    asked = [cli.study(cli.parse(shlex.split(line, comments=True)[3:])) for line in commands if "RAY_" not in line]
+    assert [study.name for study in asked] == ["my-study", "my-study", "my-study", "cifar10", "imagefolder", "mine"]
+    assert [asked[n].search.trials for n in (1, 2)] == [48, 96]
+
+
+def test_the_readmes_python_is_python() -> None:
+    for block in blocks("python"):
+        ast.parse(block)

@@ -7,7 +7,7 @@ from search import lazy
 if TYPE_CHECKING:
     from search.optimize.finals import FinalPlan, copied, final_ledger, plan_finals
     from search.optimize.former import FormerBest, best_of_former
-    from search.optimize.importances import MOST_TRIALS, importance
+    from search.optimize.importances import importance
     from search.optimize.plan import Candidate, Plan, title
     from search.optimize.race import verdict
     from search.optimize.samplers import Proposer
@@ -18,7 +18,7 @@ else:
         __name__,
         finals="FinalPlan copied final_ledger plan_finals",
         former="FormerBest best_of_former",
-        importances="MOST_TRIALS importance",
+        importances="importance",
         plan="Candidate Plan title",
         race="verdict",
         samplers="Proposer",

@@ -9,7 +9,7 @@ from scipy import integrate
 from scipy.stats import norm
 
 from search import formatting, optimize
-from search.records import Finalist, Finals, SeedRun, StudySummary, TrialRecord, TrialState
+from search.records import Finalist, Finals, SeedRun, TrialState
 from search.statistics import Difference, Interval, difference, probability_lower, seeds_needed
 
 LOST = (TrialState.FAILED, TrialState.DIVERGED, TrialState.INFEASIBLE)
@@ -43,16 +43,26 @@ class Standing:
         """Of all trainings."""
         return sum(run.seconds or 0.0 for run in self.finalist.runs)
 
+    @property
+    def error(self) -> str:
+        """`1.39 ± 0.31 %`: mean and standard deviation."""
+        spread = "" if self.deviation is None else f" ± {self.deviation:.2f}"
+        return formatting.ABSENT if self.mean is None else f"{self.mean:.2f}{spread} %"
 
-def standings(finals: Finals) -> list[Standing]:
+    @property
+    def between(self) -> str:
+        """`1.01 to 1.77`: the interval."""
+        return formatting.ABSENT if self.interval is None else f"{self.interval.low:.2f} to {self.interval.high:.2f}"
+
+
+def standings(finals: Finals) -> tuple[Standing, ...]:
     """The finalists: the champion, then by mean test error those that lost no training, those that did, the rest."""
     resolution = 100 / finals.tested_on
     best = finals.champion
 
     def place(finalist: Finalist) -> tuple[bool, bool, bool, float, int]:
         lost = any(run.state in LOST for run in finalist.runs)
-        mean = fmean(finalist.tested) if finalist.tested else 0.0
-        return finalist is not best, not finalist.tested, lost, mean, finalist.number
+        return finalist is not best, not finalist.tested, lost, finalist.mean or 0.0, finalist.number
 
     def standing(rank: int, finalist: Finalist) -> Standing:
         errors = finalist.tested
@@ -68,12 +78,7 @@ def standings(finals: Finals) -> list[Standing]:
             difference(errors, other, finals.level, resolution),
         )
 
-    return [standing(rank, finalist) for rank, finalist in enumerate(sorted(finals.finalists, key=place), start=1)]
-
-
-def champion(order: Sequence[Standing], finals: Finals) -> Standing | None:
-    """The finalist that the study names; None while none is tested."""
-    return next((s for s in order if s.finalist.number == finals.champion_number and s.errors), None)
+    return tuple(standing(rank, finalist) for rank, finalist in enumerate(sorted(finals.finalists, key=place), start=1))
 
 
 @dataclass(frozen=True)
@@ -86,16 +91,15 @@ class Verdict:
     needed: int | None  # seeds of either to tell it from the nearest of `close`, were the difference seen the true one
 
 
-def verdict_of(order: Sequence[Standing], finals: Finals) -> Verdict:
-    """Of a study with a champion: what `search.optimize.race` has told apart."""
+def verdict(order: Sequence[Standing], finals: Finals) -> Verdict:
+    """Of finals whose champion stands first: what `search.optimize.race` has told apart."""
     first, *rest = order
     others = [s for s in rest if s.errors and not s.lost]
     if not others:
         return Verdict(None, (), None, None)
     raced = optimize.verdict(finals)
-    told = raced.best is not None
     near = {raced.best, *raced.rivals}
-    close = tuple(s for s in others if s.finalist.number in near or not told)
+    close = tuple(s for s in others if s.finalist.number in near or raced.best is None)
     lower = None if others[0].lower is None else 1 - others[0].lower
     needed = raced.advised
     if close and {first.finalist.number, close[0].finalist.number} != {raced.best, *raced.rivals[:1]}:
@@ -116,11 +120,8 @@ def flattery(order: Sequence[Standing]) -> float | None:
     The expected lowest of k normal means: the expected largest of k standard normal values times the standard error
     of a mean. None for fewer than two finalists with a deviation.
     """
-    known = [s for s in order if s.deviation is not None and not s.lost]
-    if len(known) < 2:
-        return None
-    errors = [(s.deviation or 0.0) ** 2 / len(s.errors) for s in known]
-    return largest_of(len(known)) * sqrt(fmean(errors))
+    known = [s.deviation**2 / len(s.errors) for s in order if s.deviation is not None and not s.lost]
+    return largest_of(len(known)) * sqrt(fmean(known)) if len(known) > 1 else None
 
 
 def largest_of(k: int) -> float:
@@ -130,34 +131,3 @@ def largest_of(k: int) -> float:
         return k * x * float(norm.pdf(x)) * float(norm.cdf(x)) ** (k - 1)
 
     return float(integrate.quad(weighted, -12, 12)[0])
-
-
-def searched(finalist: Finalist, trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The trial of the search that has this finalist's configuration."""
-    return next((trial for trial in trials if trial.number == finalist.number), None)
-
-
-def missing(summary: StudySummary) -> str | None:
-    """What the finals lack, in a sentence; None where nothing is missing, or none were asked for."""
-    finals = summary.finals
-    if finals is None:
-        return "The finals have not begun: no test error is known yet." if summary.finals_asked else None
-    if finals.complete and finals.champion_number is not None:
-        return None
-    runs = [run for finalist in finals.finalists for run in finalist.runs]
-    if finals.complete:
-        ends = ", ".join(f"{sum(r.state is s for r in runs)} {s}" for s in LOST if any(r.state is s for r in runs))
-        return f"The finals name no champion: every finalist lost a training ({ends})."
-    done = sum(run.test_error is not None for run in runs)
-    least = max(len(finals.finalists) * finals.seeds, len(runs))
-    return f"The finals are not complete: {done} of at least {least} trainings are tested."
-
-
-def running(summary: StudySummary) -> bool:
-    """Whether the answer is still that of the search alone."""
-    return summary.finals is None or not summary.finals.complete or summary.finals.champion_number is None
-
-
-def network(finalist: Finalist) -> str:
-    """The network in a few words."""
-    return formatting.network(finalist.params)

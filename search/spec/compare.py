@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from search.errors import InputError, hint
+from search.spec.plain_yaml import is_list, is_mapping
 from search.spec.published import Figure
 from search.spec.sections import FROZEN, LimitSpec, SearchSpec, dotted
 from search.spec.space import FROM_DATA, sentence
@@ -56,7 +57,7 @@ def parsed(given: Any) -> list[dict[str, Any]]:
     """
     if given is None:
         return []
-    if not isinstance(given, Sequence) or isinstance(given, str):
+    if not is_list(given):
         raise InputError(f"compare = {given!r} is no list of rows; write - {{name: deep, set: {{net.depth: 56}}}}")
     rows = [_row(number, row.model_dump() if isinstance(row, Row) else row) for number, row in enumerate(given, 1)]
     names = [row["name"] for row in rows]
@@ -73,18 +74,18 @@ def parsed(given: Any) -> list[dict[str, Any]]:
 
 
 def _row(number: int, row: Any) -> dict[str, Any]:
-    name = row.get("name") if isinstance(row, Mapping) else None
-    if not isinstance(row, Mapping) or not isinstance(name, str) or not name.strip() or not name.isprintable():
+    name = row.get("name") if is_mapping(row) else None
+    if not is_mapping(row) or not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise InputError(f"compare: row {number} = {row!r} has no name; write name: and a word or two in quotes")
     where = f"compare: row {name!r}"
     for key in row:
         if key not in KEYS:
             raise InputError(f"{where}: {key} is not a key of a row; {hint(key, KEYS)}")
-    values = row.get("set") or {}
-    if not isinstance(values, Mapping):
+    values: Any = row.get("set") or {}
+    if not is_mapping(values):
         raise InputError(f"{where}: set = {values!r} holds no values; write set: {{net.depth: 56}}")
-    figures = row.get("published") or ()
-    figures = tuple(figures) if isinstance(figures, list | tuple) else (figures,)
+    given: Any = row.get("published") or ()
+    figures = tuple(given) if is_list(given) else (given,)
     known = Figure.keys()
     for key in figures:
         if key not in known:
@@ -156,7 +157,7 @@ def check_alone(
         if name in STILL_USED or value == getattr(SearchSpec(), name):
             continue
         remedy = "set finals.time_budget instead" if name == "time_budget" else "leave it out"
-        shown = value if isinstance(value, tuple) else str(value)
+        shown = tuple(value) if is_list(value) else str(value)
         raise InputError(
             f"search.{name} = {shown} has no effect on a study with compare, which searches nothing; {remedy}"
         )

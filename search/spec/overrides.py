@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, Field
 
 from search.errors import InputError, hint
 from search.spec.compare import parsed
-from search.spec.plain_yaml import setting
+from search.spec.plain_yaml import is_list, is_mapping, setting
 from search.spec.sections import FIXED_SECTIONS, FROZEN, dotted
 from search.spec.trial import TrialSpec
 
@@ -33,12 +33,12 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
     if section == "space" and path:
         field = ".".join(path.split(".")[:2])
         inside = path[len(field) + 1 :]
-        fixed = raw.get(field.partition(".")[0])
-        if isinstance(fixed, dict):  # searched now, so no longer fixed
-            fixed.pop(field.partition(".")[2], None)
+        fixed: Any = raw.get(field.partition(".")[0])
+        if is_mapping(fixed):  # searched now, so no longer fixed
+            raw[field.partition(".")[0]] = {key: one for key, one in fixed.items() if key != field.partition(".")[2]}
         if inside:
             entry = raw["space"].get(field)
-            raw["space"][field] = {**(entry if isinstance(entry, dict) else {}), inside: value}
+            raw["space"][field] = {**(entry if is_mapping(entry) else {}), inside: value}
         else:
             raw["space"][field] = value
         return
@@ -49,16 +49,17 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
     target = raw
     *parents, last = where.split(".")
     for depth, part in enumerate(parents, 1):
-        if target.get(part) is None:  # missing, or an empty section
-            target[part] = {}
-        target = target[part]
-        if not isinstance(target, dict):
-            raise InputError(f"{where} cannot be set: {'.'.join(parents[:depth])} = {target!r} has no parts; set that")
+        inner: Any = target.get(part)
+        if inner is None:  # missing, or an empty section
+            inner = dict[str, Any]()
+        if not isinstance(inner, dict):
+            raise InputError(f"{where} cannot be set: {'.'.join(parents[:depth])} = {inner!r} has no parts; set that")
+        target[part] = target = cast(dict[str, Any], inner)
     target[last] = value
 
 
 def _names(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    return is_list(value) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _change_rows(raw: dict[str, Any], path: str, value: Any) -> None:
@@ -96,8 +97,8 @@ def scale(raw: dict[str, Any], name: str) -> None:
     Raises:
         InputError: there is no such scale, or it changes what is not there.
     """
-    scales = raw.get("scales") or {}
-    if not isinstance(scales, Mapping):
+    scales: Any = raw.get("scales") or {}
+    if not is_mapping(scales):
         raise InputError(f"scales = {scales!r} is no mapping; write scales: {{quick: [train.epochs=3]}}")
     done = _known(raw).get("name")
     if done == name:
@@ -139,7 +140,7 @@ def _at(path: str, values: Mapping[str, Any]) -> Any:
 
 
 def _known(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    known = raw.get("scale") or {}
-    if not isinstance(known, Mapping):
+    known: Any = raw.get("scale") or {}
+    if not is_mapping(known):
         raise InputError(f"scale = {known!r} is told by a study that has begun, not given; use --scale {known}")
     return known

@@ -1,8 +1,8 @@
 """YAML that a user has written, read as plain data: bounded in size and depth, without references, each key once."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import yaml
 from yaml.constructor import ConstructorError
@@ -14,6 +14,16 @@ DEEPEST = 32  # lists and mappings within each other: a study has six
 LARGEST = 2**63  # of whole numbers: what Optuna, MLflow and torch can hold
 # Dates stay words, since no field is one. `<<` and `=` are of no use without references.
 _NOT_READ = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", "merge", "value"))
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether plain data is a mapping, of whatever."""
+    return isinstance(value, Mapping)
+
+
+def is_list(value: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    """Whether plain data is a list, of whatever."""
+    return isinstance(value, list | tuple)
 
 
 class _Loader(yaml.SafeLoader):
@@ -29,7 +39,7 @@ class _Loader(yaml.SafeLoader):
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event = cast(Any, self.peek_event())  # pyright: ignore[reportUnknownMemberType]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise _refused(event, f"&{event.anchor} and *{event.anchor} are not read: write the value where it is used")
         if getattr(event, "tag", None) is not None:
@@ -54,7 +64,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            value = super().construct_object(node, deep)
+            value = cast(Any, super().construct_object(node, deep))  # pyright: ignore[reportUnknownMemberType]
         except ValueError:  # thousands of digits, or none after 0x
             raise _refused(node, f"{node.value[:20]!r} is no number: correct it") from None
         if isinstance(value, int) and abs(value) >= LARGEST:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from resnet.names import OF_DATA
 from resnet.spec import NetSpec
 from search.errors import InputError, hint
+from search.spec.plain_yaml import is_list
 from search.spec.trial import TrainSpec, TrialSpec
 
 _CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -33,8 +34,6 @@ class Figure:
     mean: float | None
     std: float | None
     runs: int | None  # of mean and std
-    worse_than: str | None  # key of a figure that the paper says this one is above, without numbers
-    measure: str  # what `worse_than` is about: test error or training error
     statistic: str
     source: str
 
@@ -138,8 +137,6 @@ def _figure(entry: Mapping[str, Any], paper: Mapping[str, Any]) -> Figure:
         mean=entry.get("mean"),
         std=entry.get("std"),
         runs=entry.get("runs"),
-        worse_than=entry.get("worse_than"),
-        measure=entry.get("measure", "test error"),
         statistic=entry["statistic"],
         source=entry["source"],
     )
@@ -151,6 +148,6 @@ def _each(net: Mapping[str, Any] | list[Mapping[str, Any]]) -> Iterator[dict[str
         for one in net:
             yield from _each(one)
         return
-    lists = [value if isinstance(value, list) else [value] for value in net.values()]
+    lists = [value if is_list(value) else [value] for value in net.values()]
     for values in product(*lists):
         yield dict(zip(net, values, strict=True))

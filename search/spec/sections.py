@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from search.errors import InputError
+from search.spec.plain_yaml import is_mapping
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 _PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -231,11 +231,11 @@ FIXED_SECTIONS = ("net", "train")  # of a study, with fixed values
 
 def dotted(section: Any) -> dict[str, Any]:
     """`{net: {depth: [..]}}` and `{net.depth: [..]}` as `{"net.depth": [..]}`."""
-    if not isinstance(section, Mapping):
+    if not is_mapping(section):
         raise InputError(f"space = {section!r} is no mapping; write net.depth: [8, 14, 20]")
     flat: dict[str, Any] = {}
     for key, entry in section.items():
-        if key in FIXED_SECTIONS and isinstance(entry, Mapping):
+        if key in FIXED_SECTIONS and is_mapping(entry):
             flat.update({f"{key}.{name}": value for name, value in entry.items()})
         else:
             flat[str(key)] = entry

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from resnet.names import OF_DATA
 from resnet.spec import NetSpec, needs
 from search.errors import InputError, hint
+from search.spec.plain_yaml import is_list, is_mapping
 from search.spec.trial import TrialSpec, Value
 
 SHORT = 100  # whole numbers in a range of which every one is checked
@@ -272,15 +273,15 @@ def _dimension(path: str, entry: Any) -> Dimension:
         raise InputError(
             f"{name} cannot be searched: epochs are the budget of every trial; set train.epochs or --epochs"
         )
-    if not isinstance(entry, (list, Mapping)):
+    if not (is_list(entry) or is_mapping(entry)):
         raise InputError(
             f"{name} = {entry!r} is neither a list of choices nor a range; write [{entry}] or low: and high:"
         )
-    body = {"choices": entry} if isinstance(entry, list) else dict(entry)
-    given_when = body.pop("when", {})
-    if not isinstance(given_when, Mapping):
+    body: dict[str, Any] = {"choices": entry} if is_list(entry) else dict(entry)
+    given_when: Any = body.pop("when", {})
+    if not is_mapping(given_when):
         raise InputError(f"{name}: when = {given_when!r} is no condition; write when: {{net.shortcut: [dropout]}}")
-    when = {str(k): tuple(v) if isinstance(v, list) else (v,) for k, v in given_when.items()}
+    when: dict[str, tuple[Any, ...]] = {str(k): tuple(v) if is_list(v) else (v,) for k, v in given_when.items()}
     for other in when:
         if other not in TrialSpec.paths():
             raise InputError(f"{name}: when: {other} is not a field; {hint(other, TrialSpec.paths())}")
@@ -329,16 +330,17 @@ def _distribution(name: str, path: str, body: dict[str, Any]) -> BaseDistributio
 
 
 def _choices(name: str, path: str, given: Any) -> list[Value]:
-    if not isinstance(given, list) or not given:
+    if not is_list(given) or not given:
         raise InputError(f"{name} = {given!r} offers nothing to choose from; give a list of at least one value")
     for value in given:
         if not isinstance(value, str | int | float | bool):
             raise InputError(f"{name}: {value!r} is no single value; choices are words or numbers")
     if TrialSpec.types()[path] in (int, float):
         given = [_numeral(value) for value in given]
-    if len(set(given)) != len(given):
-        raise InputError(f"{name} = {given!r} names a choice twice; remove the repetition")
-    return given
+    choices: list[Value] = list(given)
+    if len(set(choices)) != len(choices):
+        raise InputError(f"{name} = {choices!r} names a choice twice; remove the repetition")
+    return choices
 
 
 def _numeral(value: Any) -> Any:

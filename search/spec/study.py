@@ -14,6 +14,7 @@ from search.spec import plain_yaml
 from search.spec.compare import Configuration, Row, check_alone, configurations, parsed
 from search.spec.data import DataSpec
 from search.spec.overrides import Scale, change, record, scale
+from search.spec.plain_yaml import is_list, is_mapping
 from search.spec.sections import (
     FIXED_SECTIONS,
     FROZEN,
@@ -67,7 +68,7 @@ class StudySpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_files_may_have_it(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "space" in value:
+        if is_mapping(value) and "space" in value:
             return {**value, "space": dotted(value["space"] or {})}
         return value
 
@@ -79,8 +80,8 @@ class StudySpec(BaseModel):
     @field_validator("start", mode="before")
     @classmethod
     def _entries(cls, value: Any) -> Any:
-        entries = [value] if isinstance(value, str | Mapping | Former) else value or ()
-        if not isinstance(entries, list | tuple):
+        entries: Any = [value] if is_mapping(value) or isinstance(value, str | Former) else value or ()
+        if not is_list(entries):
             raise ValueError(f"start = {value!r} is no list; write [preact_resnet20, {{net.depth: 56}}]")
         return tuple(map(_entry, entries))
 
@@ -178,8 +179,8 @@ class StudySpec(BaseModel):
 
 def _entry(given: Any) -> Any:
     """An entry of `start:` of one of its three kinds."""
-    if not isinstance(given, Mapping) or "study" not in given:
-        if isinstance(given, str | Mapping | Former):
+    if not is_mapping(given) or "study" not in given:
+        if is_mapping(given) or isinstance(given, str | Former):
             return given
         raise ValueError(f"start: {given!r} is neither a published network nor values; write {{net.depth: 56}}")
     for key in given:
@@ -195,7 +196,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as dotted paths."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
+        if is_mapping(value) and value:
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
@@ -242,10 +243,9 @@ def _read(path: Path) -> dict[str, Any]:
         raw = plain_yaml.read(path)
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"study {path}: cannot be read as YAML ({error}); correct the file") from None
-    if not isinstance(raw, dict):
+    if not is_mapping(raw):
         raise InputError(f"study {path}: holds no mapping; begin with name:, data: and space:")
-    raw.setdefault("name", path.stem)
-    return raw
+    return {"name": path.stem, **raw}
 
 
 def _study_sentence(error: ValidationError) -> str:

@@ -9,8 +9,6 @@ STUDY_FILE = "study.yaml"
 ID_FILE = "study.id"  # written first, and never deleted: it says that a study is here, and which
 JOURNAL = "optuna.journal"
 OUTBOX = "outbox.jsonl"
-REPORT = "report"  # folder of the pictures
-PICTURES = ("finalists", "learning-curves", "effects", "front")  # report/NAME.png
 
 _LOG = r"(?:optuna\.journal|outbox\.jsonl)"
 _TRIALS = r"(?:trials|finals)"
@@ -25,12 +23,11 @@ _FILE = "|".join(
         _HIDDEN,
         _COPY,
         r"outbox\.cursor\.partial|optuna\.journal\.lock.*",
-        rf"report/(?:(?:{'|'.join(PICTURES)})\.png|\.[a-z-]+\.png\.\d+\.tmp)",
         rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
 )
-_FOLDER = rf"{_TRIALS}(?:/\d{{4,}})?|{_EPOCH}(?:/.+)?|report|{_CHAMPION}"
+_FOLDER = rf"{_TRIALS}(?:/\d{{4,}})?|{_EPOCH}(?:/.+)?|{_CHAMPION}"
 _KEPT = {STUDY_FILE, ID_FILE, ".lock", ".holder"}  # by `delete`
 
 

@@ -34,7 +34,7 @@ from search.records import (
     open_storage,
 )
 from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
-from search.storage import files, layout
+from search.storage import files
 from search.study.reader import summarise
 from search.tracking import Outboxes, Store, Tracker, events
 
@@ -85,7 +85,6 @@ class Driver:
         self._outboxes = Outboxes(spec, info, self.folder, ledger.key, self.store)
         export.mend(self.folder.path / export.CHAMPION)
         files.sweep(self.folder.path)
-        files.sweep(self.folder.path / layout.REPORT)
         self.search = plan_search(spec, self.space, ledger)
         self._final_ledger = self._open_finals()
 
@@ -235,7 +234,7 @@ class Driver:
         first = tracker.send(patient)
         records, finals = self.ledger.with_run_ids(tracker.run_ids()), self._found(tracker)
         compared = self.search.scheduler.first_compared
-        importances = importance(self.ledger.study, compared, self.spec.search.seed)
+        importances = importance(self.ledger.study, compared)
         summary = self.summary(finals)
         written = report.write(self.folder.path, summary, records, importances)
         trouble = None
@@ -244,7 +243,7 @@ class Driver:
             trouble = self._crown(tracker, finals)
         worked = self._worked(summary)
         state = "interrupted" if interrupted else _state(worked)
-        files = written.json, written.markdown, written.html, *written.images, self.folder.study_file
+        files = written.json, written.markdown, written.html, self.folder.study_file
         kept = self.folder.kept(*files)
         # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
         metrics = {} if interrupted else of_study(finals, records.started.counts())

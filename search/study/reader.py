@@ -113,7 +113,7 @@ class Reader:
     @cached_property
     def importance(self) -> dict[str, float]:
         """How much each searched value matters for the error."""
-        return importance(self.study, self.summary.first_rung, self.spec.search.seed)
+        return importance(self.study, self.summary.first_rung)
 
     @property
     def _elapsed(self) -> float:

@@ -1,5 +1,7 @@
 """Importances of parameters whose effect is known because the errors were made from them."""
 
+import subprocess
+import sys
 from random import Random
 
 import optuna
@@ -33,40 +35,27 @@ def study(effects: dict[str, float], trials: int = 40, bias_effect: float = 0.0)
 EFFECTS = {"identity": 0.0, "conv1x1": 10.0, "exclusive_gate": 20.0}
 
 
-def test_the_parameter_that_made_the_errors_is_found() -> None:
-    shares = importance(study(EFFECTS), first_rung=3, seed=0)
+@pytest.mark.parametrize(("trials", "least"), [(20, 0.5), (40, 0.5), (300, 0.9)])
+def test_the_parameter_that_made_the_errors_is_found(trials: int, least: float) -> None:
+    shares = importance(study(EFFECTS, trials), first_rung=3)
     assert next(iter(shares)) == "net.shortcut"
-    assert shares["net.shortcut"] > 0.95
+    assert shares["net.shortcut"] > least
     assert sum(shares.values()) == pytest.approx(1.0)
     assert shares.keys() == {"net.shortcut", "net.depth", "train.lr", "net.gate_bias"}  # the unit never varied
     assert all(type(share) is float for share in shares.values())
 
 
 def test_a_conditional_parameter_is_kept_and_gets_its_own_effect_only() -> None:
-    strong = importance(study(dict.fromkeys(EFFECTS, 0.0), trials=80, bias_effect=5.0), first_rung=3, seed=0)
+    strong = importance(study(dict.fromkeys(EFFECTS, 0.0), trials=80, bias_effect=5.0), first_rung=3)
     assert next(iter(strong)) == "net.gate_bias"
-    idle = importance(study(EFFECTS), first_rung=3, seed=0)
+    idle = importance(study(EFFECTS), first_rung=3)
     assert idle["net.gate_bias"] < 0.05  # which shortcut has it says much of the error, its value nothing
 
 
-def test_the_same_seed_gives_the_same_shares() -> None:
-    made = study(EFFECTS, trials=12)
-    assert importance(made, 3, seed=1) == importance(made, 3, seed=1)
-
-
-def test_of_very_many_trials_some_are_drawn_and_the_answer_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    many = study(EFFECTS, trials=300)
-    drawn = importance(many, 3, seed=0)
-    monkeypatch.setattr("search.optimize.importances.MOST_TRIALS", 300)
-    of_all = importance(many, 3, seed=0)
-    assert drawn != of_all
-    assert drawn == pytest.approx(of_all, abs=0.02)
-
-
 def test_too_little_says_nothing() -> None:
-    assert importance(study(EFFECTS, trials=7), first_rung=3, seed=0) == {}
-    assert importance(study(EFFECTS, trials=8), first_rung=9, seed=0) == {}  # nobody reached epoch 9
-    assert importance(optuna.create_study(), first_rung=1, seed=0) == {}
+    assert importance(study(EFFECTS, trials=7), first_rung=3) == {}
+    assert importance(study(EFFECTS, trials=8), first_rung=9) == {}  # nobody reached epoch 9
+    assert importance(optuna.create_study(), first_rung=1) == {}
 
 
 def test_equal_or_missing_errors_say_nothing() -> None:
@@ -75,4 +64,10 @@ def test_equal_or_missing_errors_say_nothing() -> None:
         trial = made.ask({"train.lr": optuna.distributions.FloatDistribution(0.01, 1.0)})
         trial.report(5.0 if index < 10 else float("nan"), 1)
         made.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    assert importance(made, first_rung=1, seed=0) == {}
+    assert importance(made, first_rung=1) == {}
+
+
+def test_whoever_starts_a_study_does_not_wait_for_scikit_learn() -> None:
+    program = "import sys; import search.study.driver; print({'sklearn', 'scipy.stats', 'plotly'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from search import report
-from search.records import TrialRecord, Trials, TrialState
-from search.report import answer, figures
-from search.report.answer import sentence
+from search.records import StudySummary, TrialRecord, Trials, TrialState
+from search.report import figures
+from search.report.analysis import Analysis
 from search.spec import Objective
 from tests.report.test_report import tables, trial
 from tests.support import sample_study as sample
@@ -66,6 +66,10 @@ def test_the_definition(objectives: tuple[Objective, ...]) -> None:
         assert set(numbers(Trials(trials).front(objectives))) == set(range(len(rows))) - dominated
 
 
+def sentence(summary: StudySummary, trials: Sequence[TrialRecord]) -> str:
+    return Analysis.of(summary, trials).answer.sentence
+
+
 def three() -> list[TrialRecord]:
     params = {"net.unit": "basic"}
     made = [trial(0, 100 * 40 / 287, macs=750_000, params_count=75_002, images_per_s=1771.0, seconds=1.0)]
@@ -92,15 +96,15 @@ def test_the_answer_names_the_front() -> None:
 
 def test_one_network_that_is_best_in_everything() -> None:
     summary = sample.summary(objectives=(ERROR, MACS))
-    sentence = answer.sentence(summary, three()[1:])
-    assert sentence.startswith("Use a 14-layer")
-    assert sentence.endswith("after 2 epochs; no other complete trial is better in MACs.")
+    told = sentence(summary, three()[1:])
+    assert told.startswith("Use a 14-layer")
+    assert told.endswith("after 2 epochs; no other complete trial is better in MACs.")
 
 
 def test_trials_stopped_early_may_hide_cheaper_networks() -> None:
     stopped = trial(3, 20.0, TrialState.PRUNED, macs=1)
     told = [sample.summary(objectives=(ERROR, MACS)), sample.summary()]
-    several, one = (" ".join(answer.caveats(summary, [*three(), stopped])) for summary in told)
+    several, one = (" ".join(Analysis.of(summary, [*three(), stopped]).answer.caveats) for summary in told)
     assert "stopped early by their error alone" in several
     assert "stopped early by their error alone" not in one
 
@@ -120,10 +124,10 @@ def test_the_files_of_several_objectives(tmp_path: Path) -> None:
 
 def test_the_plot_marks_the_front() -> None:
     def drawn(*objectives: Objective) -> tuple[list[float], list[float], str]:
-        figure = figures.cost(sample.summary(objectives=objectives), three(), objectives[1])
+        figure = figures.cost(Analysis.of(sample.summary(objectives=objectives), three()), objectives[1])
         assert figure is not None
-        (trace,) = (t for t in figure["data"] if t["name"] == "Pareto front")
-        return trace["x"], trace["customdata"], trace["mode"]
+        (trace,) = (t for t in figure.data if t.name == "Pareto front")
+        return list(trace.x), list(trace.customdata), trace.mode
 
     assert drawn(ERROR, MACS) == ([750_000, 1_600_000], [0, 1], "lines+markers")
     assert drawn(ERROR, SPEED) == ([1206.0, 1771.0], [1, 0], "lines+markers")

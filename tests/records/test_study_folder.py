@@ -47,7 +47,6 @@ def begun(output: Output, spec: StudySpec = SPEC) -> StudyFolder:
         "outbox.cursor.json",
         "report.json",
         "report.html",
-        "report/front.png",
         "champion/config.json",
     ):
         (folder.path / name).parent.mkdir(exist_ok=True)
@@ -83,7 +82,6 @@ def test_what_is_not_the_studys_is_kept_and_named(tmp_path: Path) -> None:
         "notes.txt": b"1",
         "trials/patient.csv": b"2",
         "trials/0000/notes.md": b"3",
-        "report/figure.png": b"4",
         "champion/labels.txt": b"5",
         "photos/a/cat.jpg": b"6",
     }

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from search import formatting, report, statistics
-from search.records import TrialRecord, Trials, TrialState
-from search.report import answer
+from search.records import StudySummary, TrialRecord, Trials, TrialState
+from search.report.analysis import Analysis
 from search.report.effects import by_value
 from tests.support import sample_finals as finals
 from tests.support import sample_study as sample
@@ -21,6 +21,10 @@ def trial(number: int, error: float | None, state: TrialState = TrialState.COMPL
     curve = {} if error is None else {1: 50.0, 2: error}
     params = {"net.depth": 20, "net.version": "v2", "net.shortcut": "identity"}
     return TrialRecord(number, state, params, epochs=len(curve), curve=curve, **more)
+
+
+def caveats(summary: StudySummary, *trials: TrialRecord) -> str:
+    return " ".join(Analysis.of(summary, trials).answer.caveats)
 
 
 def refuse(constant: str) -> None:
@@ -57,8 +61,7 @@ def test_no_error_at_all_is_not_certainty() -> None:
     assert trial(0, 0.0).margin(300) == pytest.approx(1.0)  # the rule of three: 3 / 300
     assert trial(0, 0.0).margin(2) == 100.0  # and no error is above 100 %
     summary = sample.summary(data={"name": "d", "validation": 300})
-    (line,) = [line for line in answer.caveats(summary, [trial(0, 0.0)]) if "300" in line]
-    assert "up to 1 %" in line
+    assert "No wrong image of 300 is compatible with a true error of up to 1 %" in caveats(summary, trial(0, 0.0))
 
 
 def test_best_is_the_lowest_complete_then_the_cheaper_then_the_earlier() -> None:
@@ -86,15 +89,6 @@ def test_no_result_at_all_is_said_in_one_sentence(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["best"] is None
 
 
-def test_trials_taken_over_are_counted_beside_those_asked_for() -> None:
-    trials = [replace(trial(0, 3.0), origin=4), trial(1, 5.0)]
-    summary = sample.summary(stopped="time budget of 30m spent")
-    assert dict(answer.facts_of_study(summary, trials))["trials"] == (
-        "1 of 24, and 1 taken over from before the study was changed: 2 complete"
-    )
-    assert "ended after 1 of 24 trials" in report.short_answer(summary, trials)
-
-
 def test_rivals_lie_within_one_standard_error() -> None:
     trials = [trial(0, 10.0), trial(1, 12.0), trial(2, 13.0), trial(3, 14.0), trial(4, 11.0, TrialState.PRUNED)]
     assert [t.number for t in Trials(trials).rivals(images=100)] == [1, 2]  # 10 + 3 points
@@ -115,20 +109,14 @@ def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "shown"),
+    ("number", "shown"),
     [(None, "n/a"), (650, "650"), (14_000, "14k"), (269_722, "0.27M"), (1_000_000, "1.0M"), (1_727_962, "1.7M"),
-     (40_551_808, "41M"), (253_000_000, "253M"), (1_230_000_000, "1.2G")],
+     (40_551_808, "41M"), (253_000_000, "253M"), (1_230_000_000, "1.2G"),
+     *[(0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (92.0, "1 min 32 s"), (7500.0, "2 h 05 min")]],
 )  # fmt: skip
-def test_magnitudes_read_as_in_the_papers(count: int | None, shown: str) -> None:
-    assert formatting.magnitude(count) == shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(None, "n/a"), (0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (92, "1 min 32 s"), (7500, "2 h 05 min")],
-)
-def test_durations(seconds: float | None, shown: str) -> None:
-    assert formatting.duration(seconds) == shown
+def test_magnitudes_read_as_in_the_papers_and_seconds_as_on_a_clock(number: float | None, shown: str) -> None:
+    assert (formatting.duration(number) if isinstance(number, float) else formatting.magnitude(number)) == shown
+    assert formatting.duration(None) == "n/a"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +149,7 @@ def test_answer_is_one_sentence_and_a_table() -> None:
     assert [row["trial"] for row in table] == ["0", "1", "2", "3", "4"]
     assert table[1] == {
         "rank": "2", "trial": "1", "depth": "20", "version": "v2", "shortcut": "identity", "lr": "0.2",
-        "epochs": "12 of 12", "val error": "1.7 %", "params": "0.27M", "MACs": "2.5M", "time": "n/a",
+        "val error": "1.7 %", "epochs": "12 of 12", "params": "0.27M", "MACs": "2.5M", "time": "n/a",
     }  # fmt: skip
 
 
@@ -169,19 +157,15 @@ def test_answer_is_one_sentence_and_a_table() -> None:
 def test_the_number_of_wrong_images_survives_the_way_through_percent(images: int) -> None:
     summary = sample.summary(data={"name": "d", "validation": images})
     for wrong in range(0, images + 1, 41):
-        assert f"({wrong} of {images} images)" in answer.sentence(summary, [trial(0, 100 * wrong / images)])
+        assert f"({wrong} of {images} images)" in report.short_answer(summary, [trial(0, 100 * wrong / images)])
 
 
 def test_caveats_name_what_cannot_be_told_apart() -> None:
     trials = [trial(n, 100 * wrong / 287) for n, wrong in enumerate((4, 5, 5, 6, 9))]  # standard error 0.69: up to 5
-    told = " ".join(answer.caveats(sample.summary(stopped="time budget of 30m spent"), trials))
-    assert "not test error" in told
-    assert "best of 5 complete trials" in told
+    told = caveats(sample.summary(stopped="time budget of 30m spent"), *trials)
+    assert "not test error: of the best of 5 complete trials, each trained once" in told
     assert "standard error is 0.69 points" in told
-    assert "2 other configurations lie within that" in told
-    assert "trial 1 " in told
-    assert "trial 2 " in told
-    assert "trial 3 " not in told
+    assert re.search(r"2 other configurations lie within that .*: trial 1 \(.*\), trial 2 \([^,]*\)\.", told)
     assert "ended after 5 of 24 trials: time budget of 30m spent." in told
 
 
@@ -190,7 +174,9 @@ def test_json_is_strict_and_whole(tmp_path: Path) -> None:
     trials[9] = replace(trials[9], curve={1: 50.0, 2: nan, 3: inf})
     path = report.write(tmp_path, sample.summary(), trials[::-1], {"net.depth": 1.0}).json
     content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
+    assert content["answer"].startswith("Use a 20-layer")
+    assert 3 <= len(content["caveats"]) <= 5
     assert content["study"] == "digits"
     assert content["counts"] == {"complete": 11, "pruned": 9, "failed": 1, "infeasible": 1, "diverged": 2}
     assert [row["number"] for row in content["trials"]] == list(range(24))
@@ -217,15 +203,17 @@ def test_json_documents_every_key(tmp_path: Path) -> None:
 
 def test_markdown_tables(tmp_path: Path) -> None:
     written = report.write(tmp_path, sample.summary(), sample.trials(), {"net.shortcut": 0.75, "train.lr": 0.25})
-    ranking, stopped, failed, infeasible, diverged, choices, shares, space, study = tables(written.markdown.read_text())
+    ranking, choices, shares, ended, space, study = tables(written.markdown.read_text())
     assert {row["parameter"] for row in choices} == {"net.depth", "net.version", "net.shortcut"}
-    assert len(ranking) == 11 + 9
     assert ranking[0]["trial"] == "10"
-    assert [int(row["rank"]) for row in ranking] == list(range(1, 21))
-    assert len(stopped) == 9
-    assert failed[0]["reason"] == "RuntimeError: &lt;b>unexpected&lt;/b> \\| shape 4x4 & more"
-    assert infeasible[0]["trial"] == "20"
-    assert [row["trial"] for row in diverged] == ["9", "17"]
+    assert [row["rank"] for row in ranking] == [*map(str, range(1, 21)), "", "", "", ""]
+    by_state = {row["state"]: [one["trial"] for one in ended if one["state"] == row["state"]] for row in ended}
+    assert {state: len(found) for state, found in by_state.items()} == {
+        "stopped": 9, "diverged": 2, "failed": 1, "infeasible": 1,
+    }  # fmt: skip
+    assert by_state["diverged"] == ["9", "17"]
+    (failed,) = (row["reason"] for row in ended if row["state"] == "failed")
+    assert failed == "RuntimeError: &lt;b>unexpected&lt;/b> \\| shape 4x4 & more"
     assert shares == [
         {"parameter": "net.shortcut", "importance": "0.75"},
         {"parameter": "train.lr", "importance": "0.25"},
@@ -245,7 +233,7 @@ def test_written_anew_without_leftovers(tmp_path: Path) -> None:
     (tmp_path / "report.md").write_text("old")
     for number in (3, 24):
         report.write(tmp_path, sample.summary(), sample.trials()[:number], {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.html", "report.json", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
     assert "24 of 24" in (tmp_path / "report.md").read_text()
 
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from search import report
 from search.records import StudySummary, TrialRecord, TrialState
-from search.report import figures, files
+from search.report import files, pages
+from search.report.analysis import Analysis
 from tests.support import sample_finals as finals
 from tests.support import sample_study as sample
 
@@ -29,36 +30,28 @@ BEST_AT_EPOCH_8 = """[...document.querySelectorAll("#curves .trace")]
 FIRST_COLUMN = "rows => rows.map(row => Number(row.dataset.trial))"
 
 
-def resolved(value: Any) -> Any:
-    """The figure with a colour for each `@name`, as Plotly's own schema wants it."""
-    if isinstance(value, dict):
-        return {key: resolved(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [resolved(inner) for inner in value]
-    return "#000000" if isinstance(value, str) and re.fullmatch(r"@\w+", value) else value
+def drawn(summary: StudySummary, trials: list[TrialRecord]) -> dict[str, Any]:
+    """The figures of a page, by the id of their place."""
+    of = Analysis.of(summary, trials, SHARES if trials else {})
+    return {name: figure for part in pages.sections(of) for name, figure in part.shown.items()}
 
 
-def all_figures(trials: list[TrialRecord], **changes: Any) -> list[dict[str, Any]]:
-    return list(files.all_figures(sample.summary(**changes), trials, SHARES).values())
-
-
-def test_figures_satisfy_plotlys_schema() -> None:
-    made = all_figures(sample.trials())
-    assert len(made) == 8  # curves, parallel, effects, depth, version, shortcut, importances, cost
-    with_finals = files.all_figures(finals.comparing(), [], {})
-    assert list(with_finals) == ["finals-errors", "finals-curves", "finals-contrasts"]
-    for figure in (*made, *with_finals.values()):
-        go.Figure(data=resolved(figure["data"]), layout=resolved(figure["layout"]))  # raises on an unknown property
+def test_the_figures_of_a_page() -> None:
+    effects = {f"effect-net.{name}" for name in ("depth", "version", "shortcut")}
+    search = {"curves", "parallel", "effects", "importance", "cost-macs", *effects}
+    assert drawn(sample.summary(), sample.trials()).keys() == search
+    assert drawn(finals.summary(), sample.trials()).keys() == search | {"finals-errors", "finals-curves"}
+    assert drawn(finals.comparing(), []).keys() == {"finals-errors", "finals-curves"}
+    assert drawn(sample.summary(), []) == {}
 
 
 def test_parallel_lines_never_hide_each_other_behind_a_choice() -> None:
     trials = sample.trials()
-    figure = figures.parallel(sample.summary(), trials)
-    assert figure is not None
+    figure = drawn(sample.summary(), trials)["parallel"]
     points = [
         (number, x, y)
-        for trace in figure["data"]
-        for number, x, y in zip(trace.get("customdata", []), trace["x"], trace["y"], strict=bool(trace["x"]))
+        for trace in figure.data
+        for number, x, y in zip(trace.customdata or (), trace.x, trace.y, strict=True)
         if number is not None
     ]
     heights = {axis: {number: y for number, x, y in points if x == axis} for axis in range(7)}
@@ -73,8 +66,9 @@ def test_parallel_lines_never_hide_each_other_behind_a_choice() -> None:
 
 
 def test_every_colour_of_a_figure_is_in_the_style_sheet() -> None:
-    drawn = [*all_figures(sample.trials()), *all_figures([], finals=finals.with_lost(finals.finals()))]
-    named = set(re.findall(r"'@(\w+)'", repr([*drawn, files.all_figures(finals.comparing(), [], {})])))
+    lost = finals.summary(finals=finals.with_lost(finals.finals()))
+    made = [drawn(lost, sample.trials()), drawn(finals.comparing(), [])]
+    named = set(re.findall(r'"var\(--(\w+)\)"', "".join(one.to_json() for found in made for one in found.values())))
     sheet = (Path(files.__file__).parent / "assets" / "report.css").read_text()
     light, dark = sheet.split("prefers-color-scheme: dark", 1)
     assert {"accent", "shade0", "bad", "third_veil", "quiet"} < named
@@ -88,10 +82,6 @@ def test_the_smallest_studies_make_a_page(tmp_path: Path) -> None:
         assert page.count("<tr data-trial=") == count
 
 
-def test_a_study_without_results_has_no_figures() -> None:
-    assert all_figures([]) == [figures.importances(SHARES)]
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
@@ -103,13 +93,6 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, folder: Path, trials: list[TrialRecord], **changes: Any) -> Iterator[Page]:
-    """The sample's report, see `shown`."""
-    with shown(browser, folder, sample.summary(**changes), trials) as page:
-        yield page
-
-
-@contextmanager
 def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[TrialRecord]) -> Iterator[Page]:
     """A report offline; in the end nothing may have been said in the console or asked of a network."""
     troubles: list[str] = []
@@ -118,7 +101,10 @@ def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[Tr
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda request: troubles.extend([] if request.url.startswith("file:") else [request.url]))
+        page.on(
+            "request",
+            lambda request: troubles.extend([] if request.url.startswith(("file:", "blob:")) else [request.url]),
+        )
         page.goto(written.html.as_uri())
         page.wait_for_selector("body[data-drawn]")
         yield page
@@ -128,15 +114,15 @@ def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[Tr
 @pytest.fixture(scope="module")
 def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The sample's report, opened once: loading 5 MB takes longer than all that is looked at."""
-    with opened(chromium, tmp_path_factory.mktemp("sample"), sample.trials()) as page:
+    with shown(chromium, tmp_path_factory.mktemp("sample"), sample.summary(), sample.trials()) as page:
         yield page
 
 
 @pytest.mark.browser
 def test_every_run_is_drawn(page: Page) -> None:
-    drawn = page.evaluate("[...document.querySelectorAll('.plot')].filter(p => p.querySelector('svg')).map(p => p.id)")
+    found = page.evaluate("[...document.querySelectorAll('.plot')].filter(p => p.querySelector('svg')).map(p => p.id)")
     effects = ["effect-net.depth", "effect-net.version", "effect-net.shortcut"]
-    assert drawn == ["curves", "parallel", "effects", *effects, "importance", "cost-macs"]
+    assert found == ["curves", "parallel", "effects", "cost-macs", "importance", *effects]
     assert page.evaluate(SEGMENTS, "parallel") == 24
     assert page.evaluate(SEGMENTS, "curves") == 22  # one trial failed and one was infeasible before the first epoch
     assert page.locator("table.sortable tbody tr").count() == 24
@@ -181,6 +167,27 @@ def test_pointing_at_a_line_shows_its_trial(page: Page) -> None:
 
 
 @pytest.mark.browser
+def test_a_figure_can_be_saved_as_a_picture(page: Page, tmp_path: Path) -> None:
+    page.locator("#cost-macs").hover()
+    with page.expect_download() as saved:
+        page.locator("#cost-macs .modebar-btn").click()
+    saved.value.save_as(tmp_path / "cost.png")
+    with Image.open(tmp_path / "cost.png") as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6) or []}
+    assert {(0xFF, 0xFF, 0xFF), (0xCF, 0x5F, 0x06)} <= colours  # the light card, and the front in orange
+
+
+@pytest.mark.browser
+def test_what_is_folded_away_opens_where_it_is_asked_for(page: Page) -> None:
+    place = page.locator("#spread .plot").first
+    assert not place.is_visible()
+    page.get_by_role("link", name="Every trial").click()
+    place.locator(".main-svg").first.wait_for()
+    wide = "([plot, scroll]) => Math.abs(plot.getBoundingClientRect().width - scroll.clientWidth) < 2"
+    page.wait_for_function(wide, arg=[place.locator(".main-svg").first.element_handle(), place.element_handle()])
+
+
+@pytest.mark.browser
 def test_figures_follow_the_page_into_the_dark(page: Page) -> None:
     colours = "[getComputedStyle(document.body).color, document.getElementById('cost-macs')._fullLayout.font.color]"
     assert page.evaluate(colours) == ["rgb(27, 35, 48)", "#1b2330"]
@@ -203,17 +210,18 @@ def test_strings_of_the_study_are_text_and_never_run(chromium: Browser, tmp_path
     first, failed = sample.trials()[5], sample.trials()[13]
     hit = replace(first, reason=evil, params=first.params | {"net.version": evil})
     trials = [hit, replace(failed, reason=evil), *sample.trials()[6:9]]
-    with opened(chromium, tmp_path, trials, name=evil, description=evil, hardware=evil) as page:
+    with shown(chromium, tmp_path, sample.summary(name=evil, description=evil, hardware=evil), trials) as page:
         assert page.evaluate("window.harmed") is None
         assert page.locator("h1").inner_text() == evil
         assert page.locator("img").count() == 0
+        page.locator("details:not([open]) > summary").evaluate_all("all => all.map(one => one.click())")
         assert page.locator("main").inner_text().count(evil) >= 4
 
 
 @pytest.mark.browser
 def test_a_study_where_nothing_trained_opens_and_says_so(chromium: Browser, tmp_path: Path) -> None:
     failed = [replace(t, state=TrialState.FAILED, curve={}, epochs=0, macs=None) for t in sample.trials()[:3]]
-    with opened(chromium, tmp_path, failed) as page:
+    with shown(chromium, tmp_path, sample.summary(), failed) as page:
         assert page.locator(".sentence").inner_text().startswith("No network can be recommended")
         assert page.evaluate(SEGMENTS, "parallel") == 3
 
@@ -306,7 +314,7 @@ def test_text_that_is_drawn_stands_out(tested: Page, scheme: Any) -> None:
 def test_a_study_that_compares_fits_a_phone(chromium: Browser, tmp_path: Path) -> None:
     with shown(chromium, tmp_path, finals.comparing(), []) as page:
         page.set_viewport_size({"width": 390, "height": 844})
-        page.wait_for_function("() => document.getElementById('finals-errors').layout.annotations.length === 11")
+        page.wait_for_function("() => document.getElementById('finals-errors').layout.annotations?.length === 11")
         page.wait_for_function("() => document.getElementById('finals-errors').getBoundingClientRect().right <= 390")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.locator("table.finalists tbody tr").count() == 11

@@ -44,18 +44,6 @@ def append(log: Path, line: bytes) -> None:
         file.write(line)
 
 
-def test_pictures_of_a_report_lie_in_their_folder_and_are_no_log(tmp_path: Path) -> None:
-    here, there, url = pair(tmp_path)
-    mine = begun(here, url)
-    (here / "report").mkdir()
-    picture = here / "report" / "front.png"
-    picture.write_bytes(b"picture")
-    mine.file(picture)
-    assert mine.where(picture) == f"{url}/report/front.png"
-    assert (there / "report" / "front.png").read_bytes() == b"picture"
-    assert fetched(url, tmp_path / "other") == {}  # made again from the records, wherever the study goes on
-
-
 def test_files_and_the_journal_come_back(tmp_path: Path) -> None:
     here, there, url = pair(tmp_path)
     mine, log = begun(here, url), here / "optuna.journal"

@@ -77,13 +77,11 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_what_is_lost_is_made_again(damage: str, study: Path, finished: Path) -> None:
-    before = {p.name: p.read_bytes() for p in (study / "report").iterdir()}
     DAMAGE[damage](study)
     again = run_here(finished, arguments(finished))
     assert again.returncode == 0, again.stderr
     assert "Champion:          results/tiny/champion" in again.stdout
     assert_concluded(finished)
-    assert {p.name: p.read_bytes() for p in (study / "report").iterdir()} == before
 
 
 def test_sync_makes_it_again_too(study: Path, finished: Path) -> None:

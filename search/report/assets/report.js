@@ -2,10 +2,10 @@
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const dark = matchMedia("screen and (prefers-color-scheme: dark)");
 
-// "@name" stands for the style sheet's --name, so that a figure follows the page from light to dark.
+// Plotly reads no variables of a style sheet: their values are put in, so that a figure follows the page into the dark.
 function coloured(value) {
-  if (typeof value === "string" && /^@\w+$/.test(value)) {
-    return getComputedStyle(document.documentElement).getPropertyValue("--" + value.slice(1)).trim();
+  if (typeof value === "string" && value.startsWith("var(")) {
+    return getComputedStyle(document.documentElement).getPropertyValue(value.slice(4, -1)).trim();
   }
   if (Array.isArray(value)) return value.map(coloured);
   if (value && typeof value === "object") {
@@ -16,36 +16,22 @@ function coloured(value) {
 
 const narrow = matchMedia("(max-width: 640px)");
 
-function layoutOf(figure) {
-  const own = figure.layout;
-  // On a phone the names of rows stand above their rows, inside the plot.
-  const inside = figure.rows && narrow.matches;
-  const names = inside ? own.yaxis.tickvals.map((y, row) => ({
+// On a phone the names of rows stand above their rows, inside the plot.
+function layoutOf({ layout }) {
+  if (!layout.meta?.rows || !narrow.matches) return coloured(layout);
+  const names = layout.yaxis.tickvals.map((y, row) => ({
     x: 0, xref: "paper", xanchor: "left", xshift: 3, y, yanchor: "bottom", yshift: 4, showarrow: false,
-    text: own.yaxis.ticktext[row], font: { size: 11.5 },
-  })) : [];
-  const axis = { gridcolor: "@grid", linecolor: "@axis", tickcolor: "@axis", zeroline: false, automargin: true };
-  return coloured({
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: "@ink" },
-    hovermode: "closest",
-    hoverlabel: { bgcolor: "@card", bordercolor: "@axis", font: { color: "@ink" }, align: "left" },
-    ...own,
-    margin: { l: 56, r: 14, t: own.title || own.showlegend === false ? 40 : 16, b: 44, ...own.margin },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", ...own.legend },
-    xaxis: { ...axis, ...own.xaxis },
-    yaxis: { ...axis, ...own.yaxis, ...(inside && { showticklabels: false, ticks: "" }) },
-    annotations: [...(own.annotations ?? []), ...names],
-  });
+    text: layout.yaxis.ticktext[row], font: { size: 11.5 },
+  }));
+  return coloured({ ...layout, yaxis: { ...layout.yaxis, showticklabels: false, ticks: "" }, annotations: names });
 }
 
-const config = { responsive: true, displaylogo: false, displayModeBar: false };
+const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage"]] };
 
 async function draw() {
   const drawn = Object.entries(figures).map(([id, figure]) => {
     const place = document.getElementById(id);
-    if (figure.minimum_width) place.style.minWidth = figure.minimum_width + "px";
+    if (figure.layout.meta?.minimum_width) place.style.minWidth = figure.layout.meta.minimum_width + "px";
     return Plotly.react(place, coloured(figure.data), layoutOf(figure), config);
   });
   await Promise.all(drawn);
@@ -74,10 +60,7 @@ function focus(number) {
 
 // A cell without data-sort has no value and stays last in both directions.
 function sortBy(table, column, ascending) {
-  const key = (row) => {
-    const cell = row.cells[column];
-    return cell.classList.contains("absent") ? null : (cell.dataset.sort ?? cell.textContent);
-  };
+  const key = (row) => row.cells[column].dataset.sort ?? null;
   const compare = (one, other) => {
     const [a, b] = [key(one), key(other)];
     if (a === null || b === null) return (a === null) - (b === null);
@@ -90,7 +73,6 @@ function sortBy(table, column, ascending) {
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
-    head.classList.toggle("number", table.tBodies[0].querySelector(`td.number:nth-child(${column + 1})`) !== null);
     head.firstElementChild.addEventListener("click", () => {
       const ascending = head.ariaSort !== "ascending";
       for (const other of heads) other.ariaSort = null;
@@ -113,3 +95,13 @@ draw().then(() => {
   }
 });
 for (const query of [dark, narrow]) query.addEventListener("change", () => { focused = null; draw(); });
+
+// What is folded away opens when it is asked for, is drawn to the width that it then has, and is printed.
+for (const fold of document.querySelectorAll("details")) {
+  fold.addEventListener("toggle", () => fold.querySelectorAll(".plot").forEach((plot) => Plotly.Plots.resize(plot)));
+}
+document.querySelector("nav").addEventListener("click", (event) => {
+  const fold = document.querySelector(event.target.hash + " > details");
+  if (fold) fold.open = true;
+});
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((fold) => { fold.open = true; }));

@@ -131,7 +131,7 @@ def test_both_devices_count_the_same(version, shortcut, unit):
 )
 def test_rates_and_biases_cost_what_the_whole_network_traced_does(values):
     spec = NetSpec(depth=14, **values)
-    assert cost(spec, 16) == count_on(torch.device("meta"), spec, 16, 16)
+    assert cost(spec, 16) == count(spec, 16, 16, "meta")
 
 
 def test_a_small_network_is_counted_without_torchs_compiler():

@@ -14,7 +14,8 @@ class DataSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
-        default="digits", description="digits, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH or npz:PATH"
+        default="digits",
+        description="digits, mnist, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH or npz:PATH",
     )
     dir: str | None = Field(
         default=None,

@@ -81,6 +81,6 @@ class Recorder:
         """A trial is over; one that was already stays as it ended."""
         if not self.ledger.record(number).running:
             return
-        weights = training.validated(self.folder(number))
+        weights = training.validated_weights(self.folder(number))
         relative = weights and weights.removeprefix(str(self.trials).removesuffix(Path(self.trials).name))
         self.ledger.finish(number, state, reason, traceback, relative)

@@ -263,7 +263,7 @@ class Driver:
         if finalist is None or not finals.complete:
             return None, None
         try:
-            place = export.crown(self.spec, self.data, self.folder, finals, self._checkpoints)
+            place = export.export_champion(self.spec, self.data, self.folder, finals, self._checkpoints)
         except (NotTheSame, InputError) as reason:
             return None, f"the champion is not exported: {reason}"
         return Champion(*_of_champion(finals, finalist), self.folder.relative(place), finalist.tested), None

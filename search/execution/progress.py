@@ -45,8 +45,11 @@ class Progress:
         self._trials = Trials()
         self._waiting: Collection[int] = ()
         self._total = self._refused = 0
-        self._paths: list[str] | None = None  # parameters with more than one value so far
+        self._values: dict[str, str] = {}  # of each parameter, that of the first trial which has it
+        self._varied: set[str] = set()  # parameters with more than one value so far
+        self._seen = 0  # trials whose parameters are in both
         self._told: set[int] | None = None
+        self._best: TrialRecord | None = None  # of the trials that were told of
         self._told_waiting: dict[int, int] = {}  # number -> epochs
         self._start = monotonic()
         self._updated: float | None = None
@@ -90,7 +93,10 @@ class Progress:
         self._updated = monotonic()
         self._trials, self._refused = records.started, len(records.refused)
         self._total, self._waiting = total, waiting
-        self._paths = None
+        for path, value in (item for trial in self._trials[self._seen :] for item in trial.params.items()):
+            if self._values.setdefault(path, repr(value)) != repr(value):
+                self._varied.add(path)
+        self._seen = len(self._trials)
         if self._screen is None:
             for line in self._news():
                 self.say(line)
@@ -167,20 +173,18 @@ class Progress:
         """Lines about what was not told yet."""
         ended = Trials(trial for trial in self._trials if not trial.running)
         if self._told is None:
-            self._told = {trial.number for trial in ended}
+            self._told, self._best = {trial.number for trial in ended}, ended.best
             yield from self._opening(ended)
-        known = [trial for trial in ended if trial.number in self._told]
         for trial in ended:
             if trial.number not in self._told:
-                known.append(trial)
                 self._told.add(trial.number)
-                so_far = Trials(known)
-                line = self._tested(trial) if self._candidates else self._ended(trial, so_far.best is trial)
-                yield f"[{len(so_far)}/{self._total}] {line}"
+                before, self._best = self._best, Trials([*([self._best] if self._best else []), trial]).best
+                line = self._tested(trial) if self._candidates else self._ended(trial, self._best is not before)
+                yield f"[{len(self._told)}/{self._total}] {line}"
         for trial in self._trials:
             if trial.number in self._waiting and self._told_waiting.get(trial.number) != trial.epochs:
                 self._told_waiting[trial.number] = trial.epochs
-                yield f"{title(trial)} waits {self._reached(trial)}"
+                yield f"{title(trial)} paused {self._reached(trial)}"
 
     def _opening(self, ended: Trials) -> Iterator[str]:
         if self._candidates:
@@ -209,12 +213,7 @@ class Progress:
 
     def _configuration(self, trial: TrialRecord) -> str:
         """Without the parameters that are the same in all trials: in a line they are noise."""
-        if self._paths is None:
-            values: dict[str, set[str]] = {}
-            for path, value in (item for other in self._trials for item in other.params.items()):
-                values.setdefault(path, set()).add(repr(value))
-            self._paths = [path for path, different in values.items() if len(different) > 1]
-        return configuration(trial.params, self._paths)
+        return configuration(trial.params, [path for path in self._values if path in self._varied])
 
 
 def remaining(trials: Trials, total: int, waiting: Collection[int] = ()) -> float | None:

@@ -120,7 +120,8 @@ class Session:
             self._train(recorder, closed, show, progress.say)
             clock.save()
             if not self.interrupt.requested:
-                recorder.close()
+                with recorder.ledger.together():  # many trials may wait, and end now
+                    recorder.close()
             show(now=True)
         clock.save()
 

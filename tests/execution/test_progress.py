@@ -149,7 +149,7 @@ def test_a_file_gets_a_line_for_each_wait() -> None:
         progress.update(Trials([sample.trials()[0]]), 24)
     lines = file.getvalue().splitlines()
     assert [line.split(",")[0] for line in lines] == [
-        "trial 0 waits after 3 epochs", "trial 0 waits after 9 epochs", "[1/24] trial 0 complete after 12 epochs"
+        "trial 0 paused after 3 epochs", "trial 0 paused after 9 epochs", "[1/24] trial 0 complete after 12 epochs"
     ]  # fmt: skip
 
 

@@ -131,6 +131,17 @@ def test_both_devices_count_the_same(version, shortcut, unit):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"shortcut": "dropout", "dropout": rate} for rate in (0.0, 0.1, 0.9)]
+    + [{"shortcut": "shortcut_only_gate", "gate_bias": bias} for bias in (-6.0, 2.0)],
+    ids=str,
+)
+def test_rates_and_biases_cost_what_the_whole_network_traced_does(values):
+    spec = NetSpec(depth=14, **values)
+    assert cost(spec, 16) == count_on(torch.device("meta"), spec, 16, 16)
+
+
 def test_a_small_network_is_counted_without_torchs_compiler():
     program = "import sys; from resnet import NetSpec, cost; cost(NetSpec(depth=110)); sys.exit('sympy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

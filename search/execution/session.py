@@ -51,8 +51,8 @@ class Interrupt:
             signal.signal(each, handler)
 
 
-# How long a thread that computes may keep another waiting. By default that is 5 ms: as long the loop would wait after each
-# write to the disk and each answer of Ray while MLflow is written to.
+# How long a thread that computes may keep another waiting. Python's 5 ms would be waited by the loop after each
+# write to the disk and each answer of Ray, while the mirror works.
 TURN_SECONDS = 0.0005
 SAVED_SECONDS = 10.0  # how often the time is saved
 

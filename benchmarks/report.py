@@ -3,11 +3,13 @@
 import argparse
 import datetime
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from search.machine import hardware, versions
 
+Item = TypeVar("Item")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -37,6 +39,12 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Ours over theirs, turn by turn."""
     return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+
+def there_and_back(items: Iterable[Item], turn: int) -> list[Item]:
+    """What is measured in a turn, in order; every other turn the other way round, so that none is always the first."""
+    listed = list(items)
+    return listed if turn % 2 == 0 else listed[::-1]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

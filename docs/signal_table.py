@@ -19,19 +19,6 @@ from search.machine import hardware
 from search.spec import DataSpec
 
 PAPERS = json.loads((Path(__file__).parents[1] / "tests" / "support" / "papers.json").read_text())
-ORDERS = {
-    "bn_after_addition": "bn_after_add",
-    "relu_before_addition": "relu_before_add",
-    "relu_only_preactivation": "relu_only_preact",
-    "full_preactivation": "v2",
-}
-SHORTCUTS = {
-    "original": "identity",
-    "exclusive_gating": "exclusive_gate",
-    "shortcut_only_gating": "shortcut_only_gate",
-    "conv1x1_shortcut": "conv1x1",
-    "dropout_shortcut": "dropout",
-}
 
 
 def networks() -> Iterator[tuple[str, NetSpec, str]]:
@@ -45,14 +32,14 @@ def networks() -> Iterator[tuple[str, NetSpec, str]]:
             name = f"scaling {row['on_shortcut']}, F {row['on_F']}"
             yield name, NetSpec(depth=110, shortcut="constant_scaling", **scales), error
             continue
-        shortcut = SHORTCUTS[row["case"]]
+        shortcut = PAPERS["our_shortcuts"][row["case"]]
         for bias in row.get("bias_init", [None]):
             given = {} if bias is None else {"gate_bias": bias}
             name = shortcut.replace("_", " ") + ("" if bias is None else f", b = {bias}")
             yield name, NetSpec(depth=110, shortcut=shortcut, **given), error
     for row in PAPERS["v2_table2_activation"]:
-        if row["case"] in ORDERS:
-            version = ORDERS[row["case"]]
+        if row["case"] != "original":
+            version = PAPERS["our_orders"][row["case"]]
             yield f"identity, `{version}`", NetSpec(depth=110, version=version), f"{row['resnet110']} %"
 
 

@@ -1,4 +1,5 @@
 """Residual networks: describe one with NetSpec, build it, count what it costs."""
+# pyright: reportUnusedImport=false
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,32 +14,6 @@ if TYPE_CHECKING:
     from resnet.signals import Signal, signal
     from resnet.spec import NetSpec
     from resnet.torchvision_weights import load_torchvision, to_torchvision
-
-__all__ = [
-    "Classifier",
-    "Cost",
-    "Downsample",
-    "Family",
-    "NetSpec",
-    "ResNet",
-    "Shortcut",
-    "Signal",
-    "StrideOn",
-    "Unit",
-    "Version",
-    "build",
-    "cost",
-    "create_model",
-    "list_models",
-    "load",
-    "load_torchvision",
-    "name_of",
-    "named",
-    "reaches_first_unit",
-    "shortcut_gain",
-    "signal",
-    "to_torchvision",
-]
 
 # No module is called as a name it offers: once imported, a package's attribute is its module.
 _OFFERS = {
@@ -63,4 +38,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(_MODULES)

@@ -142,11 +142,9 @@ def _config(folder: Path) -> Exported:
     path = folder / CONFIG
     try:
         raw: Any = json.loads(_read(folder, CONFIG))
-        known = raw["format"]
+        known = int(raw["format"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is no description of an exported network; export again") from None
-    if not isinstance(known, int):
-        raise ValueError(f"{path} is no description of an exported network; export again")
     if known != FORMAT:
         raise ValueError(f"{path} has format {known!r}, and this version reads {FORMAT}; install the one that wrote it")
     try:

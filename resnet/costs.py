@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 
 import torch
@@ -42,24 +42,17 @@ def cost(spec: NetSpec, image_size: int | tuple[int, int] = 32) -> Cost:
     n = spec.blocks[0]
     # every further n adds one and the same unit to each stage: two small networks tell what any depth costs
     one, two = (count(spec.model_copy(update={"depth": rule.step * k + 2}), height, width) for k in (1, 2))
-    return Cost(
-        one.params + (n - 1) * (two.params - one.params),
-        one.macs + (n - 1) * (two.macs - one.macs),
-        one.activation_bytes + (n - 1) * (two.activation_bytes - one.activation_bytes),
-    )
+    return Cost(*(first + (n - 1) * (second - first) for first, second in zip(astuple(one), astuple(two), strict=True)))
 
 
 @lru_cache(maxsize=1024)
-def count(spec: NetSpec, height: int, width: int) -> Cost:
-    """The cost of a network, by building and tracing all of it: seconds for a thousand layers."""
-    return count_on(
-        torch.device("cpu" if max(spec.channels) * height * width <= SMALL else "meta"), spec, height, width
-    )
+def count(spec: NetSpec, height: int, width: int, device: str | None = None) -> Cost:
+    """The cost of a network, by building and tracing all of it: seconds for a thousand layers.
 
-
-def count_on(device: torch.device, spec: NetSpec, height: int, width: int) -> Cost:
-    """As `count`, traced on a device of choice; torch's generators are left alone."""
-    with device, _one_thread(), torch.random.fork_rng([]):  # pyright: ignore[reportUnknownMemberType]
+    `device`: cpu or meta, which count the same; default: the faster one. torch's generators are left alone.
+    """
+    where = torch.device(device or ("cpu" if max(spec.channels) * height * width <= SMALL else "meta"))
+    with where, _one_thread(), torch.random.fork_rng([]):  # pyright: ignore[reportUnknownMemberType]
         net = assemble(spec)
         images = torch.zeros(IMAGES, spec.in_channels, height, width)
         macs, kept = _trace(net, images)

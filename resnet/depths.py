@@ -2,25 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from resnet.kinds import Family, Unit
 
 Blocks = tuple[int, ...]  # residual units by stage
-
-
-class Depths(Protocol):
-    """The valid depths of one unit in one family; as a string, the rule."""
-
-    def __contains__(self, depth: int) -> bool: ...
-
-    def near(self, depth: int) -> tuple[int, ...]:
-        """The valid depths next to one that is not: below and above, where there are such."""
-        ...
-
-    def blocks(self, depth: int) -> Blocks:
-        """Residual units by stage at a valid depth."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -37,16 +22,18 @@ class Linear:
         return depth > 2 and (depth - 2) % self.step == 0
 
     def near(self, depth: int) -> tuple[int, ...]:
+        """The valid depths next to one that is not: below and above, where there are such."""
         below = (depth - 2) // self.step * self.step + 2
         return tuple(near for near in (below, below + self.step) if near in self) or (self.step + 2,)
 
     def blocks(self, depth: int) -> Blocks:
+        """Residual units by stage at a valid depth."""
         return ((depth - 2) // self.step,) * self.stages
 
 
 @dataclass(frozen=True)
 class Listed:
-    """Depths that a table lists."""
+    """Depths that a table lists; the methods are those of `Linear`."""
 
     table: Mapping[int, Blocks]
 
@@ -64,35 +51,22 @@ class Listed:
         return self.table[depth]
 
 
-_CIFAR = {Unit.BASIC: Linear(6, 3), Unit.BOTTLENECK: Linear(9, 3), Unit.SINGLE: Linear(3, 3)}
+Depths = Linear | Listed  # as a string, the rule
 _IMAGENET = {
     # 1512.03385, Table 1; 200: 1603.05027, footnote 3
     Unit.BASIC: Listed({18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}),
     Unit.BOTTLENECK: Listed({50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}),
 }
-_ARTICLE = {Unit.BASIC: Listed({6: (1, 1)})}
+_VALID: Mapping[Family, Mapping[Unit, Depths]] = {
+    Family.CIFAR: {Unit.BASIC: Linear(6, 3), Unit.BOTTLENECK: Linear(9, 3), Unit.SINGLE: Linear(3, 3)},
+    Family.IMAGENET: _IMAGENET,
+    Family.ARTICLE: {Unit.BASIC: Listed({6: (1, 1)})},
+}
 
 
 def valid_depths(family: Family) -> Mapping[Unit, Depths]:
     """The units that a family has, and the depths of each."""
-    match family:
-        case Family.CIFAR:
-            return _CIFAR
-        case Family.IMAGENET:
-            return _IMAGENET
-        case Family.ARTICLE:
-            return _ARTICLE
-
-
-def default_depth(family: Family) -> int:
-    """ResNet-20 and ResNet-18 of 1512.03385, and the article's six layers."""
-    match family:
-        case Family.CIFAR:
-            return 20
-        case Family.IMAGENET:
-            return 18
-        case Family.ARTICLE:
-            return 6
+    return _VALID[family]
 
 
 def default_unit(family: Family, depth: object) -> Unit:

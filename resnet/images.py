@@ -21,6 +21,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+LARGEST, LONGEST = 2**25, 16  # what is resized may be of more pixels, or longer than so many sides, but not both
 _EXACT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # modes of Pillow that are 8 bits of grey or RGB, or made of them
 
 
@@ -57,38 +58,38 @@ def batch(images: Any, spec: ImageSpec, device: torch.device) -> UInt8[Tensor, "
     """
     if isinstance(images, list | tuple):
         listed: Sequence[Any] = images
-        parts = [_one(image, spec, f"image {k}").to(device) for k, image in enumerate(listed)]
+        parts = [_read(image, spec, f"image {k}", most=3)[0].to(device) for k, image in enumerate(listed)]
         return torch.stack(parts) if parts else torch.empty((0, *spec.shape), dtype=torch.uint8, device=device)
+    return _read(images, spec, "images", most=4).to(device)
+
+
+def _read(images: Any, spec: ImageSpec, name: str, most: int) -> UInt8[Tensor, "n h w c"]:
+    """A picture, or an array of at most so many dimensions."""
     if _is_picture(images):
-        return _picture(images, spec, "the image").to(device)[None]
-    pixels = _bytes(images, "images")
-    if spec.channels == 1 and tuple(pixels.shape[-2:]) == spec.shape[:2] and pixels.ndim in (2, 3):
+        return _picture(images, spec, "the image" if name == "images" else name)[None]
+    pixels = _bytes(images, name)
+    if spec.channels == 1 and pixels.shape[-2:] == spec.shape[:2] and 2 <= pixels.ndim < most:
         pixels = pixels[..., None]
-    if pixels.ndim not in (3, 4) or tuple(pixels.shape[-3:]) != spec.shape:
-        raise ValueError(_misfit(tuple(pixels.shape), spec, "images have"))
-    return (pixels if pixels.ndim == 4 else pixels[None]).to(device)
+    if not 3 <= pixels.ndim <= most or tuple(pixels.shape[-3:]) != spec.shape:
+        raise ValueError(_misfit(tuple(pixels.shape), spec, "images have" if name == "images" else f"{name} has"))
+    return pixels if pixels.ndim == 4 else pixels[None]
 
 
 def centre(picture: "Image", side: int) -> "Image":
-    """The picture's shorter side resized to `side` pixels, bilinear, and the longer one cropped at the centre."""
+    """The picture's shorter side resized to `side` pixels, bilinear, and the longer one cropped at the centre.
+
+    Raises:
+        ValueError: it is so long a strip that resizing it would take gigabytes.
+    """
     from PIL.Image import Resampling  # noqa: PLC0415  Pillow, for pictures only
 
     width, height = picture.size
     scale = side / min(width, height)
     wide, high = max(side, round(width * scale)), max(side, round(height * scale))
     left, top = (wide - side) // 2, (high - side) // 2
+    if wide * high > max(LARGEST, LONGEST * side**2):
+        raise ValueError(f"{width} x {height} pixels are too long a strip to be resized; crop it to about a square")
     return picture.resize((wide, high), Resampling.BILINEAR).crop((left, top, left + side, top + side))
-
-
-def _one(image: Any, spec: ImageSpec, name: str) -> Tensor:
-    if _is_picture(image):
-        return _picture(image, spec, name)
-    pixels = _bytes(image, name)
-    if spec.channels == 1 and tuple(pixels.shape) == spec.shape[:2]:
-        pixels = pixels[..., None]
-    if tuple(pixels.shape) != spec.shape:
-        raise ValueError(_misfit(tuple(pixels.shape), spec, f"{name} has"))
-    return pixels
 
 
 def _is_picture(image: Any) -> "TypeGuard[Image]":

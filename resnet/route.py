@@ -59,11 +59,6 @@ def _multiplier(spec: NetSpec) -> float | None:
             return None
 
 
-def branch_layers(spec: NetSpec) -> int:
-    """Convolutions of all residual branches: what a gradient passes that takes no shortcut."""
-    return spec.depth - 2  # all layers but the stem and the classifier
-
-
 def branch_gain(spec: NetSpec) -> float:
     """By how much the gradient's norm grows through the residual branches alone, at initialisation.
 
@@ -74,7 +69,7 @@ def branch_gain(spec: NetSpec) -> float:
     """
     if spec.residual_scale == 0:
         return 0.0
-    return prod([(1 - 1 / pi) ** -0.5] * branch_layers(spec))
+    return prod([(1 - 1 / pi) ** -0.5] * (spec.depth - 2))  # all layers but the stem and the classifier
 
 
 def route(spec: NetSpec) -> Route:
@@ -102,7 +97,7 @@ def reaches_first_unit(spec: NetSpec) -> bool:
 
 def reason(spec: NetSpec) -> str:
     """The closed forms in words, for the route that they leave open."""
-    layers = branch_layers(spec)
+    layers = spec.depth - 2
     match route(spec):
         case Route.SHORTCUTS | Route.PROJECTIONS:
             return _direct(spec)

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from resnet.depths import Blocks, default_depth, default_unit, valid_depths
+from resnet.depths import Blocks, default_unit, valid_depths
 from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
 
+# ResNet-20 and ResNet-18 of 1512.03385, and the article's six layers
+_DEPTH = {Family.CIFAR: 20, Family.IMAGENET: 18, Family.ARTICLE: 6}
 _STEM = {Family.CIFAR: 16, Family.IMAGENET: 64, Family.ARTICLE: 16}  # channels
 _STRIDES = {Family.CIFAR: (1, 2, 2), Family.IMAGENET: (1, 2, 2, 2), Family.ARTICLE: (1, 1)}  # of the stages
 _GATES = frozenset({Shortcut.EXCLUSIVE_GATE, Shortcut.SHORTCUT_ONLY_GATE})
@@ -45,11 +47,6 @@ def _default_downsample(family: Family, unit: Unit) -> Downsample:
     return Downsample.ZERO_PAD if zero_pad else Downsample.PROJECTION
 
 
-def _default_stride_on(family: Family) -> StrideOn:
-    """The authors' code for CIFAR; for ImageNet the place that every library's weights are made for."""
-    return StrideOn.CONV1X1 if family == Family.CIFAR else StrideOn.CONV3X3
-
-
 class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A residual network for images; equal networks compare equal.
 
@@ -62,7 +59,7 @@ class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     family: Family = Field(default=Family.CIFAR, description="stem, stages and head")
     depth: int = Field(
-        default_factory=lambda data: default_depth(data["family"]),
+        default_factory=lambda data: _DEPTH[data["family"]],
         le=MAX_DEPTH,
         description="layers with weights, stem and classifier included; default 20, imagenet 18, article 6",
     )
@@ -81,7 +78,8 @@ class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         description="how the shortcut changes dimension; default: projection, in cifar without bottlenecks zero_pad",
     )
     stride_on: StrideOn = Field(
-        default_factory=lambda data: _default_stride_on(data["family"]),
+        # The authors' code for CIFAR; for ImageNet the place that every library's weights are made for.
+        default_factory=lambda data: StrideOn.CONV1X1 if data["family"] == Family.CIFAR else StrideOn.CONV3X3,
         description="where a bottleneck has its stride; default: conv1x1 in cifar, conv3x3 in imagenet",
     )
     width: float = Field(default=1.0, gt=0, le=MAX_WIDTH, description="factor on the channels, rounded")
@@ -158,16 +156,14 @@ class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 def _check_choices(net: NetSpec) -> None:
     """Raise ValueError when the family does not have one of the choices."""
-    for name, values in _ARTICLE.items() if net.family is Family.ARTICLE else ():
-        _check_choice(net, name, values)
-    _check_choice(net, "unit", valid_depths(net.family).keys())
-
-
-def _check_choice(net: NetSpec, name: str, values: Collection[StrEnum]) -> None:
-    value = getattr(net, name)
-    if value not in values:
-        known = ", ".join(sorted(values))
-        raise ValueError(f"net {name} {value.value!r} does not exist in family={net.family.value}; choose from {known}")
+    units: Mapping[str, Collection[StrEnum]] = {"unit": valid_depths(net.family).keys()}
+    for name, values in {**(_ARTICLE if net.family is Family.ARTICLE else {}), **units}.items():
+        value = getattr(net, name)
+        if value not in values:
+            raise ValueError(
+                f"net {name} {value.value!r} does not exist in family={net.family.value}; "
+                f"choose from {', '.join(sorted(values))}"
+            )
 
 
 def _check_depth(net: NetSpec) -> None:

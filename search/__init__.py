@@ -15,7 +15,7 @@ __all__ = ["Halted", "InputError", "Result", "Study", "StudySpec", "TrialSpec"]
 def lazy(package: str, **offers: str) -> Callable[[str], Any]:
     """The `__getattr__` of a package that loads each of its names when it is first used.
 
-    Reading flags does not wait for torch, and a process that decodes images not for Optuna.
+    Reading flags does not wait for torch.
 
     Args:
         package: its name.

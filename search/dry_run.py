@@ -4,9 +4,10 @@ It is an estimate: every network of the space is taken to lie between its smalle
 third of the work of training an image, and the machine to be as busy as it is now.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -23,7 +24,6 @@ from search.spec import (
     DataInfo,
     Figure,
     LimitSpec,
-    Row,
     Space,
     StudySpec,
     TrainSpec,
@@ -141,7 +141,7 @@ def show_comparison(out: Callable[[str], None], spec: StudySpec, info: DataInfo)
     prices = [cost(row.trial.net, info.shape[:2]) for row in rows]
     out(f"rows: {len(rows)}, each against {rows[0].label!r} unless said otherwise")
     for given, row, price in zip(spec.compare, rows, prices, strict=True):
-        out(f"  {row.label}: {', '.join(_told(given, row, rows[0], price))}")
+        out(f"  {row.label}: {', '.join(_told(given.set, row, rows[0], price))}")
     if spec.scale is not None:
         out(f"scale: {spec.scale.name or 'changed by hand'}")
         for path, (before, now) in spec.scale.changed.items():
@@ -156,8 +156,8 @@ def show_comparison(out: Callable[[str], None], spec: StudySpec, info: DataInfo)
     out(estimate_comparison(spec, info, rows, prices))
 
 
-def _told(given: Row, row: Configuration, first: Configuration, price: Cost) -> list[str]:
-    parts = [f"{path} {value}" for path, value in given.set.items()]
+def _told(given: Mapping[str, Any], row: Configuration, first: Configuration, price: Cost) -> list[str]:
+    parts = [f"{path} {value}" for path, value in given.items()]
     parts += [f"{magnitude(price.params)} parameters", f"{magnitude(price.macs)} MACs an image"]
     figures = [Figure.of(key) for key in row.published]
     parts += [f"published {one} ({one.statistic}, {one.source.partition(' ')[0]})" for one in figures]

@@ -33,7 +33,7 @@ def software() -> dict[str, str]:
 
 def hardware() -> str:
     """The driver's machine, such as `2 cores of AMD EPYC, no GPU`."""
-    import torch  # noqa: PLC0415  processes that decode images need the rest of this file
+    import torch  # noqa: PLC0415  who counts cores or reads the memory does not wait for it
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

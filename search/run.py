@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markdown import Markdown
 
-from search import cli, cluster, spec, study
+from search import cli, cluster, export, spec, study
 from search.errors import Halted, InputError, without_credentials
 from search.storage import Output
 
@@ -82,7 +82,8 @@ def _told(study: "Study", result: "Result", console: Console) -> int:
     if result.unsent:
         lines.append(f"{result.unsent}; to send them: {_command('search.run', study, '--sync')}")
     if study.champion is not None and result.trouble is None:
-        lines.append(f"Champion:          {study.champion if study.output.url else study.folder / study.champion.name}")
+        place = study.champion if study.output.url else study.folder / study.champion.name
+        lines.append(f"Champion:          {place}{export.lacks(place)}")
     copy = f", and here in {study.folder}" if study.output.url else ""
     lines.append(f"Report:            {study.place}/report.html{copy}")
     lines.append(f"Compare in MLflow: {_command('search.ui', study)}")

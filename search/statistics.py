@@ -1,8 +1,11 @@
 """What a few trainings say of the error of a configuration, and of the difference of two.
 
 Errors are in percent. The trainings of a configuration differ by their seeds and are tested on the same images: all but
-the last functions speak of the mean, or the median, over seeds *on these images*. The images are a sample too, which
-no number of seeds makes larger: `test_set_error` and what follows it.
+the last two functions speak of the mean or the median over seeds *on these images*. The images are a sample too, which
+no number of seeds makes larger: `test_set_error`.
+
+The laws are those of scipy.special: scipy.stats has the same at a hundred times the cost of a call, and a race calls
+them for each pair of finalists after each seed.
 
 A tested error is a count of images, so it moves in steps: `resolution`, 100 / images percent. Seeds that differ by less
 give equal errors, whose deviation of 0 says nothing. With a `resolution` no deviation is taken below half of it, the
@@ -166,12 +169,18 @@ def seeds_for(difference: float, deviations: tuple[float, float], level: float =
     The search begins at the normal approximation, which is a few too low; above `MANY` its number is near enough.
     """
     effect = difference**2 / (deviations[0] ** 2 + deviations[1] ** 2)
-    n = max(2, ceil((_normal(level) + float(special.ndtri(wanted))) ** 2 / effect))
+    n = max(2, ceil(float(special.ndtri((1 + level) / 2) + special.ndtri(wanted)) ** 2 / effect))
     while n < MANY and power(difference, deviations, n, level) < wanted:
         n += 1
     while 2 < n < MANY and power(difference, deviations, n - 1, level) >= wanted:
         n -= 1
     return n
+
+
+def standard_error(error: float, images: int) -> float:
+    """Standard error in points of an error of `error` percent counted on `images` images: sqrt(p (1 - p) / n)."""
+    share = error / 100
+    return 100 * sqrt(share * (1 - share) / images)
 
 
 def test_set_error(error: float, images: int) -> float:
@@ -182,33 +191,6 @@ def test_set_error(error: float, images: int) -> float:
     """
     one = 100 / images
     return standard_error(min(max(error, one), 100 - one), images)
-
-
-def error_interval(error: float, images: int, level: float = 0.95) -> Interval:
-    """Where the error on all images of that kind lies, in percent, for a network that errs on `error` percent of these.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
-    """
-    share, z = error / 100, _normal(level)
-    middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
-    half = z / (1 + z**2 / images) * sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)
-    return Interval(max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half)), level)
-
-
-def paired_error(only_a: int, only_b: int, images: int) -> float:
-    """Standard error in points of the difference of two networks' errors on the same images, for other images.
-
-    Images that both get right or wrong do not part them, so it is less than of errors on two sets of images. Where no
-    image parts them it is that of one image that does.
-
-    Args:
-        only_a: images that A alone gets wrong.
-        only_b: images that B alone gets wrong.
-        images: all that were tested.
-
-    Source: McNemar, Psychometrika 1947; Fleiss, "Statistical Methods for Rates and Proportions", paired proportions.
-    """
-    return 100 * sqrt(max(only_a + only_b, 1) - (only_a - only_b) ** 2 / images) / images
 
 
 def _sample(values: Sequence[float], resolution: float | None) -> _Sample | None:
@@ -226,17 +208,6 @@ def _welch(a: _Sample, b: _Sample) -> tuple[float, float, float]:
     return a.mean - b.mean, sqrt(of_a + of_b), freedom
 
 
-def _normal(level: float) -> float:
-    """How far on either side of 0 the standard normal law reaches at `level`."""
-    return float(special.ndtri((1 + level) / 2))
-
-
 def _quantile(level: float, freedom: float) -> float:
     """How far on either side of 0 Student's t reaches at `level`."""
     return float(special.stdtrit(freedom, (1 + level) / 2))
-
-
-def standard_error(error: float, images: int) -> float:
-    """Standard error in points of an error of `error` percent counted on `images` images: sqrt(p (1 - p) / n)."""
-    share = error / 100
-    return 100 * sqrt(share * (1 - share) / images)

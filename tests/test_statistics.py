@@ -211,18 +211,3 @@ def test_the_images_are_a_sample_too() -> None:
     assert statistics.test_set_error(6.5, 10_000) == pytest.approx(0.247, abs=5e-4)  # points, arithmetic
     assert statistics.test_set_error(0, 360) == statistics.test_set_error(100 / 360, 360) > 0.27
     assert statistics.test_set_error(100, 360) == pytest.approx(statistics.test_set_error(0, 360))
-    for wrong, images in ((650, 10_000), (0, 360), (3, 360), (360, 360)):
-        known = stats.binomtest(wrong, images).proportion_ci(0.9, method="wilson")
-        found = statistics.error_interval(100 * wrong / images, images, 0.9)
-        assert (found.low / 100, found.high / 100) == (pytest.approx(known.low), pytest.approx(known.high))
-
-
-def test_the_same_images_part_two_networks_better_than_others_would() -> None:
-    """Against differences counted on images drawn anew: A alone errs on 3 % of them, B alone on 2 %, both on 4 %."""
-    drawn = np.random.default_rng(0).multinomial(10_000, [0.03, 0.02, 0.04, 0.91], size=4_000)
-    spread = np.std(100 * (drawn[:, 0] - drawn[:, 1]) / 10_000)
-    found = statistics.paired_error(300, 200, 10_000)
-    assert found == pytest.approx(spread, rel=3.9 / math.sqrt(2 * 4_000))
-    apart = math.hypot(statistics.test_set_error(7, 10_000), statistics.test_set_error(6, 10_000))
-    assert found < 0.7 * apart
-    assert statistics.paired_error(0, 0, 360) == pytest.approx(100 / 360)

@@ -113,10 +113,8 @@ def finals(rng: np.random.Generator, n: int) -> list[Part]:
             "The test images",
             "Images drawn anew each time, and trainings that err on the same of them mostly or seldom. Percent of 95 % "
             "intervals that hold the error on all images of that kind: Student's over 3 seeds (which speaks of the "
-            "images at hand only), and Wilson's over images, of the mean of 3 seeds. Then of two networks whose true "
-            "errors are equal: differences within 1.96 standard errors of 0, paired, and as if their images were not "
-            f"the same; the ratio of both. {n // 5:,} times.",
-            ["images", "error, %", "same images", "over seeds", "over images", "paired", "not paired", "ratio"],
+            f"images at hand only), and 1.96 standard errors over images on either side. {n // 5:,} times.",
+            ["images", "error, %", "same images", "over seeds", "over images"],
             races.images(rng, n // 5),
             named=3,
         ),

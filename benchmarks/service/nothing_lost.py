@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from benchmarks.report import publish, ratios, spread, table
+from benchmarks.report import publish, ratios, spread, table, there_and_back
 from benchmarks.service import overhead
 from benchmarks.service.server_trouble import TROUBLES, WELL, Done, run
 from benchmarks.trial.loops import BATCH, Ours
@@ -129,7 +129,7 @@ def main() -> None:
     }
     done: dict[str, list[Done]] = {name: [] for name in forms}
     for turn in range(args.rounds):
-        for name in list(forms)[:: 1 if turn % 2 == 0 else -1]:
+        for name in there_and_back(forms, turn):
             done[name].append(forms[name]())
             print(f"round {turn + 1}, {name}: {done[name][-1].median:.3f} s an epoch", file=sys.stderr, flush=True)
     head = ["", "n", "seconds an epoch", f"ratio to {BARE}", f"ratio to {WELL}", "beyond training, ms an epoch"]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import publish, ratios, spread, table
+from benchmarks.report import publish, ratios, spread, table, there_and_back
 from benchmarks.service.cpu_seconds import Usage, processes
 from benchmarks.service.overhead import SURROUNDINGS
 
@@ -90,7 +90,7 @@ def main() -> None:
     trees = (given.before, given.after)
     found: dict[Path, list[dict[str, float]]] = {tree: [] for tree in trees}
     for turn in range(given.turns):
-        for tree in trees if turn % 2 == 0 else reversed(trees):
+        for tree in there_and_back(trees, turn):
             found[tree].append(measured(tree))
     rows: list[list[str]] = []
     for name in found[given.after][0]:

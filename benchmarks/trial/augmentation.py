@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks import report
-from benchmarks.report import publish, ratios, spread, table
+from benchmarks.report import publish, ratios, spread, table, there_and_back
 from benchmarks.trial import reference_loop
 from benchmarks.trial.loops import BATCH, subset, trial
 from benchmarks.trial.side_by_side import all_cores, pin
@@ -62,8 +62,7 @@ def rates(makers: list[Callable[[int], int]], turns: int) -> list[list[float]]:
     """Images/s of each, turn by turn."""
     found: list[list[float]] = [[] for _ in makers]
     for turn in range(-1, turns):
-        order = range(len(makers)) if turn % 2 == 0 else reversed(range(len(makers)))
-        for which in order:
+        for which in there_and_back(range(len(makers)), turn):
             began = time.perf_counter()
             made = makers[which](turn + 1)
             if turn >= 0:

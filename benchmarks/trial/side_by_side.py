@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
+from benchmarks.report import there_and_back
 from benchmarks.trial import ceilings
 from benchmarks.trial.loops import Loop, Span
 
@@ -119,8 +120,7 @@ def in_turns(teams: Sequence[Team], turns: int, told: Callable[[str], None] = _t
     """Each team's turns: A B C, C B A, ... after one of each that does not count."""
     found: list[list[Turn]] = [[] for _ in teams]
     for turn in range(-1, turns):
-        order = range(len(teams)) if turn % 2 == 0 else reversed(range(len(teams)))
-        for which in order:
+        for which in there_and_back(range(len(teams)), turn):
             done = teams[which].turn()
             told(f"turn {turn + 1} of {turns}, {which + 1} of {len(teams)}: {done.images_per_s:,.0f} images/s")
             if turn >= 0:

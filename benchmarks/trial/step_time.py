@@ -24,7 +24,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.report import publish, table
+from benchmarks.report import publish, table, there_and_back
 from resnet import create_model
 
 Make = Callable[[], nn.Module]
@@ -109,7 +109,7 @@ def compare(pair: Pair, memory_format: torch.memory_format, batch: int, turns: i
     nets = [make().to(device).to(memory_format=memory_format) for make in (pair.ours, pair.theirs)]
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(-2, turns):
-        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+        for which in there_and_back((0, 1), turn):
             took = step_seconds(nets[which], images, labels)
             if turn >= 0:
                 seconds[which].append(took)

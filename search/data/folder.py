@@ -64,13 +64,11 @@ def _source(splits: dict[str, dict[str, list[Path]]], size: int) -> Source:
         chosen = [files[split][k] for k in map(int, indices)]
         return decoded(chosen, size, processes_for(len(chosen), usable()))
 
-    def images(split: str) -> Images | None:
-        return Images(labels[split], lambda indices: stream(split, indices)) if split in splits else None
+    def images(split: str) -> Images:
+        return Images(labels[split], lambda indices: stream(split, indices))
 
     def load() -> Shipped:
-        train = images("train")
-        assert train is not None
-        return Shipped(train, images("val"), images("test"))
+        return Shipped(images("train"), *(images(split) if split in splits else None for split in ("val", "test")))
 
     counts = {split: class_counts(values, len(names)) for split, values in labels.items()}
     every = tuple(path for split in splits for path in files[split])

@@ -29,7 +29,7 @@ from search.errors import InputError, hint
 from search.spec import DataInfo, DataSpec, PreparedInfo
 from search.storage import paths
 
-FORMAT = 2  # of the folder; part of its name's digest
+FORMAT = 3  # of the folder; part of its name's digest
 ARRAYS = ("images.npy", "labels.npy", "test_images.npy", "test_labels.npy")
 META, SUMS, VERIFIED = "meta.json", "SHA256SUMS", "verified.json"
 
@@ -95,7 +95,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """
     content, sums = _content(folder / META), _content(folder / SUMS)
     if content is None or sums is None or _sum(META, hashlib.sha256(content).hexdigest()) not in sums:
-        raise InputError(f"data: {folder / META} is damaged; start the study again, which prepares the data again")
+        raise InputError(_damaged(folder / META))
     return json.loads(content)
 
 
@@ -103,12 +103,16 @@ def open_array(folder: Path, name: str) -> NDArray[Any]:
     """One array of a preparation, memory-mapped copy-on-write: pages are shared between the processes that read them.
 
     Raises:
-        InputError: when the file is gone or has another size than was written.
+        InputError: when the file is gone, or shorter than what was written.
     """
-    path = folder / name
-    if not path.exists() or path.stat().st_size != read_meta(folder)["bytes"][name]:
-        raise InputError(f"data: {path} is damaged; start the study again, which prepares the data again")
-    return np.lib.format.open_memmap(path, mode="c")
+    try:
+        return np.lib.format.open_memmap(folder / name, mode="c")
+    except (OSError, ValueError):
+        raise InputError(_damaged(folder / name)) from None
+
+
+def _damaged(path: Path) -> str:
+    return f"data: {path} is damaged; start the study again, which prepares the data again"
 
 
 def _build(folder: Path, source: Source, spec: DataSpec) -> None:
@@ -122,9 +126,7 @@ def _build(folder: Path, source: Source, spec: DataSpec) -> None:
     _write(partial, "", source.shape, [arrangement.train, arrangement.validation])
     _write(partial, "test_", source.shape, [arrangement.test])
     info = _info(partial, source, spec, arrangement, [_sha256(partial / name) for name in ARRAYS])
-    sizes = {name: (partial / name).stat().st_size for name in ARRAYS}
-    meta = {"spec": identity(spec), "info": info.model_dump(), "bytes": sizes}
-    (partial / META).write_text(json.dumps(meta, indent=1))
+    (partial / META).write_text(json.dumps({"spec": identity(spec), "info": info.model_dump()}, indent=1))
     (partial / SUMS).write_bytes(_sums(partial))
     if folder.exists():
         folder.rename(damaged)  # processes that have it mapped keep their pages
@@ -233,7 +235,7 @@ class Prepared:
         """The images to train on.
 
         Raises:
-            InputError: here and in the other two, when a file of the split is gone or has another size.
+            InputError: here and in the other two, when a file of the split is gone or too short.
         """
         return self._split("", slice(0, self.info.n_train))
 

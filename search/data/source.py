@@ -33,7 +33,7 @@ def images_at_a_time(shape: tuple[int, ...]) -> int:
 class Images:
     """One shipped split: labels in memory, pixels read on demand.
 
-    `stream` takes indices (n,) and yields their images in order, uint8 (k, H, W, C) at a time, about 32 MiB each.
+    `stream` takes indices (n,) and yields their images in order, uint8 (k, H, W, C) at a time, 32 MiB each or less.
     Closing it frees what it holds.
     """
 

@@ -114,7 +114,7 @@ class Recorder:
         metrics = costs(record.params_count, record.macs)
         if record.curve and not self.plan.final:
             metrics["best/val_error"] = min(record.curve.values())
-        weights = training.validated(self.folder(number))
+        weights = training.validated_weights(self.folder(number))
         run, seed = self._run(number)
         self.tracker.record(
             events.TrialEnded(

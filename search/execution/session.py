@@ -158,7 +158,7 @@ class Session:
                 "cpus": self.share.cpus,
                 "threads": self.share.threads,
                 "gpus": self.share.gpus,
-                "compile": self.spec.resources.compile.value,
+                "compile": self.spec.resources.compile,
                 "final": recorder.plan.final,
             }
 

@@ -18,7 +18,7 @@ from search import machine, training
 from search.data import Prepared, Split, on_this_machine
 from search.errors import Halted, first_line, halt
 from search.records import TrialState
-from search.spec import Compile, DataSpec, TrialSpec
+from search.spec import DataSpec, TrialSpec
 from search.storage import paths
 from search.training import Checkpoint, Compiler, Resident, device, evaluate, train
 
@@ -80,10 +80,10 @@ class TrialWorker(tune.Trainable):
         self._reports: Iterator[dict[str, Any]] | None = None
         self._data: tuple[tuple[str, str], WorkerData] | None = None
         if not config["gpus"]:  # before torch starts threads, which run where the thread that starts them does
-            device.claim(config["threads"])
+            device.pin(config["threads"])
             device.keep_freed_memory()
         torch.set_num_threads(config["threads"])
-        self._compiler = Compiler(Compile(config["compile"]), paths.user_cache() / "resnet-search" / "compiled")
+        self._compiler = Compiler(config["compile"], paths.user_cache() / "resnet-search" / "compiled")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._reports = None

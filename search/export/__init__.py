@@ -5,13 +5,23 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.export.bundle import CHAMPION, Searched, check_free, chosen, crown, export, is_exported, mend, weighed
+    from search.export.bundle import (
+        CHAMPION,
+        Searched,
+        check_free,
+        export,
+        export_champion,
+        exportable,
+        is_exported,
+        lacks,
+        mend,
+    )
     from search.export.graphs import NotTheSame
     from search.export.trained import Exportable, Facts
 else:
     __getattr__ = lazy(
         __name__,
-        bundle="CHAMPION Searched check_free chosen crown export is_exported mend weighed",
+        bundle="CHAMPION Searched check_free export export_champion exportable is_exported lacks mend",
         graphs="NotTheSame",
         trained="Exportable Facts",
     )

@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, InputError) else 1
     error = facts.val_error if facts.test_error is None else facts.test_error
     kind = "validation" if facts.test_error is None else f"test, n = {len(facts.tested)}"
-    said = f"{facts.training} of {facts.study} ({error:.2f} % {kind} error) is in {given.to}; its README.md says more"
+    place = f"{given.to}{export.lacks(given.to)}"
+    said = f"{facts.training} of {facts.study} ({error:.2f} % {kind} error) is in {place}; its README.md says more"
     console.print(said, markup=False, highlight=False, soft_wrap=True)
     return 0
 

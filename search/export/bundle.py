@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import load as load_weights
 
 from resnet import build
@@ -29,65 +28,51 @@ from search.records import Finals, StudyFolder, TrialRecord, Trials, TrialState
 from search.spec import StudySpec, TrialSpec
 from search.storage import files, local_copy
 
-CARD, ONNX, PT2, EXAMPLES = "README.md", "model.onnx", "model.pt2", "examples.npy"
-CHECKED = CONFIG, WEIGHTS, ONNX, PT2  # against SHA256SUMS; the card and the images are the user's to change or remove
+CARD, ONNX, EXAMPLES = "README.md", "model.onnx", "examples.npy"
+CHECKED = CONFIG, WEIGHTS, ONNX  # against SHA256SUMS; the card and the images are the user's to change or remove
 FILES = {*CHECKED, files.SUMS, CARD, EXAMPLES}
 SHOWN = 4  # real images in the folder, to try it with
-COMPARED = 256  # real images on which the graphs must give the network's logits
+COMPARED = 256  # real images on which the graph must give the network's logits
 
 
-def export(folder: Path, model: Exportable) -> Exported:
-    """Writes the folder: weights, description, model card, ONNX, torch.export's program and four images.
+def export(folder: Path, model: Exportable, *, replace: bool = False) -> Exported:
+    """Writes the folder: weights, description, model card, four images, and ONNX where that is installed.
 
-    The graphs are compared, on images of the validation split, with the network as `resnet` builds it.
+    The graph is compared, on images of the validation split, with the network as `resnet` builds it.
+
+    Args:
+        folder: new or empty.
+        model: what is exported.
+        replace: an earlier export may be there, and stays until the new one is whole. `mend` finishes what a kill
+            between the two renames leaves. It is for one process at a time.
 
     Raises:
-        InputError: the folder has something in it, or is a file.
-        NotTheSame: a graph gives other logits; nothing is written.
-        OSError: the disk is full or cannot be written; nothing is left in the folder.
+        InputError: the folder has something in it that may not be replaced, or is a file.
+        NotTheSame: the graph gives other logits; nothing is written.
+        OSError: the disk is full or cannot be written; the folder is as before.
     """
-    check_free(folder)
-    _sweep(folder.absolute())
+    check = _check_own if replace else check_free
+    check(folder)
+    folder = folder.absolute()
+    mend(folder)
     with _aside(folder, model) as (partial, config):
-        check_free(folder)  # again: this took a while
-        partial.rename(folder)  # in place of an empty one, too
-    files.sync(folder.absolute().parent)
-    return config
-
-
-def renew(folder: Path, model: Exportable) -> None:
-    """As `export`, in place of an earlier export, which is there until the new one is whole.
-
-    `mend` finishes what a kill between the two renames leaves. It is for one process at a time.
-
-    Raises:
-        InputError: something is there that no export has written.
-        NotTheSame: a graph gives other logits; the earlier export stays.
-        OSError: the disk is full or cannot be written; the earlier export stays.
-    """
-    _check_own(folder)
-    with _aside(folder, model) as (partial, _):
-        _check_own(folder)  # again: this took a while
-        if folder.exists():
+        check(folder)  # again: this took a while
+        if replace and folder.exists():
             folder.rename(_hidden(folder, "old"))
         try:
-            partial.rename(folder)
+            partial.rename(folder)  # in place of an empty one, too
         finally:
             mend(folder)
     files.sync(folder.parent)
+    return config
 
 
 def mend(folder: Path) -> None:
-    """Removes what a process that died in `renew` left; the earlier export comes back where the new one is missing."""
+    """Removes what a process that died in `export` left; the earlier export comes back where the new one is missing."""
     earlier = _left(folder, "old")
     if earlier and not folder.exists():
         earlier.pop().rename(folder)
-    _sweep(folder, *earlier)
-
-
-def _sweep(folder: Path, *more: Path) -> None:
-    """Removes what a process that died while it wrote an export left beside it."""
-    for left in (*more, *_left(folder, "partial")):
+    for left in (*earlier, *_left(folder, "partial")):
         if not _foreign(left):
             shutil.rmtree(left)
 
@@ -97,12 +82,20 @@ def _left(folder: Path, ending: str) -> list[Path]:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether an export is there, and what is read of it is as it was written."""
+    """Whether an export is there, with ONNX where that is installed, and what is read of it is as it was written."""
+    names = [name for name in CHECKED if name != ONNX or graphs.installed() or (folder / ONNX).exists()]
     try:
-        found = {name: (folder / name).read_bytes() for name in CHECKED}
+        found = {name: (folder / name).read_bytes() for name in names}
         return (folder / files.SUMS).read_bytes() == files.checksums(found)
     except OSError:  # what cannot be read is of no use to anybody
         return False
+
+
+def lacks(folder: Path) -> str:
+    """What an export does without, as the end of a sentence; nothing where it was written with ONNX."""
+    if (folder / ONNX).exists():
+        return ""
+    return f" (without {ONNX}, which MLflow's registry needs: pip install 'resnet-search[export]')"
 
 
 def check_free(folder: Path) -> None:
@@ -157,18 +150,15 @@ def _contents(model: Exportable, config: Exported, weights: bytes) -> dict[str, 
     network = Scaled(net, config.mean, config.std).eval()
     images = np.array(model.data.validation().images[:COMPARED])
     logits = graphs.run_network(network, images)
-    graph = graphs.program(network, config.image.shape)
-    pt2, onnx = graphs.pt2(graph), graphs.onnx(graph, config.classes)
-    apart = max(
-        graphs.check("the exported program", logits, graphs.run_pt2(pt2, images)),
-        graphs.check("the ONNX model", logits, graphs.run_onnx(onnx, images)),
-    )
+    checked = {CONFIG: config.model_dump_json(indent=2).encode() + b"\n", WEIGHTS: weights}
+    apart = None
+    if graphs.installed():
+        checked[ONNX] = graphs.onnx(network, config.image.shape, config.classes)
+        apart = graphs.check("the ONNX model", logits, graphs.run_onnx(checked[ONNX], images))
     examples = io.BytesIO()
     np.save(examples, images[:SHOWN])
-    answers = [config.classes[k] for k in torch.from_numpy(logits[:SHOWN]).argmax(1).tolist()]
+    answers = [config.classes[k] for k in logits[:SHOWN].argmax(1).tolist()]
     text = card(model, config, answers, apart, len(images))
-    described = config.model_dump_json(indent=2).encode() + b"\n"
-    checked = {CONFIG: described, WEIGHTS: weights, ONNX: onnx, PT2: pt2}  # in the order of CHECKED
     return checked | {CARD: text.encode(), EXAMPLES: examples.getvalue(), files.SUMS: files.checksums(checked)}
 
 
@@ -206,13 +196,19 @@ def chosen(study: Searched, trial: int | None) -> Chosen:
 
 
 @contextmanager
-def weighed(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
-    """A training with its weights on this machine's disk while it is entered.
+def exportable(study: Searched, trial: int | None) -> Iterator[Exportable]:
+    """What `chosen` says, with its weights on this machine's disk while it is entered.
 
     Raises:
-        InputError: its checkpoint is gone or damaged.
+        InputError: as `chosen`; its checkpoint is gone or damaged.
         Halted: the URL does not answer.
     """
+    with _with_weights(chosen(study, trial), study.data) as model:
+        yield model
+
+
+@contextmanager
+def _with_weights(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
     with local_copy(_weights(found)) as weights:
         yield Exportable(found.spec, Path(weights), prepared, found.facts)
 
@@ -266,7 +262,7 @@ def _trial(study: Searched, number: int | None) -> Chosen:
 
 def _weights(found: Chosen) -> str:
     newest = training.latest(found.checkpoints)  # which also compares all checksums
-    where = training.validated(found.checkpoints)
+    where = training.validated_weights(found.checkpoints)
     if newest is None or where is None or newest.state.epoch != found.facts.epochs:
         raise InputError(
             f"{found.facts.training} has no whole checkpoint of epoch {found.facts.epochs} in {found.checkpoints}; "
@@ -277,13 +273,16 @@ def _weights(found: Chosen) -> str:
 
 def _versions() -> dict[str, str]:
     named = versions()
-    return {name: named[name] for name in ("python", "torch")} | {"onnx": version("onnx")}
+    onnx = {"onnx": version("onnx")} if graphs.installed() else {}
+    return {name: named[name] for name in ("python", "torch")} | onnx
 
 
 CHAMPION = "champion"
 
 
-def crown(spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]) -> str:
+def export_champion(
+    spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]
+) -> str:
     """Exports the champion, unless it is there; its folder, or for a study at a URL the archive of it there.
 
     Args:
@@ -293,14 +292,14 @@ def crown(spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, 
 
     Raises:
         InputError: its checkpoint is gone or damaged; something else is in the place of the folder.
-        NotTheSame: ONNX or torch.export's program gives other logits than the network.
+        NotTheSame: ONNX gives other logits than the network.
         OSError, Halted: the disk is full or cannot be written; the URL does not answer.
     """
     chosen = winner(spec, finals, runs)
     place = folder.path / CHAMPION
     if not _is_of(place, chosen):
-        with weighed(chosen, data) as model:
-            renew(place, model)
+        with _with_weights(chosen, data) as model:
+            export(place, model, replace=True)
     if folder.url is None:
         return str(place)
     archive = Path(shutil.make_archive(str(place), "zip", place))
@@ -308,7 +307,7 @@ def crown(spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, 
 
 
 def is_exported(spec: StudySpec, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]) -> bool:
-    """Whether `crown` has nothing to do; the arguments are those of `crown`."""
+    """Whether `export_champion` has nothing to do; the arguments are the same."""
     place = folder.path / CHAMPION
     archived = folder.url is None or place.with_suffix(".zip").exists()  # a start fetches what is at the URL, no more
     return archived and _is_of(place, winner(spec, finals, runs))

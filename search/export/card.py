@@ -15,14 +15,14 @@ from search.statistics import standard_error
 NAMED = 20  # classes that are named
 
 
-def card(model: Exportable, config: Exported, answers: Sequence[str], apart: float, compared: int) -> str:
+def card(model: Exportable, config: Exported, answers: Sequence[str], apart: float | None, compared: int) -> str:
     """Markdown.
 
     Args:
         model: what is exported.
         config: its description.
         answers: what the network says of the images in the folder.
-        apart: largest difference of the graphs' logits from the network's.
+        apart: largest difference of ONNX Runtime's logits from the network's; None where there is no ONNX model.
         compared: images on which that was measured.
     """
     info, facts = model.data.info, model.facts

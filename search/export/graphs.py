@@ -1,11 +1,11 @@
-"""A network as graphs that run without this package: torch.export and ONNX, checked on real images."""
+"""A network as a graph that runs without this package, ONNX, checked on real images."""
 
-import io
 import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,24 +23,18 @@ Logits = NDArray[np.float32]
 
 
 class NotTheSame(Exception):  # noqa: N818 - the network cannot be exported; a sentence
-    """A graph does not give the network's numbers."""
+    """The graph does not give the network's numbers."""
 
 
-def program(network: Scaled, shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
-    """The graph of a network in evaluation mode, for any number of images of `shape` (H, W, C)."""
-    example = torch.zeros((2, *shape), dtype=torch.uint8)  # of one, torch would take the number for a constant
-    return torch.export.export(network.eval(), (example,), dynamic_shapes={INPUT: {0: torch.export.Dim("n")}})
+def installed() -> bool:
+    """Whether what ONNX takes, the extra `export`, is there."""
+    return all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 
 
-def pt2(graph: torch.export.ExportedProgram) -> bytes:
-    """The file that `torch.export.load` reads."""
-    file = io.BytesIO()
-    torch.export.save(graph, file)
-    return file.getvalue()
-
-
-def onnx(graph: torch.export.ExportedProgram, classes: Sequence[str]) -> bytes:
+def onnx(network: Scaled, shape: tuple[int, int, int], classes: Sequence[str]) -> bytes:
     """An ONNX model: `images` uint8 (n, H, W, C) -> `logits` (n, classes); the classes' names are in its metadata."""
+    example = torch.zeros((2, *shape), dtype=torch.uint8)  # of one, torch would take the number for a constant
+    graph = torch.export.export(network.eval(), (example,), dynamic_shapes={INPUT: {0: torch.export.Dim("n")}})
     with _quiet():
         made = torch.onnx.export(
             graph,
@@ -61,29 +55,20 @@ def run_network(network: Scaled, images: Pixels) -> Logits:
     Raises:
         NotTheSame: they are no finite numbers, so that nothing can be compared with them.
     """
-    logits = _torch(network, images)
+    with torch.no_grad():
+        logits = np.concatenate([network(torch.from_numpy(part)).numpy() for part in _parts(images)])
     if not np.isfinite(logits).all():
         raise NotTheSame("the network's logits are not finite on images of its validation split; choose another trial")
     return logits
 
 
-def run_pt2(file: bytes, images: Pixels) -> Logits:
-    """What the exported program gives, read back."""
-    return _torch(torch.export.load(io.BytesIO(file)).module(), images)
-
-
 def run_onnx(file: bytes, images: Pixels) -> Logits:
     """What ONNX Runtime gives."""
-    import onnxruntime  # noqa: PLC0415  every study imports this file, for `NotTheSame`
+    import onnxruntime  # noqa: PLC0415  of the extra `export`
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     found: list[Any] = [session.run([OUTPUT], {INPUT: part})[0] for part in _parts(images)]
     return np.concatenate(found)
-
-
-def _torch(module: torch.nn.Module, images: Pixels) -> Logits:
-    with torch.no_grad():
-        return np.concatenate([module(torch.from_numpy(part)).numpy() for part in _parts(images)])
 
 
 def _parts(images: Pixels) -> list[Pixels]:

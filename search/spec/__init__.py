@@ -7,7 +7,7 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.spec.catalogue import find, shipped
-    from search.spec.compare import Configuration, Row
+    from search.spec.compare import Configuration
     from search.spec.data import DataInfo, DataSpec, PreparedInfo
     from search.spec.json_schema import schema
     from search.spec.limits import Appraisal, appraise
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     )
     from search.spec.space import Dimension, Space
     from search.spec.study import StudySpec, load
-    from search.spec.trial import Compile, Crop, Schedule, TrainSpec, TrialSpec, Value
+    from search.spec.trial import Crop, Schedule, TrainSpec, TrialSpec, Value
 else:
     __getattr__ = lazy(
         __name__,
         catalogue="find shipped",
-        compare="Configuration Row",
+        compare="Configuration",
         data="DataInfo DataSpec PreparedInfo",
         limits="Appraisal appraise",
         plain_yaml="parse read setting",
@@ -39,5 +39,5 @@ else:
         sections="Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",
         study="StudySpec load",
-        trial="Compile Crop Schedule TrainSpec TrialSpec Value",
+        trial="Crop Schedule TrainSpec TrialSpec Value",
     )

@@ -4,36 +4,39 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-LARGEST = 4096  # pixels, of a side
-
 
 class DataSpec(BaseModel):
     """A data set and how it is split.
 
-    Sizes of the splits are fractions, image sides are pixels. A value out of range raises pydantic's `ValidationError`
-    with one sentence; what needs a look at the disk is refused by `search.data.check`.
+    What needs a look at the disk is refused by `search.data.check`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
-        default="digits", description="digits, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH or npz:PATH"
+        default="digits",
+        description="digits, mnist, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH or npz:PATH",
     )
     dir: str | None = Field(
         default=None,
         description="folder or URL of raw files; default: `datasets` in the user's cache, downloaded to there",
     )
     validation: float = Field(
-        default=0.1, description="fraction of the training images, where no validation split is shipped"
+        default=0.1, gt=0, lt=0.9, description="fraction of the training images, where no validation split is shipped"
     )
-    test: float = Field(default=0.2, description="fraction of all images, where no test split is shipped")
+    test: float = Field(default=0.2, gt=0, lt=0.9, description="fraction of all images, where no test split is shipped")
     seed: int = Field(
-        default=0, description="draws the validation split and `limit`; the test split is the same for every seed"
+        default=0, ge=0, description="draws the validation split and `limit`; the test split is the same for every seed"
     )
     image_size: int | None = Field(
-        default=None, description="pixels, of the square that images of an imagefolder are resized and cropped to; 32"
+        default=None,
+        ge=1,
+        le=4096,
+        description="pixels, of the square that images of an imagefolder are resized and cropped to; 32",
     )
-    limit: int | None = Field(default=None, description="train on so many images only; validation and test stay whole")
+    limit: int | None = Field(
+        default=None, ge=1, description="train on so many images only; validation and test stay whole"
+    )
 
     @field_validator("name", "dir")
     @classmethod
@@ -44,33 +47,6 @@ class DataSpec(BaseModel):
             raise ValueError(
                 f"data.{info.field_name} = {value!r} has bytes that are not UTF-8; rename it, or give a link to it"
             ) from None
-        return value
-
-    @field_validator("validation", "test")
-    @classmethod
-    def _fraction(cls, value: float, info: ValidationInfo) -> float:
-        if not 0 < value < 0.9:
-            raise ValueError(
-                f"data.{info.field_name} = {value} is not a fraction above 0 and below 0.9; choose one such as 0.1"
-            )
-        return value
-
-    @field_validator("seed")
-    @classmethod
-    def _not_negative(cls, value: int, info: ValidationInfo) -> int:
-        if value < 0:
-            raise ValueError(f"data.{info.field_name} = {value} is negative; choose 0 or more")
-        return value
-
-    @field_validator("image_size", "limit")
-    @classmethod
-    def _positive(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and value < 1:
-            raise ValueError(f"data.{info.field_name} = {value} is below 1; choose 1 or more, or leave it out")
-        if info.field_name == "image_size" and value is not None and value > LARGEST:
-            raise ValueError(
-                f"data.image_size = {value} is above {LARGEST}, too large for a network; choose a smaller one"
-            )
         return value
 
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from search.errors import InputError
 from search.spec.plain_yaml import is_mapping
-from search.spec.trial import Compile
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 _PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -174,9 +173,7 @@ class ResourceSpec(BaseModel):
         default="auto", description="a share of one, or 1; auto: measured where there is a GPU, else none"
     )
 
-    compile: Compile = Field(
-        default=Compile.AUTO, description="torch.compile: always, never, or auto: where it repays by measurement"
-    )
+    compile: bool = Field(default=False, description="torch.compile each network: up to a minute before its first step")
 
     @field_validator("gpus_per_trial", mode="before")
     @classmethod

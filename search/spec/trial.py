@@ -32,14 +32,6 @@ class Crop(StrEnum):
     RESIZED = "resized"  # 8 to 100 % of the image, resized to full size (arXiv:1409.4842, section 6)
 
 
-class Compile(StrEnum):
-    """Whether networks are compiled (torch.compile)."""
-
-    AUTO = "auto"  # where it repays on the device, by what was measured there
-    ALWAYS = "always"
-    NEVER = "never"
-
-
 class TrainSpec(BaseModel):
     """How one network is trained; the defaults follow the papers' recipe for CIFAR (1512.03385, section 4.2)."""
 

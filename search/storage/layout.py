@@ -23,7 +23,7 @@ _FILE = "|".join(
         _HIDDEN,
         _COPY,
         r"outbox\.cursor\.partial|optuna\.journal\.lock.*",
-        rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx|pt2)|examples\.npy)",
+        rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
 )

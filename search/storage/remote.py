@@ -95,14 +95,6 @@ class Remote:
         """A file's content; None where there is none."""
         return self._attempt("read", lambda: self._or_none(self._store.cat_file, f"{self._root}/{name}"))
 
-    def get_all(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Contents of files by name, read at once."""
-        paths = {f"{self._root}/{name}": name for name in names}
-        if not paths:
-            return {}
-        found: dict[str, Any] = self._attempt("read", lambda: self._store.cat(list(paths)))
-        return {paths[path]: data for path, data in found.items()}
-
     def files(self, below: str = "") -> list[str]:
         """Names of all files in a folder and below, relative to this place, sorted."""
         start = f"{self._root}/{below}".rstrip("/")

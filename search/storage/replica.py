@@ -58,8 +58,9 @@ class Replica:
         for path in self._folder.iterdir():
             if path.is_file() and not path.name.startswith("."):
                 path.unlink()
-        for name, data in self._remote.get_all(n for n in names if "/" not in n).items():
-            (self._folder / name).write_bytes(data)
+        for name in names:
+            if "/" not in name and (data := self._remote.get(name)) is not None:
+                (self._folder / name).write_bytes(data)
         for log in {name.partition("/")[0] for name in names if "/" in name}:
             data = _newest(self._remote, log)
             if data is not None:

@@ -263,7 +263,7 @@ class Driver:
         if finalist is None or not finals.complete:
             return None
         try:
-            place = export.crown(self.spec, self.data, self.folder, finals, self._checkpoints)
+            place = export.export_champion(self.spec, self.data, self.folder, finals, self._checkpoints)
         except (NotTheSame, InputError) as reason:
             return f"the champion is not exported: {reason}"
         number, seed = _of_champion(finals, finalist)

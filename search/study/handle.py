@@ -294,8 +294,7 @@ class Study:
             searched = Searched(
                 self.spec, prepared, seen.records, seen.finals, trials, lambda run: f"{folder.finals}/{run:04d}"
             )
-            chosen = export.chosen(searched, trial)
-            with answering(self.spec.search.storage), export.weighed(chosen, prepared) as model:
+            with answering(self.spec.search.storage), export.exportable(searched, trial) as model:
                 yield model
         finally:
             folder.leave()

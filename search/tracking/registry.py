@@ -24,6 +24,7 @@ from search.tracking.client import TAG_LENGTH
 ALIAS = "champion"
 DIGEST = "search.weights_sha256"  # the tag by which a champion is known again
 NEEDS = ("mlflow", "numpy", "onnxruntime", "pandas")  # what `search.tracking.served_model` imports
+ONNX = "model.onnx"  # which is served; an export has it where ONNX is installed
 DESCRIPTION_LENGTH = 5000  # characters that a registry keeps
 _CODE = Path(__file__).with_name("served_model.py")
 
@@ -105,17 +106,18 @@ def register(client: MlflowClient, experiment_id: str, run_id: str | None, folde
 
 
 def crown(client: MlflowClient, experiment_id: str, run_id: str | None, place: str) -> None:
-    """As `register`, of a folder or of the URL of its zip archive; does nothing where a local folder is gone.
+    """As `register`, of a folder or of the URL of its zip archive; does nothing where there is no ONNX model in it.
 
     A study whose champion has changed says so again, with the new folder.
     """
     if not is_url(place):
-        if Path(place, "config.json").exists():
+        if Path(place, ONNX).exists():
             register(client, experiment_id, run_id, Path(place))
         return
     with local_copy(place) as archive, scratch.folder() as folder:
         shutil.unpack_archive(archive, folder)
-        register(client, experiment_id, run_id, folder)
+        if (folder / ONNX).exists():
+            register(client, experiment_id, run_id, folder)
 
 
 def _name_it(client: MlflowClient, champion: _Champion) -> None:

@@ -1,6 +1,5 @@
 """A trial's state on disk or at a URL: whole or not at all, checked when read, the last two kept."""
 
-import hashlib
 import json
 import logging
 import re
@@ -9,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -18,54 +17,14 @@ from search.storage import Remote, files, is_url
 from search.training.loop import State
 
 
-class Files(Protocol):
-    """Checkpoints by names that sort by age."""
-
-    def put(self, epoch: int, contents: Mapping[str, bytes]) -> str:
-        """Adds the checkpoint of an epoch, which survives a power cut then; returns its name."""
-        ...
-
-    def names(self) -> list[str]:
-        """Of all that are whole, oldest first."""
-        ...
-
-    def read(self, name: str, file: str) -> bytes:
-        """One file. Raises FileNotFoundError where there is none."""
-        ...
-
-    def has(self, name: str, file: str) -> bool:
-        """Whether a checkpoint has this file."""
-        ...
-
-    def drop(self, before: str) -> None:
-        """Deletes all that are older than the one named."""
-        ...
-
-    def set_aside(self, name: str) -> None:
-        """Renames one to `*.damaged`."""
-        ...
-
-    def sweep(self) -> None:
-        """Removes what a killed worker left of one that it had not finished."""
-        ...
-
-    def where(self, name: str) -> str:
-        """Its path or URL."""
-        ...
-
-
-def files_in(folder: Path | str) -> Files:
-    """The checkpoints in a folder, given as path or URL."""
-    return RemoteFiles(Remote(str(folder))) if is_url(str(folder)) else LocalFiles(Path(folder))
-
-
 class LocalFiles:
-    """Written aside, forced to the disk, then renamed."""
+    """Checkpoints in a folder: written aside, forced to the disk, then renamed. Their names sort by age."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def put(self, epoch: int, contents: Mapping[str, bytes]) -> str:
+        """Adds the checkpoint of an epoch, which survives a power cut then; returns its name."""
         # Where there is one of this epoch, that one stays: it was written by a worker that had been given up for dead,
         # and is of the same state.
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -82,37 +41,44 @@ class LocalFiles:
         return final.name
 
     def names(self) -> list[str]:
+        """Of all that are whole, oldest first."""
         return sorted(path.name for path in self._folder.glob("epoch-??????"))
 
     def read(self, name: str, file: str) -> bytes:
+        """One file. Raises FileNotFoundError where there is none."""
         path = self._folder / name / file
         if path.is_symlink() or not path.is_file():  # `put` makes no links; a pipe would be waited for
             raise FileNotFoundError(f"{path} is not there, or no file")
         return path.read_bytes()
 
     def has(self, name: str, file: str) -> bool:
+        """Whether a checkpoint has this file."""
         return (self._folder / name / file).exists()
 
     def drop(self, before: str) -> None:
+        """Deletes all that are older than the one named."""
         for name in self.names():
             if name < before:
                 shutil.rmtree(self._folder / name, ignore_errors=True)  # the other worker may be removing it
 
     def set_aside(self, name: str) -> None:
+        """Renames one to `*.damaged`."""
         aside = self._folder / f"{name}.damaged"
         shutil.rmtree(aside, ignore_errors=True)
         (self._folder / name).rename(aside)
 
     def sweep(self) -> None:
+        """Removes what a killed worker left of one that it had not finished."""
         for part in self._folder.glob(".epoch-*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
     def where(self, name: str) -> str:
+        """Its path or URL."""
         return str(self._folder / name)
 
 
 class RemoteFiles:
-    """A store has no renaming: a checkpoint is whole when its list of checksums is there, which is written last.
+    """The same at a URL, where nothing can be renamed: whole is what has its list of checksums, which is written last.
 
     Each has a name of its own, so that a worker given up for dead that still writes never mixes its files with others.
     """
@@ -159,6 +125,14 @@ class RemoteFiles:
         self._place.remove(sorted(names, key=lambda file: not file.endswith(files.SUMS)))
 
 
+Files = LocalFiles | RemoteFiles
+
+
+def files_in(folder: Path | str) -> Files:
+    """The checkpoints in a folder, given as path or URL."""
+    return RemoteFiles(Remote(str(folder))) if is_url(str(folder)) else LocalFiles(Path(folder))
+
+
 KEPT = 2
 WEIGHTS, MOMENTUM, AVERAGE, INDEX = "model.safetensors", "momentum.safetensors", "average.safetensors", "state.json"
 FILES = WEIGHTS, MOMENTUM, AVERAGE, INDEX
@@ -195,12 +169,6 @@ def write(folder: Path | str, checkpoint: Checkpoint) -> str:
     return place.where(written)
 
 
-def paths(folder: Path | str) -> list[str]:
-    """Checkpoints of a trial, oldest first."""
-    place = files_in(folder)
-    return [place.where(name) for name in place.names()]
-
-
 def latest(folder: Path | str) -> Checkpoint | None:
     """The newest checkpoint that is whole. A damaged one is renamed `*.damaged`, with a warning.
 
@@ -218,14 +186,15 @@ def latest(folder: Path | str) -> Checkpoint | None:
 
 
 def _read(place: Files, checkpoint: str) -> Checkpoint:
-    listed = (line.split("  ") for line in place.read(checkpoint, files.SUMS).decode().splitlines())
+    sums = place.read(checkpoint, files.SUMS)
     contents: dict[str, bytes] = {}
-    for digest, name in listed:
+    for line in sums.decode().splitlines():
+        name = line.partition("  ")[2]
         if name not in FILES:
             raise ValueError(f"{name!r} is no file of a checkpoint")
         contents[name] = place.read(checkpoint, name)
-        if _digest(contents[name]) != digest:
-            raise ValueError(f"{name} does not match its checksum")
+    if files.checksums(contents) != sums:
+        raise ValueError("a file does not match its checksum")
     index = json.loads(contents.pop(INDEX))
     tensors = {name: load(data) for name, data in contents.items()}
     weights, momentum = tensors[WEIGHTS], tensors[MOMENTUM]
@@ -235,11 +204,7 @@ def _read(place: Files, checkpoint: str) -> Checkpoint:
     return Checkpoint(State(epoch, weights, momentum, tensors.get(AVERAGE, {}), index["compiled"]), history)
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def validated(folder: Path | str) -> str | None:
+def validated_weights(folder: Path | str) -> str | None:
     """The weights in a trial's newest checkpoint that its validation figures are of: averaged ones where there are any.
 
     None where there is no checkpoint.

@@ -72,7 +72,7 @@ KEPT_BUFFER = 32 * 2**20  # bytes, the most that glibc allows: larger buffers st
 NEVER = 2**31 - 1  # bytes that may lie free before the heap shrinks: the largest C int
 
 
-def claim(threads: int) -> frozenset[int]:
+def pin(threads: int) -> frozenset[int]:
     """Pins the calling thread, and all that it starts from now on, to `threads` cores that no other worker has claimed.
 
     All workers of one user on this machine share the claims, whichever study they belong to; the system gives a claim
@@ -148,13 +148,13 @@ def cpu_flags(cpuinfo: Path) -> Set[str]:
     return frozenset((of_processor("flags", cpuinfo) or "").split())
 
 
-def begin(device: torch.device) -> None:
+def reset_peak(device: torch.device) -> None:
     """A trial starts: the most that the one before it took is forgotten."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def read(device: torch.device) -> dict[str, float]:
+def system_metrics(device: torch.device) -> dict[str, float]:
     """MLflow's system metrics of an epoch that has just ended; none on the CPU.
 
     `system/gpu_memory_MiB` is the most that this trial's tensors have taken so far. `system/gpu_utilisation_percent` is

@@ -15,8 +15,8 @@ from resnet import build
 from search.spec import Schedule, TrainSpec, TrialSpec
 from search.training.augment import draw
 from search.training.batches import Resident, evaluation_batches
-from search.training.device import autocast, begin, read
-from search.training.step import Chosen, Compiler, Replayed, Step
+from search.training.device import autocast, reset_peak, system_metrics
+from search.training.step import Captured, Compiler, Network, Step
 
 _WARM = 0.1  # of lr during `warmup_steps` (arXiv:1603.05027, appendix: 0.01 before 0.1)
 _START, _END = 1 / 25, 1 / 25e4  # of lr at both ends of a cycle, torch's OneCycleLR
@@ -93,19 +93,19 @@ def train(
         compiler: may compile the network; default: none is compiled.
     """
     device = training.device
-    begin(device)
+    reset_peak(device)
     # Other algorithms of cuDNN add in an order that changes from run to run.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    torch.manual_seed(_mix(spec.train.seed, 0))
+    torch.manual_seed(_seed(spec.train.seed, 0))
     model = build(spec.net).to(device=device)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    decided = resume.compiled if resume else None
-    chosen = compiler.choose(spec, model, training, decided) if compiler else Chosen(model, model, False)
-    step = Step(chosen.model, spec.train, training, chosen.forward)
+    compiled = resume.compiled if resume else None
+    network = compiler.network(spec, model, training, compiled) if compiler else Network(model, model, False)
+    step = Step(network.model, spec.train, training, network.forward)
     if resume is not None:
         _load(step, resume)
-    validated = step.average.model if step.average else chosen.model
-    advance = Replayed(step) if device.type == "cuda" else step
+    validated = step.average.model if step.average else network.model
+    advance = Captured(step) if device.type == "cuda" else step
     for number in range(resume.epoch + 1 if resume else 1, spec.train.epochs + 1):
         began = time.perf_counter()
         train_loss, train_error = _train_epoch(step, advance, number)
@@ -117,8 +117,8 @@ def train(
         diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
         metrics["cost/images_per_s"] = step.steps * step.size / (trained - began)
         metrics["cost/seconds"] = ended - began
-        metrics |= read(device)
-        yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n, chosen.compiled))
+        metrics |= system_metrics(device)
+        yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n, network.compiled))
         if diverged:
             return
 
@@ -140,7 +140,7 @@ def evaluate(model: nn.Module, split: Resident) -> tuple[float, float]:
 def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[float, float]:
     """Mean loss and error in percent of epoch `number`, from 1."""
     spec, images = step.spec, step.split.images
-    seed = _mix(spec.seed, number)
+    seed = _seed(spec.seed, number)
     first, every = (number - 1) * step.steps, spec.epochs * step.steps
     rates = [learning_rate(spec, first + k, every) for k in range(step.steps)]
     step.begin(draw(spec, len(step.split), (images.shape[1], images.shape[2]), seed), rates)
@@ -178,7 +178,7 @@ def _load(step: Step, state: State) -> None:
             step.optimiser.momentum[place] = torch.empty_like(parameter).copy_(state.momentum[name])
 
 
-def _mix(*numbers: int) -> int:
+def _seed(*numbers: int) -> int:
     """A 63-bit seed from counters; nearby counters give unrelated seeds."""
     digest: Any = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

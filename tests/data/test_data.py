@@ -1,7 +1,10 @@
 """The splits hold the right images: against scikit-learn's own arrays, published figures and hand arithmetic."""
 
+import gzip
 import os
 import pickle
+import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from search.data import Split, check, prepare
 from search.data.prepared import open_prepared
+from search.errors import InputError
 from search.spec import DataSpec
 from tests.support.sample_data import write_npz
 
@@ -58,7 +62,7 @@ def test_check_knows_what_prepare_finds_without_heavy_imports() -> None:
     info = check(DataSpec(limit=100))
     assert info.n_train == 100
     assert info.model_dump() == prepare(DataSpec(limit=100)).info.model_dump(exclude={"digest", "mean", "std"})
-    heavy = "{'torch', 'ray', 'mlflow', 'sklearn'}"
+    heavy = "{'torchvision', 'ray', 'mlflow', 'sklearn'}"
     code = "import sys; from search.data import check; from search.spec import DataSpec; check(DataSpec()); "
     code += f"print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -133,20 +137,60 @@ def test_images_are_mapped_not_loaded_and_torch_takes_them_as_they_are() -> None
 
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="the package dataset-fashion-mnist is not installed")
-@pytest.mark.parametrize("layout", ["default folder", "torchvision"])
-def test_fashion_mnist_from_its_files(tmp_path: Path, layout: str) -> None:
-    spec = DataSpec(name="fashion-mnist", limit=1000)
-    if layout == "torchvision":
-        raw = tmp_path / "FashionMNIST" / "raw"
-        raw.mkdir(parents=True)
-        for path in FASHION.iterdir():
-            (raw / path.name).symlink_to(path)
-        spec = DataSpec(name="fashion-mnist", dir=str(tmp_path), limit=1000)
-    prepared = prepare(spec)
+def test_fashion_mnist_from_torchvisions_folder(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in FASHION.iterdir():
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    prepared = prepare(DataSpec(name="fashion-mnist", dir=str(tmp_path), limit=1000))
     assert per_class(prepared.test()) == [1000] * 10
     assert per_class(prepared.validation()) == [600] * 10
     assert prepared.test().labels[:5].tolist() == [9, 2, 1, 1, 6]  # ankle boot, pullover, trouser, trouser, shirt
     assert prepared.info.mean[0] == pytest.approx(0.2860, abs=0.01)  # of all 60000; the limit adds the noise
+
+
+def write_mnist(raw: Path, train: list[int], test: list[int]) -> None:
+    """Files as MNIST's home page describes them, with so many images of each digit, whose pixels are all that digit."""
+    raw.mkdir(parents=True)
+    for split, counts in (("train", train), ("t10k", test)):
+        labels = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">HBBi", 0, 8, 1, len(labels)) + labels.tobytes())
+        sides = struct.pack(">HBBiii", 0, 8, 3, len(labels), 28, 28)
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(sides + labels.repeat(28 * 28).tobytes())
+
+
+# as https://yann.lecun.com/exdb/mnist has them
+MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_mnist_from_torchvisions_folder(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "MNIST/raw", MNIST_TRAIN, MNIST_TEST)
+    spec = DataSpec(name="mnist", dir=str(tmp_path))
+    assert check(spec).classes == tuple("0123456789")
+    prepared = prepare(spec)
+    assert prepared.info.shape == (28, 28, 1)
+    assert per_class(prepared.test()) == MNIST_TEST
+    assert np.array_equal(np.bincount(prepared.whole().labels), MNIST_TRAIN)
+    for split in (prepared.train(), prepared.test()):
+        assert (split.images == split.labels[:, None, None, None]).all()
+
+
+def test_files_of_other_images_are_refused(tmp_path: Path) -> None:
+    """As many as are published, and others; fewer; and none."""
+    raw = tmp_path / "MNIST/raw"
+    spec = DataSpec(name="mnist", dir=str(tmp_path))
+    write_mnist(raw, [6000] * 10, MNIST_TEST)
+    with pytest.raises(InputError, match=r"mnist in .* has other train images than the 60000 that are published; repl"):
+        prepare(spec)
+    shutil.rmtree(raw)
+    write_mnist(raw, MNIST_TRAIN, [1, 1])
+    with pytest.raises(InputError, match=r"mnist in .* has other test images than the 10000 that are published; repl"):
+        prepare(spec)
+    for content in (b"", b"no images", b"\0\0\x08\x03"):
+        (raw / "train-images-idx3-ubyte").write_bytes(content)
+        with pytest.raises(InputError, match=r"^data\.dir: mnist in .* cannot be read \([^\n]+\); replace its files$"):
+            prepare(spec)
 
 
 @pytest.mark.skipif(not (REAL / "cifar10.npz").exists(), reason="cifar10.npz is not in the user's data folder")

@@ -84,20 +84,6 @@ def test_image_size_is_the_side(tmp_path: Path) -> None:
     assert prepare(DataSpec(name=name, image_size=48)).train().images.shape[1:] == (48, 48, 3)
 
 
-def test_a_broken_image_is_named(tmp_path: Path) -> None:
-    name = write_folder(tmp_path, {"train": {"a": 4, "b": 4}})
-    broken = tmp_path / "train/b/2.png"
-    broken.write_bytes(broken.read_bytes()[:40])
-    with pytest.raises(InputError, match=r"image .*train/b/2\.png cannot be decoded \(.*\); replace or remove it$"):
-        prepare(DataSpec(name=name))
-
-
-def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(InputError, match=r"deep\.png has more than 8 bits a channel \(I;16\); convert it to 8 bits"):
-        decode(tmp_path / "deep.png", 4)
-
-
 NO_FILES: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: path.symlink_to("gone.png"), "is a link that leads to no file"),
     (lambda path: path.symlink_to(path.name), "is a link that leads to no file"),

@@ -1,14 +1,12 @@
 """Every input that cannot be used is refused by one sentence, before anything is prepared."""
 
 import gc
-import gzip
 import http.server
 import math
 import os
 import re
 import struct
 import threading
-import tracemalloc
 import urllib.request
 import warnings
 import zipfile
@@ -18,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from search.data import check, prepare
 from search.errors import InputError
-from search.spec import DataSpec
+from search.spec import DataSpec, load
 from tests.support.sample_data import write_folder, write_npz
 
 
@@ -36,7 +33,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"name": "cifr10"}, r"^data\.name = 'cifr10' is no known data set; did you mean 'cifar10'\?$"),
         ({"name": "CIFAR-10"}, r"'CIFAR-10' is no known data set; did you mean 'cifar10'\?$"),
-        ({"name": "birds"}, r"choose from cifar10, cifar100, digits, fashion-mnist, imagefolder:PATH, npz:PATH, svhn$"),
+        (
+            {"name": "birds"},
+            r"choose from cifar10, cifar100, digits, fashion-mnist, imagefolder:PATH, mnist, npz:PATH, svhn$",
+        ),
         ({"name": "npz"}, r"^data\.name = 'npz' has no path; write npz:PATH$"),
         ({"name": "imagefolder:"}, r"has no path; write imagefolder:PATH$"),
         (
@@ -60,25 +60,19 @@ def test_settings(settings: dict[str, Any], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (
-            {"validation": 0},
-            r"data\.validation = 0\.0 is not a fraction above 0 and below 0\.9; choose one such as 0\.1",
-        ),
-        ({"test": 0.9}, r"data\.test = 0\.9 is not a fraction"),
-        ({"validation": float("nan")}, r"data\.validation = nan is not a fraction"),
-        ({"seed": -1}, r"data\.seed = -1 is negative; choose 0 or more"),
-        (
-            {"image_size": 100_000},
-            r"data\.image_size = 100000 is above 4096, too large for a network; choose a smaller one",
-        ),
-        ({"image_size": 0}, r"data\.image_size = 0 is below 1; choose 1 or more, or leave it out"),
-        ({"limit": -5}, r"data\.limit = -5 is below 1; choose 1 or more"),
-        ({"sise": 3}, r"sise\n  Extra inputs are not permitted"),
+        ({"validation": 0}, "data.validation = 0: input should be greater than 0"),
+        ({"test": 0.9}, "data.test = 0.9: input should be less than 0.9"),
+        ({"validation": float("nan")}, "data.validation = nan: input should be less than 0.9"),
+        ({"seed": -1}, "data.seed = -1: input should be greater than or equal to 0"),
+        ({"image_size": 100_000}, "data.image_size = 100000: input should be less than or equal to 4096"),
+        ({"image_size": 0}, "data.image_size = 0: input should be greater than or equal to 1"),
+        ({"limit": -5}, "data.limit = -5: input should be greater than or equal to 1"),
+        ({"sise": 3}, "data.sise = 3 is not a key of a study; choose from dir, image_size, limit, "),
     ],
 )
 def test_values_out_of_range(settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValidationError, match=sentence):
-        DataSpec(**settings)
+    with pytest.raises(InputError, match=f"^{re.escape(sentence)}"):
+        load({"name": "x", "data": settings})
 
 
 NPZ: list[tuple[dict[str, Any], str]] = [
@@ -331,13 +325,14 @@ def refusing_proxy() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "host"), [("cifar10", "cs.toronto.edu"), ("cifar100", "cs.toronto.edu"), ("svhn", "ufldl")]
+    ("name", "host"),
+    [("cifar10", "toronto.edu"), ("cifar100", "toronto.edu"), ("mnist", "mnist"), ("svhn", "ufldl")],
 )
 def test_without_a_network_the_sentence_says_where_files_belong(
     tmp_path: Path, refusing_proxy: list[str], name: str, host: str
 ) -> None:
     spec = DataSpec(name=name, dir=str(tmp_path))
-    assert check(spec).n_test in (10000, 26032)  # the published numbers: nothing was asked for
+    assert check(spec).n_test in (10_000, 26_032)  # the published numbers: nothing was asked for
     assert refusing_proxy == []
     with pytest.raises(InputError) as refused:
         prepare(spec)
@@ -345,36 +340,6 @@ def test_without_a_network_the_sentence_says_where_files_belong(
     assert str(refused.value).endswith("; put its files there, or name their folder with --data-dir")
     assert "\n" not in str(refused.value)
     assert any(host in address for address in refusing_proxy)
-
-
-def test_fashion_mnist_files_that_are_not_fashion_mnist(tmp_path: Path) -> None:
-    header = {
-        "images-idx3": b"\0\0\x08\x03\0\0\0\x02\0\0\0\x02\0\0\0\x02" + bytes(8),
-        "labels-idx1": b"\0\0\x08\x01\0\0\0\x02\0\1",
-    }
-    for split in ("train", "t10k"):
-        for kind, content in header.items():
-            (tmp_path / f"{split}-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
-    spec = DataSpec(name="fashion-mnist", dir=str(tmp_path))
-    with pytest.raises(InputError, match="has 2 training and 2 test images, not the published 60000 and 10000"):
-        prepare(spec)
-    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"no gzip")
-    with pytest.raises(InputError, match=r"fashion-mnist in .* cannot be read \(Not a gzipped file .*\); replace"):
-        prepare(spec)
-
-
-def test_a_zipped_file_without_end_is_not_unzipped(tmp_path: Path) -> None:
-    zeros = gzip.compress(bytes(2**26))
-    for split in ("train", "t10k"):
-        for kind in ("images-idx3", "labels-idx1"):
-            file = tmp_path / f"{split}-{kind}-ubyte.gz"
-            file.write_bytes(gzip.compress(b"\0\0\x08\x01\x7f\xff\xff\xff") + 16 * zeros)  # a GiB of labels
-    tracemalloc.start()
-    with pytest.raises(InputError, match=r"is no IDX file of bytes, or larger than the published one\); replace"):
-        prepare(DataSpec(name="fashion-mnist", dir=str(tmp_path)))
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert most < 2**28
 
 
 def test_cifar10_archive_of_another_shape(tmp_path: Path) -> None:
@@ -408,7 +373,7 @@ def test_raw_files_that_are_none_are_not_downloaded_into(tmp_path: Path, name: s
 
 def test_damaged_cifar_batches_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cifar-100-python").mkdir()
-    for name in ("train", "test"):
+    for name in ("train", "test", "meta"):
         (tmp_path / "cifar-100-python" / name).write_bytes(b"not the published file")
     with pytest.raises(InputError, match=r"cifar100 in .* cannot be read \(Dataset not found or corrupted.*replace"):
         prepare(DataSpec(name="cifar100", dir=str(tmp_path)))

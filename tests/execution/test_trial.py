@@ -54,7 +54,7 @@ def config(folder: Path, number: int = 0, gpus: float = 0.0, threads: int = 1, *
         "software": None,
         "cpus": 1.0,
         "threads": threads,
-        "compile": "never",
+        "compile": False,
         "gpus": gpus,
         "final": False,
     }

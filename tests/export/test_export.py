@@ -1,4 +1,4 @@
-"""Exported folders: four routes to the same numbers, every family, and what is refused."""
+"""Exported folders: three routes to the same numbers, every family, and what is refused."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from resnet.classifier import Scaled
 from search.data import prepare
 from search.errors import InputError
 from search.export import NotTheSame, graphs, mend
-from search.export.bundle import export, is_whole, renew
+from search.export.bundle import export, is_whole
 from search.export.trained import Exportable
 from search.spec import DataSpec, TrialSpec
 from tests.support.exported import NET, Made, trained
@@ -29,14 +29,12 @@ pytest_plugins = ["tests.support.fixtures_export"]
 
 WITHOUT_US = """
 import sys
-import numpy as np, onnxruntime, torch
+import numpy as np, onnxruntime
 images = np.load(sys.argv[2])
 folder = sys.argv[1]
 (onnx,) = onnxruntime.InferenceSession(f"{folder}/model.onnx").run(None, {"images": images})
-with torch.no_grad():
-    pt2 = torch.export.load(f"{folder}/model.pt2").module()(torch.from_numpy(images)).numpy()
-np.savez(sys.argv[3], onnx=onnx, pt2=pt2)
-assert not {"resnet", "search"} & sys.modules.keys()
+np.save(sys.argv[3], onnx)
+assert not {"resnet", "search", "torch"} & sys.modules.keys()
 """
 FAMILIES = {
     "v1, conv1x1": NetSpec(depth=5, unit="single", shortcut="conv1x1", in_channels=1),
@@ -51,16 +49,16 @@ FAMILIES = {
 
 
 def test_the_routes_agree_on_the_whole_test_split(made: Made, tmp_path: Path) -> None:
-    """With the network as training validates it; ONNX and torch.export in a process that does not know this project."""
+    """With the network as training validates it; ONNX in a process that knows neither this project nor torch."""
     assert len(made.images) == 359
     answers = made.logits.argmax(1)
     assert (answers == made.labels).mean() > 0.9, "it has learned"
     np.save(tmp_path / "images.npy", made.images)
-    arguments = [str(made.folder), str(tmp_path / "images.npy"), str(tmp_path / "found.npz")]
+    arguments = [str(made.folder), str(tmp_path / "images.npy"), str(tmp_path / "found.npy")]
     subprocess.run([sys.executable, "-c", WITHOUT_US, *arguments], check=True, cwd=tmp_path)
     with torch.no_grad():
         loaded = resnet.load(made.folder)(made.images).numpy()
-    for found in (loaded, *np.load(tmp_path / "found.npz").values()):
+    for found in (loaded, np.load(tmp_path / "found.npy")):
         assert (found.argmax(1) == answers).all()
         np.testing.assert_allclose(found, made.logits, rtol=0, atol=1e-4)
 
@@ -76,16 +74,14 @@ def test_every_family_is_exported(name: str) -> None:
             module.momentum = None  # statistics are of this one batch
     net(torch.randn(8, spec.in_channels, 32, 32))
     network = Scaled(net, (0.4,) * spec.in_channels, (0.2,) * spec.in_channels).eval()
-    graph = graphs.program(network, (32, 32, spec.in_channels))
-    pt2, onnx = graphs.pt2(graph), graphs.onnx(graph, [str(k) for k in range(spec.num_classes)])
+    onnx = graphs.onnx(network, (32, 32, spec.in_channels), [str(k) for k in range(spec.num_classes)])
     rng = np.random.default_rng(0)
     for n in (1, 2, 7):
         images = rng.integers(0, 256, (n, 32, 32, spec.in_channels), dtype=np.uint8)
         expected = graphs.run_network(network, images)
         assert expected.shape == (n, spec.num_classes)
         assert expected.std() > 0.01, "not all the same"
-        for found in (graphs.run_pt2(pt2, images), graphs.run_onnx(onnx, images)):
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(graphs.run_onnx(onnx, images), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_the_graph_says_what_it_takes_and_gives(made: Made) -> None:
@@ -99,7 +95,7 @@ def test_the_graph_says_what_it_takes_and_gives(made: Made) -> None:
 
 
 def test_the_folder(made: Made) -> None:
-    files = {"README.md", "config.json", "examples.npy", "model.onnx", "model.pt2", "model.safetensors", "SHA256SUMS"}
+    files = {"README.md", "config.json", "examples.npy", "model.onnx", "model.safetensors", "SHA256SUMS"}
     assert {path.name for path in made.folder.iterdir()} == files
     checked = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=made.folder, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
@@ -181,6 +177,22 @@ def test_a_network_without_numbers_is_refused(made: Made, tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"weights.safetensors"}
 
 
+WITHOUT_ONNX = """
+import importlib, pkgutil, sys
+sys.modules |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"))  # they cannot be imported
+import search
+for module in pkgutil.walk_packages(search.__path__, "search."):
+    if not module.name.endswith(("__main__", "served_model")):
+        importlib.import_module(module.name)
+from search.export import graphs
+assert not graphs.installed()
+"""
+
+
+def test_nothing_imports_onnx_until_it_is_used() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_ONNX], check=True)
+
+
 def test_a_place_that_is_taken(made: Made, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
@@ -194,7 +206,7 @@ def test_a_new_export_takes_the_place_of_an_earlier_one(made: Made, tmp_path: Pa
     folder = tmp_path / "champion"
     shutil.copytree(made.folder, folder)
     facts = replace(made.model.facts, training="trial 9")
-    renew(folder, replace(made.model, facts=facts))
+    export(folder, replace(made.model, facts=facts), replace=True)
     assert json.loads((folder / "config.json").read_text())["about"]["training"] == "trial 9"
     assert is_whole(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["champion"]
@@ -204,7 +216,7 @@ def test_one_that_fails_leaves_the_earlier_one(made: Made, tmp_path: Path) -> No
     folder = tmp_path / "champion"
     shutil.copytree(made.folder, folder)
     with pytest.raises(FileNotFoundError):
-        renew(folder, replace(made.model, weights=tmp_path / "none"))
+        export(folder, replace(made.model, weights=tmp_path / "none"), replace=True)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in made.folder.iterdir()}
 
 
@@ -214,7 +226,7 @@ def test_a_link_is_not_replaced(made: Made, tmp_path: Path) -> None:
     shutil.copytree(made.folder, elsewhere)
     (tmp_path / "champion").symlink_to(elsewhere)
     with pytest.raises(InputError, match=r"no export has written .*champion, which a new one would replace"):
-        renew(tmp_path / "champion", made.model)
+        export(tmp_path / "champion", made.model, replace=True)
     assert is_whole(tmp_path / "champion"), "it can be read through the link"
     (tmp_path / ".champion.a.partial").symlink_to(elsewhere)
     (tmp_path / ".champion.b.partial").mkdir()
@@ -225,7 +237,7 @@ def test_a_link_is_not_replaced(made: Made, tmp_path: Path) -> None:
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"elsewhere", "champion", ".champion.a.partial", ".champion.b.partial"}
     assert (tmp_path / ".champion.b.partial" / "thesis.tex").read_text() == "mine"
-    assert len(list(elsewhere.iterdir())) == 7
+    assert len(list(elsewhere.iterdir())) == 6
 
 
 @pytest.fixture
@@ -240,7 +252,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_leaves_nothing(made: Made, small_disk: Path) -> None:
-    """The weights have 310 KB, all files together more than 900."""
+    """The weights have 310 KB, all files together more than 600."""
     with pytest.raises(OSError, match="No space left"):
         export(small_disk / "out", made.model)
     assert list(small_disk.iterdir()) == []

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from resnet import build
 from search import Study, data, training
 from search.errors import InputError
-from search.export import Exportable, Searched, chosen
+from search.export import Exportable, Searched
 from search.export.__main__ import main
+from search.export.bundle import chosen
 from search.records import (
     Environment,
     Finalist,

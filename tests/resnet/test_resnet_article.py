@@ -162,33 +162,3 @@ def test_normalisation_settings(keras, version):
     for layer, module in zip(theirs, ours, strict=True):
         assert module.eps == layer.epsilon
         assert module.momentum == pytest.approx(1 - layer.momentum, rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("version", "fields", "change", "sentence"),
-    [
-        ("v1", {}, lambda arrays: arrays[:-1], r"weights has 29 arrays, the network 30; .*resnet_v1"),
-        ("v2", {}, lambda arrays: arrays, r"weights\[2\] has shape \(3, 3, 16, 16\), .* \(16,\); .*resnet_v2"),
-        ("v1", {"in_channels": 1}, lambda arrays: arrays, r"weights\[0\] has shape \(3, 3, 3, 16\), .*32x32x1"),
-        ("v1", {"num_classes": 4}, lambda arrays: arrays, r"weights\[28\] .* \(32768, 4\); .* 4 classes"),
-        ("v1", {"image_size": 16}, lambda arrays: arrays, r"weights\[28\] .* \(8192, 10\); .*16x16x3"),
-        (
-            "v1",
-            {},
-            lambda arrays: [*arrays[:-1], arrays[-1].reshape(10, 1)],
-            r"weights\[29\] has shape \(10, 1\), in the network it is \(10,\); ",
-        ),
-    ],
-)
-def test_wrong_weights_are_refused_and_change_nothing(keras, version, fields, change, sentence):
-    weights = change(randomise(article(keras, "v1")))
-    model = create_model(f"article_resnet_{version}", **fields)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(ValueError, match=f"^{sentence}[^\n]*$"):
-        load_keras(model, weights)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_other_families_are_refused():
-    with pytest.raises(ValueError, match=r"^net family cifar has no Keras weights; .*family=article$"):
-        load_keras(create_model("resnet20"), [])

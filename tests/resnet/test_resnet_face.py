@@ -8,8 +8,9 @@ import resnet
 
 
 def test_every_name_is_what_its_module_made() -> None:
-    loaded = {name: getattr(resnet, name) for name in resnet.__all__}
-    assert {name: thing.__name__ for name, thing in loaded.items()} == {name: name for name in resnet.__all__}
+    loaded = {name: getattr(resnet, name) for name in dir(resnet)}
+    assert {"NetSpec", "build", "cost", "load", "signal"} < loaded.keys()
+    assert all(thing.__name__ == name for name, thing in loaded.items())
     assert all(getmodule(thing) is sys.modules[thing.__module__] for thing in loaded.values())
 
 

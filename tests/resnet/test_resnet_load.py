@@ -19,6 +19,7 @@ import resnet
 from resnet.classifier import Exported
 from resnet.images import ImageSpec, batch
 from search.data.decode import decode
+from tests.data.test_data_decode import whole_then_cropped
 from tests.support.exported import Made
 
 pytest_plugins = ["tests.support.fixtures_export"]
@@ -139,7 +140,14 @@ def test_pictures_of_any_size_become_what_they_were_in_training(
     path = tmp_path / ("it.tif" if mode == "CMYK" else "it.png")
     drawn.save(path)
     with Image.open(path) as opened:
+        assert (given(opened, PHOTOS)[0] == np.asarray(whole_then_cropped(opened.convert("RGB"), 8))).all()
         assert (given(opened, PHOTOS)[0] == decode(path, 8)).all()
+
+
+def test_a_picture_that_is_a_strip_is_refused() -> None:
+    strip = Image.new("RGB", (10_000_000, 1))
+    with pytest.raises(ValueError, match="10000000 x 1 pixels are too long a strip to be resized; crop it to about a"):
+        batch(strip, PHOTOS, CPU)
 
 
 REFUSED: dict[str, tuple[Any, ImageSpec, str]] = {

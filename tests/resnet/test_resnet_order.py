@@ -11,15 +11,11 @@ from resnet import NetSpec, build
 from resnet.residual import Residual, unit
 from resnet.shortcut import Change
 
-TABLE2 = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())["v2_table2_activation"]
-ORDERS = {row["case"]: row["order"] for row in TABLE2}  # e.g. "weight BN ReLU weight BN add ReLU"
-VERSIONS = {
-    "v1": "original",
-    "bn_after_add": "bn_after_addition",
-    "relu_before_add": "relu_before_addition",
-    "relu_only_preact": "relu_only_preactivation",
-    "v2": "full_preactivation",
-}
+PAPERS = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
+ORDERS = {
+    row["case"]: row["order"] for row in PAPERS["v2_table2_activation"]
+}  # e.g. "weight BN ReLU weight BN add ReLU"
+VERSIONS = {ours: case for case, ours in PAPERS["our_orders"].items()}
 STEMS = {"v2": "", "relu_only_preact": "BN"}  # conv1; BN and ReLU where no later activation stands for them
 KERNELS = {"single": [3], "basic": [3, 3], "bottleneck": [1, 3, 1]}
 

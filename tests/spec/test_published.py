@@ -11,20 +11,6 @@ from search.errors import InputError
 from search.spec import Figure, TrialSpec
 
 PAPERS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
-SHORTCUTS = {
-    "original": "identity",
-    "exclusive_gating": "exclusive_gate",
-    "shortcut_only_gating": "shortcut_only_gate",
-    "conv1x1_shortcut": "conv1x1",
-    "dropout_shortcut": "dropout",
-}
-ORDERS = {
-    "original": "v1",
-    "bn_after_addition": "bn_after_add",
-    "relu_before_addition": "relu_before_add",
-    "relu_only_preactivation": "relu_only_preact",
-    "full_preactivation": "v2",
-}
 RECIPE = {  # 1512.03385, Sec. 4.2, in the words of TrainSpec
     "train.epochs": 164,
     "train.batch_size": 128,
@@ -73,7 +59,7 @@ def test_plain_nets_of_2015() -> None:
 @pytest.mark.parametrize("entry", PAPERS["v2_table1_shortcuts"], ids=lambda e: f"{e['case']} {e['remark']}")
 def test_shortcuts(entry: dict[str, Any]) -> None:
     assert (entry["network"], entry["dataset"]) == ("ResNet-110", "CIFAR-10")
-    net: dict[str, Any] = {"depth": 110, "shortcut": SHORTCUTS.get(entry["case"], "constant_scaling")}
+    net: dict[str, Any] = {"depth": 110, "shortcut": PAPERS["our_shortcuts"].get(entry["case"], "constant_scaling")}
     if net["shortcut"] == "constant_scaling":
         net |= {"shortcut_scale": entry["on_shortcut"], "residual_scale": entry["on_F"]}
     if entry["case"] == "dropout_shortcut":
@@ -87,7 +73,7 @@ def test_shortcuts(entry: dict[str, Any]) -> None:
 @pytest.mark.parametrize("entry", PAPERS["v2_table2_activation"], ids=lambda e: e["case"])
 def test_activations(entry: dict[str, Any]) -> None:
     for depth, unit in ((110, "basic"), (164, "bottleneck")):
-        found = of("table2", depth=depth, unit=unit, version=ORDERS[entry["case"]])
+        found = of("table2", depth=depth, unit=unit, version=PAPERS["our_orders"][entry["case"]])
         same({**entry, "error_pct": entry[f"resnet{depth}"]}, found)
         assert found.data == "cifar10"
 

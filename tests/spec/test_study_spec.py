@@ -101,7 +101,7 @@ def test_resolved_reads_back_equal(file: Path, tmp_path: Path) -> None:
     raw = yaml.safe_load(spec.to_yaml())
     assert set(raw) == set(StudySpec.model_fields)
     assert raw["search"]["time_budget"] == 1800
-    assert raw["resources"] == {"cpus_per_trial": 1.0, "gpus_per_trial": "auto", "compile": "auto"}
+    assert raw["resources"] == {"cpus_per_trial": 1.0, "gpus_per_trial": "auto", "compile": False}
 
 
 def test_fixing_ends_the_search_and_the_reverse(file: Path) -> None:

@@ -40,12 +40,14 @@ def test_killed_and_continued_on_another_machine(place: str, tmp_path: Path, mon
     server = Server(tmp_path)
     server.start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
-    arguments = [*command(tmp_path, "--trials", "4", train={"epochs": 4, "batch_size": 16, "flip": False})]
+    arguments = [
+        *command(tmp_path, "--trials", "4", "--scheduler", "none", train={"epochs": 8, "batch_size": 4, "flip": False})
+    ]
     arguments[arguments.index("results")] = place
     try:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "first"))
         process, log = start(tmp_path, arguments)
-        wait_until(lambda: "[2/4]" in log.read_text(), process, log)
+        wait_until(lambda: "[1/4]" in log.read_text(), process, log)
         process.kill()
         process.wait()
         shutil.rmtree(tmp_path / "first")
@@ -97,12 +99,12 @@ def test_checkpoints(place: str) -> None:
     assert training.latest(folder) is None
     for epoch in (1, 2, 9, 10):
         path = training.write(folder, made(epoch))
-        assert checkpoint.paths(folder)[-1] == path
-    assert [path.rpartition("/")[2][:12] for path in checkpoint.paths(folder)] == ["epoch-000009", "epoch-000010"]
+        assert path.endswith(f"/{checkpoint.files_in(folder).names()[-1]}")
+    assert [name[:12] for name in checkpoint.files_in(folder).names()] == ["epoch-000009", "epoch-000010"]
     found = training.latest(folder)
     assert isinstance(found, Checkpoint)
     assert same(found, made(10))
-    assert training.validated(folder) == f"{path}/model.safetensors"
+    assert training.validated_weights(folder) == f"{path}/model.safetensors"
 
 
 def test_a_damaged_one_is_set_aside(place: str) -> None:
@@ -115,7 +117,7 @@ def test_a_damaged_one_is_set_aside(place: str) -> None:
     assert found is not None
     assert same(found, made(4))
     assert files.get(f"{damaged}.damaged/model.safetensors") == b"half"
-    assert len(checkpoint.paths(folder)) == 1
+    assert len(checkpoint.files_in(folder).names()) == 1
 
 
 def test_one_that_is_cut_short_is_none(place: str) -> None:
@@ -123,7 +125,7 @@ def test_one_that_is_cut_short_is_none(place: str) -> None:
     files = Remote(place)
     training.write(f"{place}/trial", made(1))
     files.put("trial/epoch-000002-0a1b2c3d/model.safetensors", b"half")
-    assert len(checkpoint.paths(f"{place}/trial")) == 1
+    assert len(checkpoint.files_in(f"{place}/trial").names()) == 1
     for epoch in (3, 4):
         training.write(f"{place}/trial", made(epoch))
     assert not [name for name in files.files() if "epoch-000002" in name]

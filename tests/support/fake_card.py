@@ -80,7 +80,7 @@ def main(folder: Path, trials: int, large: int) -> None:
             "software": None,
             "cpus": 1.0,
             "threads": 1,
-            "compile": "never",
+            "compile": False,
             "final": False,
             "gpus": 0.5,
         }

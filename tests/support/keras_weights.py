@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnet.kinds import Family
 from resnet.net import ResNet
 from resnet.residual import Residual
 
@@ -28,27 +27,10 @@ def load_keras(model: ResNet, weights: Sequence[NDArray[Any]]) -> None:
     Evaluation gives Keras' numbers, and so does training but for the moving variance: torch feeds it the unbiased
     variance of the batch, as Keras 2 did when the article was written; Keras 3 feeds it the biased one, (m - 1) / m of
     it for m = batch x height x width.
-
-    Raises ValueError, and leaves `model` as it was, when it is not of the article's family or when the number or a
-    shape of the arrays is not right.
     """
-    spec = model.spec
-    if spec.family is not Family.ARTICLE:
-        raise ValueError(f"net family {spec.family} has no Keras weights; build the network with family=article")
-    slots = [slot for layer in _layers(model) for slot in _slots(layer, spec.image_size)]
-    remedy = (
-        f"pass get_weights() of the article's resnet_{spec.version} for images of "
-        f"{spec.image_size}x{spec.image_size}x{spec.in_channels} and {spec.num_classes} classes, "
-        "or build the network for the images and classes that it has"
-    )
-    if len(weights) != len(slots):
-        raise ValueError(f"weights has {len(weights)} arrays, the network {len(slots)}; {remedy}")
-    for k, (array, slot) in enumerate(zip(weights, slots, strict=True)):
-        if array.shape != slot.shape:
-            raise ValueError(
-                f"weights[{k}] has shape {array.shape}, in the network it is {tuple(slot.shape)}; {remedy}"
-            )
+    slots = [slot for layer in _layers(model) for slot in _slots(layer, model.spec.image_size)]
     for array, slot in zip(weights, slots, strict=True):
+        assert array.shape == slot.shape
         slot.tensor.copy_(torch.tensor(array).reshape(slot.tensor.shape))
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(len(ALLOWED) < 2, reason="needs two cores and th
 CLAIM = """
 import sys, threading
 from search.training import device as cores
-claimed = cores.claim(int(sys.argv[1]))
+claimed = cores.pin(int(sys.argv[1]))
 def allowed(thread):
     (line,) = (l for l in open(f"/proc/self/task/{thread}/status") if l.startswith("Cpus_allowed_list"))
     return line.split()[1]

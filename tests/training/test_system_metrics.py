@@ -6,7 +6,7 @@ import torch
 from resnet import NetSpec
 from search.spec import TrainSpec, TrialSpec
 from search.training import device, train
-from search.training.device import begin, read
+from search.training.device import reset_peak, system_metrics
 from tests.support.sample_digits import resident
 
 CPU = torch.device("cpu")
@@ -29,10 +29,10 @@ def test_the_most_that_a_trial_took() -> None:
     device = torch.device("cuda", 0)
     before = torch.empty(64 * 2**20, dtype=torch.uint8, device=device)
     del before
-    begin(device)
+    reset_peak(device)
     kept = torch.cuda.memory_allocated(device) / 2**20
     taken = torch.empty(32 * 2**20, dtype=torch.uint8, device=device)
     del taken
-    metrics = read(device)
+    metrics = system_metrics(device)
     assert metrics["system/gpu_memory_MiB"] == pytest.approx(kept + 32, abs=0.01)
     assert 0 <= metrics.get("system/gpu_utilisation_percent", 0) <= 100

@@ -3,12 +3,14 @@
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+import resnet
 from tests.support.concluded import arguments, assert_concluded
 from tests.support.fixtures import run_here
 from tests.support.study_process import run
@@ -119,8 +121,27 @@ def test_a_champion_whose_checkpoint_is_gone(study: Path, finished: Path) -> Non
     assert_concluded(finished)
 
 
+def test_without_onnx(study: Path, finished: Path) -> None:
+    """The champion is exported as weights, and a line says what it lacks; where ONNX is back, so is the graph."""
+    shutil.rmtree(study / "champion")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("onnx", "onnxruntime", "onnxscript"):
+            patch.setitem(sys.modules, name, None)  # it cannot be imported
+        again = run_here(finished, arguments(finished))
+    assert again.returncode == 0, again.stderr
+    lack = "(without model.onnx, which MLflow's registry needs: pip install 'resnet-search[export]')"
+    assert f"Champion:          results/tiny/champion {lack}\n" in again.stdout
+    files = {"README.md", "config.json", "examples.npy", "model.safetensors", "SHA256SUMS"}
+    assert {path.name for path in (study / "champion").iterdir()} == files
+    assert "onnx" not in (study / "champion" / "README.md").read_text()
+    assert resnet.load(study / "champion").classes == tuple("0123456789")
+    whole = run_here(finished, arguments(finished))
+    assert "Champion:          results/tiny/champion\n" in whole.stdout
+    assert_concluded(finished)
+
+
 def test_what_no_export_wrote_stays(study: Path, finished: Path) -> None:
-    halved(study / "champion" / "model.pt2")
+    halved(study / "champion" / "model.onnx")
     mine = study / "champion" / "notes.txt"
     mine.write_text("mine")
     before = contents(study / "champion")

@@ -88,7 +88,7 @@ def _told(study: "Study", result: "Result", console: Console) -> int:
     lines.append(f"Report:            {study.place}/report.html{copy}")
     lines.append(f"Compare in MLflow: {_command('search.ui', study)}")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if result.trouble:
         raise Halted(result.trouble)
     return DONE if result.worked else FAILED

@@ -134,7 +134,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     # the data
     (["--set", "data=cifar1"], ["data", "'cifar1'", "did you mean 'cifar10'?"]),
     (["--set", "data.name=imagefolder:/no/such"], ["data.name", "/no/such", "give"]),
-    (["--set", "data.validation=1"], ["data.validation", "1", "below 0.9"]),
+    (["--set", "data.validation=1"], ["data.validation", "1", "less than 0.9"]),
     (["--set", "data.limit=3"], ["data.limit", "3", "10 classes"]),
     # tracking
     (["--tracking-uri", "ftp://example.org"], ["'ftp://example.org'", "sqlite:///", "--tracking-uri"]),

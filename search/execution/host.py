@@ -307,25 +307,20 @@ def _private() -> Iterator[None]:
 
     Its processes know each other by a token that is on no disk, and that nobody else has.
     """
+    from ray import _raylet as raylet  # compiled: pyright knows nothing of it
     from ray._private import ray_constants
-    from ray._raylet import (  # pyright: ignore[reportAttributeAccessIssue]
-        AuthenticationMode,
-        AuthenticationTokenLoader,
-        Config,
-        get_authentication_mode,
-    )
 
     def authenticate(mode: str, token: str | None) -> None:
         before = os.environ.pop("RAY_AUTH_MODE", None)  # it would win
-        Config.initialize(json.dumps({"AUTH_MODE": mode}))
+        raylet.Config.initialize(json.dumps({"AUTH_MODE": mode}))
         for name, value in (("RAY_AUTH_MODE", before), ("RAY_AUTH_TOKEN", token)):
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        AuthenticationTokenLoader.instance().reset_cache()
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
     clusters, token = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get("RAY_AUTH_TOKEN")
-    mode = "token" if get_authentication_mode() == AuthenticationMode.TOKEN else "disabled"
+    mode = "token" if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN else "disabled"
     ray_constants.ENABLE_RAY_CLUSTER = False
     authenticate("token", secrets.token_hex(32))
     try:

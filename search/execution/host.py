@@ -307,8 +307,10 @@ def _private() -> Iterator[None]:
 
     Its processes know each other by a token that is on no disk, and that nobody else has.
     """
-    from ray import _raylet as raylet  # compiled: pyright knows nothing of it
+    from ray import _raylet
     from ray._private import ray_constants
+
+    raylet: Any = _raylet  # compiled: nobody knows its types
 
     def authenticate(mode: str, token: str | None) -> None:
         before = os.environ.pop("RAY_AUTH_MODE", None)  # it would win

@@ -20,6 +20,7 @@ from statistics import fmean
 import numpy as np
 from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
+LEVEL = 0.95  # of all intervals and comparisons
 ROUNDING = 1e-9  # points: figures of the same counts of images may differ by this
 MANY = 10_000  # trainings
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)

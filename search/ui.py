@@ -19,7 +19,7 @@ from rich.console import Console
 from search import study
 from search.errors import Halted, InputError, public
 from search.storage import Output, layout
-from search.tracking import Pages, PageServer, Store
+from search.tracking import PageServer, Store
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -51,7 +51,7 @@ def _open(given: argparse.Namespace, console: Console) -> int:
     store = Store.chosen(uri, asked.experiment, given.output)
     if store.remote:
         for run in seen.mlflow_runs[:1]:
-            Pages.of(store.uri, run, store.uri)  # the server answers, lets us in, and has it
+            store.look(run)  # the server answers, lets us in, and has it
         charts = _show(console, seen)
         if not given.no_browser:
             webbrowser.open(charts)

@@ -1,7 +1,6 @@
 """The benchmarks' own arithmetic, against scipy's and torch's, sums by hand and the system's own figures."""
 
 import itertools
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from benchmarks.trial.loops import Ours, Reference, Span, span, subset, trial
 from benchmarks.trial.side_by_side import Place, Team, Turn, all_cores, common_rate, in_turns, team
 from resnet import NetSpec, build
 from resnet.costs import Cost, cost
+from tests.support.journal import Reported
 
 
 def test_quartiles_are_numpys() -> None:
@@ -50,12 +50,10 @@ def test_an_epoch_ends_before_its_validation() -> None:
     assert found.ended - found.began == pytest.approx(256 / 64)
 
 
-def test_what_an_epoch_took_beside_training(tmp_path: Path) -> None:
+def test_what_an_epoch_took_beside_training() -> None:
     """Two trials at once; the first epoch of each has none before it."""
     ends = [(0, 10.0, 3.0), (1, 11.0, 3.0), (0, 13.5, 3.25), (1, 14.0, 2.0), (0, 17.0, 3.5)]
-    events = [{"kind": "epoch", "number": n, "time_ms": t * 1000, "metrics": {"cost/seconds": c}} for n, t, c in ends]
-    (tmp_path / "outbox.jsonl").write_text("\n".join(map(json.dumps, [{"kind": "study_started"}, *events])))
-    periods, beyond = timed(tmp_path / "outbox.jsonl")
+    periods, beyond = timed([Reported(n, None, 1, int(t * 1000), {"cost/seconds": c}) for n, t, c in ends])
     assert periods == [[3.5, 3.5], [3.0]]
     assert beyond == (0.25, 0.0, 1.0)
 
@@ -198,11 +196,13 @@ def test_a_worker_that_comes_late_or_never_is_late() -> None:
 
 
 def test_trials_are_read_from_the_record() -> None:
-    def epoch(number: int, ended: float, took: float) -> dict[str, object]:
-        return {"kind": "epoch", "number": number, "time_ms": 1000 * ended, "metrics": {"cost/seconds": took}}
+    def epoch(number: int, ended: int, took: float) -> Reported:
+        return Reported(number, None, 1, 1000 * ended, {"cost/seconds": took})
 
-    events = [{"kind": "trial_started", "number": 1, "time_ms": 0}, epoch(1, 9, 2), epoch(0, 8, 3), epoch(1, 12, 2.5)]
-    assert overhead.trials(events) == [Trained(5, 8, 3), Trained(7, 12, 4.5)]
+    assert overhead.trials([epoch(1, 9, 2), epoch(0, 8, 3), epoch(1, 12, 2.5)]) == [
+        Trained(5, 8, 3),
+        Trained(7, 12, 4.5),
+    ]
 
 
 @pytest.mark.skipif(not cpu_seconds.PROC.exists(), reason="reads Linux' /proc")

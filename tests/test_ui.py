@@ -20,13 +20,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from search import data
+from search.optimize import final_ledger
 from search.records import Environment, StoredStudy, StudyFolder, TrialState, open_storage
 from search.spec import Share, StudySpec, appraise
 from search.storage import Output
-from search.tracking import Store, Tracker, events
-from search.tracking.outbox import Outbox
+from search.tracking import Mirror, Source, Store
 from search.ui import main
 from tests.support.empty_database import place
+from tests.support.epochs import epoch_of
 from tests.support.mlflow_pages import LOAD_MS
 from tests.support.mlflow_server import end_group, wait_until
 
@@ -83,18 +84,17 @@ def finished(folder: Path) -> None:
     ledger = stored.open(owner, {}, space, lambda trial: appraise(trial, (8, 8), spec.limits))
     Environment.save(ledger.study, prepared.info, Share(1, 0, 1))
     ledger.add({**space.fixed, "net.depth": 8})
-    ledger.report(0, 1, 5.0, 1.0, 100.0)
+    ledger.report(0, 1, 5.0, epoch_of(**{"val/error": 5.0}))
     ledger.finish(0, TrialState.COMPLETE)
     begun.leave()
     place(output / "mlflow.db")
     store = Store.chosen(None, "e", Output(str(output)))
-    tracker = Tracker(Outbox(output / "tiny" / "outbox.jsonl"), store, "tiny-1")
-    tracker.record(events.StudyStarted(name="tiny", params={"space.net.depth": "8 | 14"}))
-    tracker.record(events.TrialStarted(number=0, name="trial-000 resnet8", params={"net.depth": "8"}))
-    tracker.record(events.EpochEnded(number=0, epoch=1, metrics={"val/error": 5.0}))
-    tracker.record(events.TrialEnded(number=0, state=TrialState.COMPLETE, metrics={"best/val_error": 5.0}))
-    assert tracker.drain(60) == 0
-    tracker.close()
+    none_yet = final_ledger(stored.storage, "tiny", lambda trial: appraise(trial, (8, 8), spec.limits))
+    source = Source(spec, prepared.info, str(begun.path), ledger, lambda: none_yet)
+    mirror = Mirror(source, store, begun.path)
+    mirror.start()
+    assert mirror.drain(60) == 0
+    mirror.close()
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_a_browser_enters_without_typing(opened: Opened, page: Page) -> None:
     assert "/#/experiments/" in page.url
     assert opened.token not in page.url
     page.reload()  # by the cookie
-    expect(page.get_by_role("link", name="trial-000 resnet8")).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_role("link", name="000 depth 8 v1 identity")).to_be_visible(timeout=LOAD_MS)
 
 
 def test_a_port_in_use_is_refused(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:

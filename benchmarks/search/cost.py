@@ -18,6 +18,7 @@ from search.optimize import Proposer, Strategy, make_scheduler
 from search.records import Ledger, TrialState, open_storage
 from search.spec import Appraisal, Sampler, Scheduler, SearchSpec, Value
 from search.spec.space import make
+from tests.support.epochs import epoch_of
 
 EPOCHS, FIRST_RUNG = 9, 1
 FIXED: Mapping[str, Value] = {"net.in_channels": 3, "net.num_classes": 10, "train.epochs": EPOCHS}
@@ -67,7 +68,7 @@ def run(strategy: Strategy) -> tuple[list[float], list[float]]:
         record = ledger.record(asked.number)
         flat, new = asked.spec.flat(), not record.epochs
         for epoch in range(record.epochs + 1, EPOCHS + 1):
-            ledger.report(asked.number, epoch, error(flat, epoch), 1.0, 100.0)
+            ledger.report(asked.number, epoch, error(flat, epoch), epoch_of(1.0, 100.0))
             if epoch == EPOCHS:
                 ledger.finish(asked.number, TrialState.COMPLETE)
             elif strategy.judge(asked.number):

@@ -26,7 +26,6 @@ from search.optimize import Proposer, Strategy, make_scheduler
 from search.optimize.schedulers import Halving
 from search.records import Asked, Ledger, Standings
 from search.spec import Appraisal, Dimension, SearchSpec, Space, TrialSpec, Value
-from search.tracking import Tracker
 
 METRIC = "error"
 
@@ -50,15 +49,6 @@ class Hyperparameters(Space):
 
     def specify(self, chosen: Mapping[str, Value]) -> TrialSpec:
         return cast(TrialSpec, Configuration(chosen))
-
-
-class Untracked:
-    """Takes the place of MLflow."""
-
-    def ignore(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing is sent."""
-
-    record = ignore
 
 
 class Player(Protocol):
@@ -110,7 +100,7 @@ class Ours:
         ledger = Ledger(InMemoryStorage(), "simulated", space, lambda spec: free)
         proposer = Proposer(space, search.sampler, search.seed)
         strategy = Strategy(ledger, proposer, scheduler or make_scheduler(search, EPOCHS), search, EPOCHS)
-        self._recorder = _Recorder("simulated", strategy, cast(Tracker, Untracked()), Path("/nonexistent"))
+        self._recorder = _Recorder(strategy, Path("/nonexistent"))
         loop = Loop()
         self._searcher = LedgerSearcher(self._recorder, _config, workers, loop, Restarts(set))
         self._scheduler = LedgerScheduler(self._recorder, loop)

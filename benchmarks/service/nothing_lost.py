@@ -4,7 +4,7 @@ The same trials of about ten seconds, as many at once as a study runs: in bare p
 checkpoints, Ray and tracking; in a study as a user runs it; and in studies whose MLflow server gets into trouble once
 the first trial has ended. One after the other in each round, the next round the other way round. What is compared is
 the time from the end of one epoch to the end of the next, as the study's record tells it: with the checkpoint, the
-report to the search and all that goes on beside. After each study with a server its outbox is compared with what the
+report to the search and all that goes on beside. After each study with a server its journal is compared with what the
 server has, point by point. The machine must be otherwise idle.
 """
 
@@ -143,7 +143,7 @@ def main() -> None:
         "well. Server, proxy and study share the machine. On disk a trial leaves "
         f"{checkpoints:,} bytes of checkpoints, {artifacts:,} of artifacts and {records:,} of records."
     )
-    what = ["", "runs", "points in the outbox", "missing on the server", "doubled or foreign"]
+    what = ["", "runs", "points on record", "missing on the server", "doubled or foreign"]
     parts = [note, table(head, rows(done)), table(what, counts(done))]
     publish("nothing-lost", "What it costs to lose nothing", parts, args.out)
 

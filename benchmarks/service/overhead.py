@@ -11,7 +11,6 @@ The machine must be otherwise idle.
 
 import argparse
 import heapq
-import json
 import math
 import os
 import subprocess
@@ -33,6 +32,7 @@ from benchmarks.trial.loops import BATCH, Ours, subset, trial
 from benchmarks.trial.side_by_side import Place, all_cores, in_turns, team
 from search.data import check
 from search.spec import DataSpec
+from tests.support.journal import Reported, reported
 
 DEPTH, EPOCHS = 8, 5
 VALIDATION = 0.005  # fraction of the training images: trials shall train
@@ -66,17 +66,16 @@ class Breakdown:
         return self.span * self.workers / self.training - 1
 
 
-def trials(events: Sequence[dict[str, Any]]) -> list[Trained]:
-    """Each trial that trained, by its first step, from the events of a study's record."""
-    epochs: dict[int, list[dict[str, Any]]] = {}
-    for event in events:
-        if event["kind"] == "epoch":
-            epochs.setdefault(event["number"], []).append(event)
+def trials(reported: Sequence[Reported]) -> list[Trained]:
+    """Each trial that trained, by its first step, from the epochs on record."""
+    epochs: dict[int, list[Reported]] = {}
+    for one in reported:
+        epochs.setdefault(one.number, []).append(one)
     found = [
         Trained(
-            began=min(e["time_ms"] / 1000 - e["metrics"]["cost/seconds"] for e in own),
-            ended=max(e["time_ms"] / 1000 for e in own),
-            training=sum(e["metrics"]["cost/seconds"] for e in own),
+            began=min(e.time_ms / 1000 - e.metrics["cost/seconds"] for e in own),
+            ended=max(e.time_ms / 1000 for e in own),
+            training=sum(e.metrics["cost/seconds"] for e in own),
         )
         for own in epochs.values()
     ]
@@ -156,7 +155,7 @@ class Run:
 
     began: float
     ended: float
-    events: list[dict[str, Any]]
+    epochs: list[Reported]
     cpu: dict[str, float]  # seconds by role
 
 
@@ -180,8 +179,7 @@ def run(described: dict[str, Any]) -> Run:
         ended = time.time()
         if process.returncode:
             sys.exit(f"error: {' '.join(command)} ended with {process.returncode}:\n{(folder / 'log').read_text()}")
-        lines = (folder / "results" / described["name"] / "outbox.jsonl").read_text().splitlines()
-        return Run(began, ended, [json.loads(line) for line in lines], usage.by_role())
+        return Run(began, ended, reported(folder / "results" / described["name"]), usage.by_role())
 
 
 def rows(done: Run, trained: Sequence[Trained], found: Breakdown) -> list[list[str]]:
@@ -222,7 +220,7 @@ def main() -> None:
     args = arguments()
     images, epochs = calibrated(args)
     done = run(study(args, images, epochs))
-    trained = trials(done.events)
+    trained = trials(done.epochs)
     found = breakdown(trained, len(places()))
     note = (
         f"{args.trials} trials of ResNet-{DEPTH}, {epochs} epochs of {images:,} images of {args.data}; n = "

@@ -1,13 +1,12 @@
 """Studies whose MLflow server gets into trouble once their first trial has ended."""
 
 import itertools
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import yaml
 
 from benchmarks.report import quartiles
 from benchmarks.service.overhead import SURROUNDINGS
+from tests.support.journal import Reported, reported
 from tests.support.mlflow_server import Proxy, Server
 from tests.support.sent import Sent, compare
 
@@ -76,14 +76,11 @@ class Done:
         return [sum(own) for own in self.periods]
 
 
-def timed(outbox: Path) -> tuple[list[list[float]], tuple[float, ...]]:
-    """`periods` and `beyond` of the trials that a record tells of."""
+def timed(reported: Sequence[Reported]) -> tuple[list[list[float]], tuple[float, ...]]:
+    """`periods` and `beyond` of the trials whose epochs these are."""
     epochs: dict[int, list[tuple[float, float]]] = {}  # of each trial: end, and seconds of training and validation
-    for line in outbox.read_text().splitlines():
-        event = json.loads(line)
-        if event["kind"] == "epoch":
-            own = epochs.setdefault(event["number"], [])
-            own.append((event["time_ms"] / 1000, event["metrics"]["cost/seconds"]))
+    for one in reported:
+        epochs.setdefault(one.number, []).append((one.time_ms / 1000, one.metrics["cost/seconds"]))
     pairs = [list(itertools.pairwise(sorted(own))) for own in epochs.values()]
     periods = [[after[0] - before[0] for before, after in own] for own in pairs]
     return periods, tuple(after[0] - before[0] - after[1] for own in pairs for before, after in own)
@@ -141,8 +138,8 @@ def _run(
         records = sum(path.stat().st_size for path in kept.iterdir() if path.is_file())
         disk = (size_of(kept / "trials"), size_of(folder / "results" / "mlartifacts"), records)
         checkpoints, artifacts, records = (part // trials for part in disk)
-        return Done(*timed(kept / "outbox.jsonl"), seconds, None, (checkpoints, artifacts, records))
+        return Done(*timed(reported(kept)), seconds, None, (checkpoints, artifacts, records))
     if trouble:
         trouble.end(server, proxy)
     subprocess.run([*command, described["name"], *results, "--sync"], env=environment, check=True, capture_output=True)
-    return Done(*timed(kept / "outbox.jsonl"), seconds, compare(kept / "outbox.jsonl", server.url))
+    return Done(*timed(reported(kept)), seconds, compare(kept, server.url))

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Generator, Sequence
 from multiprocessing import parent_process
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -62,12 +62,14 @@ def decoded(files: Sequence[Path], size: int, processes: int) -> Generator[Pixel
     Args:
         files: the images.
         size: side in pixels.
-        processes: how many decode, 0: this one. The pixels are the same.
+        processes: how many decode, 0: this one, as ever outside of the main thread. The pixels are the same.
 
     Raises:
         InputError: an image cannot be decoded, a process was killed, or none can be started.
     """
     step = min(TASK, images_at_a_time((size, size, 3)))
+    # Elsewhere torch would wait for ever for the rest of what a process was sending when it was killed.
+    processes = processes if current_thread() is main_thread() else 0
     loader = DataLoader(
         _Decoder(size),
         batch_size=None,

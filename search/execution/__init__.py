@@ -6,12 +6,12 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.execution.host import address, connected, join, leave, machines, share, use_token
-    from search.execution.recorder import Recorder, of_study, sum_up
+    from search.execution.recorder import Recorder
     from search.execution.session import Interrupt, Session
 else:
     __getattr__ = lazy(
         __name__,
         host="address connected join leave machines share use_token",
-        recorder="Recorder of_study sum_up",
+        recorder="Recorder",
         session="Interrupt Session",
     )

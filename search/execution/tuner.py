@@ -183,15 +183,11 @@ class LedgerSearcher(_Stateless, Searcher):
     def _next(self) -> Asked | None:
         while self._left:
             asked = self._left.pop(0)
-            self._recorder.started(asked)  # it may have died before its run was announced
             # One that diverged is not compared: its worker knows, and says so again.
             diverged = self._recorder.ledger.record(asked.number).val_error == TrialRecord.WORST
             if diverged or not self._recorder.held(asked.number):
                 return asked
-        asked = self._recorder.plan.next()
-        if asked is not None:
-            self._recorder.started(asked)
-        return asked
+        return self._recorder.plan.next()
 
 
 class LedgerScheduler(_Stateless, FIFOScheduler):
@@ -250,7 +246,7 @@ def train(recorder: Recorder, config: Callable[[Asked], dict[str, Any]], share: 
                 trial_dirname_creator=named,
             ),
             run_config=tune.RunConfig(
-                name=recorder.study,
+                name="study",
                 storage_path=str(folder),
                 verbose=0,
                 callbacks=[watcher],

@@ -13,8 +13,7 @@ from search.optimize.plan import SEED, Candidate, Plan
 from search.optimize.race import race
 from search.records import Asked, Finalist, Finals, Ledger, SeedRun, TrialRecord, Trials, TrialState
 from search.spec import Appraisal, Configuration, LimitSpec, Objective, Space, StudySpec, TrialSpec, appraise
-
-LEVEL = 0.95  # of all intervals and comparisons
+from search.statistics import LEVEL
 
 
 def best_trials(records: Trials, objectives: Sequence[Objective], top: int) -> list[Candidate]:

@@ -123,7 +123,7 @@ class StudyFolder:
     def owner(self, shared: bool) -> Owner:
         """The folder as a storage knows it; `shared`: one that may hold studies of other folders, not the journal."""
         place = self.url or os.path.realpath(self.path)
-        return Owner(self.id, place, shared, begun=self.outbox.exists())
+        return Owner(self.id, place, shared, begun=self._key.exists())
 
     def forced(self, path: Path) -> None:
         """A record was written to this machine's disk: it is to count, wherever the study is.
@@ -133,7 +133,7 @@ class StudyFolder:
         """
         if self.lease is not None:
             self.lease.check()
-            if path.suffix in (".jsonl", ".journal"):
+            if path == self.journal:
                 self.replica.log(path)
             else:
                 self.replica.file(path)
@@ -144,6 +144,10 @@ class StudyFolder:
             self.forced(file)
         return tuple(self.replica.where(file) for file in files)
 
+    def relative(self, file: Path | str) -> str:
+        """A file of the study by its path from the study's folder or URL, wherever that is moved to."""
+        return str(file).removeprefix(f"{self.path}/").removeprefix(f"{self.place}/")
+
     @property
     def study_file(self) -> Path:
         return self.path / layout.STUDY_FILE
@@ -151,11 +155,6 @@ class StudyFolder:
     @property
     def journal(self) -> Path:
         return self.path / layout.JOURNAL
-
-    @property
-    def outbox(self) -> Path:
-        """Events for MLflow."""
-        return self.path / layout.OUTBOX
 
     @property
     def trials(self) -> str:
@@ -167,6 +166,19 @@ class StudyFolder:
         """Path or URL of the folder of the checkpoints of the finals."""
         return f"{self.place}/finals"
 
+    @property
+    def _key(self) -> Path:
+        return self.path / "key"
+
+    def check_version(self) -> None:
+        """Refuses a study that an older version has begun.
+
+        Raises:
+            InputError: that is so.
+        """
+        if (self.path / layout.OUTBOX).exists():
+            raise InputError(layout.older(self.place))
+
     def bind(self, key: str, begun: bool) -> None:
         """Notes that what is kept here belongs to the study with this key in the storage.
 
@@ -175,18 +187,17 @@ class StudyFolder:
         Raises:
             InputError: it belongs to another, for the one in the storage was made anew.
         """
-        file = self.path / "key"
-        known = file.read_bytes() if file.exists() else None
+        known = self._key.read_bytes() if self._key.exists() else None
         if known == key.encode():
             return
         damaged = known is not None and re.fullmatch(rb"[A-Za-z0-9._-]+-[0-9a-f]{32}", known) is None
-        keeps = self.outbox.exists() or layout.holds_checkpoints(self.path / "trials")
+        keeps = (known is not None and not damaged) or layout.holds_checkpoints(self.path / "trials")
         if keeps and not (damaged and begun):
             raise InputError(
                 f"{self.place} holds trials of a study that its storage has lost; restore {self.journal.name} (or "
                 "search.storage), or begin again with --fresh"
             )
-        self._write(file, key)
+        self._write(self._key, key)
 
     def clear(self) -> list[str]:
         """Deletes the study, but for what says which it was; returns where what is not its own is: that stays.

@@ -6,9 +6,10 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import optuna
@@ -17,7 +18,8 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
-from search.records.trial import TrialRecord, TrialState
+from search.records.conclusion import Conclusion
+from search.records.trial import Metrics, TrialRecord, TrialState, now_ms
 from search.records.trials import Standings, Trials
 from search.spec import Appraisal, Space, TrialSpec, Value
 
@@ -67,8 +69,15 @@ class Ledger:
             self.study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
         else:
             self.study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="minimize")
-        if "key" not in self.study.user_attrs:
-            self.study.set_user_attr("key", f"{name}-{uuid.uuid4().hex}")
+        for attribute, value in (("began", now_ms()), ("key", f"{name}-{uuid.uuid4().hex}")):
+            if attribute not in self.study.user_attrs:
+                self.study.set_user_attr(attribute, value)
+        notes = self.study.user_attrs
+        self.key = str(notes["key"])  # names this study among all, wherever its runs are tracked
+        self.began = int(notes["began"])  # Unix time in ms
+        self.numbers: dict[str, int] = notes.get("numbers", {})  # digest -> number of what was compared so far
+        self.conclusion = Conclusion.of(notes["conclusion"]) if "conclusion" in notes else None  # as it was last said
+        self._writing, self._failed = RLock(), False
         self._trials: dict[int, optuna.Trial] = {}  # handles of the trials that this process writes to
         self.standings = Standings()
         self._held: dict[int, int] = {}  # number -> the epoch after which it was held
@@ -92,13 +101,21 @@ class Ledger:
         return frozenset(record.number for record, epoch in held if record.running and record.epochs == epoch)
 
     @property
-    def key(self) -> str:
-        """Names this study among all, wherever its runs are tracked."""
-        return str(self.study.user_attrs["key"])
+    def settled(self) -> Trials:
+        """All trials by number, as they are durable: for another thread. None once a write has failed."""
+        with self._writing:
+            return Trials() if self._failed else self.records
 
-    def together(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def together(self) -> Generator[None]:
         """Makes what is written while it is entered durable in one write to the disk, when it is left."""
-        return self._storage.together() if isinstance(self._storage, _Storage) else nullcontext()
+        with self._writing:
+            try:
+                with self._storage.together() if isinstance(self._storage, _Storage) else nullcontext():
+                    yield
+            except BaseException:
+                self._failed = True
+                raise
 
     @property
     def elapsed(self) -> float:
@@ -149,11 +166,12 @@ class Ledger:
         params = {d.path: chosen[d.path] for d in self._space.dimensions if d.path in chosen}
         attributes: dict[str, Any] = {
             "params": dict(spec.flat()),
+            "began": now_ms(),
             "cost": {"params": price.params, "macs": price.macs, "activation_bytes": price.activation_bytes},
             **notes,
         }
         if price.reason:
-            attributes["outcome"] = {"state": TrialState.INFEASIBLE.value, "reason": price.reason}
+            attributes["outcome"] = _outcome(TrialState.INFEASIBLE, reason=price.reason)
         trial = optuna.create_trial(
             state=optuna.trial.TrialState.FAIL if price.reason else optuna.trial.TrialState.RUNNING,
             params=params,
@@ -170,34 +188,32 @@ class Ledger:
         """An open trial as it was asked for, to go on."""
         return Asked(number, self._space.specify(self.standings[number].params))
 
-    def report(self, number: int, epoch: int, val_error: float, seconds: float, images_per_s: float) -> None:
-        """Notes the error by which trials are compared (percent; NaN: diverged) and the speed of an epoch, once."""
+    def report(self, number: int, epoch: int, error: float, metrics: Metrics) -> None:
+        """Records an epoch, once, with the error by which trials are compared (percent; not finite: diverged)."""
         record = self.standings[number]
         if epoch in record.curve:
             return
-        error = val_error if math.isfinite(val_error) else TrialRecord.WORST
-        speed = {"seconds": seconds, "images_per_s": images_per_s}
+        error = error if math.isfinite(error) else TrialRecord.WORST
         trial = self._handle(number)
         with self.together():
-            trial.set_user_attr(f"epoch:{epoch}", speed)
+            trial.set_user_attr(f"epoch:{epoch}", metrics.stored)  # an epoch counts once its error is there, too
             trial.report(error, epoch)
-        self.standings.put(record.with_epoch(epoch, error, speed))
+        self.standings.put(record.with_epoch(epoch, error, metrics))
 
-    def note_test(self, number: int, error: float, loss: float) -> None:
-        """Notes what a training gave on the test split: error in percent, loss in nats."""
-        test = {"error": error, "loss": loss}
-        self._handle(number).set_user_attr("test", test)
-        self.standings.put(replace(self.standings[number], test=test))
-
-    @property
-    def numbers(self) -> dict[str, int]:
-        """Digest -> number of the configurations that were compared so far."""
-        return self.study.user_attrs.get("numbers", {})
+    def conclude(self, conclusion: Conclusion) -> None:
+        """Says how the study has ended, or that it goes on. Said again, it is as it was said first."""
+        public = replace(conclusion, note=without_credentials(conclusion.note))
+        after = public.after(self.conclusion)
+        if after != self.conclusion:
+            self.study.set_user_attr("conclusion", after.stored)
+            self.conclusion = after
 
     def save_numbers(self, numbers: Mapping[str, int]) -> None:
         """Adds to `numbers`."""
         if not numbers.items() <= self.numbers.items():
-            self.study.set_user_attr("numbers", self.numbers | dict(numbers))
+            known = self.numbers | dict(numbers)
+            self.study.set_user_attr("numbers", known)
+            self.numbers = known
 
     def hold(self, number: int) -> None:
         """Notes that a trial waits after its last epoch. Its next epoch ends that."""
@@ -207,17 +223,25 @@ class Ledger:
             self._handle(number).set_user_attr("held", epoch)
             self._held[number] = epoch
 
-    def finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
-        """Ends a trial; a second ending is ignored, so that the first cause stays.
+    def finish(
+        self,
+        number: int,
+        state: TrialState,
+        reason: str | None = None,
+        traceback: str | None = None,
+        weights: str | None = None,
+    ) -> None:
+        """Ends a trial; a second ending is ignored, so that the first cause stays. Arguments as of `TrialRecord`.
 
         One that is infeasible though within the limits ran out of memory: a limit that was not known before.
         """
         record = self.standings[number]
         if not record.running:
             return
+        outcome = _outcome(state, reason=reason, traceback=traceback, weights=weights)
         with self.together():
-            self._handle(number).set_user_attr("outcome", {"state": state.value, "reason": reason})
-            self.standings.put(replace(record, state=state, reason=reason))
+            self._handle(number).set_user_attr("outcome", outcome)
+            self.standings.put(record.with_outcome(outcome))
             self._tell(number, state)
 
     def _tell(self, number: int, state: TrialState) -> None:
@@ -238,6 +262,14 @@ class Ledger:
             identity = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)  # pyright: ignore[reportPrivateUsage] - nothing else names it
             self._trials[number] = optuna.trial.Trial(self.study, identity)
         return self._trials[number]
+
+
+def _outcome(state: TrialState, **texts: str | None) -> dict[str, Any]:
+    return {
+        "state": state.value,
+        "time_ms": now_ms(),
+        **{name: without_credentials(text) for name, text in texts.items() if text},
+    }
 
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal

@@ -1,5 +1,6 @@
 """One trial, as the study's storage holds it."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -23,6 +24,35 @@ class TrialState(StrEnum):
     RUNNING = "running"
 
 
+def now_ms() -> int:
+    """Unix time in ms."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What was measured at one time. Values may be NaN or infinite."""
+
+    time_ms: int  # Unix time, by the clock of who measured
+    values: Mapping[str, float]
+
+    @classmethod
+    def now(cls, values: Mapping[str, float]) -> Self:
+        """Measured now."""
+        return cls(now_ms(), values)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """As `stored` has them."""
+        return cls(stored["time_ms"], {name: float(value) for name, value in stored["values"].items()})
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As they are written into a storage: what is not finite as text, for which JSON has no number."""
+        values = {name: value if isfinite(value) else str(value) for name, value in self.values.items()}
+        return {"time_ms": self.time_ms, "values": values}
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """One trial as the study's storage holds it. Errors in percent, time in seconds."""
@@ -35,7 +65,12 @@ class TrialRecord:
     params: dict[str, Any]  # flat view of the specification: "net.depth" -> 20; only fields that have an effect
     epochs: int  # epochs trained
     curve: dict[int, float] = field(default_factory=dict[int, float])  # epoch (from 1) -> validation error
+    metrics: dict[int, Metrics] = field(default_factory=dict[int, Metrics], compare=False)  # epoch (from 1) -> reported
+    began: int = field(default=0, compare=False, repr=False)  # Unix time in ms
+    ended: int | None = field(default=None, compare=False, repr=False)  # likewise
     reason: str | None = None  # why it stopped before its last epoch, or failed
+    traceback: str | None = None  # of a failed one
+    weights: str | None = None  # the file of its last weights, relative to the study's place
     params_count: int | None = None
     macs: int | None = None  # multiply-accumulates of one image
     seconds: float | None = None  # training and validation, without waiting
@@ -51,36 +86,44 @@ class TrialRecord:
     def of(cls, frozen: optuna.trial.FrozenTrial) -> Self:
         """A trial of the storage."""
         attributes: dict[str, Any] = frozen.user_attrs
-        price, outcome = attributes["cost"], attributes.get("outcome")
+        price = attributes["cost"]
         record = cls(
             number=frozen.number,
-            state=TrialState(outcome["state"]) if outcome else TrialState.RUNNING,
+            state=TrialState.RUNNING,
             params=attributes["params"],
             epochs=0,
-            reason=outcome["reason"] if outcome else None,
+            began=attributes["began"],
             params_count=price["params"],
             macs=price["macs"],
             violation=max(frozen.constraints.values(), default=None),
             exceeded=tuple(k for k, excess in frozen.constraints.items() if excess > 0 and k != cls.MEMORY),
             out_of_memory=cls.MEMORY in frozen.constraints,
             finalist=attributes.get("finalist"),
-            test=attributes.get("test"),
         )
         for epoch, error in sorted(frozen.intermediate_values.items()):
-            record = record.with_epoch(epoch, error, attributes[f"epoch:{epoch}"])
-        return record
+            record = record.with_epoch(epoch, error, Metrics.of(attributes[f"epoch:{epoch}"]))
+        return record.with_outcome(attributes["outcome"]) if "outcome" in attributes else record
 
-    def with_epoch(self, epoch: int, error: float, speed: Mapping[str, float]) -> Self:
-        """The record with one epoch more; `speed` holds its `seconds` and `images_per_s`."""
-        before, seconds = self.seconds or 0.0, speed["seconds"]
-        images = (self.images_per_s or 0.0) * before + speed["images_per_s"] * seconds
+    def with_epoch(self, epoch: int, error: float, metrics: Metrics) -> Self:
+        """The record with one epoch more."""
+        values = metrics.values
+        test = {name: values[f"test/{name}"] for name in ("error", "loss") if f"test/{name}" in values}
+        before, seconds = self.seconds or 0.0, values["cost/seconds"]
+        images = (self.images_per_s or 0.0) * before + values["cost/images_per_s"] * seconds
         return replace(
             self,
             curve={**self.curve, epoch: error},
+            metrics={**self.metrics, epoch: metrics},
             epochs=epoch,
+            test=test if test and all(map(isfinite, test.values())) else self.test,
             seconds=before + seconds,
             images_per_s=images / (before + seconds) if before + seconds else None,
         )
+
+    def with_outcome(self, stored: Mapping[str, Any]) -> Self:
+        """The record of a trial that is over, as `stored` says."""
+        texts = {name: stored.get(name) for name in ("reason", "traceback", "weights")}
+        return replace(self, state=TrialState(stored["state"]), ended=stored["time_ms"], **texts)
 
     @property
     def running(self) -> bool:

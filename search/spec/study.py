@@ -30,6 +30,8 @@ from search.spec.space import FROM_DATA, Space, make, sentence
 from search.spec.trial import TrainSpec, TrialSpec
 from search.storage import layout
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a study, and of its folder
+
 
 class StudySpec(BaseModel):
     """A whole study. `net` and `train` hold fixed values, `space` what is searched, by dotted path of `TrialSpec`.
@@ -40,7 +42,7 @@ class StudySpec(BaseModel):
     model_config = FROZEN
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        pattern=NAME,
         description="of the study and its folder; default: the file's name without its ending",
     )
     description: str = Field(default="", description="a sentence for whoever reads the report")
@@ -93,7 +95,7 @@ class StudySpec(BaseModel):
     @field_validator("name", mode="before")
     @classmethod
     def _name_is_a_folder(cls, value: Any) -> Any:
-        if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+        if isinstance(value, str) and not re.fullmatch(NAME, value):
             raise ValueError(f"name = {value!r} cannot name a folder; use letters, digits, dots, - and _")
         if isinstance(value, str) and layout.is_reserved(value):
             raise ValueError(f"name = {value!r} is a name that the output folder uses for MLflow; use another name")

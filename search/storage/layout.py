@@ -8,27 +8,35 @@ from pathlib import Path
 STUDY_FILE = "study.yaml"
 ID_FILE = "study.id"  # written first, and never deleted: it says that a study is here, and which
 JOURNAL = "optuna.journal"
-OUTBOX = "outbox.jsonl"
+OUTBOX = "outbox.jsonl"  # of older versions: it is known as theirs, and deleted
 
 _LOG = r"(?:optuna\.journal|outbox\.jsonl)"
 _TRIALS = r"(?:trials|finals)"
 _EPOCH = rf"{_TRIALS}/\d{{4,}}/(?:epoch-\d{{6}}(?:-[0-9a-f]{{8}})?(?:\.damaged)?|\.epoch-\d{{6}}-[0-9a-f]{{32}}\.part)"
 _CHAMPION = r"(?:champion|\.champion\.[0-9a-f]{32}\.(?:partial|old))"
 _HIDDEN = r"\.lock|\.holder|\.[a-z][a-z0-9.-]*\.\d+\.tmp"
-_RECORD = rf"{_LOG}|outbox\.cursor\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
+_RECORD = rf"{_LOG}|mlflow\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
 _COPY = rf"{_LOG}/\d{{12}}"  # of a log at a URL, with its length
 _FILE = "|".join(
     (
         _RECORD,
         _HIDDEN,
         _COPY,
-        r"outbox\.cursor\.partial|optuna\.journal\.lock.*",
+        r"outbox\.cursor\.(?:json|partial)|mlflow\.partial|optuna\.journal\.lock.*",
         rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
 )
 _FOLDER = rf"{_TRIALS}(?:/\d{{4,}})?|{_EPOCH}(?:/.+)?|{_CHAMPION}"
 _KEPT = {STUDY_FILE, ID_FILE, ".lock", ".holder"}  # by `delete`
+
+
+def older(place: str) -> str:
+    """That the study in `place` is of an older version, in a sentence."""
+    return (
+        f"{place} holds a study of an older version, which this one cannot continue; use another --name, or begin it "
+        "again with --fresh"
+    )
 
 
 def is_reserved(name: str) -> bool:
@@ -88,7 +96,7 @@ def in_order(names: Iterable[str]) -> list[str]:
     Checkpoints go first and the records of the trials last, so that what is left, should this be cut short, is never
     taken for the state of another trial.
     """
-    first = ("trials", "finals", "outbox", "key")
+    first = ("trials", "finals", "outbox", "mlflow", "key")
 
     def rank(name: str) -> int:
         place = next((k for k, start in enumerate(first) if name.startswith(start)), len(first))

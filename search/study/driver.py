@@ -1,7 +1,7 @@
 """What runs a study in its folder: opens what it consists of, continues or begins it again, and concludes it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rich.console import Console
@@ -9,7 +9,7 @@ from rich.console import Console
 from search import export, report
 from search.data import Prepared
 from search.errors import InputError, without_credentials
-from search.execution import Interrupt, Recorder, Session, of_study, sum_up
+from search.execution import Interrupt, Recorder, Session
 from search.export import NotTheSame
 from search.optimize import (
     FinalPlan,
@@ -21,10 +21,13 @@ from search.optimize import (
     plan_search,
 )
 from search.records import (
+    Champion,
+    Conclusion,
     Environment,
     Finalist,
     Finals,
     Ledger,
+    Metrics,
     StoredStudy,
     StudyFolder,
     StudySummary,
@@ -36,7 +39,7 @@ from search.records import (
 from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
 from search.storage import files
 from search.study.reader import summarise
-from search.tracking import Outboxes, Store, Tracker, events
+from search.tracking import Mirror, Source, Store, tested
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,12 @@ class Driver:
         ledger = StoredStudy(self._storage, spec.name).open(owner, asked, self.space, self._appraise)
         self.folder.bind(ledger.key, begun=bool(ledger.records))
         self.former = self._begin_with_former(ledger) if not ledger.records else []
-        self._outboxes = Outboxes(spec, info, self.folder, ledger.key, self.store)
         export.mend(self.folder.path / export.CHAMPION)
         files.sweep(self.folder.path)
         self.search = plan_search(spec, self.space, ledger)
         self._final_ledger = self._open_finals()
+        source = Source(spec, info, self.folder.place, ledger, lambda: self._final_ledger)
+        self.mirror = Mirror(source, self.store, self.folder.path, self.folder.forced)
 
     @property
     def ledger(self) -> Ledger:
@@ -142,20 +146,21 @@ class Driver:
     def concluded(self) -> Result | None:
         """The outcome of a study of which nothing is left to do, not even to send; None where something is."""
         summary = self.summary()
-        if not (self.complete and report.is_of(self.folder.path, summary)) or self.unsent or self.behind():
+        if (
+            not (self.complete and report.is_of(self.folder.path, summary))
+            or self.mirror.unsent
+            or self.mirror.behind()
+        ):
             return None
         answer, worked, finals = (
             report.short_answer(summary, self.ledger.records),
             self._worked(summary),
             summary.finals,
         )
-        # The end is the last event: it is recorded when the report is written and the champion exported.
-        before, ended = [None, None, *self._outboxes.last(2)][-2:]
-        if not isinstance(ended, events.StudyEnded):
+        said = self.ledger.conclusion  # it is said once the report is written and the champion exported
+        if said is None or (said.state, said.note) != (_state(worked), without_credentials(answer)):
             return None
-        known = ended.state, ended.step, ended.note
-        now = _state(worked), self._done(finals), without_credentials(answer)
-        if known != now or not (finals is None or self._is_crowned(finals, before)):
+        if self._done(finals) not in said.metrics or not (finals is None or self._is_crowned(finals, said)):
             return None
         return Result(answer, False, worked, None, reached=self.reached)
 
@@ -168,38 +173,30 @@ class Driver:
         with answering(self.spec.search.storage):
             return self._run(console, interrupt)
 
-    @property
-    def unsent(self) -> int:
-        """Events that MLflow has not taken."""
-        return self._outboxes.unsent
-
-    def behind(self, study_too: bool = False) -> bool:
-        """See `Outboxes.behind`."""
-        return self._outboxes.behind(study_too)
-
     def sync(self) -> Result:
         """Sends what MLflow lacks, and writes what the end lacks."""
-        tracker = self._outboxes.tracker()
+        self.mirror.start()
         try:
-            return self._conclude(tracker, interrupted=not self.complete)
+            return self._conclude(interrupted=not self.complete)
         finally:
-            tracker.close()
+            self.mirror.close()
 
     def _run(self, console: Console, interrupt: Interrupt) -> Result:
-        tracker = self._outboxes.tracker()
+        said = self.ledger.conclusion
+        if said is not None and not self.complete:
+            self.ledger.conclude(replace(said, state="running"))
+        self.mirror.start()
         try:
             if not self.complete:
-                self._outboxes.announce(tracker)
                 with Session.connected(self.spec, self.data, self.ledger, interrupt) as session:
                     if not self.search.is_complete:
-                        session.run(Recorder(self.spec.name, self.search, tracker, self.folder.trials), console)
+                        session.run(Recorder(self.search, self.folder.trials), console)
                     if self.search.is_complete and not (interrupt.requested or self.finals.is_complete):
                         self._final_ledger = self._open_finals(create=True)
-                        trials, dataset = self.folder.finals, self._outboxes.dataset(finals=True)
-                        session.run(Recorder(self.spec.name, self.finals, tracker, trials, dataset), console)
-            return self._conclude(tracker, interrupt.requested, patient=not interrupt.requested)
+                        session.run(Recorder(self.finals, self.folder.finals), console)
+            return self._conclude(interrupt.requested, patient=not interrupt.requested)
         finally:
-            tracker.close()
+            self.mirror.close()
 
     def _appraise(self, trial: TrialSpec) -> Appraisal:
         return appraise(trial, self.data.info.shape[:2], self.spec.limits)
@@ -216,10 +213,10 @@ class Driver:
         image, name = self.data.info.shape[:2], self.ledger.study.study_name
         return final_ledger(self._storage, name, lambda trial: appraise(trial, image, LimitSpec()), create)
 
-    def _found(self, tracker: Tracker | None = None) -> Finals | None:
+    def _found(self) -> Finals | None:
         if not self.search.is_complete:
             return None
-        return self.finals.results(tracker.run_ids(), tracker.seed_run_ids()) if tracker else self.finals.results()
+        return self.finals.results(self.mirror.run_ids(), self.mirror.seed_run_ids())
 
     def _checkpoints(self, run: int) -> str:
         """Path or URL of the folder of the checkpoints of a training of the finals."""
@@ -230,54 +227,54 @@ class Driver:
         around = Environment.of(self.ledger.study) or Environment.here(self.data.info)
         return summarise(self.spec, self.space, around, self.elapsed, self.search.stop_reason, finals or self._found())
 
-    def _conclude(self, tracker: Tracker, interrupted: bool, patient: bool = True) -> Result:
-        first = tracker.send(patient)
-        records, finals = self.ledger.with_run_ids(tracker.run_ids()), self._found(tracker)
+    def _conclude(self, interrupted: bool, patient: bool = True) -> Result:
+        first = self.mirror.send(patient)
+        records, finals = self.ledger.with_run_ids(self.mirror.run_ids()), self._found()
         compared = self.search.scheduler.first_compared
         importances = importance(self.ledger.study, compared)
         summary = self.summary(finals)
         written = report.write(self.folder.path, summary, records, importances)
-        trouble = None
-        if finals is not None:
-            sum_up(tracker, finals)
-            trouble = self._crown(tracker, finals)
+        champion, trouble = self._crown(finals) if finals is not None else (None, None)
         worked = self._worked(summary)
-        state = "interrupted" if interrupted else _state(worked)
         files = written.json, written.markdown, written.html, self.folder.study_file
-        kept = self.folder.kept(*files)
+        self.folder.kept(*files)
         # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
-        metrics = {} if interrupted else of_study(finals, records.started.counts())
-        done = self._done(finals)
-        ended = {"metrics": metrics, "step": done, "artifacts": kept, "front": written.front}
-        tracker.record(events.StudyEnded(note=written.answer, state=state, **ended))
-        unsent = first or tracker.send(patient)
+        metrics = {} if interrupted else {self._done(finals): Metrics.now(_metrics(finals, records.started.counts()))}
+        self.ledger.conclude(
+            Conclusion(
+                state="interrupted" if interrupted else _state(worked),
+                note=written.answer,
+                front=tuple(written.front),
+                files=tuple(self.folder.relative(file) for file in files),
+                metrics=metrics,
+                champion=champion,
+            )
+        )
+        unsent = first or self.mirror.send(patient)
         return Result(written.answer, interrupted, worked, unsent, trouble, self.reached)
 
-    def _crown(self, tracker: Tracker, finals: Finals) -> str | None:
-        """Exports the champion and tells MLflow; why it could not be exported, or None.
+    def _crown(self, finals: Finals) -> tuple[Champion | None, str | None]:
+        """Exports the champion, if there is one yet; or why it could not be exported.
 
         Raises:
             OSError, Halted: the disk is full or cannot be written; the URL does not answer.
         """
         finalist = finals.champion
         if finalist is None or not finals.complete:
-            return None
+            return None, None
         try:
             place = export.export_champion(self.spec, self.data, self.folder, finals, self._checkpoints)
         except (NotTheSame, InputError) as reason:
-            return f"the champion is not exported: {reason}"
-        number, seed = _of_champion(finals, finalist)
-        tracker.record(events.ChampionChosen(number=number, seed=seed, folder=place, tested=tuple(finalist.tested)))
-        return None
+            return None, f"the champion is not exported: {reason}"
+        return Champion(*_of_champion(finals, finalist), self.folder.relative(place), finalist.tested), None
 
-    def _is_crowned(self, finals: Finals, event: events.Event | None) -> bool:
-        """Whether `_crown` has nothing left to do, where `event` is the last that was recorded by it."""
-        finalist = finals.champion
+    def _is_crowned(self, finals: Finals, said: Conclusion) -> bool:
+        """Whether `_crown` has nothing left to do, where that is what was `said`."""
+        finalist, champion = finals.champion, said.champion
         if finalist is None:
             return True
-        if not isinstance(event, events.ChampionChosen):
-            return False
-        same = (event.number, event.seed, *event.tested) == (*_of_champion(finals, finalist), *finalist.tested)
+        now = (*_of_champion(finals, finalist), finalist.tested)
+        same = champion is not None and (champion.number, champion.seed, champion.tested) == now
         return same and export.is_exported(self.spec, self.folder, finals, self._checkpoints)
 
     def _done(self, finals: Finals | None) -> int:
@@ -297,6 +294,13 @@ def _of_champion(finals: Finals, finalist: Finalist) -> tuple[int, int]:
 def _state(worked: bool) -> Literal["complete", "failed"]:
     """Of a study that is over, as MLflow shows it."""
     return "complete" if worked else "failed"
+
+
+def _metrics(finals: Finals | None, trials: Mapping[str, int]) -> dict[str, float]:
+    """Of a study: its champion's, and how many of its trials (`trials`: state -> number) ended in which way."""
+    counted = {f"trials/{state}": float(number) for state, number in trials.items() if any(trials.values())}
+    best = finals.champion if finals else None
+    return counted | (tested(best.tested, finals.tested_on) if finals and best else {})
 
 
 def check_told(folder: StudyFolder, spec: StudySpec, yes: bool) -> None:

@@ -150,14 +150,14 @@ class Study:
         asked = [(key, value) for key, value in (set or {}).items() if key.startswith(("tracking.", "search.storage"))]
         self.spec = load(self.spec.model_dump(mode="json"), asked)
         with self._driver(Console(), sync=True) as driver:
-            unsent, behind = driver.unsent, driver.behind(study_too=True)
+            unsent, behind = driver.mirror.unsent, driver.mirror.behind(study_too=True)
             result = driver.sync()
         store = self.mlflow_store
         if result.unsent:
             return result, f"{result.unsent}; run the same command again"
         if behind:
             return result, f"{store} lacked runs or epochs that it had been sent; everything was sent again"
-        return result, f"{unsent or 'no'} events were left to send to {store}"
+        return result, f"{unsent or 'no'} runs were left to send to {store}"
 
     @_unchanged
     def refresh(self) -> Self:
@@ -334,6 +334,7 @@ class Study:
             prepared = data.prepare(spec.data)
             if self._fresh:
                 self._delete(folder, console)
+            folder.check_version()
             driver = Driver(spec, space, prepared, folder, store, self._trials_of)
             for former in driver.former:
                 console.print(str(former), markup=False, highlight=False, soft_wrap=True)

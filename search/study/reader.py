@@ -23,7 +23,7 @@ from search.records import (
 )
 from search.spec import Space, StudySpec, load, parse
 from search.storage import Files, Output, layout
-from search.tracking import Cursor, parse_cursor
+from search.tracking import Cursor
 
 
 def spec_of(output: Output, name: str, storage: str | None = None) -> StudySpec:
@@ -86,9 +86,10 @@ class Reader:
             study = StoredStudy(storage, spec.name).search
             around = Environment.of(study) if study else None
             if study is None or around is None:
+                if files.log(layout.OUTBOX) is not None:
+                    raise InputError(layout.older(files.place))
                 return None
-            kept = files.get(Path(layout.OUTBOX).with_suffix(".cursor.json").name)
-            return cls(spec, around, storage, study, parse_cursor(kept))
+            return cls(spec, around, storage, study, Cursor.parse(files.get(Cursor.FILE)))
 
     @cached_property
     def records(self) -> Trials:

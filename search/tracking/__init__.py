@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.tracking import events
-    from search.tracking.mirror import Outboxes, Tracker
-    from search.tracking.outbox import Cursor, parse_cursor
+    from search.tracking.cursor import Cursor
+    from search.tracking.mirror import Mirror
     from search.tracking.pages import Pages, PageServer
+    from search.tracking.shown import Source, tested
     from search.tracking.store import NoAnswer, Store
 else:
     __getattr__ = lazy(
         __name__,
-        mirror="Outboxes Tracker",
-        outbox="Cursor parse_cursor",
+        cursor="Cursor",
+        mirror="Mirror",
         pages="PageServer Pages",
+        shown="Source tested",
         store="NoAnswer Store",
     )

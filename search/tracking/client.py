@@ -13,7 +13,7 @@ from filelock import FileLock
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.errors import InputError, public, without_credentials
+from search.errors import InputError, without_credentials
 from search.tracking.store import (
     ANSWER_SECONDS,
     SQLITE,
@@ -43,20 +43,11 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000  # characters; MLflow refuses or cuts longer values
 KIND = "mlflow.experimentKind", "custom_model_development"  # MLflow's pages open on language models otherwise
-NOT_ALLOWED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
-_CONNECTION_FAULTS = {
-    "timed out": ("did not answer within {limit} seconds",),
-    "timeout": ("did not answer within {limit} seconds",),
-    "Connection refused": ("does not answer: no server listens there",),
-    "resolve": ("does not answer: the name of its machine is unknown",),
-    "CERTIFICATE_VERIFY_FAILED": (
-        "has a certificate that is not trusted",
-        "set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificate of its authority",
-    ),
-    "SSL": ("does not speak TLS", "begin the address with http://"),
-    "error responses": ("answers, but only with server errors",),
-}
-_CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+_REFUSED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
+_ACCESS = (
+    "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, ask its owner for the permission EDIT, or name an "
+    "experiment of your own with MLFLOW_EXPERIMENT_NAME"
+)
 
 
 def connect(uri: str) -> MlflowClient:
@@ -143,7 +134,7 @@ def check(store: Store) -> None:
         _check_database(uri)
         return
     client = connect(uri)
-    with _timeout(ANSWER_SECONDS), _answering(uri):
+    with _timeout(ANSWER_SECONDS), _answering(store):
         found = client.get_experiment_by_name(store.experiment)
     if found is not None and found.name != store.experiment:
         raise refusal(uri, "answers, but not as an MLflow server")
@@ -152,16 +143,11 @@ def check(store: Store) -> None:
     _check_writing(store, client)
 
 
-def place_of(uri: str, run_id: str) -> tuple[str, str]:
-    """Of a trial's run: the ids of its experiment, and of its study's run.
-
-    Raises:
-        InputError: the server does not answer, refuses us, or has no such run.
-    """
-    client = connect(uri)
-    with _answering(uri):
-        run = client.get_run(run_id)
-    return run.info.experiment_id, run.data.tags["mlflow.parentRunId"]
+def look(store: Store, run_id: str) -> None:
+    """See `Store.look`."""
+    client = connect(store.uri)
+    with _answering(store):
+        client.get_run(run_id)
 
 
 def _check_writing(store: Store, client: MlflowClient) -> None:
@@ -172,42 +158,35 @@ def _check_writing(store: Store, client: MlflowClient) -> None:
             client.set_experiment_tag(made.experiment_id, KIND[0], made.tags.get(*KIND))
     except MlflowException as error:
         # A server that has just answered, and fails now, is no reason not to begin: what it misses is sent later.
-        if error.error_code in NOT_ALLOWED or not is_transient(error, remote=True):
-            raise refusal(
-                store.uri, *_server_fault(error, False, store.uri, store.experiment), kind=InputError
-            ) from error
+        if error.error_code in _REFUSED or not is_transient(error, remote=True):
+            raise _fault(store, error) from error
 
 
 @contextmanager
-def _answering(uri: str) -> Iterator[None]:
+def _answering(store: Store) -> Iterator[None]:
     """Tells in a sentence what is wrong with a server that fails in here."""
     try:
         yield
     except MlflowException as error:
-        away = isinstance(error.__context__, OSError)  # of the connection, which MLflow reports by text alone
-        raise refusal(uri, *_server_fault(error, away, uri, None), kind=NoAnswer if away else InputError) from error
+        raise _fault(store, error) from error
 
 
-def _server_fault(error: Exception, away: bool, uri: str, written: str | None) -> tuple[str, ...]:
-    """What is wrong with a server that answered with `error`, and the remedy where it is a special one."""
-    text = " ".join(str(error).split())
-    if away:
-        known = next((fault for sign, fault in _CONNECTION_FAULTS.items() if sign in text), ("cannot be reached",))
-        return tuple(part.format(limit=os.environ[_TIMEOUT]) for part in known)
-    code = getattr(error, "error_code", "")
-    if code in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}:
-        if os.environ.get("MLFLOW_TRACKING_USERNAME") or public(uri) != uri:
-            return ("does not take the name and password that it was given", f"correct {_CREDENTIALS}")
-        return ("wants a name and a password", f"set {_CREDENTIALS}")
-    if code == "PERMISSION_DENIED" and written:
-        remedy = "name one of your own with MLFLOW_EXPERIMENT_NAME, or ask its owner for the permission EDIT"
-        return (f"does not let you write in experiment {written!r}", remedy)
-    if code == "PERMISSION_DENIED":
-        answer = text.rpartition("Response body: ")[2].strip("'")[:100]
-        return (f"refuses us ({answer})", "ask its owner for access, or correct the name and password")
-    if code == "RESOURCE_DOES_NOT_EXIST":
-        return ("has no run of this study", "run the same search again to send them")
-    return ("answers, but not as an MLflow server",)
+def _fault(store: Store, error: MlflowException) -> InputError:
+    """No answer, refused, or not MLflow; in the server's own words."""
+    if isinstance(error.__context__, OSError):  # of the connection
+        cause: BaseException = error
+        while (deeper := cause.__cause__ or cause.__context__) is not None:
+            cause = deeper
+        return refusal(store.uri, f"does not answer ({_words(cause)})", kind=NoAnswer)
+    if error.error_code in _REFUSED:
+        return refusal(store.uri, f"refuses us in experiment {store.experiment!r} ({_words(error)})", _ACCESS)
+    if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        return refusal(store.uri, f"lacks the study ({_words(error)})", "run the same search again to send it")
+    return refusal(store.uri, f"answers, but not as an MLflow server ({_words(error)})")
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split()).rpartition("Response body: ")[2].strip("'")[:150]
 
 
 def _check_database(uri: str) -> None:

@@ -43,17 +43,6 @@ class Pages:
     study: str  # id of its run
     token: str = ""
 
-    @classmethod
-    def of(cls, uri: str, run_id: str, base: str, token: str = "") -> "Pages":
-        """Of the study of which a trial has this run in the store at `uri`.
-
-        Raises:
-            InputError: the server does not answer, refuses us, or has no such run.
-        """
-        from search.tracking.client import place_of  # noqa: PLC0415  MLflow takes seconds; bad flags are told before
-
-        return cls(base, *place_of(uri, run_id), token)
-
     @property
     def table(self) -> str:
         """The study's trials."""

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from search.errors import InputError, public, without_credentials
 from search.storage import Output
-from search.tracking.outbox import parse_cursor
+from search.tracking.cursor import Cursor
 
 ANSWER_SECONDS = 4  # how long a store may take to answer the first question
 SQLITE = "sqlite:///"
@@ -66,7 +66,7 @@ class Store:
 
     def has_tracked(self, folder: Path) -> bool:
         """Whether a study in this folder has been sent here."""
-        return any(parse_cursor(path.read_bytes()).store == str(self) for path in folder.glob("outbox*.cursor.json"))
+        return Cursor.at(folder / Cursor.FILE).store == str(self)
 
     def check(self) -> None:
         """Asks for the experiment, which need not exist; a server must let us write in it.
@@ -85,6 +85,16 @@ class Store:
         else:
             known = "http://, https://, sqlite:///, postgresql:// or mysql://"
             raise refusal(self.uri, f"is not an address of an MLflow store, which begins with {known}")
+
+    def look(self, run_id: str) -> None:
+        """Asks a tracking server for a run.
+
+        Raises:
+            InputError: it does not answer, refuses us, or has no such run.
+        """
+        from search.tracking import client  # noqa: PLC0415  MLflow takes seconds; bad flags are told before
+
+        client.look(self, run_id)
 
     def deleted(self) -> InputError:
         """The experiment has been deleted."""

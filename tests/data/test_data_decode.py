@@ -188,6 +188,31 @@ def test_a_killed_process_is_one_sentence(tmp_path: Path) -> None:
     assert children() == []
 
 
+def test_processes_killed_in_the_middle_of_their_answers_are_told(tmp_path: Path) -> None:
+    """They are ahead of the caller: an answer of 16 images of 64 x 64 is three times what a pipe holds."""
+    pieces = decoded(write_photographs(tmp_path, 20) * 20, 64, 2)
+    next(pieces)
+    for child in children():
+        child.kill()
+    with pytest.raises(InputError, match=r"^data\.name: the processes that decode images have ended early"):
+        list(pieces)
+    assert children() == []
+
+
+def test_a_thread_decodes_itself(tmp_path: Path) -> None:
+    """Only the main thread is told of the death of a process at once."""
+    files = write_photographs(tmp_path, 20)
+    started: list[int] = []
+
+    def work() -> None:
+        started.extend(len(children()) for _ in decoded(files, 8, 2))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert started == [0, 0]
+
+
 def test_closing_early_ends_the_processes(tmp_path: Path) -> None:
     pieces = decoded(write_photographs(tmp_path, 50), 724, 2)
     next(pieces)

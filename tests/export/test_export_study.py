@@ -30,6 +30,7 @@ from search.spec import DataSpec, Share, StudySpec, TrialSpec, appraise
 from search.storage import Output
 from search.training import Checkpoint
 from search.training.loop import State
+from tests.support.epochs import epoch_of
 from tests.support.exported import NET
 from tests.support.object_store import object_store
 
@@ -59,7 +60,7 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
         assert asked is not None
         epochs = 3 if state is TrialState.COMPLETE else 1
         for epoch in range(1, epochs + 1):
-            ledger.report(asked.number, epoch, ERRORS[depth] + 3 - epoch, 1.0, 100.0)
+            ledger.report(asked.number, epoch, ERRORS[depth] + 3 - epoch, epoch_of(1.0, 100.0))
         written = State(epochs, load_file(weights), {})
         training.write(f"{folder.trials}/{asked.number:04d}", Checkpoint(written, []))
         if state is not TrialState.RUNNING:

@@ -17,6 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from search.records import Asked, Ledger, TrialState, open_storage
 from search.spec import LimitSpec, appraise
 from search.spec.space import make
+from tests.support.epochs import epoch_of
 
 ROOT = Path(__file__).parents[2]
 FIXED: dict[str, Any] = {"net.in_channels": 1, "net.num_classes": 10, "net.depth": 8}
@@ -67,12 +68,12 @@ def test_optuna_reads_what_happened(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     for version in ("v1", "v2", "v1", "v2", "v1"):
         asked(ledger, **{"net.version": version})
-    ledger.report(0, 1, 40.0, 1.0, 80.0)
-    ledger.report(0, 2, 20.5, 1.5, 60.0)
+    ledger.report(0, 1, 40.0, epoch_of(1.0, 80.0))
+    ledger.report(0, 2, 20.5, epoch_of(1.5, 60.0))
     ledger.finish(0, TrialState.COMPLETE)
-    ledger.report(1, 1, 55.0, 1.0, 80.0)
+    ledger.report(1, 1, 55.0, epoch_of(1.0, 80.0))
     ledger.finish(1, TrialState.PRUNED, "rank 2 of 2")
-    ledger.report(2, 1, math.nan, 1.0, 80.0)
+    ledger.report(2, 1, math.nan, epoch_of(1.0, 80.0))
     ledger.finish(2, TrialState.DIVERGED, "loss became NaN")
     ledger.finish(3, TrialState.FAILED, "it broke")
     ledger.finish(4, TrialState.INFEASIBLE, "out of memory")
@@ -96,11 +97,11 @@ def test_reopened_is_the_same(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     for _ in range(3):
         asked(ledger)
-    ledger.report(0, 1, 40.0, 1.0, 90.0)
-    ledger.report(0, 2, 30.0, 0.5, 60.0)
+    ledger.report(0, 1, 40.0, epoch_of(1.0, 90.0))
+    ledger.report(0, 2, 30.0, epoch_of(0.5, 60.0))
     ledger.finish(0, TrialState.COMPLETE)
-    ledger.report(1, 1, 33.0, 0.25, 80.0)
-    ledger.report(2, 1, math.inf, 0.25, 80.0)
+    ledger.report(1, 1, 33.0, epoch_of(0.25, 80.0))
+    ledger.report(2, 1, math.inf, epoch_of(0.25, 80.0))
     ledger.finish(2, TrialState.DIVERGED, "loss became infinite")
     ledger.add_elapsed(12.5)
     again = opened(tmp_path)
@@ -119,11 +120,11 @@ def test_running_trials_go_on_as_they_were(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     with_rate = {"net.shortcut": "dropout", "net.dropout": 0.25}
     trials = [asked(ledger, **with_rate), asked(ledger, **{"train.lr": 0.0123456789012345})]
-    ledger.report(0, 1, 50.0, 1.0, 80.0)
+    ledger.report(0, 1, 50.0, epoch_of(1.0, 80.0))
     again = opened(tmp_path)
     assert [again.asked(0), again.asked(1)] == trials
-    again.report(0, 1, 99.0, 1.0, 80.0)  # told twice: the first stays
-    again.report(0, 2, 40.0, 1.0, 80.0)
+    again.report(0, 1, 99.0, epoch_of(1.0, 80.0))  # told twice: the first stays
+    again.report(0, 2, 40.0, epoch_of(1.0, 80.0))
     again.finish(0, TrialState.COMPLETE)
     assert again.record(0).curve == {1: 50.0, 2: 40.0}
     assert stored(tmp_path).trials[0].intermediate_values == {1: 50.0, 2: 40.0}
@@ -135,11 +136,11 @@ def test_what_waits_is_remembered_until_its_next_epoch(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     for number in range(3):
         asked(ledger)
-        ledger.report(number, 1, 50.0 + number, 1.0, 80.0)
+        ledger.report(number, 1, 50.0 + number, epoch_of(1.0, 80.0))
     ledger.hold(1)
     ledger.hold(2)
     assert opened(tmp_path).waiting == ledger.waiting == {1, 2}
-    ledger.report(1, 2, 40.0, 1.0, 80.0)
+    ledger.report(1, 2, 40.0, epoch_of(1.0, 80.0))
     ledger.finish(2, TrialState.PRUNED, "held")
     assert opened(tmp_path).waiting == ledger.waiting == set()
     ledger.hold(1)
@@ -149,7 +150,7 @@ def test_what_waits_is_remembered_until_its_next_epoch(tmp_path: Path) -> None:
 def test_first_ending_stays(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     asked(ledger)
-    ledger.report(0, 1, 50.0, 1.0, 80.0)
+    ledger.report(0, 1, 50.0, epoch_of(1.0, 80.0))
     ledger.finish(0, TrialState.PRUNED, "first")
     ledger.finish(0, TrialState.COMPLETE, "second")
     assert (ledger.record(0).state, ledger.record(0).reason) == (TrialState.PRUNED, "first")
@@ -182,7 +183,7 @@ def test_out_of_memory_is_a_trial_and_beyond_the_limits_is_none(tmp_path: Path) 
 
 
 def test_killed_between_the_two_writes_of_an_ending(tmp_path: Path) -> None:
-    body = "t.asked(ledger); t.asked(ledger); ledger.report(0, 1, 12.5, 1.0, 80.0)\n"
+    body = "t.asked(ledger); t.asked(ledger); ledger.report(0, 1, 12.5, t.epoch_of(1.0, 80.0))\n"
     body += "ledger._tell = lambda *a: None\n"
     body += "ledger.finish(1, t.TrialState.INFEASIBLE, 'out of memory')\n"  # as if it died here, and below again
     killed = in_a_process(tmp_path, body + f"ledger.finish(0, t.TrialState.COMPLETE)\n{KILL}")

@@ -10,6 +10,7 @@ import pytest
 from search.errors import InputError
 from search.records import Ledger, Owner, StoredStudy, TrialState, identity, open_storage
 from search.spec import PreparedInfo, StudySpec, appraise, load
+from tests.support.epochs import epoch_of
 
 STUDY: dict[str, Any] = {
     "name": "study",
@@ -46,7 +47,7 @@ def with_a_trial(folder: Path, owner: Owner = HERE) -> Ledger:
         {"net.in_channels": 1, "net.num_classes": 10, "train.epochs": 2, "net.depth": 8, "train.lr": 0.1}
     )
     assert asked is not None
-    ledger.report(0, 1, 30.0, 1.0, 100.0)
+    ledger.report(0, 1, 30.0, epoch_of(1.0, 100.0))
     ledger.finish(0, TrialState.PRUNED, "stopped")
     return ledger
 

@@ -43,8 +43,7 @@ def begun(output: Output, spec: StudySpec = SPEC) -> StudyFolder:
         (folder.path / name).mkdir(parents=True, exist_ok=True)
         (folder.path / name / "model.safetensors").write_bytes(b"weights")
     for name in (
-        "outbox.jsonl",
-        "outbox.cursor.json",
+        "mlflow.json",
         "report.json",
         "report.html",
         "champion/config.json",
@@ -110,9 +109,7 @@ def test_nothing_is_deleted_before_all_is_checked(capsys: pytest.CaptureFixture[
     """The study was tracked on the server that is away: it would go on without, but cannot begin again."""
     begun(Output("results"))
     away = "http://127.0.0.1:9"
-    Path("results/tiny/outbox.cursor.json").write_text(
-        f'{{"offset": 0, "store": "{away} resnet-search", "runs": {{}}}}'
-    )
+    Path("results/tiny/mlflow.json").write_text(f'{{"store": "{away} resnet-search"}}')
     before = files(Path("results"))
     bad = "nobody+nothing://storage"
     for flags, words in (

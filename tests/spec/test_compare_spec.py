@@ -173,42 +173,30 @@ def test_a_study_goes_on_at_its_scale(file: Path, tmp_path: Path) -> None:
     assert load(copy, scale_name="smoke") == begun
 
 
-@pytest.mark.parametrize(
-    ("scale", "says"),
-    [
-        ({"a": ["compare=[plane]"]}, "compare: 'plane' is no row; did you mean 'plain'?"),
-        ({"a": ["compare=[deep]"]}, "compare: row 'deep': against = 'plain' is no row"),
-        ({"a": ["compare.plane.net.depth=8"]}, "compare.plane.net.depth: no row is named so; did you mean 'plain'?"),
-        ({"a": ["net.depth"]}, "scales.a: net.depth has no `=`; write KEY=VALUE, such as train.lr=0.1"),
-        ({"a": ["net.depth=["]}, "scales.a: net.depth=[: cannot be read (line 1"),
-        (
-            {"a": {"net.depth": 8}},
-            "scales.a = {'net.depth': 8} holds no changes; write [train.epochs=10, net.depth=20]",
-        ),
-        ({"b": ["net.depth=8"]}, "--scale a is unknown; choose from b"),
-        ({}, "--scale a: study 'mine' has no scales; leave --scale out"),
-    ],
-)
-def test_a_scale_that_is_none_is_refused(file: Path, scale: dict[str, Any], says: str) -> None:
-    with pytest.raises(InputError) as told:
-        load(edited(file, scales=scale), scale_name="a")
-    assert says in str(told.value)
-    assert "\n" not in str(told.value)
+ONE = {"scales": {"a": ["net.depth=8"]}}
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"scales": {"a": ["compare=[plane]"]}}, "compare: 'plane' is no row; did you mean 'plain'?"),
+        ({"scales": {"a": ["compare=[deep]"]}}, "compare: row 'deep': against = 'plain' is no row"),
+        ({"scales": {"a": ["compare.plane.net.depth=8"]}}, "net.depth: no row is named so; did you mean 'plain'?"),
+        ({"scales": {"a": ["net.depth"]}}, "scales.a: net.depth has no `=`; write KEY=VALUE, such as train.lr=0.1"),
+        ({"scales": {"a": ["net.depth=["]}}, "scales.a: net.depth=[: cannot be read (line 1"),
+        ({"scales": {"a": {"net.depth": 8}}}, "scales.a = {'net.depth': 8} holds no changes; write [train.epochs=10,"),
+        ({"scales": {"b": ["net.depth=8"]}}, "--scale a is unknown; choose from b"),
+        ({"scales": {}}, "--scale a: study 'mine' has no scales; leave --scale out"),
         ({"scales": ["a"]}, "scales = ['a'] is no mapping"),
-        ({"scale": "a"}, "scale = 'a' is told by a study that has begun, not given; use --scale a"),
-        ({"train": 3}, "train"),
-        ({"finals": 3}, "finals"),
-        ({"compare": 3}, "compare = 3 is no list of rows"),
+        (ONE | {"scale": "a"}, "scale = 'a' is told by a study that has begun, not given; use --scale a"),
+        (ONE | {"train": 3}, "train"),
+        (ONE | {"finals": 3}, "finals"),
+        (ONE | {"compare": 3}, "compare = 3 is no list of rows"),
     ],
 )
-def test_sections_that_are_none_are_refused_at_a_scale(file: Path, changes: dict[str, Any], says: str) -> None:
+def test_what_is_no_scale_or_no_section_is_refused(file: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as told:
-        load(edited(file, **{"scales": {"a": ["net.depth=8"]}} | changes), scale_name="a")
+        load(edited(file, **changes), scale_name="a")
     assert says in str(told.value)
     assert "\n" not in str(told.value)
 

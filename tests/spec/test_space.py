@@ -211,20 +211,16 @@ def test_large_space_is_not_refused_for_a_value_outside_its_condition() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "words"),
+    ("path", "entry", "words"),
     [
-        ([8, 14], "8 | 14"),
-        ({"low": 8, "high": 20, "step": 6}, "8 ... 20, step 6"),
-        ({"choices": [8], "when": {"net.version": ["v1", "v2"]}}, "8  when net.version is v1 or v2"),
+        ("net.depth", [8, 14], "8 | 14"),
+        ("net.depth", {"low": 8, "high": 20, "step": 6}, "8 ... 20, step 6"),
+        ("net.depth", {"choices": [8], "when": {"net.version": ["v1", "v2"]}}, "8  when net.version is v1 or v2"),
+        ("train.lr", {"low": 0.020000001, "high": 1, "log": True}, "0.020000001 ... 1 (log)"),
     ],
 )
-def test_description(entry: Any, words: str) -> None:
-    assert space({"net.depth": entry}).dimensions[-1].describe() == words
-
-
-def test_description_of_a_log_range() -> None:
-    (dimension,) = space({"train.lr": {"low": 0.02, "high": 0.5, "log": True}}).dimensions
-    assert dimension.describe() == "0.02 ... 0.5 (log)"
+def test_description(path: str, entry: Any, words: str) -> None:
+    assert space({path: entry}).dimensions[-1].describe() == words
 
 
 def test_a_trial_is_found_again_in_its_space() -> None:

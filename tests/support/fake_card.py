@@ -24,8 +24,6 @@ from search.optimize.schedulers import Halving
 from search.records import Asked, Ledger, open_storage
 from search.spec import DataSpec, LimitSpec, ResourceSpec, Sampler, SearchSpec, appraise
 from search.spec.space import make
-from search.tracking import Store, Tracker
-from search.tracking.outbox import Outbox
 
 FIXED = {
     "net.in_channels": 1,
@@ -66,8 +64,7 @@ def main(folder: Path, trials: int, large: int) -> None:
     ledger = Ledger(storage, "card", space, lambda trial: appraise(trial, (8, 8), LimitSpec()))
     asked = SearchSpec(trials=trials)
     strategy = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), Halving(2, 2, epochs=2), asked, epochs=2)
-    tracker = Tracker(Outbox(folder / "outbox.jsonl"), Store(f"sqlite:///{folder}/mlflow.db", "tests"), ledger.key)
-    recorder = Recorder("card", strategy, tracker, folder / "trials")
+    recorder = Recorder(strategy, folder / "trials")
 
     def config(asked: Asked) -> dict[str, Any]:
         return {
@@ -87,7 +84,6 @@ def main(folder: Path, trials: int, large: int) -> None:
 
     search.execution.worker.TrialWorker = Worker
     train(recorder, config, host.divide(ResourceSpec(gpus_per_trial=0.5), asked, 2.0, 1.0, "the card"), Loop())
-    tracker.close()
 
 
 if __name__ == "__main__":

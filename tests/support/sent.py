@@ -1,36 +1,33 @@
-"""What a study's outbox says against what the tracking server has, read without MLflow's client."""
+"""What a study's journal says against what the tracking server has, read without MLflow's client."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.journal import reported, trials
 from tests.support.mlflow_server import history, runs_of
 
 
 @dataclass(frozen=True)
 class Sent:
-    """Of the metrics of every epoch in an outbox, point by point: (trial, metric, epoch, value, time in ms)."""
+    """Of the metrics of every epoch on record, point by point: (trial, metric, epoch, value, time in ms)."""
 
     runs: int  # on the server, active: the study's and the trials'
-    points: int  # in the outbox
-    missing: int  # in the outbox only
-    foreign: int  # on the server only, or there more often than in the outbox
+    points: int  # on record
+    missing: int  # on record only
+    foreign: int  # on the server only, or there more often than on record
 
 
-def compare(outbox: Path, url: str, experiment: str = "resnet-search") -> Sent:
+def compare(folder: Path, url: str, experiment: str = "resnet-search") -> Sent:
     """Compares them. Fails unless each trial that began has one run, the study another, and all of them are over."""
-    events = [json.loads(line) for line in outbox.read_text().splitlines()]
     found = runs_of(url, experiment)
     runs = {run["tags"].get("search.trial"): run for run in found}
     assert len(found) == len(runs), "a trial has two runs"
-    assert runs.keys() == {None, *(str(event["number"]) for event in events if event["kind"] == "trial_started")}
+    assert runs.keys() == {None, *(str(trial.number) for trial in trials(folder))}
     assert {run["info"]["status"] for run in found} == {"FINISHED"}
     told: Counter[tuple[str, str, int, float, int]] = Counter()
-    for event in events:
-        if event["kind"] == "epoch":
-            number, step, at = str(event["number"]), event["epoch"], event["time_ms"]
-            told.update((number, key, step, float(value), at) for key, value in event["metrics"].items())
+    for one in reported(folder):
+        told.update((str(one.number), key, one.epoch, value, one.time_ms) for key, value in one.metrics.items())
     there: Counter[tuple[str, str, int, float, int]] = Counter()
     for number, key in {(number, key) for number, key, *_ in told}:
         points = history(url, runs[number]["info"]["run_id"], key)

@@ -23,7 +23,6 @@ from search.optimize import Proposer, Strategy, make_scheduler
 from search.records import Asked, Ledger, Trials, open_storage
 from search.spec import Appraisal, Sampler, Scheduler, SearchSpec, Space, TrialSpec, Value
 from search.spec.space import make
-from search.tracking import Tracker
 
 FIXED: dict[str, Any] = {"net.in_channels": 1, "net.num_classes": 10, "net.depth": 8, "train.nesterov": False}
 # Four levels: version decides whether there is a choice of shortcuts, that whether dropout has a rate, that of mixup.
@@ -75,15 +74,6 @@ class Setting:
         return make(self.section, FIXED | {"train.epochs": self.epochs})
 
 
-class Untracked:
-    """Takes the place of MLflow."""
-
-    def ignore(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing is sent."""
-
-    record = ignore
-
-
 def opened(setting: Setting, where: Path | BaseStorage) -> Recorder:
     """The study in this folder or storage, as a process finds it when it starts."""
     search = setting.search
@@ -91,7 +81,7 @@ def opened(setting: Setting, where: Path | BaseStorage) -> Recorder:
     ledger = Ledger(storage, "study", setting.space, setting.appraise)
     proposer = Proposer(ledger._space, search.sampler, search.seed, search.objectives, setting.starts)
     strategy = Strategy(ledger, proposer, make_scheduler(search, setting.epochs), search, setting.epochs)
-    return Recorder("study", strategy, cast(Tracker, Untracked()), Path("/nonexistent"))
+    return Recorder(strategy, Path("/nonexistent"))
 
 
 class Process:

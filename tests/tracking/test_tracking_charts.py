@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from search.storage import Output
-from search.tracking import Pages, Store
+from search.tracking import Cursor, Pages, Store
 from tests.support.mlflow_pages import LOAD_MS, cookie, enter, pages
 from tests.support.mlflow_server import rest
 from tests.support.study_process import ROOT, command, run
@@ -73,7 +73,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory, page: Page) -> Iterator[Show
     store = Store.chosen(None, "resnet-search", Output(str(output)))
     with pages(store, folder / "ui.log") as base:
         enter(page, base)
-        yield Shown(Pages.of(store.uri, trials[0]["mlflow_run_id"], base), trials)
+        sent = Cursor.at(output / "digits" / Cursor.FILE)
+        yield Shown(Pages(base, sent.experiment, str(sent.study)), trials)
 
 
 def of_kind(shown: Shown, kind: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:

@@ -53,10 +53,14 @@ def halved(file: Path) -> None:
 
 
 def without_the_end(study: Path) -> None:
-    """As a kill leaves it that comes before the last event is recorded, when all others have been sent."""
-    outbox, cursor = study / "outbox.jsonl", study / "outbox.cursor.json"
-    outbox.write_text("".join(outbox.read_text().splitlines(keepends=True)[:-1]))
-    cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"offset": outbox.stat().st_size}))
+    """As a kill leaves it that comes before the end is recorded, when all else has been sent."""
+    journal, cursor = study / "optuna.journal", study / "mlflow.json"
+    *before, last = journal.read_text().splitlines(keepends=True)
+    assert "conclusion" in last
+    journal.write_text("".join(before))
+    sent = json.loads(cursor.read_text())
+    del sent["sent"]["conclusion"]
+    cursor.write_text(json.dumps(sent))
     with closing(sqlite3.connect(study.parent / "mlflow.db")) as database, database:
         database.execute(
             "update runs set status = 'RUNNING', end_time = null where run_uuid in "

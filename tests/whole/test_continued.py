@@ -7,6 +7,7 @@ import pytest
 
 from search.records import TrialState
 from search.spec import Sampler, Scheduler
+from tests.support.epochs import epoch_of
 from tests.support.simulated import EPOCHS, Process, Setting, opened, play, short, stored
 
 
@@ -26,7 +27,7 @@ def reported(setting: Setting, where: Path, *curves: list[float]) -> None:
     for number, (curve, chosen) in enumerate(zip(curves, setting.space.combinations(values=True), strict=False)):
         ledger.add(chosen)
         for epoch, error in enumerate(curve, 1):
-            ledger.report(number, epoch, error, 0.5, 100.0)
+            ledger.report(number, epoch, error, epoch_of(0.5, 100.0))
 
 
 def test_what_waited_still_waits_for_another_process(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import concluded
 from tests.support.empty_database import tracked
+from tests.support.journal import trials
 from tests.support.study_process import command, run, start, wait_until
 from tests.support.whole import assert_whole
 
@@ -72,22 +73,24 @@ def filled(disk: Path, left: int) -> Path:
 
 def test_a_disk_that_fills_up_at_the_end(disk: Path) -> None:
     """Before the report, then before the export, with room for records alone: each time it is said, then mended."""
-    folder, outbox, arguments = disk.parent, disk / "tiny" / "outbox.jsonl", concluded.arguments(disk.parent)
-    trained = concluded.TOP * concluded.SEEDS
-    signs: tuple[tuple[Callable[[list[str]], bool], bool], ...] = (
-        (lambda lines: sum('"kind":"trial_ended"' in e and '"seed":null' not in e for e in lines) == trained, False),
-        (lambda lines: any('"kind":"finalist"' in e for e in lines), True),
-    )
-    for sign, reported in signs:
+    folder, study, arguments = disk.parent, disk / "tiny", concluded.arguments(disk.parent)
+
+    def trained() -> bool:
+        return sum(t.state.is_finished() for t in trials(study, finals=True)) == concluded.TOP * concluded.SEEDS
+
+    def reported() -> bool:
+        return (study / "report.html").exists()
+
+    for sign in (trained, reported):
         process, log = start(folder, arguments)
-        wait_until(lambda: outbox.exists() and sign(outbox.read_text().splitlines()), process, log, pause=0.002)  # noqa: B023
+        wait_until(sign, process, log, pause=0.002)
         ballast = filled(disk, 150_000)
         assert process.wait(120) == 1, log.read_text()
         *_, last = log.read_text().splitlines()
         remedy = "cannot be written (No space left on device); make room, and run the same command again: it continues"
         assert last == f"error: {disk}/tiny {remedy}", log.read_text()
         assert "Traceback" not in log.read_text()
-        assert (disk / "tiny" / "report.html").exists() is reported
+        assert (disk / "tiny" / "report.html").exists() is (sign is reported)
         assert not list((disk / "tiny").glob("*champion*")) + list((disk / "tiny").glob(".*.tmp"))
         ballast.unlink()
     ended = run(folder, arguments)

@@ -21,6 +21,7 @@ import pytest
 from tests.support import concluded
 from tests.support.empty_database import tracked
 from tests.support.fixtures import run_here
+from tests.support.journal import reported
 from tests.support.study_process import command, run, start, wait_until
 from tests.support.whole import assert_whole
 
@@ -42,8 +43,7 @@ def results(report: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 def epochs(folder: Path) -> int:
     """How many are on record."""
-    outbox = folder / "results" / "tiny" / "outbox.jsonl"
-    return outbox.read_text().count('"kind":"epoch"') if outbox.exists() else 0
+    return len(reported(folder / "results" / "tiny"))
 
 
 def kill_until_done(folder: Path, line: list[str], instants: random.Random, kills: int) -> tuple[int, int]:
@@ -107,27 +107,27 @@ class End:
 
     def phase(self) -> str:
         """One of PHASES, `start` before them or `after` them."""
-        lines = self._lines()
-        new = [json.loads(line) for line in lines[self._known :]]
-        kinds = {event["kind"] for event in new}
-        if "champion" in kinds:
-            cursor = json.loads((self._study / "outbox.cursor.json").read_text())
-            ended = "study_ended" in kinds and cursor["offset"] == sum(map(len, lines))
-            return "after" if ended else "registry"
+        new = self._lines()[self._known :]
+        said = [json.loads(line)["user_attr"]["conclusion"] for line in new if b'"conclusion":' in line]
+        if said and said[-1]["champion"]:
+            cursor = json.loads((self._study / "mlflow.json").read_text())
+            sent = cursor["sent"].get("conclusion", ["", 0, ""])[2]
+            return "after" if sent.endswith(f" {said[-1]['time_ms']}") else "registry"
         if any(self._study.glob(".champion.*")):
             return "writing"
-        if "finalist" in kinds:
+        written = self._written()
+        if {"report.json", "report.md", "report.html"} <= {name for name, _ in set(written) - set(self._report)}:
             return "export"
-        if self._written() != self._report:
+        if written != self._report:
             return "report"
-        return "finals" if any(event.get("seed") is not None for event in new) else "start"
+        return "finals" if any(b'"epoch:' in line for line in new) else "start"
 
     def reached(self, phase: str) -> bool:
         order = ("start", "finals", "report", "export", "writing", "registry", "after")
         return order.index(self.phase()) >= order.index(phase)
 
     def _lines(self) -> list[bytes]:
-        whole = (self._study / "outbox.jsonl").read_bytes().rpartition(b"\n")
+        whole = (self._study / "optuna.journal").read_bytes().rpartition(b"\n")
         return (whole[0] + whole[1]).splitlines(keepends=True)
 
     def _written(self) -> list[tuple[str, int]]:
@@ -199,9 +199,9 @@ def test_a_driver_killed_in_the_second_half(tmp_path: Path, request: pytest.Fixt
         end_all(left)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         concluded.assert_concluded(tmp_path)
-        outbox = (tmp_path / "results" / "tiny" / "outbox.jsonl").read_bytes()
+        journal = (tmp_path / "results" / "tiny" / "optuna.journal").read_bytes()
         assert run_here(tmp_path, line).returncode == 0
-        assert (tmp_path / "results" / "tiny" / "outbox.jsonl").read_bytes() == outbox, "nothing was left to do"
+        assert (tmp_path / "results" / "tiny" / "optuna.journal").read_bytes() == journal, "nothing was left to do"
     log.warning("%d kills: %s", kills, dict(hit))
     assert sum(hit.values()) - hit["after"] >= kills / 2
 

@@ -1,6 +1,5 @@
 """Workers and machines that die while a study runs: what was trained is kept, and the study is whole in the end."""
 
-import json
 from pathlib import Path
 
 import psutil
@@ -9,6 +8,7 @@ import pytest
 from search.execution.tuner import RESTARTS, Loss, Restarts
 from tests.support.cluster import cluster, switch_off, workers
 from tests.support.empty_database import tracked
+from tests.support.journal import reported
 from tests.support.study_process import command, run, start, wait_until, wait_until_ended
 from tests.support.whole import assert_whole, report_of
 
@@ -17,9 +17,7 @@ SLOW = {"epochs": 12, "batch_size": 2, "flip": False}  # a third of a second an 
 
 def epochs_of(folder: Path, number: int) -> int:
     """Epochs of a trial that are on record."""
-    outbox = folder / "results" / "tiny" / "outbox.jsonl"
-    events = map(json.loads, outbox.read_text().splitlines()) if outbox.exists() else ()
-    return sum(event["kind"] == "epoch" and event["number"] == number for event in events)
+    return sum(one.number == number for one in reported(folder / "results" / "tiny"))
 
 
 @pytest.mark.slow

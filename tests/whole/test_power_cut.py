@@ -1,31 +1,35 @@
-"""A machine that loses power: the journal is on the disk, the outbox' last epochs are not."""
+"""A machine that loses power, and whose disk has lost more of the journal than it promised."""
 
-import json
+import os
 from pathlib import Path
 
 import pytest
 
+from tests.support.journal import reported
 from tests.support.study_process import command, run, start, wait_until
 from tests.support.whole import assert_whole
 
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_epochs_that_only_the_journal_has_are_told_again(tmp_path: Path) -> None:
-    """MLflow has nothing yet, and the outbox lost all but the first epoch of the trial that was at work."""
+@pytest.mark.parametrize("mlflow", ["kept", "lost"])
+def test_a_journal_that_was_cut_short(tmp_path: Path, mlflow: str) -> None:
+    """Epochs that MLflow has, or has lost too, are gone, and one is half there; in the end each is there once."""
     slow = {"epochs": 8, "batch_size": 4, "flip": False}
     arguments = command(tmp_path, "--trials", "2", "--max-concurrent", "1", "--scheduler", "none", train=slow)
+    study = tmp_path / "results" / "tiny"
     process, log = start(tmp_path, arguments)
-    outbox = tmp_path / "results" / "tiny" / "outbox.jsonl"
-    wait_until(lambda: outbox.exists() and outbox.read_text().count('"kind":"epoch"') >= 3, process, log)
+    wait_until(lambda: len(reported(study)) >= 4 and (study / "mlflow.json").exists(), process, log)
     process.kill()
     process.wait()
-    lines = outbox.read_text().splitlines()
-    epochs = [line for line in lines if json.loads(line)["kind"] == "epoch"]
-    assert lines[-len(epochs) :] == epochs, "none was forced to the disk by an event after it"
-    outbox.write_text("\n".join([*lines[: -len(epochs)], epochs[0], ""]))
-    for file in (tmp_path / "results").glob("mlflow.db*"):
-        file.unlink()
+    journal, known = study / "optuna.journal", len(reported(study))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    epochs = [n for n, line in enumerate(lines) if b'"epoch:' in line]
+    os.truncate(journal, sum(map(len, lines[: epochs[-3]])) + len(lines[epochs[-3]]) // 2)
+    if mlflow == "lost":
+        for file in (tmp_path / "results").glob("mlflow.db*"):
+            file.unlink()
     ended = run(tmp_path, arguments)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(reported(study)) == 16 > known
     assert_whole(tmp_path, 2)

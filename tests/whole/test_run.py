@@ -20,6 +20,7 @@ from search.data import prepare
 from search.spec import DataSpec, TrialSpec
 from tests.support.empty_database import tracked
 from tests.support.fixtures import run_here
+from tests.support.journal import reported
 from tests.support.study_process import STUDY, command, listening, run, start, wait_until
 
 pytestmark = pytest.mark.slow
@@ -198,10 +199,9 @@ def test_longer_training_is_another_study_that_begins_with_the_best(finished: tu
 def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
     """Twice the same command, each ended in another way after two epochs more; then to its end."""
     arguments = command(tracked(tmp_path), "--trials", "4", train={"epochs": 6, "batch_size": 16, "flip": False})
-    outbox = tmp_path / "results" / "tiny" / "outbox.jsonl"
 
     def epochs() -> int:
-        return outbox.read_text().count('"kind":"epoch"') if outbox.exists() else 0
+        return len(reported(tmp_path / "results" / "tiny"))
 
     known: dict[int, tuple[dict[str, object], dict[int, float]]] = {}
     for how in (signal.SIGTERM, signal.SIGINT):  # SIGKILL: test_kills.py

@@ -18,7 +18,7 @@ TRAIN = {"epochs": 6, "batch_size": 16, "flip": False}
 
 @pytest.mark.timeout(600)
 def test_a_study_goes_through_every_trouble_of_its_server(tmp_path: Path) -> None:
-    """The trials end meanwhile; at last the server has every metric of the outbox once, and nothing else."""
+    """The trials end meanwhile; at last the server has every metric on record once, and nothing else."""
     calls, fates = itertools.count(), ["pass", "lose", "pass", "refuse"]
     seen: list[str] = []
 
@@ -44,7 +44,7 @@ def test_a_study_goes_through_every_trouble_of_its_server(tmp_path: Path) -> Non
         assert process.wait(240) == 0, log.read_text()
         assert len(report_of(tmp_path)["trials"]) == TRIALS
         assert "--sync" not in log.read_text()
-        sent = compare(tmp_path / "results" / "tiny" / "outbox.jsonl", server.url)
+        sent = compare(tmp_path / "results" / "tiny", server.url)
         assert (sent.runs, sent.missing, sent.foreign) == (TRIALS + 1, 0, 0)
         assert sent.points >= TRIALS * TRAIN["epochs"] * 4  # at the least loss and error of both splits
     finally:

@@ -5,9 +5,9 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.support.hosts.host import Host
+from tests.support.journal import Reported, reported
 
 TRIALS = "pgrep -f '^ray::(ResourceTrainable|TrialWorker)'"
 
@@ -30,11 +30,9 @@ class Watched:
     folder: Path
     log: Path
 
-    def epochs(self) -> list[dict[str, Any]]:
-        """Every epoch that was told, in order: `number` of the trial, `epoch`, `time_ms`."""
-        file = self.folder / "outbox.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return [event for event in map(_event, lines) if event.get("kind") == "epoch"]
+    def epochs(self) -> list[Reported]:
+        """Every epoch on record, by the time of its end."""
+        return sorted(reported(self.folder), key=lambda one: one.time_ms)
 
     def lost(self) -> list[int]:
         """Trials that were told to go on elsewhere, in order."""
@@ -43,20 +41,13 @@ class Watched:
 
     def told_of(self, number: int, since: int) -> bool:
         """Whether an epoch of the trial is among those after the first `since`."""
-        return any(event["number"] == number for event in self.epochs()[since:])
+        return any(one.number == number for one in self.epochs()[since:])
 
     def assert_whole(self, trials: int, epochs: int) -> None:
         """Every trial is complete, and each of its epochs was told once."""
         report = json.loads((self.folder / "report.json").read_text())
         assert report["counts"]["complete"] == trials, report["counts"]
-        told = Counter((event["number"], event["epoch"]) for event in self.epochs())
+        told = Counter((one.number, one.epoch) for one in self.epochs())
         assert told == Counter({(n, e): 1 for n in range(trials) for e in range(1, epochs + 1)})
         for trial in report["trials"]:
             assert [epoch for epoch, _ in trial["curve"]] == list(range(1, epochs + 1)), trial["number"]
-
-
-def _event(line: str) -> dict[str, Any]:
-    try:
-        return json.loads(line)
-    except ValueError:  # still being written
-        return {}

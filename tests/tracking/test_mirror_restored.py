@@ -11,17 +11,15 @@ import pytest
 
 from search.errors import InputError
 from search.records import TrialState
-from search.tracking import Store, Tracker, events
+from search.tracking import Cursor, Store
 from search.tracking.client import connect
-from search.tracking.outbox import Outbox
-from search.tracking.state import is_behind
 from tests.support.empty_database import place
+from tests.support.mirrored import Study
 from tests.support.mlflow_server import Server
 
 pytest_plugins = ["tests.support.fixtures_mlflow"]
 
-EXPERIMENT, KEY = "resnet-search", "digits-ab12"
-START = 1_700_000_000_000  # ms
+EXPERIMENT = "resnet-search"
 TABLES = {
     "runs": "SELECT run_uuid, name, status, end_time, lifecycle_stage FROM runs",
     "metrics": "SELECT run_uuid, key, step, timestamp, value FROM metrics",
@@ -29,8 +27,8 @@ TABLES = {
 }
 
 
-class Study:
-    """Two trials of three epochs, the first with a training in the finals, written to the store at `uri`."""
+class Made:
+    """A study of two trials, the first with a training in the finals, mirrored to the store at `uri`."""
 
     def __init__(self, folder: Path, uri: str) -> None:
         self.folder, self.uri, self.database = folder, uri, folder / "mlflow.db"
@@ -40,26 +38,29 @@ class Study:
         return Store(self.uri, EXPERIMENT, str(self.folder / "files"))
 
     @property
-    def outbox(self) -> Outbox:
-        return Outbox(self.folder / "digits" / "outbox.jsonl")
+    def study(self) -> Study:
+        """As a process finds it that starts."""
+        return Study(self.folder / "digits", self.store)
 
-    def connect(self, write: Callable[[Tracker], None] = lambda tracker: None) -> Tracker:
-        tracker = Tracker(self.outbox, self.store, KEY)
-        write(tracker)
-        assert tracker.drain(60) == 0
-        tracker.close()
-        return tracker
+    def connect(self, write: Callable[[Study], None] = lambda study: None) -> Study:
+        return self.study.sent(write)
 
     def behind(self, study_too: bool = False) -> bool:
-        return is_behind(self.outbox, self.store, KEY, study_too)
+        return self.study.mirror.behind(study_too)
 
     def rows(self, table: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.database)) as database:
             return sorted(database.execute(TABLES[table]))
 
     def named(self) -> dict[str, tuple[str, str]]:
-        """Of the runs that are not deleted: name -> id and status."""
-        return {name: (run, status) for run, name, status, _, stage in self.rows("runs") if stage == "active"}
+        """Of the runs that are not deleted: key -> id and status."""
+        return {names(name): (run, status) for run, name, status, _, stage in self.rows("runs") if stage == "active"}
+
+
+def names(run_name: str) -> str:
+    """`t0` for trial 0, `s0` for its training with seed 0."""
+    number, _, seed = run_name.partition(" seed ")
+    return run_name if run_name == "digits" else f"s{seed}" if seed else f"t{int(number[:3])}"
 
 
 def restore(copy: Path, database: Path) -> None:
@@ -68,45 +69,27 @@ def restore(copy: Path, database: Path) -> None:
         source.backup(target)
 
 
-def first_half(tracker: Tracker) -> None:
-    tracker.record(events.StudyStarted(name="digits", params={"trials": "2"}, time_ms=START))
-    tracker.record(events.TrialStarted(number=0, name="t0", params={"net.depth": "8"}, time_ms=START + 1))
-    tracker.record(
-        events.EpochEnded(number=0, epoch=1, metrics={"val/error": 5.0, "train/loss": float("inf")}, time_ms=START + 2)
-    )
+def first_half(study: Study) -> None:
+    study.report(study.start(), 1, **{"train/loss": float("inf")})
 
 
-def second_half(tracker: Tracker) -> None:
-    for epoch in (2, 3):
-        tracker.record(
-            events.EpochEnded(
-                number=0, epoch=epoch, metrics={"val/error": 5.0, "train/loss": 1.0}, time_ms=START + 1 + epoch
-            )
-        )
-    tracker.record(
-        events.TrialEnded(number=0, state=TrialState.COMPLETE, metrics={"cost/params": 10.0}, time_ms=START + 5)
-    )
-    tracker.record(events.TrialStarted(number=1, name="t1", params={"net.depth": "14"}, time_ms=START + 6))
-    tracker.record(events.TrialEnded(number=1, state=TrialState.INFEASIBLE, time_ms=START + 7))
-    tracker.record(events.TrialStarted(number=0, name="s0", params={"net.depth": "8"}, time_ms=START + 8, seed=0))
-    tracker.record(events.EpochEnded(number=0, epoch=1, metrics={"train/loss": 2.0}, time_ms=START + 9, seed=0))
-    tracker.record(
-        events.TrialEnded(number=0, state=TrialState.COMPLETE, metrics={"test/error": 4.0}, time_ms=START + 10, seed=0)
-    )
-    tracker.record(events.FinalistSummed(number=0, seeds=1, metrics={"test/error_mean": 4.0}))
-    tracker.record(
-        events.StudyEnded(note="# Done", metrics={"trials/complete": 1.0}, step=3, time_ms=START + 11, state="complete")
-    )
+def second_half(study: Study) -> None:
+    study.report(0, 2)
+    study.report(0, 3)
+    study.search.finish(0, TrialState.COMPLETE)
+    study.search.finish(study.start(14), TrialState.INFEASIBLE)
+    study.seed(0, 0, 4.0)
+    study.conclude()
 
 
 WHOLE = {"digits": "FINISHED", "t0": "FINISHED", "t1": "FAILED", "s0": "FINISHED"}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Complete and sent; beside it copies of the database: `empty.db`, `half.db` and `whole.db`."""
     folder = tmp_path_factory.mktemp("restored")
-    study = Study(folder, f"sqlite:///{folder}/mlflow.db")
+    study = Made(folder, f"sqlite:///{folder}/mlflow.db")
     place(study.database)
     shutil.copy(study.database, folder / "empty.db")
     study.connect(first_half)
@@ -118,7 +101,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture
-def study(made: Study) -> Study:
+def study(made: Made) -> Made:
     """As it was made. The file of the database stays one: MLflow keeps it open."""
     restore(made.folder / "whole.db", made.database)
     shutil.copytree(made.folder / "kept", made.folder / "digits", dirs_exist_ok=True)
@@ -127,7 +110,7 @@ def study(made: Study) -> Study:
     return made
 
 
-def test_a_database_restored_from_an_older_copy_gets_what_it_lacks(study: Study) -> None:
+def test_a_database_restored_from_an_older_copy_gets_what_it_lacks(study: Made) -> None:
     tables = {table: study.rows(table) for table in TABLES}
     kept = study.named()
     restore(study.folder / "half.db", study.database)
@@ -150,12 +133,12 @@ def test_a_database_restored_from_an_older_copy_gets_what_it_lacks(study: Study)
         "INSERT INTO latest_metrics SELECT key, value, timestamp, step, is_nan, run_uuid FROM metrics "
         "WHERE key = 'val/error' AND step = 2",
         "DELETE FROM latest_metrics WHERE key = 'test/error_mean'; DELETE FROM metrics WHERE key = 'test/error_mean'",
-        "UPDATE runs SET status = 'RUNNING', end_time = NULL WHERE name = 's0'",
+        "UPDATE runs SET status = 'RUNNING', end_time = NULL WHERE name LIKE '%seed 0'",
         "UPDATE runs SET status = 'RUNNING', end_time = NULL WHERE name = 'digits'",
     ],
     ids=["an epoch", "a finalist's mean", "the end of a seed", "the end of the study"],
 )
-def test_the_least_that_a_copy_lacks_is_found(study: Study, lost: str) -> None:
+def test_the_least_that_a_copy_lacks_is_found(study: Made, lost: str) -> None:
     whole = {table: study.rows(table) for table in TABLES}
     with closing(sqlite3.connect(study.database)) as database:
         database.executescript(lost)
@@ -165,7 +148,7 @@ def test_the_least_that_a_copy_lacks_is_found(study: Study, lost: str) -> None:
     assert {table: study.rows(table) for table in TABLES} == whole
 
 
-def test_an_empty_database_is_filled_again(study: Study) -> None:
+def test_an_empty_database_is_filled_again(study: Made) -> None:
     metrics = [row[1:] for row in study.rows("metrics")]
     restore(study.folder / "empty.db", study.database)
     assert study.behind()
@@ -175,47 +158,45 @@ def test_an_empty_database_is_filled_again(study: Study) -> None:
     assert not study.behind()
 
 
-def test_a_run_that_its_user_has_deleted_stays_so(study: Study) -> None:
+def test_a_run_that_its_user_has_deleted_stays_so(study: Made) -> None:
     """Also where the rest is sent again, and where the study goes on with it."""
     client = connect(study.uri)
     deleted = study.named()["t0"][0]
     client.delete_run(deleted)
     assert not study.behind()
-    study.outbox.rewind("elsewhere")
+    (study.folder / "digits" / Cursor.FILE).unlink()
     study.connect()
 
-    def go_on(tracker: Tracker) -> None:
-        tracker.record(events.EpochEnded(number=0, epoch=4, metrics={"val/error": 4.0}))
-        tracker.record(events.FinalistSummed(number=0, seeds=2, metrics={"test/error_mean": 3.0}))
-        tracker.record(events.TrialStarted(number=0, name="s1", params={}, seed=1))
-        tracker.record(events.TrialEnded(number=0, state=TrialState.COMPLETE, seed=1))
-        tracker.record(
-            events.StudyEnded(note="# More", front=(0, 1), metrics={"trials/complete": 2.0}, step=4, state="complete")
-        )
+    def go_on(records: Study) -> None:
+        records.seed(0, 1, 3.0)
+        records.conclude("# More", front=(0, 1))
 
     again = study.connect(go_on)
     assert study.named().keys() == {"digits", "t1", "s0", "s1"}
-    assert [run for run, name, *_ in study.rows("runs") if name == "t0"] == [deleted] == [again.run_ids()[0]]
+    assert [run for run, name, *_ in study.rows("runs") if names(name) == "t0"] == [deleted] == [again.cursor.trials[0]]
     assert {step for run, key, step, *_ in study.rows("metrics") if (run, key) == (deleted, "val/error")} == {1, 2, 3}
     assert not study.behind()
 
 
-def test_a_run_that_is_deleted_while_its_study_is_sent(study: Study) -> None:
+def test_a_run_that_is_deleted_while_its_study_is_sent(study: Made) -> None:
     client = connect(study.uri)
 
-    def go_on(tracker: Tracker) -> None:
-        assert tracker.drain(60) == 0
-        client.delete_run(study.named()["t1"][0])
-        tracker.record(events.TrialStarted(number=1, name="t1", params={}))
-        tracker.record(events.EpochEnded(number=1, epoch=1, metrics={"val/error": 4.0}))
-        tracker.record(events.EpochEnded(number=0, epoch=4, metrics={"val/error": 3.0}))
+    def go_on(records: Study) -> None:
+        number = records.start(20)
+        assert records.mirror.drain(60) == 0
+        client.delete_run(study.named()["t2"][0])
+        records.report(number, 1)
+        records.report(records.start(), 1)
 
     study.connect(go_on)
-    assert study.named().keys() == {"digits", "t0", "s0"}
-    assert 4 in {step for _, key, step, *_ in study.rows("metrics") if key == "val/error"}
+    assert study.named().keys() == {"digits", "t0", "t1", "s0", "t3"}
+    new = study.named()["t3"][0]
+    assert [(key, step) for run, key, step, *_ in study.rows("metrics") if run == new and "val" in key] == [
+        ("val/error", 1)
+    ]
 
 
-def test_a_study_that_its_user_has_deleted_comes_back_when_it_is_asked_for(study: Study) -> None:
+def test_a_study_that_its_user_has_deleted_comes_back_when_it_is_asked_for(study: Made) -> None:
     client = connect(study.uri)
     for run, _ in study.named().values():
         client.delete_run(run)
@@ -225,7 +206,7 @@ def test_a_study_that_its_user_has_deleted_comes_back_when_it_is_asked_for(study
     assert {name: status for name, (_, status) in study.named().items()} == WHOLE
 
 
-def test_a_deleted_experiment_is_refused_as_on_a_server(study: Study) -> None:
+def test_a_deleted_experiment_is_refused_as_on_a_server(study: Made) -> None:
     client = connect(study.uri)
     client.delete_experiment(client.get_experiment_by_name(EXPERIMENT).experiment_id)
     with pytest.raises(InputError, match=r"MLflow experiment 'resnet-search' has been deleted on .*; restore it there"):
@@ -236,7 +217,7 @@ def test_a_deleted_experiment_is_refused_as_on_a_server(study: Study) -> None:
 @pytest.mark.slow
 def test_a_server_whose_database_was_restored(mlflow_server: Server, tmp_path: Path) -> None:
     """Its database is a file of the server's, which nobody here reads: by MLflow's interface."""
-    study = Study(tmp_path, mlflow_server.url)
+    study = Made(tmp_path, mlflow_server.url)
     study.database = mlflow_server.folder / "server.db"
     study.connect(first_half)
     mlflow_server.kill()

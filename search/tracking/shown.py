@@ -1,0 +1,297 @@
+"""A study as MLflow is to show it, by its records: the study is the parent run, each trial a child, each training of a
+finalist a child of its trial.
+
+Metrics have the epoch as step. A run has the status FINISHED for complete, pruned and diverged trials (each an answer
+about a configuration; the tag `search.state` tells them apart) and FAILED for failed and infeasible ones, which were
+never trained; the tag `search.reason` says why. An interrupted study is KILLED.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import stdev
+from typing import Any
+
+from search.records import Champion, Conclusion, Ledger, Metrics, TrialRecord, TrialState
+from search.spec import PreparedInfo, StudySpec, TrialSpec
+from search.statistics import LEVEL, mean_error_interval
+from search.storage import is_url
+from search.tracking.cursor import STUDY, Mark
+
+RUNNING = "running"
+STATUS = {
+    RUNNING: "RUNNING",
+    "complete": "FINISHED",  # a trial that learned something, be it that the network diverges, has done its work
+    "pruned": "FINISHED",
+    "diverged": "FINISHED",
+    "infeasible": "FAILED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+NOTE = "mlflow.note.content"  # the tag that MLflow shows as description of a run
+CONCLUSION = "conclusion"  # what is sent of the study's run when all else has been
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run was trained on. Of one name and digest MLflow keeps one data set, with the profile that came first."""
+
+    name: str
+    digest: str  # at most 36 characters
+    source: str  # where the images came from
+    profile: Mapping[str, Any]
+    context: str  # what for: MLflow shows it beside the name
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a run begins with. Of a study, params may change; of others, nothing."""
+
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    dataset: Dataset
+    spec: str | None = None  # the text of `trial.json`
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One run, or what is sent of one at a time.
+
+    Args:
+        run: the run's key among those of the study.
+        key: names this part of it in the cursor.
+        parent: key of the run above.
+        began: Unix time in ms.
+        face: None where another part has it.
+        version: of the face.
+        epochs: number of an epoch -> its metrics.
+        once: (step, metrics) of what is known when it has ended.
+        state: how it has ended, a key of `STATUS`.
+        tags: that tell more of it.
+        files: paths or URLs.
+        ended: Unix time in ms.
+        conclusion: of the study, in its last part.
+    """
+
+    run: str
+    key: str
+    began: int
+    parent: str | None = None
+    face: Callable[[], Face] | None = None
+    version: str = ""
+    epochs: Mapping[int, Metrics] = field(default_factory=dict[int, Metrics])
+    once: Sequence[tuple[int, Metrics]] = ()
+    state: str = RUNNING
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    files: Sequence[str] = ()
+    ended: int | None = None
+    conclusion: Conclusion | None = None
+
+    @property
+    def mark(self) -> Mark:
+        """How much there is to send."""
+        return Mark(self.version, max(self.epochs, default=0), f"{self.state} {len(self.once)} {self.ended or ''}")
+
+    def steps(self, sent: Mark) -> dict[str, int]:
+        """Metric -> its last step, of what was `sent`."""
+        told = [(epoch, metrics) for epoch, metrics in self.epochs.items() if epoch <= sent.epoch]
+        told += self.once if sent.end == self.mark.end else ()
+        found: dict[str, int] = {}
+        for step, metrics in told:
+            found.update({name: max(step, found.get(name, step)) for name in metrics.values})
+        return found
+
+
+@dataclass(frozen=True)
+class Source:
+    """The records of a study that MLflow mirrors. Any thread may ask: records are frozen.
+
+    Args:
+        spec: of the study.
+        info: of its data.
+        place: path or URL of its folder, below which weights and reports are.
+        search: the ledger of its search.
+        finals: the ledger of its finals; it is another once they begin.
+    """
+
+    spec: StudySpec
+    info: PreparedInfo
+    place: str
+    search: Ledger
+    finals: Callable[[], Ledger]
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Those of the study."""
+        return {path: str(value) for path, value in self.spec.flat().items()}
+
+    def shown(self) -> Iterator[Shown]:
+        """Everything in an order in which it can be sent: a run comes after its parent, the conclusion last."""
+        conclusion = self.search.conclusion
+        study = self._study()
+        yield study
+        finals = self.finals()
+        trainings: dict[int, list[TrialRecord]] = {}
+        for record in finals.settled:
+            if record.finalist is not None and not record.refused:
+                trainings.setdefault(record.finalist, []).append(record)
+        trials = [record for record in self.search.settled if not record.refused]
+        for record in trials:
+            yield self._trial(record, trainings.get(record.number, ()))
+        known = {record.number for record in trials}
+        yield from self._rows(finals.numbers, {n: own for n, own in trainings.items() if n not in known}, conclusion)
+        for number, own in trainings.items():
+            yield from (self._seed(number, record) for record in own)
+        if conclusion is not None:
+            yield self._conclusion(study, conclusion)
+
+    def _study(self) -> Shown:
+        params = self.params
+        tags = {"search.study": self.spec.name, "search.kind": "study"}
+        version = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:12]
+        face = lambda: Face(self.spec.name, params, tags, self._dataset())  # noqa: E731
+        return Shown(STUDY, STUDY, self.search.began, face=face, version=version)
+
+    def _trial(self, record: TrialRecord, trainings: Sequence[TrialRecord]) -> Shown:
+        best = {"best/val_error": min(record.curve.values())} if record.curve else {}
+        once = [_costs(record, best), *self._means(trainings)] if record.ended else []
+        key = str(record.number)
+        face = lambda: self._face("trial", record.number, TrialSpec.from_flat(record.params))  # noqa: E731
+        return self._training(record, key, STUDY, face, once)
+
+    def _seed(self, number: int, record: TrialRecord) -> Shown:
+        def face() -> Face:
+            spec = TrialSpec.from_flat(record.params)
+            name = _name(number, spec)
+            tags = {"search.seed": str(record.seed), "search.finalist": name}
+            return self._face("seed", number, spec, f"{name} seed {record.seed}", tags, finals=True)
+
+        once = [_costs(record)] if record.ended else []
+        return self._training(record, f"{number}.{record.seed}", str(number), face, once)
+
+    def _training(
+        self, record: TrialRecord, key: str, parent: str, face: Callable[[], Face], once: list[tuple[int, Metrics]]
+    ) -> Shown:
+        told = {"search.reason": record.reason, "search.traceback": record.traceback}
+        return Shown(
+            key,
+            key,
+            record.began,
+            parent,
+            face,
+            epochs=record.metrics,
+            once=once,
+            state=record.state.value,
+            tags={name: text for name, text in told.items() if text},
+            files=(self._place(record.weights),) if record.weights else (),
+            ended=record.ended,
+        )
+
+    def _rows(
+        self, numbers: Mapping[str, int], trainings: Mapping[int, list[TrialRecord]], conclusion: Conclusion | None
+    ) -> Iterator[Shown]:
+        """What a study compares, also rows that it no longer has. They end when the study does."""
+        shape, classes = self.info.shape, len(self.info.classes)
+        rows = {numbers[r.trial.digest]: r for r in self.spec.rows(shape, classes) if r.trial.digest in numbers}
+        over = conclusion is not None and conclusion.state != RUNNING
+        for number in sorted(rows.keys() | trainings.keys()):
+            own = sorted(trainings.get(number, ()), key=lambda record: record.seed)
+            ends = [record.ended for record in own if record.ended is not None]
+            ended = over and own and len(ends) == len(own)
+            first, tested = next(iter(own), None), any(record.test for record in own)
+            state = TrialState.COMPLETE if tested or first is None else first.state
+            reason = first.reason if first is not None and ended else None
+            row = rows.get(number)
+            spec = row.trial if row else TrialSpec.from_flat(own[0].params)
+            name = f"{number:03d} {row.label}" if row else _name(number, spec)
+            yield Shown(
+                str(number),
+                str(number),
+                self.search.began,
+                STUDY,
+                lambda number=number, spec=spec, name=name: self._face("trial", number, spec, name),
+                once=[*([_costs(first)] if first and ended else []), *self._means(own)],
+                state=state.value if ended else RUNNING,
+                tags={"search.reason": reason} if reason else {},
+                ended=max(ends) if ended else None,
+            )
+
+    def _conclusion(self, study: Shown, said: Conclusion) -> Shown:
+        running = said.state == RUNNING
+        return Shown(
+            STUDY,
+            CONCLUSION,
+            study.began,
+            version=study.version,  # begun anew, it is concluded anew
+            once=sorted(said.metrics.items()),
+            state=said.state,
+            tags={} if running else {NOTE: said.note},
+            files=[] if running else [self._place(file) for file in said.files],
+            ended=None if running else said.time_ms,
+            conclusion=said,
+        )
+
+    def _face(
+        self,
+        kind: str,
+        number: int,
+        spec: TrialSpec,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        finals: bool = False,
+    ) -> Face:
+        own = {"search.study": self.spec.name, "search.kind": kind, "search.trial": str(number)}
+        own |= {"search.spec_digest": spec.digest, **(tags or {})}
+        text = spec.model_dump_json(indent=2)
+        return Face(name or _name(number, spec), spec.mlflow_params(), own, self._dataset(finals), text)
+
+    def _dataset(self, finals: bool = False) -> Dataset:
+        """What trials are trained on, or finalists: train and validation together."""
+        info = self.info
+        splits = {"train": info.n_train, "validation": info.n_validation}
+        trained = {"train + validation": sum(splits.values())} if finals else splits
+        profile = {**trained, "test": info.n_test, "shape": " x ".join(map(str, info.shape))}
+        name = info.name.rpartition(":")[0] or info.name
+        name, context = (f"{name} finals", "train + validation") if finals else (name, "training")
+        return Dataset(name, info.digest[:32], info.name, profile, context)
+
+    def _means(self, trainings: Sequence[TrialRecord]) -> Iterator[tuple[int, Metrics]]:
+        """Number of seeds -> what the trainings of a finalist gave together after so many."""
+        errors: list[float] = []
+        latest = 0
+        for record in sorted(trainings, key=lambda record: record.seed):
+            if record.ended is None:
+                return
+            latest = max(latest, record.ended)
+            if record.test:
+                errors.append(record.test["error"])
+                yield len(errors), Metrics(latest, tested(errors, self.info.n_test))
+
+    def _place(self, file: str) -> str:
+        return file if is_url(file) else f"{self.place}/{file}"
+
+    def champion(self, champion: Champion) -> str:
+        """Path or URL of where it is exported."""
+        return self._place(champion.place)
+
+
+def tested(errors: Sequence[float], images: int) -> dict[str, float]:
+    """Metrics of a finalist in percent, by the errors of its trainings on so many images; with a spread from two on."""
+    metrics = {"test/error_mean": sum(errors) / len(errors), "test/seeds": float(len(errors))}
+    interval = mean_error_interval(errors, LEVEL, 100 / images)
+    if interval is not None:
+        metrics |= {"test/error_std": stdev(errors), "test/error_low": interval.low, "test/error_high": interval.high}
+    return metrics
+
+
+def _name(number: int, spec: TrialSpec) -> str:
+    net = spec.net
+    return f"{number:03d} depth {net.depth} {net.version.value} {net.shortcut.value}"
+
+
+def _costs(record: TrialRecord, more: Mapping[str, float] | None = None) -> tuple[int, Metrics]:
+    """What is measured once, of a training that is over."""
+    values = {"cost/params": float(record.params_count or 0), "cost/macs": float(record.macs or 0)}
+    return 0, Metrics(record.ended or 0, {**values, **(more or {})})

@@ -85,7 +85,7 @@ def run(sampler: Sampler, trials: int) -> Run:
         storage = open_storage(results / "controller" / "optuna.journal")
         (study,) = optuna.get_all_study_summaries(storage)
         found = optuna.load_study(study_name=study.study_name, storage=storage).get_trials(deepcopy=False)
-    unsent = re.search(r"has not taken (\d+)", printed.getvalue())
+    unsent = re.search(r"has not taken all of (\d+)", printed.getvalue())
     began_at = sorted(t.datetime_start.timestamp() for t in found if t.datetime_start)
     return Run(began_at, seconds, unsent[1] if unsent else "0")
 

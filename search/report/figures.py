@@ -20,6 +20,7 @@ from search.report.analysis import Analysis
 from search.report.effects import FEW_VALUES, LEVEL, Effect, by_value, effect_paths
 from search.spec import Objective
 
+HOVER = "%{text}<extra></extra>"  # of traces that have a text for each point
 DECADE = 10  # positive values that span more than this factor are drawn on a logarithmic axis
 _AXIS = {
     "gridcolor": "var(--grid)",
@@ -50,7 +51,6 @@ TEMPLATE = go.layout.Template(
         "xaxis": _AXIS,
         "yaxis": _AXIS,
     },
-    data={"scatter": [{"hovertemplate": "%{text}<extra></extra>"}]},
 )
 
 
@@ -92,7 +92,7 @@ def lines(name: str, trials: Sequence[TrialRecord], points: Points, colour: str,
     gap = (None, None, None, None)
     found = [row for t in trials for row in (*((x, y, text, t.number) for x, y, text in points(t)), gap)]
     x, y, text, customdata = zip(*found, strict=True) if found else ((), (), (), ())
-    return line(name, colour, width, x=x, y=y, text=text, customdata=customdata)
+    return line(name, colour, width, x=x, y=y, text=text, customdata=customdata, hovertemplate=HOVER)
 
 
 def line(name: str, colour: str, width: float, **more: Any) -> go.Scatter:
@@ -295,6 +295,7 @@ def cost(of: Analysis, objective: Objective) -> go.Figure | None:
             y=[trial.measured for trial in trials],
             text=[f"{label(of, t)}<br>{wording.objective(t, objective, of.images)}" for t in trials],
             customdata=[trial.number for trial in trials],
+            hovertemplate=HOVER,
             **look,
         )
 
@@ -363,6 +364,7 @@ def _side(side: str, colour: str, rows: Sequence[tuple[str, Effect | None]], nam
             f" {one.ratio:.2f}, {100 * LEVEL:g} % interval {one.low:.2f} to {one.high:.2f}"
             for _, one in found
         ],
+        hovertemplate=HOVER,
         marker={"color": f"var(--{colour})", "size": 9},
         error_x=bars([one.ratio for _, one in found], [(one.low, one.high) for _, one in found], colour, 2),
     )
@@ -410,12 +412,12 @@ def _spread_of(of: Analysis, path: str) -> go.Figure:
     x, y, text, customdata = zip(*dots, strict=True)
     across, middles = zip(*medians, strict=True)
     ticks = [f"{escape(value).replace('_', '_<br>')}<br><i>n = {len(members)}</i>" for value, members in groups.items()]
-    dot = {"color": "var(--line)", "size": 7, "opacity": 0.75}
+    dot = {"mode": "markers", "marker": {"color": "var(--line)", "size": 7, "opacity": 0.75}, "hovertemplate": HOVER}
     bar = {"color": "var(--accent)", "width": 3}
     x_axis = {"tickvals": list(range(len(groups))), "ticktext": ticks, "range": [-0.6, len(groups) - 0.4]}
     return figure(
         [
-            go.Scatter(mode="markers", name="trial", x=x, y=y, text=text, customdata=customdata, marker=dot),
+            go.Scatter(name="trial", x=x, y=y, text=text, customdata=customdata, **dot),
             go.Scatter(mode="lines", name="median", x=across, y=middles, line=bar, hoverinfo="skip"),
         ],
         320,

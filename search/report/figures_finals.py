@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from search import formatting
 from search.records import Finals, SeedRun
 from search.report.analysis import Analysis
-from search.report.figures import bars, epoch_axis, error_axis, figure, line
+from search.report.figures import HOVER, bars, epoch_axis, error_axis, figure, line
 from search.report.finals import Standing, name
 from search.report.published import source
 
@@ -67,7 +67,7 @@ def _folded(text: str) -> str:
 
 def _points(name: str, points: Sequence[tuple[float, int, str]], **look: Any) -> go.Scatter:
     x, y, text = zip(*points, strict=True)
-    return go.Scatter(mode="markers", name=name, x=x, y=y, text=text, **look)
+    return go.Scatter(mode="markers", name=name, x=x, y=y, text=text, hovertemplate=HOVER, **look)
 
 
 def _mean(finals: Finals, order: Sequence[Standing], row: int) -> go.Scatter:
@@ -120,7 +120,7 @@ def _band_and_line(finals: Finals, standing: Standing, place: int) -> list[go.Sc
     others = {"legendgroup": "others", "name": "others", "showlegend": place == len(NAMED)}
     more = {"name": own} if place < len(NAMED) else others
     more |= {"legendrank": place + 1, "mode": "lines" if len(found) > 1 else "markers"}
-    points = {"x": list(means), "y": list(means.values()), "text": hover}
+    points = {"x": list(means), "y": list(means.values()), "text": hover, "hovertemplate": HOVER}
     shown = line("", colour, 2.6 if place == 0 else 1.8, **points).update(more)
     wide = {epoch: values for epoch, values in found.items() if len(values) > 1}
     if place >= len(NAMED) or not wide:
@@ -143,4 +143,4 @@ def _lost(finals: Finals, standing: Standing, run: SeedRun, first: bool) -> go.S
     epochs = sorted(run.train_curve)
     told = f"<b>{_label(finals, standing)}</b><br>seed {run.seed} {run.state.value}: {escape(run.reason or '')}"
     points = {"x": epochs, "y": [run.train_curve[e] for e in epochs], "text": [told] * len(epochs)}
-    return line("lost", "bad", 1.4, **points, legendgroup="lost", showlegend=first, legendrank=999)
+    return line("lost", "bad", 1.4, **points, hovertemplate=HOVER, legendgroup="lost", showlegend=first, legendrank=999)

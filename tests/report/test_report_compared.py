@@ -7,22 +7,14 @@ import pytest
 from scipy import stats
 
 from search import report
-from search.records import Finalist, Finals, SeedRun, StudySummary, TrialState
+from search.records import Finalist, SeedRun, StudySummary, TrialState
 from search.report.analysis import Analysis
 from search.report.published import Order, published_order, source
 from search.spec import Figure, TrialSpec
 from tests.report.test_report import tables
-from tests.support import sample_study as sample
+from tests.support import sample_finals as sample
+from tests.support import sample_study
 
-DATA = {
-    "name": "cifar10",
-    "classes": list("abcdefghij"),
-    "train": 45_000,
-    "validation": 5_000,
-    "test": 10_000,
-    "shape": (32, 32, 3),
-    "digest": "4b1c93e0d7aa",
-}
 RECIPE: dict[str, Any] = {
     "train.epochs": 164,
     "train.nesterov": False,
@@ -57,19 +49,8 @@ def finalist(
 
 
 def summary(*finalists: Finalist, **changes: Any) -> StudySummary:
-    found = Finals(
-        finalists=finalists,
-        epochs=164,
-        seeds=5,
-        most_seeds=5,
-        level=0.95,
-        trained_on=50_000,
-        tested_on=10_000,
-        complete=True,
-        compared=True,
-        champion_number=0,
-    )
-    return sample.summary(data=DATA, finals=replace(found, **changes))
+    found = sample.compared(finalists=finalists, scale={}, scale_name=None, epochs=164, trained_on=50_000)
+    return sample.comparing(finals=replace(found, **changes))
 
 
 IDENTITY = finalist(0, "original", TABLE + "identity", {}, (6.5, 6.7, 6.6, 6.4, 6.8))
@@ -178,6 +159,6 @@ def test_one_training_shows_nothing() -> None:
 
 
 def test_nothing_yet() -> None:
-    assert Analysis.of(sample.summary(finals=None), []).comparisons == {}
+    assert Analysis.of(sample_study.summary(), []).comparisons == {}
     begun = rows(summary(replace(IDENTITY, runs=())))
     assert (begun["original"]["test error"], begun["original"]["published"]) == ("n/a", "6.61 %")

@@ -295,7 +295,7 @@ def test_text_and_lines_stand_out_from_the_page(half: int) -> None:
 def test_text_that_is_drawn_stands_out(tested: Page, scheme: Any) -> None:
     tested.emulate_media(color_scheme=scheme)
     tested.wait_for_selector(f"body[data-drawn={scheme}]")
-    colours = """() => [...document.querySelectorAll('p, li, dt, dd, h1, h2, td, th button, nav a, .state')]
+    colours = """() => [...document.querySelectorAll('p, li, dt, dd, h1, h2, td, th, summary, nav a, .state')]
         .filter(e => e.textContent.trim()).map(e => {
             let ground = e;
             while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
@@ -319,7 +319,7 @@ def test_a_study_that_compares_fits_a_phone(chromium: Browser, tmp_path: Path) -
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.locator("table.finalists tbody tr").count() == 11
         names = page.evaluate("document.getElementById('finals-errors').layout.annotations.map(a => a.text)")
-        assert names == [row[0] for row in sorted(finals.ROWS, key=lambda row: sum(row[2]) / len(row[2]))]
+        assert names == [row[0] for row in sorted(finals.ROWS, key=lambda row: sum(row[3]) / len(row[3]))]
         assert page.locator("#trials").count() == page.locator("#space").count() == 0
         assert "6.61 %" in page.locator("table.finalists tr.best").inner_text()
 
@@ -332,3 +332,6 @@ def test_on_paper_tables_are_whole_and_the_page_is_light(tested: Page) -> None:
     assert not tested.locator("nav").is_visible()
     tested.wait_for_selector("body[data-drawn=light]")
     tested.emulate_media(color_scheme="light", media="screen")
+    assert tested.locator("details:not([open])").count() == 5
+    tested.pdf()
+    assert tested.locator("details:not([open])").count() == 0, "what is folded away is printed"

@@ -271,14 +271,13 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
     os.environ.update(_ALWAYS)  # some of it Ray reads when it is imported
     import ray
 
-    around.enter_context(_read_at_import())
+    around.enter_context(_private())
     os.environ.update(_HERE)
     os.environ.pop("RAY_ADDRESS", None)
     close_token()
     here = share(resources, search)
     packed = here.gpus and resources.gpus_per_trial == "auto"  # more trials than `here` says may run in the end
     wanted = machine.usable() if packed else math.ceil(here.cpus * here.concurrent)
-    around.enter_context(_own_token())
     try:
         _start(
             ray, num_cpus=wanted, object_store_memory=OBJECT_STORE, _temp_dir=str(folder / _RAY)
@@ -303,49 +302,34 @@ def _folder() -> AbstractContextManager[Path]:
 
 
 @contextmanager
-def _read_at_import() -> Iterator[None]:
-    """While it is entered, what Ray has read when it was imported, by whomever, is as `_HERE` says."""
-    from ray._private import ray_constants
-    from ray._raylet import AuthenticationMode, get_authentication_mode  # pyright: ignore[reportAttributeAccessIssue]
+def _private() -> Iterator[None]:
+    """While it is entered, a Ray that starts here is for this process alone, by whomever and however it was imported.
 
-    clusters, token = ray_constants.ENABLE_RAY_CLUSTER, get_authentication_mode() == AuthenticationMode.TOKEN
+    Its processes know each other by a token that is on no disk, and that nobody else has.
+    """
+    from ray import _raylet
+    from ray._private import ray_constants
+
+    raylet: Any = _raylet  # compiled: nobody knows its types
+
+    def authenticate(mode: str, token: str | None) -> None:
+        before = os.environ.pop("RAY_AUTH_MODE", None)  # it would win
+        raylet.Config.initialize(json.dumps({"AUTH_MODE": mode}))
+        for name, value in (("RAY_AUTH_MODE", before), ("RAY_AUTH_TOKEN", token)):
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+    clusters, token = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get("RAY_AUTH_TOKEN")
+    mode = "token" if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN else "disabled"
     ray_constants.ENABLE_RAY_CLUSTER = False
-    _set_mode("token")
+    authenticate("token", secrets.token_hex(32))
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = clusters
-        _set_mode("token" if token else "disabled")
-
-
-def _set_mode(mode: str) -> None:
-    from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue]
-
-    before = os.environ.pop("RAY_AUTH_MODE", None)  # it would win
-    Config.initialize(json.dumps({"AUTH_MODE": mode}))
-    if before is not None:
-        os.environ["RAY_AUTH_MODE"] = before
-
-
-@contextmanager
-def _own_token() -> Iterator[None]:
-    """While it is entered, Ray's processes know each other by a token that is on no disk, and that nobody else has."""
-    before = os.environ.get("RAY_AUTH_TOKEN")
-    _set_token(secrets.token_hex(32))
-    try:
-        yield
-    finally:
-        _set_token(before)
-
-
-def _set_token(token: str | None) -> None:
-    from ray._raylet import AuthenticationTokenLoader  # pyright: ignore[reportAttributeAccessIssue]
-
-    if token is None:
-        os.environ.pop("RAY_AUTH_TOKEN", None)
-    else:
-        os.environ["RAY_AUTH_TOKEN"] = token
-    AuthenticationTokenLoader.instance().reset_cache()
+        authenticate(mode, token)
 
 
 def _node() -> "Node":

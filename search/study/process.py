@@ -22,12 +22,12 @@ def unchanged() -> Iterator[None]:
     """While it is entered, Optuna is quiet, and libraries may change the process; at the end that is undone.
 
     That is: environment, loggers, filters of warnings, hooks for what nobody catches, signal handlers, the collection
-    of garbage. A logger that has come meanwhile follows its parents again.
+    of garbage, how often threads take turns. A logger that has come meanwhile follows its parents again.
     """
     environment, loggers = dict(os.environ), _loggers()
     before = {logger: _settings(logger) for logger in loggers}
     hooks, collects, faults = (sys.excepthook, threading.excepthook), gc.isenabled(), faulthandler.is_enabled()
-    handlers = signal_handlers(signal.valid_signals())
+    handlers, turns = signal_handlers(signal.valid_signals()), sys.getswitchinterval()
     try:
         with warnings.catch_warnings():
             optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -40,6 +40,7 @@ def unchanged() -> Iterator[None]:
             faulthandler.disable()
         (gc.enable if collects else gc.disable)()
         sys.excepthook, threading.excepthook = hooks
+        sys.setswitchinterval(turns)
         for logger in _loggers():
             if logger in before:
                 _restore(logger, before[logger])

@@ -12,12 +12,12 @@ import pytest
 from scipy import stats
 
 from search import report
-from search.execution import recorder
 from search.export.trained import Facts
 from search.records import Finalist, Finals, SeedRun, TrialState
 from search.report import files, tables
 from search.report.analysis import Analysis, DeviceHours
 from search.report.finals import flattery, largest_of, standings
+from search.tracking import shown
 from tests.report.test_report import refuse
 from tests.support import sample_finals as sample
 from tests.support import sample_study
@@ -81,7 +81,7 @@ def test_no_interval_of_an_error_leaves_0_to_100_percent(tmp_path: Path) -> None
         assert "0.00 to 100.00" in text
         assert "161." not in text
         assert "-51." not in text
-    metrics = recorder.tested(wide.finalists[0], wide)
+    metrics = shown.tested((10.0, 60.0, 95.0), 360)
     assert (metrics["test/error_low"], metrics["test/error_high"]) == (0, 100)
     exported = Facts("", "", "", "", 1, 1, tested={0: 10.0, 1: 60.0, 2: 95.0}).interval(360)
     assert exported is not None

@@ -53,9 +53,9 @@ class Study:
         source = Source(self.spec, INFO, str(folder), self.search, lambda: self.finals)
         self.mirror = Mirror(source, store, folder)
 
-    def start(self, depth: int = 8) -> int:
+    def start(self, depth: int = 8, version: str = "v1") -> int:
         """Begins a trial; its number."""
-        asked = self.search.add({**self.space.fixed, "net.depth": depth, "net.version": "v1"})
+        asked = self.search.add({**self.space.fixed, "net.depth": depth, "net.version": version})
         assert asked is not None
         return asked.number
 

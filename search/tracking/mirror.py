@@ -11,7 +11,7 @@ from search.errors import without_credentials
 from search.tracking.cursor import STUDY, Cursor, of_seeds, of_trials
 from search.tracking.shown import CONCLUSION, STATUS, Shown, Source
 from search.tracking.store import Store, follow, is_transient
-from search.tracking.stored import RunState, deleted_runs, stored
+from search.tracking.stored import RunState, active_runs, deleted_runs, stored
 
 if TYPE_CHECKING:
     from search.tracking.runs import RunWriter
@@ -166,7 +166,7 @@ class Mirror:
         if STUDY in self._deleted:
             self._deleted.clear()
         self._cursor.store, self._cursor.experiment = str(store), experiment
-        self._cursor.runs.update(self._deleted)
+        self._cursor.runs = {**active_runs(states), **self._cursor.runs, **self._deleted}
         return runs.RunWriter(service, experiment, self._source, self._cursor.runs, self._deleted, self._attempt)
 
     def _lacks(self, states: Mapping[str, RunState]) -> bool:

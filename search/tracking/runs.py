@@ -34,7 +34,7 @@ class RunWriter:
         client: of the tracking server, or of a database.
         experiment_id: of the study.
         source: the study.
-        runs: key -> id of the runs that are known; it is added to.
+        runs: key -> id of all runs that the server has of the study; it is added to.
         deleted: those of them that a user has deleted in MLflow: nothing is written to them.
         attempt: makes every call on the server, and repeats it until it succeeds or raises.
     """
@@ -80,13 +80,16 @@ class RunWriter:
             self._end(self.runs[shown.run], shown, run)
 
     def _run(self, shown: Shown, name: str, tags: Mapping[str, str]) -> Run:
-        """A run: known, found on the server by its key, or created."""
+        """A run: known, or created, unless an attempt to create it has arrived that was given up."""
+        again = False
 
         def find_or_create() -> Run:
+            nonlocal again
             if shown.run in self.runs:
                 return self.client.get_run(self.runs[shown.run])
             key = f"{self.study_key}/{shown.run}"
-            found = find_runs(self.client, self.experiment_id, f"tags.`search.key` = '{key}'")
+            found = find_runs(self.client, self.experiment_id, f"tags.`search.key` = '{key}'") if again else []
+            again = True
             if found:
                 return min(found, key=lambda run: (run.info.start_time, run.info.run_id))
             source = {"mlflow.source.name": "python -m search.run", "mlflow.source.type": "LOCAL"}

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import stdev
 from typing import Any
 
@@ -89,7 +90,7 @@ class Shown:
     ended: int | None = None
     conclusion: Conclusion | None = None
 
-    @property
+    @cached_property
     def mark(self) -> Mark:
         """How much there is to send."""
         return Mark(self.version, max(self.epochs, default=0), f"{self.state} {len(self.once)} {self.ended or ''}")
@@ -121,6 +122,9 @@ class Source:
     place: str
     search: Ledger
     finals: Callable[[], Ledger]
+    _last: dict[int, tuple[TrialRecord, Shown]] = field(
+        default_factory=dict[int, tuple[TrialRecord, Shown]], init=False, compare=False
+    )
 
     @property
     def params(self) -> dict[str, str]:
@@ -155,6 +159,15 @@ class Source:
         return Shown(STUDY, STUDY, self.search.began, face=face, version=version)
 
     def _trial(self, record: TrialRecord, trainings: Sequence[TrialRecord]) -> Shown:
+        """As it was shown last, if nothing has changed since: there may be thousands, looked at each second."""
+        before = self._last.get(record.number)
+        if before is not None and before[0] is record and not trainings:
+            return before[1]
+        shown = self._shown(record, trainings)
+        self._last[record.number] = record, shown
+        return shown
+
+    def _shown(self, record: TrialRecord, trainings: Sequence[TrialRecord]) -> Shown:
         best = {"best/val_error": min(record.curve.values())} if record.curve else {}
         once = [_costs(record, best), *self._means(trainings)] if record.ended else []
         key = str(record.number)

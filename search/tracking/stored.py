@@ -52,6 +52,11 @@ def stored(store: Store, study_key: str) -> dict[str, RunState]:
     return own
 
 
+def active_runs(states: Mapping[str, RunState]) -> dict[str, str]:
+    """Of a study's runs those that are not deleted: key -> id; of doubles the one with the least id."""
+    return {states[run].key: run for run in sorted(states, reverse=True) if not states[run].deleted}
+
+
 def deleted_runs(states: Mapping[str, RunState]) -> dict[str, str]:
     """Of a study's runs those that a user has deleted in MLflow: key -> id."""
     active = {state.key for state in states.values() if not state.deleted}  # a double is deleted, and its twin stays

@@ -17,6 +17,8 @@ from search.tracking import Store
 from search.tracking.client import connect
 from search.tracking.runs import RunWriter
 from search.tracking.shown import Source
+from search.tracking.stored import active_runs
+from search.tracking.stored import stored as runs_of
 from tests.support.empty_database import place
 from tests.support.mirrored import INFO, Study
 
@@ -28,18 +30,20 @@ Rows = list[tuple[Any, ...]]
 
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[Path]], Rows]:
-    """Mirrors folders one after another, each by a writer that knows of no run, into a new experiment."""
+    """Mirrors folders one after another, each by a writer that knows what the server has, into a new experiment."""
     folder = tmp_path_factory.mktemp("replay")
     place(folder / "mlflow.db")
     client = connect(f"sqlite:///{folder}/mlflow.db")
     names = count()
 
     def mirror_all(folders: list[Path]) -> Rows:
-        experiment = client.create_experiment(f"e{next(names)}", f"{folder}/files")
+        store = Store(f"sqlite:///{folder}/mlflow.db", f"e{next(names)}")
+        experiment = client.create_experiment(store.experiment, f"{folder}/files")
         for one in folders:
             study = Study(one, NOWHERE)
             source = Source(study.spec, INFO, str(one), study.search, lambda study=study: study.finals)
-            writer = RunWriter(client, experiment, source, {}, {}, lambda call: call())
+            there = active_runs(runs_of(store, study.search.key))
+            writer = RunWriter(client, experiment, source, there, {}, lambda call: call())
             for shown in source.shown():
                 writer.write(shown, None)
         return stored(folder / "mlflow.db", experiment)

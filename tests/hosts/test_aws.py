@@ -102,8 +102,8 @@ def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> No
         taken = time.time()
         cloud.interrupt(working[0])
         (number, *_) = wait_for(study.lost, 180, "the loss of its trial")
-        noticed, known = time.time(), len(study.epochs())
-        wait_for(lambda: study.told_of(number, known), 300, f"an epoch of trial {number} elsewhere")
+        noticed, known = time.time(), study.epochs_of(number)
+        wait_for(lambda: study.epochs_of(number) > known, 300, f"an epoch of trial {number} elsewhere")
         tell(f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to an epoch")
         assert sent.wait(timeout=900) == 0, study.log.read_text()[-6000:]
     launcher.assert_whole("digits", trials, epochs)

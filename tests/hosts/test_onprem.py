@@ -93,8 +93,8 @@ def moved(launcher: Launcher, study: Watched, victim: Host, trouble: Callable[[]
         return study.lost()[before:]
 
     (number, *_) = wait_for(told, 120, f"the loss of {victim.name}'s trial")
-    noticed, known = time.time(), len(study.epochs())
-    wait_for(lambda: study.told_of(number, known), 300, f"an epoch of trial {number} elsewhere")
+    noticed, known = time.time(), study.epochs_of(number)
+    wait_for(lambda: study.epochs_of(number) > known, 300, f"an epoch of trial {number} elsewhere")
     assert busy([host for host in launcher.lan.workers if host is not victim])
     return f"trial {number}: loss told after {noticed - since:.1f} s, an epoch elsewhere {time.time() - since:.1f} s"
 
@@ -151,8 +151,8 @@ def test_two_users_at_once_and_a_laptop_that_vanishes(launcher: Launcher) -> Non
     (answer,) = (line for line in followed.stdout.splitlines() if line.startswith("Use a"))
     assert f"**{answer}**" in (studies[0].folder / "report.md").read_text()
     (began, ended), (other_began, other_ended) = ((s.epochs()[0], s.epochs()[-1]) for s in studies)
-    assert began["time_ms"] < other_ended["time_ms"], "at once"
-    assert other_began["time_ms"] < ended["time_ms"], "at once"
+    assert began.time_ms < other_ended.time_ms, "at once"
+    assert other_began.time_ms < ended.time_ms, "at once"
 
 
 def test_it_goes_down(launcher: Launcher) -> None:

@@ -194,10 +194,11 @@ def _caveats_of_finals(of: "Analysis", finals: Finals) -> list[str]:
     told: list[str] = []
     if len(order) > 1:
         points = flattery(order)
-        by = "" if points is None else f": by about {points:.2g} points, were all alike"
-        told.append(f"The best of {len(order)} finalists is picked on the test images that score it, so flattered{by}.")
-        risk = f"{100 * (1 - finals.level):.2g} %"
-        told.append(f"Whatever is called separated is so over all pairs and seeds with at most {risk} risk of chance.")
+        by = "" if points is None else f", by about {points:.2g} points if all are equal"
+        picked = f"The best of {len(order)} finalists is picked on the test images that score it"
+        told.append(f"{picked}: its error is optimistic{by}.")
+        level = f"{100 * finals.level:.3g} %"
+        told.append(f"What is called separated is so with {level} confidence, over all pairs and seeds together.")
     images = test_set_error(best.mean or 0.0, finals.tested_on)
     seeds = "" if best.deviation is None else f"Seeds differ by {best.deviation:.2g} points (standard deviation); "
     other = f"another {finals.tested_on:,} test images would move the error by about {images:.2g} points."

@@ -190,7 +190,7 @@ def test_caveats_of_a_champion() -> None:
     assert "Seeds differ by 0.23 points (standard deviation)" in lines
     assert "another 360 test images would move the error by about 0.63 points" in lines
     assert "Its validation error in the search was 1.0 %, 0.4 points less." in lines
-    assert "with at most 5 % risk" in lines
+    assert "with 95 % confidence, over all pairs and seeds together" in lines
     compared = " ".join(Analysis.of(sample.comparing(), []).answer.caveats)
     assert "another scale (small) than published: net.depth 20 in place of 110, train.epochs 30 in" in compared
     assert "in the search" not in compared

@@ -143,7 +143,7 @@ class FinalSpec(BaseModel):
     max_seeds: int = Field(
         default_factory=lambda data: max(5, data.get("seeds", 0)),
         le=1000,
-        description="trainings at the most of those that cannot be told from the best; default: 5, or seeds",
+        description="most trainings of a finalist that is not separable from the best; default: 5, or seeds",
     )
     time_budget: float | None = Field(
         default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no further seeds after it"

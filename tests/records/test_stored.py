@@ -11,25 +11,14 @@ from search.errors import InputError
 from search.records import Ledger, Owner, StoredStudy, TrialState, identity, open_storage
 from search.spec import PreparedInfo, StudySpec, appraise, load
 from tests.support.epochs import epoch_of
+from tests.support.mirrored import INFO as DIGITS
 
 STUDY: dict[str, Any] = {
     "name": "study",
     "train": {"epochs": 2},
     "space": {"net.depth": [8, 14, 20], "train.lr": {"low": 0.01, "high": 0.5, "log": True}},
 }
-INFO = PreparedInfo(
-    name="digits",
-    classes=tuple("0123456789"),
-    height=8,
-    width=8,
-    channels=1,
-    n_train=1293,
-    n_validation=145,
-    n_test=359,
-    digest="0123456789abcdef",
-    mean=(0.3,),
-    std=(0.4,),
-)
+INFO = DIGITS.model_copy(update={"digest": "0123456789abcdef"})
 BEGUN = "but study 'study' in /results/study was begun with"
 HERE = Owner("1" * 32, "/results/study", shared=True, begun=False)
 

@@ -81,7 +81,7 @@ def finished(folder: Path) -> None:
     begun = StudyFolder.enter(Output(str(output)), spec.name)
     begun.settle(spec)
     stored, owner = StoredStudy(open_storage(begun.journal), "tiny"), begun.owner(shared=False)
-    ledger = stored.open(owner, {}, space, lambda trial: appraise(trial, (8, 8), spec.limits))
+    ledger = stored.open(owner, spec, space, prepared.info, lambda trial: appraise(trial, (8, 8), spec.limits))
     Environment.save(ledger.study, prepared.info, Share(1, 0, 1))
     ledger.add({**space.fixed, "net.depth": 8})
     ledger.report(0, 1, 5.0, epoch_of(**{"val/error": 5.0}))

@@ -33,7 +33,6 @@ from search.records import (
     StudySummary,
     Trials,
     answering,
-    identity,
     open_storage,
 )
 from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
@@ -81,8 +80,7 @@ class Driver:
         spec, info = self.spec, self.data.info
         self._storage = open_storage(self.folder.journal, spec.search.storage, self.folder.forced)
         owner = self.folder.owner(shared=spec.search.storage is not None)
-        asked = identity(spec, self.space, info)
-        ledger = StoredStudy(self._storage, spec.name).open(owner, asked, self.space, self._appraise)
+        ledger = StoredStudy(self._storage, spec.name).open(owner, spec, self.space, info, self._appraise)
         self.folder.bind(ledger.key, begun=bool(ledger.records))
         self.former = self._begin_with_former(ledger) if not ledger.records else []
         export.mend(self.folder.path / export.CHAMPION)
@@ -216,7 +214,7 @@ class Driver:
     def _found(self) -> Finals | None:
         if not self.search.is_complete:
             return None
-        return self.finals.results(self.mirror.run_ids(), self.mirror.seed_run_ids())
+        return self.finals.results(self.mirror.cursor.trials, self.mirror.cursor.seeds)
 
     def _checkpoints(self, run: int) -> str:
         """Path or URL of the folder of the checkpoints of a training of the finals."""
@@ -229,7 +227,7 @@ class Driver:
 
     def _conclude(self, interrupted: bool, patient: bool = True) -> Result:
         first = self.mirror.send(patient)
-        records, finals = self.ledger.with_run_ids(self.mirror.run_ids()), self._found()
+        records, finals = self.ledger.records.with_runs(self.mirror.cursor.trials), self._found()
         compared = self.search.scheduler.first_compared
         importances = importance(self.ledger.study, compared)
         summary = self.summary(finals)

@@ -334,7 +334,6 @@ class Study:
             prepared = data.prepare(spec.data)
             if self._fresh:
                 self._delete(folder, console)
-            folder.check_version()
             driver = Driver(spec, space, prepared, folder, store, self._trials_of)
             for former in driver.former:
                 console.print(str(former), markup=False, highlight=False, soft_wrap=True)

@@ -1,6 +1,6 @@
 """A study as its records hold it at one moment. It is only read: nothing is locked, sent, changed or copied."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -86,16 +86,13 @@ class Reader:
             study = StoredStudy(storage, spec.name).search
             around = Environment.of(study) if study else None
             if study is None or around is None:
-                if files.log(layout.OUTBOX) is not None:
-                    raise InputError(layout.older(files.place))
                 return None
             return cls(spec, around, storage, study, Cursor.parse(files.get(Cursor.FILE)))
 
     @cached_property
     def records(self) -> Trials:
         """Its trials by number, refused proposals among them."""
-        runs = self.cursor.trials
-        return Trials(replace(trial, mlflow_run_id=runs.get(trial.number)) for trial in Trials.of(self.study))
+        return Trials.of(self.study).with_runs(self.cursor.trials)
 
     @cached_property
     def finals(self) -> Finals | None:

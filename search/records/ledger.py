@@ -39,10 +39,8 @@ class Ledger:
     """Trials of one study in durable Optuna storage; opening the same storage continues the same study.
 
     Finals are a study of their own, whose trials are the trainings of finalists: their `curve` holds training errors,
-    their value is a test error.
-
-    Every write is durable before the call returns, and a trial is written whole: with all of its parameters, or not at
-    all. One process writes at a time.
+    their value is a test error. Every write is durable before the call returns, and a trial is written whole: with all
+    of its parameters, or not at all. One process writes at a time.
 
     Args:
         storage: see `search.storage`.

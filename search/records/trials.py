@@ -153,7 +153,7 @@ class Standings:
         self._records[record.number] = record
 
     def at(self, epoch: int) -> Sequence[Place]:
-        """`TrialRecord.error_at` of all trials that have one, best first."""
+        """Errors at an epoch, best first: `WORST` of a trial that diverged before it, none where it was not reached."""
         places = self._reached[epoch]
         if late := [(TrialRecord.WORST, r.number) for r in self._diverged if r.epochs < epoch]:
             places = sorted(places + late)

@@ -14,6 +14,8 @@ from search.tracking.store import Store, follow, is_transient
 from search.tracking.stored import RunState, active_runs, deleted_runs, stored
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from search.tracking.runs import RunWriter
 
 T = TypeVar("T")
@@ -143,12 +145,16 @@ class Mirror:
     def _connect(self) -> "RunWriter":
         from search.tracking import client, runs  # noqa: PLC0415  MLflow takes seconds: in this thread
 
-        store, key = self._store, self._source.search.key
-        self._attempt(lambda: client.ready(store.uri))
-        self._attempt(lambda: follow(store))
-        service = self._attempt(lambda: client.connect(store.uri))
-        experiment = self._attempt(lambda: client.find_or_create(service, store.experiment, store.root))
-        states = self._attempt(lambda: stored(store, key))
+        store = self._store
+
+        def prepare() -> "tuple[MlflowClient, str, dict[str, RunState]]":
+            client.ready(store.uri)
+            follow(store)
+            service = client.connect(store.uri)
+            experiment = client.find_or_create(service, store.experiment, store.root)
+            return service, experiment, stored(store, self._source.search.key)
+
+        service, experiment, states = self._attempt(prepare)
         self._deleted = deleted_runs(states)
         # As a database does that was restored from an older copy. A study that its user has deleted, and that goes on,
         # is sent again, and all of it.
@@ -162,19 +168,18 @@ class Mirror:
 
     def _lacks(self, states: Mapping[str, RunState]) -> bool:
         """Whether a store, of which these are the runs by id, lacks something that it was sent."""
-        runs, sent = self.cursor.runs, self.cursor.sent
+        runs, marks = self.cursor.runs, self.cursor.sent
         if any(run not in states for run in runs.values()):
             return True
-        return any(self._is_behind(states[runs[s.run]], s) for s in self._source.shown() if s.key in sent)
-
-    def _is_behind(self, state: RunState, shown: Shown) -> bool:
-        if state.deleted:
-            return False
-        sent = self.cursor.sent[shown.key]
-        ended = STATUS[shown.state] != "RUNNING" and sent.end == shown.mark.end
-        if ended and state.status != STATUS[shown.state]:
-            return True
-        return any(state.steps.get(metric, -1) < step for metric, step in shown.steps(sent).items())
+        for shown in self._source.shown():
+            sent, state = marks.get(shown.key), states.get(runs.get(shown.run, ""))
+            if sent is None or state is None or state.deleted:
+                continue
+            ended = STATUS[shown.state] != "RUNNING" and sent.end == shown.mark.end
+            missing = any(state.steps.get(metric, -1) < step for metric, step in shown.steps(sent).items())
+            if missing or (ended and state.status != STATUS[shown.state]):
+                return True
+        return False
 
     def _send_difference(self, writer: "RunWriter") -> None:
         changed = False

@@ -34,9 +34,10 @@ ENDS = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.DIVERGED, TrialState.
 
 
 def worked_out(records: list[TrialRecord], epoch: int) -> list[tuple[float, int]]:
-    """Slowly, from `TrialRecord.error_at`."""
-    known = [(record.error_at(epoch), record.number) for record in records]
-    return sorted((error, number) for error, number in known if error is not None)
+    """Slowly: of trials that reached the epoch, and of those that diverged before it."""
+    reached = [(record.curve[epoch], record.number) for record in records if epoch in record.curve]
+    diverged = [record for record in records if record.state is TrialState.DIVERGED and record.epochs < epoch]
+    return sorted([*reached, *((100.0, record.number) for record in diverged)])
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -224,5 +224,5 @@ def test_a_server_whose_database_was_restored(mlflow_server: Server, tmp_path: P
     study.connect()
     for table, rows in before.items():
         assert sorted((row[1:] for row in study.rows(table)), key=repr) == sorted(rows, key=repr)
-    connect(study.uri).delete_run(study.named()["t1"][0])
+    connect(study.uri).delete_run(study.study.cursor.trials[1])
     assert not study.behind()

@@ -88,7 +88,7 @@ def test_a_part_of_ray_that_dies_halts_the_study_in_a_sentence(part: str, tmp_pa
 @pytest.mark.parametrize(("part", "name"), [("gcs_server", "the head"), ("raylet", "Ray on this machine")])
 def test_a_part_of_a_cluster_that_dies_halts_the_study_too(part: str, name: str, tmp_path: Path) -> None:
     """The same command continues, here on no cluster."""
-    arguments = command(tracked(tmp_path), "--trials", "1", train=SLOW)
+    arguments = command(tracked(tmp_path), "--trials", "1", train=SLOW | {"epochs": 30})  # long enough to be noticed
     with cluster(tmp_path) as joined:
         process, log = start(tmp_path, arguments, joined.shell)
         wait_until(lambda: epochs_of(tmp_path, 0) > 1, process, log)

@@ -13,14 +13,12 @@ _TRIALS = r"(?:trials|finals)"
 _EPOCH = rf"{_TRIALS}/\d{{4,}}/(?:epoch-\d{{6}}(?:-[0-9a-f]{{8}})?(?:\.damaged)?|\.epoch-\d{{6}}-[0-9a-f]{{32}}\.part)"
 _CHAMPION = r"(?:champion|\.champion\.[0-9a-f]{32}\.(?:partial|old))"
 _HIDDEN = r"\.lock|\.holder|\.[a-z][a-z0-9.-]*\.\d+\.tmp"
-_RECORD = r"optuna\.journal|mlflow\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
-_COPY = r"optuna\.journal/\d{12}"  # of the journal at a URL, with its length
+_RECORD = r"mlflow\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
+_PIECE = r"optuna\.journal/\d{12}-\d{12}"  # of the journal at a URL
 _FILE = "|".join(
     (
-        _RECORD,
-        _HIDDEN,
-        _COPY,
-        r"mlflow\.partial|optuna\.journal\.lock.*",
+        *(_RECORD, _HIDDEN, _PIECE),
+        r"mlflow\.partial|optuna\.journal(?:\.lock.*)?",
         rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
@@ -40,8 +38,13 @@ def is_own(file: str) -> bool:
 
 
 def is_record(file: str) -> bool:
-    """Whether a name at a study's URL is that of a record: what each machine has a copy of."""
-    return re.fullmatch(rf"{_RECORD}|{_COPY}", file) is not None
+    """Whether a name at a study's URL is that of a record other than the journal: each machine has a copy of it."""
+    return re.fullmatch(_RECORD, file) is not None
+
+
+def is_piece(file: str) -> bool:
+    """Whether a name at a study's URL is that of a piece of the journal."""
+    return re.fullmatch(_PIECE, file) is not None
 
 
 def stranger(names: Iterable[str]) -> str | None:
@@ -50,8 +53,7 @@ def stranger(names: Iterable[str]) -> str | None:
     None where there is a study, or nothing but what a start leaves that was ended at once.
     """
     found = sorted(names)
-    log = any(name.startswith(JOURNAL) for name in found)
-    if ID_FILE in found or (STUDY_FILE in found and log):
+    if ID_FILE in found or (STUDY_FILE in found and any(name.startswith(JOURNAL) for name in found)):
         return None
     return next((name for name in found if name != STUDY_FILE and re.fullmatch(_HIDDEN, name) is None), None)
 

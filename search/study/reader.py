@@ -21,7 +21,7 @@ from search.records import (
     open_storage,
     read_journal,
 )
-from search.spec import Space, StudySpec, load, parse
+from search.spec import Space, StudySpec, load, plain_yaml
 from search.storage import Files, Output, layout
 from search.tracking import Cursor
 
@@ -37,7 +37,7 @@ def spec_of(output: Output, name: str, storage: str | None = None) -> StudySpec:
     if data is None:
         raise InputError(f"study {name!r} is not in {str(output)!r}{_remedy(output, name)}")
     try:
-        found = parse(data.decode())
+        found = plain_yaml.parse(data.decode())
     except (UnicodeDecodeError, yaml.YAMLError):
         found = None
     if not isinstance(found, dict):

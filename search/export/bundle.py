@@ -303,7 +303,8 @@ def export_champion(
     if folder.url is None:
         return str(place)
     archive = Path(shutil.make_archive(str(place), "zip", place))
-    return folder.kept(archive)[0]
+    folder.forced(archive)
+    return f"{folder.url}/{archive.name}"
 
 
 def is_exported(spec: StudySpec, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]) -> bool:

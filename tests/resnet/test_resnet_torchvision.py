@@ -138,7 +138,7 @@ DOWN, OTHER = "layer3.0.downsample.1.running_var", "layer1.2.conv1.weight"
         ({"fc.weight": (10, 512)}, r"key 'fc.weight' has shape \(10, 512\), .* is \(1000, 512\); .*num_classes=10"),
         (
             {"conv1.weight": (64, 1, 7, 7)},
-            r"'conv1.weight' has shape \(64, 1, 7, 7\), .* \(64, 3, 7, 7\); .*in_channels=1",
+            r"key 'conv1.weight' has shape \(64, 1, 7, 7\), .* is \(64, 3, 7, 7\); .*in_channels=1",
         ),
         ({"conv1.weight": (32, 3, 7, 7)}, r"key 'conv1.weight' has shape \(32, 3, 7, 7\).*; .*resnet18"),
         ({"fc.weight": (1000, 2048)}, r"key 'fc.weight' has shape \(1000, 2048\).*; .*resnet18"),

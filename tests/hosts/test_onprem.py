@@ -4,26 +4,21 @@ The tests are one story, in the order in which they stand.
 """
 
 import json
-import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from tests.support.hosts import derived, host_files, needs
+from tests.support.hosts import derived, needs
 from tests.support.hosts.host import Host
 from tests.support.hosts.host_files import USER
 from tests.support.hosts.lan import HEAD, NETWORK, Lan
-from tests.support.hosts.launcher import JOBS, Launcher, open_tunnel, send
+from tests.support.hosts.launcher import JOBS, Launcher
+from tests.support.hosts.sockets import INTERNAL, listening
 from tests.support.hosts.studies import Watched, busy, one_each
+from tests.support.hosts.users import user
 from tests.support.hosts.waiting import left_after, step, tell, wait_for
-from tests.support.study_process import STUDY
 from tests.support.whole import assert_all_there
 
 pytestmark = [
@@ -35,10 +30,6 @@ WORKERS = 3  # one more than there are trials at once, so that a lost one need n
 TRIALS, EPOCHS = 5, 24
 SMALL = {"epochs": 24, "batch_size": 2, "flip": False}  # a third of a second an epoch, if it is alone
 OUTPUT = "/mnt/shared/results"
-TOKEN = Path("home/.ray/auth_token")  # below the folder of a host
-# ssh, and the processes of Ray that the machines of a cluster reach on each other. All of Ray's ask for the token, but
-# for pages with metrics; the dashboard and the autoscaler have one of those, too.
-INTERNAL = ("sshd", "gcs_server", "raylet", "ray::", "ray/dashboard", "ray/autoscaler", "ray.util.client")
 
 
 @pytest.fixture(scope="module")
@@ -78,41 +69,9 @@ def test_dashboard_and_mlflow_are_out_of_reach(launcher: Launcher) -> None:
             assert reached.returncode == 7, f"{other.name}, port {port}: curl says {reached.returncode}, not refused"
 
 
-@dataclass(frozen=True, order=True)
-class Listening:
-    """One listening socket."""
-
-    address: str
-    port: int
-    program: str
-
-
-def listening(host: Host) -> list[Listening]:
-    """Sockets that listen to others on a host for TCP, with the command of their process."""
-    found: list[Listening] = []
-    for line in host.run("ss -ltnpH").stdout.splitlines():
-        address, _, port = line.split()[3].rpartition(":")
-        if address.startswith("127.") or address in ("[::1]", "[::ffff:127.0.0.1]"):
-            continue
-        process = re.search(r"pid=(\d+)", line)
-        shown = host.run(f"tr '\\0' ' ' < /proc/{process[1]}/cmdline", check=False).stdout if process else ""
-        found.append(Listening(address, int(port), _name(shown)))
-    return sorted(found)
-
-
-def _name(command: str) -> str:
-    """The program of a command line: of Python's, the file or module that it runs."""
-    words = command.split()
-    if not words:
-        return "?"
-    script = next((word for word in words[1:] if word.endswith(".py") or word.startswith(("mlflow", "ray"))), "")
-    program = words[0].rpartition("/")[2].rstrip(":")
-    return script.rpartition("site-packages/")[2] if program.startswith("python") and script else program
-
-
 def test_only_ssh_and_the_clusters_own_ports_are_open(launcher: Launcher) -> None:
     for host in (launcher.lan.head, *launcher.lan.workers):
-        open_to_others = listening(host)
+        open_to_others = [socket for socket in listening(host) if not socket.loopback]
         shown = ", ".join(f"{socket.program} {socket.port}" for socket in open_to_others)
         tell(f"{host.name} listens to others: {shown}")
         assert left_after(30, partial(strange, host)) == [], "not even once those that just begin or end have done so"
@@ -121,7 +80,8 @@ def test_only_ssh_and_the_clusters_own_ports_are_open(launcher: Launcher) -> Non
 
 def strange(host: Host) -> list[str]:
     """What listens to others on a host and is neither ssh nor Ray."""
-    return [str(socket) for socket in listening(host) if not any(name in socket.program for name in INTERNAL)]
+    open_to_others = [socket for socket in listening(host) if not socket.loopback]
+    return [str(socket) for socket in open_to_others if not any(name in socket.program for name in INTERNAL)]
 
 
 def moved(launcher: Launcher, study: Watched, victim: Host, trouble: Callable[[], object]) -> str:
@@ -165,39 +125,6 @@ def test_a_study_outlives_a_dead_and_a_cut_worker(launcher: Launcher) -> None:
         "curl -s http://127.0.0.1:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=resnet-search"
     )
     assert json.loads(tracked.stdout)["experiment"]["artifact_location"].startswith("mlflow-artifacts:")
-
-
-@dataclass(frozen=True)
-class User:
-    """Who has a laptop with the cluster's token and key, and a tunnel to the head."""
-
-    name: str
-    laptop: Host
-    log: Path  # of what is printed there
-
-    def send(self, output: str, *flags: str, **changes: Any) -> "subprocess.Popen[str]":
-        """The study of the tests, with sections of it changed, and called like its user."""
-        study = STUDY | changes | {"name": self.name}
-        (self.laptop.state / "home" / f"{self.name}.yaml").write_text(yaml.safe_dump(study))
-        return send(self.laptop, f"~/{self.name}.yaml --output {output} {' '.join(flags)}", self.log, self.name)
-
-    def follow(self) -> "subprocess.CompletedProcess[str]":
-        """The command that shows a study which runs, to its end."""
-        asked = f"LOGNAME={self.name} python -m search.run {self.name} --address {JOBS}"
-        return self.laptop.run(asked, check=False, timeout=900)
-
-
-def user(lan: Lan, name: str, laptop: str, address: str) -> User:
-    """Switches on a laptop, and does there what docs/cluster.md says of several users."""
-    host = lan.add(laptop, [address], lan.key.with_name(f"{lan.key.name}.pub").read_text())
-    host_files.give_key(lan.key, host.state)
-    token = host.state / TOKEN
-    token.parent.mkdir()
-    token.touch(0o600)
-    token.write_text((lan.laptop.state / TOKEN).read_text())
-    there = f"-N -L 8265:127.0.0.1:8265 {USER}@{lan.head.address}"
-    open_tunnel(host, f"ssh -i ~/.ssh/{lan.key.name} -o StrictHostKeyChecking=accept-new {there}")
-    return User(name, host, lan.root / f"{laptop}.log")
 
 
 def test_two_users_at_once_and_a_laptop_that_vanishes(launcher: Launcher) -> None:

@@ -18,7 +18,6 @@ from tests.support.hosts.lan import Lan
 from tests.support.hosts.waiting import tell, wait_for
 from tests.support.study_process import ROOT
 
-INSIDE = "python -m tests.support.hosts.cloud_inside"
 ADDRESS = "172.31.255.250"  # of the service; beside those that moto gives to instances
 URL = f"http://{ADDRESS}:5000"
 REGION = "us-west-2"  # as in cluster.yaml
@@ -42,12 +41,15 @@ class Cloud(Lan):
         super().__enter__()
         try:
             self._aws = self.add("aws", [ADDRESS], self.key.with_name(f"{self.key.name}.pub").read_text())
+            serving = f"env -C {ROOT} python -m tests.support.hosts.cloud_server {ADDRESS} 5000"
             with (self.root / "aws.log").open("w") as log:
-                self._aws.start(f"env -C {ROOT} {INSIDE} serve {ADDRESS} 5000", stdout=log, stderr=subprocess.STDOUT)
+                self._aws.start(serving, stdout=log, stderr=subprocess.STDOUT)
             alive = f"curl -sf -o /dev/null {URL}/moto-api/"
             wait_for(lambda: self._aws.run(alive, check=False).returncode == 0, 180, "the fake AWS", every=0.5)
             with (self.root / "watch.log").open("w") as log:
-                self._watch = self._aws.start(f"env -C {ROOT} {INSIDE} watch", stdout=subprocess.PIPE, stderr=log)
+                self._watch = self._aws.start(
+                    f"env -C {ROOT} python -m tests.support.hosts.cloud_watch", stdout=subprocess.PIPE, stderr=log
+                )
             self._follower.start()
         except BaseException:
             self.__exit__()
@@ -65,18 +67,19 @@ class Cloud(Lan):
     def call(self, service: str, method: str, **arguments: Any) -> dict[str, Any]:
         """What the service answers."""
         text = shlex.quote(json.dumps(arguments))
-        return json.loads(self._aws.run(f"cd {ROOT} && {INSIDE} call {service} {method} {text}").stdout)
+        return json.loads(
+            self._aws.run(f"cd {ROOT} && python -m tests.support.hosts.cloud_call {service} {method} {text}").stdout
+        )
 
     def fetch(self, url: str, name: str) -> Path:
         """The records of a study in the bucket, once they have been brought here."""
-        self._aws.run(f"cd {ROOT} && {INSIDE} fetch {url}/{name} /mnt/shared/fetched/{name}")
+        self._aws.run(f"cd {ROOT} && python -m tests.support.hosts.cloud_fetch {url}/{name} /mnt/shared/fetched/{name}")
         return self.shared / "fetched" / name
 
     def running(self, word: str = "") -> list[Host]:
         """Hosts of instances that run, of kinds with this in their name."""
         assert not self._fault, self._fault
-        seen = list(self.instances.items())
-        on = [key for key, each in seen if each["state"] == "running" and word in (each["kind"] or "")]
+        on = [key for key, seen in list(self.instances.items()) if seen["state"] == "running" and self._is(seen, word)]
         return [self.hosts[key] for key in on if key in self.hosts]
 
     def kinds(self) -> list[str]:
@@ -93,6 +96,9 @@ class Cloud(Lan):
     def spot(self, there: bool) -> None:
         """Whether the market has any."""
         self._aws.run("rm -f /tmp/no-spot" if there else "touch /tmp/no-spot")
+
+    def _is(self, seen: dict[str, Any], word: str) -> bool:
+        return word in (seen["kind"] or "")
 
     def _follow(self) -> None:
         assert self._watch.stdout is not None

@@ -153,6 +153,15 @@ class StudyFolder:
     def _key(self) -> Path:
         return self.path / "key"
 
+    def check_version(self) -> None:
+        """Refuses a study that an older version has begun.
+
+        Raises:
+            InputError: that is so.
+        """
+        if (self.path / layout.OUTBOX).exists():
+            raise InputError(layout.older(self.place))
+
     def bind(self, key: str, begun: bool) -> None:
         """Notes that what is kept here belongs to the study with this key in the storage.
 

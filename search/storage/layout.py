@@ -8,23 +8,32 @@ from pathlib import Path
 STUDY_FILE = "study.yaml"
 ID_FILE = "study.id"  # written first, and never deleted: it says that a study is here, and which
 JOURNAL = "optuna.journal"
+OUTBOX = "outbox.jsonl"  # of older versions: it is known as theirs, and deleted
 
 _TRIALS = r"(?:trials|finals)"
 _EPOCH = rf"{_TRIALS}/\d{{4,}}/(?:epoch-\d{{6}}(?:-[0-9a-f]{{8}})?(?:\.damaged)?|\.epoch-\d{{6}}-[0-9a-f]{{32}}\.part)"
 _CHAMPION = r"(?:champion|\.champion\.[0-9a-f]{32}\.(?:partial|old))"
 _HIDDEN = r"\.lock|\.holder|\.[a-z][a-z0-9.-]*\.\d+\.tmp"
-_RECORD = r"mlflow\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
+_RECORD = r"outbox\.jsonl|mlflow\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
 _PIECE = r"optuna\.journal/\d{12}-\d{12}"  # of the journal at a URL
 _FILE = "|".join(
     (
         *(_RECORD, _HIDDEN, _PIECE),
-        r"mlflow\.partial|optuna\.journal(?:\.lock.*)?",
+        r"outbox\.cursor\.(?:json|partial)|mlflow\.partial|optuna\.journal(?:\.lock.*)?",
         rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
 )
 _FOLDER = rf"{_TRIALS}(?:/\d{{4,}})?|{_EPOCH}(?:/.+)?|{_CHAMPION}"
 _KEPT = {STUDY_FILE, ID_FILE, ".lock", ".holder"}  # by `delete`
+
+
+def older(place: str) -> str:
+    """That the study in `place` is of an older version, in a sentence."""
+    return (
+        f"{place} holds a study of an older version, which this one cannot continue; use another --name, or begin it "
+        "again with --fresh"
+    )
 
 
 def is_reserved(name: str) -> bool:
@@ -53,7 +62,7 @@ def stranger(names: Iterable[str]) -> str | None:
     None where there is a study, or nothing but what a start leaves that was ended at once.
     """
     found = sorted(names)
-    if ID_FILE in found or (STUDY_FILE in found and any(name.startswith(JOURNAL) for name in found)):
+    if ID_FILE in found or (STUDY_FILE in found and any(name.startswith((JOURNAL, OUTBOX)) for name in found)):
         return None
     return next((name for name in found if name != STUDY_FILE and re.fullmatch(_HIDDEN, name) is None), None)
 
@@ -88,7 +97,7 @@ def in_order(names: Iterable[str]) -> list[str]:
     Checkpoints go first and the records of the trials last, so that what is left, should this be cut short, is never
     taken for the state of another trial.
     """
-    first = ("trials", "finals", "mlflow", "key", "")
+    first = ("trials", "finals", "outbox", "mlflow", "key", "")
     rank = {
         name: (name.startswith(JOURNAL), next(k for k, start in enumerate(first) if name.startswith(start)))
         for name in names

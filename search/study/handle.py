@@ -324,6 +324,7 @@ class Study:
                 for path in delete_study(folder, spec):
                     out(f"not of the study, and kept: {path}")
                 self._fresh = self._yes = False
+            folder.check_version()
             driver = Driver(spec, space, prepared, folder, store, self._trials_of)
             for former in driver.former:
                 out(str(former))

@@ -8,6 +8,7 @@ from typing import Self
 import optuna
 from optuna.storages import BaseStorage
 
+from search.errors import InputError
 from search.optimize import copied, importance, make_scheduler, plan_finals
 from search.records import (
     Environment,
@@ -52,6 +53,8 @@ class Reader:
             study = StoredStudy(storage, spec.name).search
             around = Environment.of(study) if study else None
             if study is None or around is None:
+                if replica.read(place, layout.OUTBOX) is not None:
+                    raise InputError(layout.older(place))
                 return None
             return cls(spec, around, storage, study, Cursor.parse(replica.read(place, Cursor.FILE)))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from search import Study
 from search.errors import InputError
 from search.records import StoredStudy, StudyFolder, open_storage
 from search.run import main
@@ -204,6 +205,26 @@ def test_a_damaged_key_and_id_are_made_again(damage: bytes) -> None:
     folder.journal.unlink()
     with pytest.raises(InputError, match="holds trials of a study that its storage has lost"):
         begun(Output("results"))
+
+
+def test_a_study_of_an_older_version_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """By who runs it and by who reads it; `--fresh` knows its files, and deletes them."""
+    folder = begun(Output("results"))
+    folder.journal.unlink()
+    for name in ("outbox.jsonl", "outbox.cursor.json"):
+        (folder.path / name).write_text("{}\n")
+    Path("tiny.yaml").write_text(SPEC.to_yaml())
+    sentence = refusal(["tiny.yaml"], capsys)
+    assert sentence.rstrip().endswith(
+        "results/tiny holds a study of an older version, which this one cannot continue; use another --name, or begin "
+        "it again with --fresh"
+    ), sentence
+    with pytest.raises(InputError, match="results/tiny holds a study of an older version"):
+        Study.open("results/tiny")
+    again = StudyFolder.enter(Output("results"), "tiny")
+    assert again.clear() == []
+    again.leave()
+    assert not list(folder.path.glob("outbox*"))
 
 
 @pytest.mark.parametrize(

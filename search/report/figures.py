@@ -4,7 +4,7 @@ Parallel coordinates are drawn with Plotly's scatter and not its `parcoords`, wh
 other and drops a line with a missing value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from math import ceil, floor, log10
@@ -133,7 +133,7 @@ def curves(of: Analysis) -> go.Figure | None:
     return figure([*traces, focus()], 420, **axes)
 
 
-def importances(importance: dict[str, float]) -> go.Figure | None:
+def importances(importance: Mapping[str, float]) -> go.Figure | None:
     """A bar for each parameter, the largest on top."""
     if not importance:
         return None

@@ -35,6 +35,11 @@ def objective(trial: TrialRecord, which: Objective, images: int) -> str:
             return f"{duration(value)} of training"
 
 
+def begun(text: str) -> str:
+    """With a capital first letter, as a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
 def hours(value: float) -> str:
     """`0.042`, `1.3`, `12`, `1,240`."""
     return f"{value:.2g}" if value < 10 else f"{value:,.0f}"

@@ -20,7 +20,6 @@ from search.data import prepare
 from search.errors import InputError
 from search.export import NotTheSame, graphs, mend
 from search.export.bundle import export, is_whole
-from search.export.trained import Exportable
 from search.spec import DataSpec, TrialSpec
 from tests.support.exported import NET, Made, trained
 from tests.support.sample_data import write_folder, write_npz
@@ -262,7 +261,7 @@ def test_other_data(tmp_path: Path) -> None:
     """Colour, oblong, two classes: nothing is of digits alone."""
     prepared = prepare(DataSpec(name=write_npz(tmp_path / "noise.npz")))
     spec = TrialSpec.from_flat({"net.depth": 8, "net.num_classes": 2, "train.epochs": 1, "train.batch_size": 4})
-    model: Exportable = trained(spec, prepared, tmp_path / "weights.safetensors")
-    config = export(tmp_path / "out", model)
-    assert config.image.shape == (4, 5, 3)
-    assert resnet.load(tmp_path / "out")(prepared.test().images).shape == (6, 2)
+    export(tmp_path / "out", trained(spec, prepared, tmp_path / "weights.safetensors"))
+    images = np.array(prepared.test().images)
+    assert images.shape == (6, 4, 5, 3)
+    assert resnet.load(tmp_path / "out")(images).shape == (6, 2)

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,8 +26,7 @@ from benchmarks.service.server_trouble import TROUBLES, WELL, Done, run
 from benchmarks.trial.loops import BATCH, Ours
 from benchmarks.trial.side_by_side import Place, pin
 from resnet import NetSpec
-from search.data import prepare
-from search.data.prepared import open_prepared
+from search.data import Prepared, prepare
 from search.spec import DataSpec, TrainSpec, TrialSpec
 
 BARE, LOCAL = "training only", "study, MLflow in a file"
@@ -43,7 +41,7 @@ def bare(described: dict[str, Any], places: Sequence[Place]) -> Done:
     processes = []
     for place in places:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_train, args=(theirs, described, prepared.folder, place, each))
+        process = context.Process(target=_train, args=(theirs, described, prepared, place, each))
         process.start()
         theirs.close()
         pipes.append(ours)
@@ -54,12 +52,10 @@ def bare(described: dict[str, Any], places: Sequence[Place]) -> Done:
     return Done(periods)
 
 
-def _train(pipe: Connection, described: dict[str, Any], folder: Path, place: Place, trials: int) -> None:
+def _train(pipe: Connection, described: dict[str, Any], prepared: Prepared, place: Place, trials: int) -> None:
     if place.cores is not None:
         pin(place.cores)
     torch.set_num_threads(place.threads)
-    data = DataSpec.model_validate(described["data"])
-    prepared = open_prepared(folder, data)
     shape = {
         "in_channels": prepared.info.channels,
         "num_classes": len(prepared.info.classes),

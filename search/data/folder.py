@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.data.decode import decoded, processes_for
-from search.data.source import Counts, Images, Pixels, Shipped, Source
-from search.data.splits import class_counts
+from search.data.source import Images, Pixels, Source
 from search.errors import InputError
 from search.machine import usable
 from search.storage import paths
@@ -22,14 +21,14 @@ DEFAULT_SIZE = 32  # pixels
 UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
-def folder_source(root: Path, image_size: int) -> Source:
-    """The images below `root`, RGB, resized by the shorter side to `image_size` pixels and cropped at the centre.
+def folder_source(root: Path, size: int) -> Source:
+    """The images below `root`, RGB, resized by the shorter side to `size` pixels and cropped at the centre.
 
     Raises:
         InputError: when train/ or its class folders are missing, a class folder has no image or an unfit name, an image
             is no file that can be read, or the classes of val/ or test/ differ from those of train/.
     """
-    train = _class_files(root, "train")
+    train = _class_files(root / "train")
     if not train:
         raise InputError(
             f"data.name: there are no class folders in {root / 'train'}; put the images of each class into "
@@ -39,45 +38,37 @@ def folder_source(root: Path, image_size: int) -> Source:
         raise InputError(
             f"data.name: {root / 'train'} has the one class {next(iter(train))!r}; add a second class folder"
         )
-    others = {split: _class_files(root, split) for split in ("val", "test") if os.path.lexists(root / split)}
-    for split, found in others.items():
-        if found.keys() != train.keys():
-            odd = min(found.keys() ^ train.keys())
-            where, lacks = (split, "train") if odd in found else ("train", split)
+    shipped = {"train": train}
+    for split, folder in (("validation", root / "val"), ("test", root / "test")):
+        if not os.path.lexists(folder):
+            continue
+        shipped[split] = _class_files(folder)
+        if shipped[split].keys() != train.keys():
+            odd = min(shipped[split].keys() ^ train.keys())
+            where, lacks = (folder, root / "train") if odd in shipped[split] else (root / "train", folder)
             raise InputError(
-                f"data.name: class folder {odd!r} is in {root / where} but not in {root / lacks}; "
-                "give both the same classes"
+                f"data.name: class folder {odd!r} is in {where} but not in {lacks}; give both the same classes"
             )
-    splits = {"train": train, **others}
-    return _source(splits, image_size)
+
+    def images(found: dict[str, list[Path]]) -> Images:
+        files = [path for paths in found.values() for path in paths]
+
+        def stream(indices: NDArray[np.int64]) -> Generator[Pixels]:
+            return decoded([files[k] for k in map(int, indices)], size, processes_for(len(indices), usable()))
+
+        return Images(np.repeat(np.arange(len(found)), [len(paths) for paths in found.values()]), stream)
+
+    return Source(
+        classes=tuple(train),
+        shape=(size, size, 3),
+        counts={split: tuple(map(len, found.values())) for split, found in shipped.items()},
+        files=tuple(path for found in shipped.values() for files in found.values() for path in files),
+        load=lambda: {split: images(found) for split, found in shipped.items()},
+    )
 
 
-def _source(splits: dict[str, dict[str, list[Path]]], size: int) -> Source:
-    names = tuple(splits["train"])
-    files = {split: [path for paths in found.values() for path in paths] for split, found in splits.items()}
-    labels = {
-        split: np.repeat(np.arange(len(names), dtype=np.int64), [len(found[name]) for name in names])
-        for split, found in splits.items()
-    }
-
-    def stream(split: str, indices: NDArray[np.int64]) -> Generator[Pixels]:
-        chosen = [files[split][k] for k in map(int, indices)]
-        return decoded(chosen, size, processes_for(len(chosen), usable()))
-
-    def images(split: str) -> Images:
-        return Images(labels[split], lambda indices: stream(split, indices))
-
-    def load() -> Shipped:
-        return Shipped(images("train"), *(images(split) if split in splits else None for split in ("val", "test")))
-
-    counts = {split: class_counts(values, len(names)) for split, values in labels.items()}
-    every = tuple(path for split in splits for path in files[split])
-    return Source(names, (size, size, 3), Counts(counts["train"], counts.get("val"), counts.get("test")), every, load)
-
-
-def _class_files(root: Path, split: str) -> dict[str, list[Path]]:
+def _class_files(folder: Path) -> dict[str, list[Path]]:
     """Class name -> its image files, both sorted."""
-    folder = root / split
     if not folder.is_dir():
         raise InputError(f"data.name: there is no folder {folder}; give the folder that holds train/ and val/ or test/")
     found: dict[str, list[Path]] = {}
@@ -86,9 +77,8 @@ def _class_files(root: Path, split: str) -> dict[str, list[Path]]:
             raise InputError(f"data.name: {entry} is a link that leads nowhere; restore what it leads to, or remove it")
         if not entry.is_dir():
             continue
-        if not UNFIT.isdisjoint(
-            {kind(c) for c in entry.name for kind in (unicodedata.category, unicodedata.bidirectional)}
-        ):
+        kinds = {kind(c) for c in entry.name for kind in (unicodedata.category, unicodedata.bidirectional)}
+        if not UNFIT.isdisjoint(kinds):
             raise InputError(
                 f"data.name: class folder {entry.name!r} in {folder} has a name with bytes that are not UTF-8, or with "
                 "control characters; rename it"

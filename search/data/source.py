@@ -6,10 +6,9 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,55 +52,18 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """The splits a data set comes with."""
-
-    train: Images
-    validation: Images | None
-    test: Images | None
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Images per class in each shipped split; None where it is not shipped and will be carved from train."""
-
-    train: tuple[int, ...]
-    validation: tuple[int, ...] | None = None
-    test: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
 class Source:
-    """Raw data that was found, or that can be downloaded."""
+    """Raw data that was found, or that can be downloaded.
+
+    Its splits are train and, where they are shipped, validation and test.
+    """
 
     classes: tuple[str, ...]
     shape: tuple[int, int, int]  # (H, W, C)
-    counts: Counts
+    counts: Mapping[str, tuple[int, ...]]  # shipped split -> its images of each class
     files: tuple[Path, ...]  # what was found; their names, sizes and times identify the content
-    load: Callable[[], Shipped]
+    load: Callable[[], Mapping[str, Images]]  # shipped split -> its images
     download: Callable[[], None] | None = None  # set when the files are missing: fetches them
-
-    @cached_property
-    def identity(self) -> str:
-        """Changes whenever a raw file changes, appears or disappears.
-
-        The time of the last change of its content or its record (ctime) cannot be set, as the time of the last change
-        of its content can be: by `touch`, `cp -p`, or an archive that is unpacked over another.
-        """
-        return "\n".join(f"{path} {stat.st_size} {stat.st_ctime_ns}" for path in self.files if (stat := path.stat()))
-
-
-def require_every_class(classes: tuple[str, ...], counts: tuple[int, ...], where: str) -> None:
-    """Refuse training images that leave a class out.
-
-    Raises:
-        InputError: naming the first class without an image.
-    """
-    if len(classes) < 2:
-        raise InputError(f"data.name: {where} has {len(classes)} class; give images of at least 2 classes")
-    for name, n in zip(classes, counts, strict=True):
-        if n == 0:
-            raise InputError(f"data.name: {where} has no training image of class {name!r}; add some or renumber")
 
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -136,44 +98,21 @@ def npz_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
     with _reading(path):
         with zipfile.ZipFile(path) as archive:
             arrays = {key: _header(archive, path, key) for key in KEYS}
-        for split in ("train", "test"):
-            _check_labels(path, f"y_{split}", arrays[f"y_{split}"])
-            _check_images(path, f"x_{split}", arrays[f"x_{split}"], n=arrays[f"y_{split}"].shape[0])
-        _check_sizes(path, arrays)
-        if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
-            raise InputError(
-                f"data.name: in {path} x_train has images of shape {arrays['x_train'].shape[1:]} and x_test of "
-                f"{arrays['x_test'].shape[1:]}; give both the same shape"
-            )
-        labels = {key: np.asarray(_array(path, key), np.int64) for key in ("y_train", "y_test")}
-    return _source(path, labels, arrays["x_train"].shape[1:], classes)
+        for fault in _faults(path, arrays):
+            raise InputError(f"data.name: {fault}")
+        labels = {split: np.asarray(_array(path, f"y_{split}"), np.int64) for split in ("train", "test")}
+    n_classes = len(classes) if classes else int(labels["train"].max()) + 1
+    for fault in _label_faults(path, labels, n_classes):
+        raise InputError(f"data.name: {fault}")
 
-
-def _source(path: Path, labels: dict[str, Labels], shape: tuple[int, ...], classes: tuple[str, ...] | None) -> Source:
-    n_classes = int(labels["y_train"].max()) + 1 if classes is None else len(classes)
-    for key, values in labels.items():
-        if values.min() < 0 or values.max() >= n_classes:
-            bad = int(values.min()) if values.min() < 0 else int(values.max())
-            raise InputError(
-                f"data.name: {key} in {path} has the label {bad}, outside 0..{n_classes - 1}, the classes of the "
-                "training images; number the classes from 0 and use the same numbers in both splits"
-            )
-    if n_classes > len(labels["y_train"]):
-        raise InputError(
-            f"data.name: y_train in {path} has the label {n_classes - 1} but only {len(labels['y_train'])} images; "
-            "number the classes 0, 1, 2 without gaps"
-        )
-    names = classes or tuple(str(k) for k in range(n_classes))
-    train, test = (tuple(np.bincount(labels[key], minlength=n_classes).tolist()) for key in ("y_train", "y_test"))
-    require_every_class(names, train, f"y_train in {path}")
-    whole = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
-
-    def load() -> Shipped:
+    def load() -> dict[str, Images]:
         with _reading(path):
-            pixels = [_array(path, f"x_{split}") for split in ("train", "test")]
-        return Shipped(Images.of(pixels[0], labels["y_train"]), None, Images.of(pixels[1], labels["y_test"]))
+            return {split: Images.of(_array(path, f"x_{split}"), labels[split]) for split in labels}
 
-    return Source(names, whole, Counts(train, test=test), (path,), load)
+    height, width, channels = (*arrays["x_train"].shape[1:], 1)[:3]
+    counts = {split: tuple(np.bincount(values, minlength=n_classes).tolist()) for split, values in labels.items()}
+    names = classes or tuple(str(k) for k in range(n_classes))
+    return Source(names, (height, width, channels), counts, (path,), load)
 
 
 @contextmanager
@@ -207,45 +146,57 @@ def _array(path: Path, key: str) -> np.ndarray[Any, Any]:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _check_labels(path: Path, key: str, array: _Array) -> None:
-    if array.dtype.kind not in "iu" or len(array.shape) != 1 or array.shape[0] < 1:
-        raise InputError(
-            f"data.name: {key} in {path} is {array.dtype} of shape {array.shape}; give whole numbers of shape (images,)"
-        )
-
-
-def _check_images(path: Path, key: str, array: _Array, n: int) -> None:
-    shape = array.shape
-    if array.dtype != np.uint8:
-        raise InputError(f"data.name: {key} in {path} is {array.dtype}; give pixels from 0 to 255 as uint8")
-    if len(shape) not in (3, 4) or min(shape) < 1:
-        raise InputError(
-            f"data.name: {key} in {path} has shape {shape}; give (images, height, width) or (images, height, width, "
-            "channels)"
-        )
-    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
-        raise InputError(
-            f"data.name: {key} in {path} has shape {shape}, with the channels before the rows; "
-            "save it with numpy.moveaxis(x, 1, 3)"
-        )
-    if shape[0] != n:
-        raise InputError(
-            f"data.name: {path} has {shape[0]} images in {key} and {n} labels in y{key[1:]}; give one label an image"
-        )
-
-
-def _check_sizes(path: Path, arrays: dict[str, _Array]) -> None:
-    """Before memory is taken for any of them: zeros compress a thousand times, and a header can say anything."""
+def _faults(path: Path, arrays: Mapping[str, _Array]) -> Iterator[str]:
+    """What is wrong by the headers, before memory is taken: zeros compress a thousand times, and a header lies."""
+    for split in ("train", "test"):
+        pixels, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        shape, x, y = pixels.shape, f"x_{split} in {path}", f"y_{split} in {path}"
+        if labels.dtype.kind not in "iu" or len(labels.shape) != 1 or labels.shape[0] < 1:
+            yield f"{y} is {labels.dtype} of shape {labels.shape}; give whole numbers of shape (images,)"
+        if pixels.dtype != np.uint8:
+            yield f"{x} is {pixels.dtype}; give pixels from 0 to 255 as uint8"
+        if len(shape) not in (3, 4) or min(shape) < 1:
+            yield f"{x} has shape {shape}; give (images, height, width) or (images, height, width, channels)"
+        if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
+            yield f"{x} has shape {shape}, with the channels before the rows; save it with numpy.moveaxis(x, 1, 3)"
+        if shape[0] != labels.shape[0]:
+            yield (
+                f"{path} has {shape[0]} images in x_{split} and {labels.shape[0]} labels in y_{split}; "
+                "give one label an image"
+            )
     for key, array in arrays.items():
         if array.promised > array.stored:
-            raise InputError(
-                f"data.name: {key} in {path} has {array.stored:,} bytes where its shape {array.shape} needs "
-                f"{array.promised:,}; write it again"
+            yield (
+                f"{key} in {path} has {array.stored:,} bytes where its shape {array.shape} needs {array.promised:,}; "
+                "write it again"
             )
     as_int64 = 8 * (arrays["y_train"].shape[0] + arrays["y_test"].shape[0])
     needed, there = sum(array.promised for array in arrays.values()) + as_int64, machine.total()
     if needed > there:
-        raise InputError(
-            f"data.name: the arrays in {path} take {needed / 1e9:,.1f} GB of memory, and this machine has "
-            f"{there / 1e9:,.1f} GB; give fewer or smaller images"
+        yield (
+            f"the arrays in {path} take {needed / 1e9:,.1f} GB of memory, and this machine has {there / 1e9:,.1f} GB; "
+            "give fewer or smaller images"
         )
+    train, test = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
+    if train != test:
+        yield f"in {path} x_train has images of shape {train} and x_test of {test}; give both the same shape"
+
+
+def _label_faults(path: Path, labels: Mapping[str, Labels], n_classes: int) -> Iterator[str]:
+    for split, values in labels.items():
+        worst = int(values.min()) if values.min() < 0 else int(values.max())
+        if not 0 <= worst < n_classes:
+            yield (
+                f"y_{split} in {path} has the label {worst}, outside 0..{n_classes - 1}, the classes of the training "
+                "images; number the classes from 0 and use the same numbers in both splits"
+            )
+    train = labels["train"]
+    if n_classes > len(train):
+        yield (
+            f"y_train in {path} has the label {n_classes - 1} but only {len(train)} images; number the classes "
+            "0, 1, 2 without gaps"
+        )
+    if n_classes < 2:
+        yield f"y_train in {path} has 1 class; give images of at least 2 classes"
+    for label in sorted({*range(n_classes)} - {*train.tolist()}):
+        yield f"y_train in {path} has no training image of class '{label}'; add some or renumber"

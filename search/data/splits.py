@@ -1,22 +1,22 @@
-"""Stratified splits that depend on the labels, a fraction and a seed, and on nothing else.
+"""Stratified splits that depend on the labels, fractions and a seed, and on nothing else.
 
 Raw words of PCG64 order the images of a class: NumPy guarantees that stream across versions and machines, which it does
 not for the methods of `Generator`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.data.source import Images, Shipped, Source
+from search.data.source import Source
 from search.errors import InputError
 from search.spec import DataInfo, DataSpec
 
 Indices = NDArray[np.int64]
+Part = tuple[str, Indices]  # some images: the shipped split that they are of, and their positions in it
 
 
 class Stream(IntEnum):
@@ -57,100 +57,58 @@ def draw(labels: Indices, take: Sequence[int], seed: int, stream: Stream) -> Ind
     """Positions in `labels` (n,), ascending, of `take[c]` images of every class c, drawn without replacement."""
     words = np.random.PCG64([seed, int(stream)]).random_raw(len(labels))
     order = np.lexsort((words, labels))  # class by class, in random order within each
-    ends = np.cumsum(np.bincount(labels, minlength=len(take)))
-    starts = ends - np.bincount(labels, minlength=len(take))
+    counts = np.bincount(labels, minlength=len(take))
+    starts = np.cumsum(counts) - counts
     chosen = [order[start : start + n] for start, n in zip(starts, take, strict=True)]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
-
-
-def rest(n: int, taken: Indices) -> Indices:
-    """The positions of range(n) that are not in `taken`, ascending."""
-    keep = np.ones(n, dtype=bool)
-    keep[taken] = False
-    return np.flatnonzero(keep).astype(np.int64)
-
-
-def class_counts(labels: Indices, n_classes: int) -> tuple[int, ...]:
-    """Images per class."""
-    return tuple(int(n) for n in np.bincount(labels, minlength=n_classes))
-
-
-Part = tuple[Images, Indices]  # some images of a shipped split
-
-
-@dataclass(frozen=True)
-class Arrangement:
-    """The images of each split, every image in one split only."""
-
-    train: Part
-    validation: Part
-    test: Part
 
 
 def planned(spec: DataSpec, source: Source) -> DataInfo:
     """The data set with the sizes of its splits, before any image is read.
 
     Raises:
+        InputError: as `arrange` does.
+    """
+    labels = {split: np.repeat(np.arange(len(counts)), counts) for split, counts in source.counts.items()}
+    sizes = {f"n_{split}": len(where) for split, (_, where) in arrange(spec, source.classes, labels).items()}
+    height, width, channels = source.shape
+    return DataInfo(name=spec.name, classes=source.classes, height=height, width=width, channels=channels, **sizes)
+
+
+def arrange(spec: DataSpec, classes: Sequence[str], labels: Mapping[str, Indices]) -> dict[str, Part]:
+    """The images of train, validation and test, every image in one of them; test does not depend on the seed.
+
+    Args:
+        spec: fractions, seed and limit.
+        classes: names of the labels.
+        labels: shipped split -> the labels of its images; what lacks is carved from train.
+
+    Raises:
         InputError: when a class is too small to be split, or `spec.limit` does not fit.
     """
-    train, validation, test = source.counts.train, source.counts.validation, source.counts.test
-    if test is None:
-        train, test = _carve(source.classes, train, spec.test, "test")
-    if validation is None:
-        train, validation = _carve(source.classes, train, spec.validation, "validation")
-    n_train = sum(train)
-    if spec.limit is not None and not len(train) <= spec.limit <= n_train:
-        raise InputError(
-            f"data.limit = {spec.limit} is not between the {len(train)} classes and the {n_train} training images of "
-            f"{spec.name}; choose a number in between, or leave it out"
-        )
-    height, width, channels = source.shape
-    return DataInfo(
-        name=spec.name,
-        classes=source.classes,
-        height=height,
-        width=width,
-        channels=channels,
-        n_train=spec.limit or n_train,
-        n_validation=sum(validation),
-        n_test=sum(test),
-    )
-
-
-def _carve(
-    classes: tuple[str, ...], counts: tuple[int, ...], fraction: float, split: str
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What stays and what is taken, per class, when `split` is carved from images with these counts."""
-    for name, n in zip(classes, counts, strict=True):
-        if n < 2:
-            raise InputError(
-                f"data.{split}: class {name!r} has {n} image left, and 2 are needed to carve the {split} split; "
-                "add images"
-            )
-    taken = portions(counts, fraction)
-    return tuple(n - k for n, k in zip(counts, taken, strict=True)), tuple(taken)
-
-
-def arrange(spec: DataSpec, shipped: Shipped, n_classes: int) -> Arrangement:
-    """The positions behind the numbers of `planned`, stratified; test does not depend on the seed."""
-    labels = shipped.train.labels
-    train = _all(shipped.train)
-    if shipped.test is None:
-        test = shipped.train, draw(labels, portions(class_counts(labels, n_classes), spec.test), 0, Stream.TEST)
-        train = rest(len(labels), test[1])
-    else:
-        test = shipped.test, _all(shipped.test)
-    if shipped.validation is None:
-        take = portions(class_counts(labels[train], n_classes), spec.validation)
-        carved = draw(labels[train], take, spec.seed, Stream.VALIDATION)
-        validation, train = (shipped.train, train[carved]), train[rest(len(train), carved)]
-    else:
-        validation = shipped.validation, _all(shipped.validation)
+    found = {split: (split, np.arange(len(values))) for split, values in labels.items()}
+    left = found["train"][1]
+    for split, fraction, seed, stream in (
+        ("test", spec.test, 0, Stream.TEST),
+        ("validation", spec.validation, spec.seed, Stream.VALIDATION),
+    ):
+        if split not in labels:
+            counts = np.bincount(labels["train"][left], minlength=len(classes)).tolist()
+            if min(counts) < 2:
+                name = classes[counts.index(min(counts))]
+                raise InputError(
+                    f"data.{split}: class {name!r} has {min(counts)} image left, and 2 are needed to carve the {split} "
+                    "split; add images"
+                )
+            taken = draw(labels["train"][left], portions(counts, fraction), seed, stream)
+            found[split] = "train", left[taken]
+            left = np.delete(left, taken)
     if spec.limit is not None:
-        take = quotas(class_counts(labels[train], n_classes), spec.limit)
-        train = train[draw(labels[train], take, spec.seed, Stream.LIMIT)]
-    return Arrangement((shipped.train, train), validation, test)
-
-
-def _all(images: Images) -> Indices:
-    return np.arange(len(images.labels), dtype=np.int64)
+        if not len(classes) <= spec.limit <= len(left):
+            raise InputError(
+                f"data.limit = {spec.limit} is not between the {len(classes)} classes and the {len(left)} training "
+                f"images of {spec.name}; choose a number in between, or leave it out"
+            )
+        kept = quotas(np.bincount(labels["train"][left]).tolist(), spec.limit)
+        left = left[draw(labels["train"][left], kept, spec.seed, Stream.LIMIT)]
+    return {"train": ("train", left), "validation": found["validation"], "test": found["test"]}

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from search.data.source import Counts, Images, Shipped, Source, npz_source
-from search.errors import InputError, public, without_credentials
+from search.data.source import Images, Source, npz_source
+from search.errors import InputError, first_line, public, without_credentials
 from search.spec import DataSpec
-from search.storage import is_url, opened, paths
+from search.storage import files, is_url, opened, paths
 
 _DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 _DIGITS = tuple("0123456789")
@@ -40,55 +39,47 @@ class Standard:
     reader: str  # class of torchvision.datasets
     classes: tuple[str, ...]
     shape: tuple[int, int, int]  # (H, W, C)
-    counts: Counts
+    train: tuple[int, ...]  # images of each class, as is test
+    test: tuple[int, ...]
     files: tuple[str, ...]  # below the folder, as torchvision has them
 
 
-def _idx(name: str) -> tuple[str, ...]:
-    kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
-    return tuple(f"{name}/raw/{split}-{kind}" for split in ("train", "t10k") for kind in kinds)
+def _below(folder: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" for name in names)
 
 
+_IDX = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+_BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"]
 STANDARD = {
     "mnist": Standard(
         "MNIST",
         _DIGITS,
         (28, 28, 1),
-        Counts(
-            (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
-            test=(980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
-        ),
-        _idx("MNIST"),
+        train=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+        test=(980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
+        files=_below("MNIST/raw", *_IDX),
     ),
     "fashion-mnist": Standard(
-        "FashionMNIST", _FASHION, (28, 28, 1), Counts((6000,) * 10, test=(1000,) * 10), _idx("FashionMNIST")
+        "FashionMNIST", _FASHION, (28, 28, 1), (6000,) * 10, (1000,) * 10, _below("FashionMNIST/raw", *_IDX)
     ),
     "cifar10": Standard(
-        "CIFAR10",
-        _CIFAR10,
-        (32, 32, 3),
-        Counts((5000,) * 10, test=(1000,) * 10),
-        tuple(
-            f"cifar-10-batches-py/{n}"
-            for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
-        ),
+        "CIFAR10", _CIFAR10, (32, 32, 3), (5000,) * 10, (1000,) * 10, _below("cifar-10-batches-py", *_BATCHES)
     ),
     "cifar100": Standard(
         "CIFAR100",
         tuple(_CIFAR100.split()),
         (32, 32, 3),
-        Counts((500,) * 100, test=(100,) * 100),
-        tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta")),
+        (500,) * 100,
+        (100,) * 100,
+        _below("cifar-100-python", "train", "test", "meta"),
     ),
     "svhn": Standard(
         "SVHN",
         _DIGITS,
         (32, 32, 3),
-        Counts(
-            (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659),
-            test=(1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595),
-        ),
-        ("train_32x32.mat", "test_32x32.mat"),
+        train=(4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659),
+        test=(1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595),
+        files=("train_32x32.mat", "test_32x32.mat"),
     ),
 }
 
@@ -96,16 +87,16 @@ STANDARD = {
 def digits_source() -> Source:
     """scikit-learn's 1797 handwritten digits, 8x8 with grey levels 0..16, here scaled to 0..255."""
 
-    def load() -> Shipped:
+    def load() -> dict[str, Images]:
         found = find_spec("sklearn")
         assert found is not None, "scikit-learn is installed with this package"
         file = Path(*found.submodule_search_locations or ()) / "datasets" / "data" / "digits.csv.gz"
         table = np.loadtxt(file, np.int64, delimiter=",")  # 64 pixels and a label; importing scikit-learn takes seconds
         pixels = np.rint(table[:, :-1] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
-        return Shipped(Images.of(pixels, table[:, -1]), None, None)
+        return {"train": Images.of(pixels, table[:, -1])}
 
-    counts = Counts((178, 182, 177, 183, 181, 182, 181, 179, 174, 180))
-    return Source(_DIGITS, (8, 8, 1), counts, (), load)
+    counts = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
+    return Source(_DIGITS, (8, 8, 1), {"train": counts}, (), load)
 
 
 def standard_source(spec: DataSpec) -> Source:
@@ -117,65 +108,58 @@ def standard_source(spec: DataSpec) -> Source:
     """
     standard = STANDARD[spec.name]
     url = spec.dir if spec.dir and is_url(spec.dir) else None
+    cache = paths.user_cache() / "datasets"
     if url:
-        root = copy_of(url)
+        root = cache / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
     elif spec.dir is not None:
         root = paths.resolved(spec.dir, "data.dir")
         if not root.is_dir():
             raise InputError(f"data.dir = {spec.dir!r} is no folder; create it, or name the one with the raw files")
     else:
-        root = (paths.user_cache() / "datasets").resolve()
-    if spec.name == "cifar10" and os.path.lexists(root / "cifar10.npz"):
-        return _cifar10_npz(root / "cifar10.npz", standard)
-    files = tuple(root / name for name in standard.files)
-    there = [path for path in files if os.path.lexists(path)]
+        root = cache.resolve()
+    archive = root / "cifar10.npz"
+    if spec.name == "cifar10" and os.path.lexists(archive):
+        source = npz_source(archive, standard.classes)
+        if source.shape != standard.shape:
+            raise InputError(f"data.dir: {archive} has images of shape {source.shape}, not (32, 32, 3); replace it")
+        return source
+    raw = tuple(root / name for name in standard.files)
+    there = [path for path in raw if os.path.lexists(path)]
     for path in there:
         if cause := paths.fault(path):  # a download would write into it
             raise InputError(f"data.dir: {path} {cause}; replace or remove it")
 
-    def load() -> Shipped:
-        return _load(spec.name, standard, root)
+    def download() -> None:
+        if url:
+            _copy(url, [standard.files, *([(archive.name,)] if spec.name == "cifar10" else [])], root)
+        else:
+            _download(spec.name, standard, root)
 
-    found = Source(standard.classes, standard.shape, standard.counts, files, load)
-    if len(there) == len(files):
-        return found
-    if url:
-        choices = (standard.files, *([("cifar10.npz",)] if spec.name == "cifar10" else []))
-        return replace(found, files=(), download=lambda: fetch(url, choices, root))
-    return replace(found, files=(), download=lambda: _download(spec.name, standard, root))
-
-
-def _cifar10_npz(path: Path, standard: Standard) -> Source:
-    source = npz_source(path, standard.classes)
-    if source.shape != standard.shape:
-        raise InputError(f"data.dir: {path} has images of shape {source.shape}, not (32, 32, 3); replace it")
-    return source
+    counts = {"train": standard.train, "test": standard.test}
+    found = Source(standard.classes, standard.shape, counts, raw, lambda: _load(spec.name, standard, root))
+    return found if len(there) == len(raw) else replace(found, files=(), download=download)
 
 
-def _load(name: str, standard: Standard, root: Path) -> Shipped:
-    splits: list[Images] = []
-    for split, counts in (("train", standard.counts.train), ("test", standard.counts.test or ())):
+def _load(name: str, standard: Standard, root: Path) -> dict[str, Images]:
+    found: dict[str, Images] = {}
+    for split, counts in (("train", standard.train), ("test", standard.test)):
         try:
-            pixels, labels = _arrays(standard, root, split)
+            data = _torchvision(standard, root, split, download=False)
+            pixels, labels = np.asarray(data.data), np.asarray(data.labels if name == "svhn" else data.targets)
         except (OSError, RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
             raise InputError(
-                f"data.dir: {name} in {root} cannot be read ({_line(error)}); replace its files"
+                f"data.dir: {name} in {root} cannot be read ({first_line(error)}); replace its files"
             ) from error
-        if pixels.shape != (sum(counts), *standard.shape) or tuple(np.bincount(labels)) != counts:
+        if name == "svhn":
+            pixels = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))  # from (n, C, H, W)
+        images = Images.of(pixels, labels)
+        if pixels.shape[:3] != (sum(counts), *standard.shape[:2]) or tuple(np.bincount(images.labels)) != counts:
             raise InputError(
                 f"data.dir: {name} in {root} has other {split} images than the {sum(counts)} that are published; "
                 "replace its files"
             )
-        splits.append(Images.of(pixels, labels))
-    return Shipped(splits[0], None, splits[1])
-
-
-def _arrays(standard: Standard, root: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    found = _torchvision(standard, root, split, download=False)
-    if standard.reader == "SVHN":  # (n, C, H, W)
-        return np.ascontiguousarray(found.data.transpose(0, 2, 3, 1)), found.labels
-    pixels = np.asarray(found.data)
-    return pixels if pixels.ndim == 4 else pixels[..., None], np.asarray(found.targets)
+        found[split] = images
+    return found
 
 
 def _torchvision(standard: Standard, root: Path, split: str, *, download: bool) -> Any:
@@ -195,49 +179,25 @@ def _download(name: str, standard: Standard, root: Path) -> None:
             _torchvision(standard, root, split, download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise InputError(
-            f"data.name: {name} is not in {root} and could not be downloaded ({_line(error)}); put its files there, or "
-            "name their folder with --data-dir"
+            f"data.name: {name} is not in {root} and could not be downloaded ({first_line(error)}); put its files "
+            "there, or name their folder with --data-dir"
         ) from error
     finally:
         socket.setdefaulttimeout(before)
 
 
-def copy_of(url: str) -> Path:
-    """Where this machine keeps what it has copied from `url`."""
-    return paths.user_cache() / "datasets" / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
-
-
-def fetch(url: str, choices: Sequence[tuple[str, ...]], root: Path) -> None:
-    """Copies the first of these sets of files that is whole below `url` into `root`. The caller holds a lock.
-
-    Raises:
-        InputError: the URL cannot be read, or holds none of the sets.
-    """
+def _copy(url: str, choices: Sequence[tuple[str, ...]], root: Path) -> None:
+    """Copies the first of these sets of files that is whole below `url` into `root`. The caller holds a lock."""
     shown = public(url)
     try:
         store, path = opened(url)
-        for names in choices:
-            if all(store.isfile(f"{path.rstrip('/')}/{name}") for name in names):
-                for name in names:
-                    _copy(store, f"{path.rstrip('/')}/{name}", root / name)
-                return
-    except ImportError as error:
-        raise InputError(f"data.dir = {shown!r}: {without_credentials(str(error), url)}") from error
+        below = path.rstrip("/")
+        chosen = next((names for names in choices if all(store.isfile(f"{below}/{name}") for name in names)), ())
+        for name in chosen:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            files.replace(root / name, store.cat_file(f"{below}/{name}"))
     except Exception as error:  # whatever the store's client raises
         cause = " ".join(without_credentials(str(error), url).split())
         raise InputError(f"data.dir = {shown!r} cannot be read ({cause}); correct it, or the access to it") from error
-    raise InputError(f"data.dir = {shown!r} does not hold {' and '.join(choices[0])}; put them there")
-
-
-def _copy(store: Any, source: str, target: Path) -> None:
-    """Whole, or not at all."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.part")
-    store.get_file(source, str(partial))
-    partial.replace(target)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    if not chosen:
+        raise InputError(f"data.dir = {shown!r} does not hold {' and '.join(choices[0])}; put them there")

@@ -1,7 +1,7 @@
 """What chance decides about an epoch, crops included, and the batches that follow, on the device."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,16 +18,11 @@ TRIES = 10
 
 
 def draw_boxes(shape: tuple[int, int], sides: tuple[int, int], generator: torch.Generator) -> Int64[Tensor, "s 4 b"]:
-    """Crops for an epoch, on the CPU: top, left, height and width in pixels of each, all inside the image.
+    """Crops for an epoch of `shape` (steps, images a step): top, left, height and width in pixels, inside the image.
 
     The distribution is that of torchvision's RandomResizedCrop: area uniform in `AREA`, logarithm of the ratio uniform
-    in that of `RATIO`, drawn again where the box does not fit, at most `TRIES` times; then the largest box about the
-    centre that has an allowed ratio.
-
-    Args:
-        shape: steps of the epoch and images a step.
-        sides: height and width of every image in pixels.
-        generator: on the CPU.
+    in that of `RATIO`, drawn again where the box does not fit in `sides` (height, width), at most `TRIES` times; then
+    the largest box about the centre that has an allowed ratio.
     """
     height, width = sides
     count = math.prod(shape)
@@ -59,12 +54,6 @@ def resized_crop(
     Bilinear with antialiasing, at most one level of 255 from torchvision's, which rounds between its two passes. Two
     matrix products for all images; nothing waits for the host and every shape is known, so it can be captured in a CUDA
     graph. TF32 holds the weights well enough, the 8 bits of bfloat16 do not: not to be called under autocast.
-
-    Args:
-        images: pixels.
-        boxes: top, left, height and width, inside the images.
-        mirrored: None: no image is.
-        sides: height and width of the result in pixels.
     """
     number, height, width, channels = images.shape
     top, left, high, wide = boxes
@@ -113,17 +102,21 @@ Draws = dict[str, Tensor]  # name -> (steps, ...): row k is all that step k depe
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch.
+    """One training batch: normalised images and the numbers of their classes.
 
-    Args:
-        images: normalised.
-        labels: class numbers.
-        mixed: with mixup, other class numbers and a share: each image has its label by `share`, its other by the rest.
+    With mixup, `mixed` are other classes and a share: each image has its label by `share`, its other by the rest.
     """
 
     images: Float[Tensor, "b c h w"]
     labels: Int64[Tensor, " b"]
     mixed: tuple[Int64[Tensor, " b"], Float[Tensor, ""]] | None = None
+
+    def measured(self, measure: Callable[[Int64[Tensor, " b"]], Tensor]) -> Tensor:
+        """`measure` of the labels; with mixup of both, each by its share."""
+        if self.mixed is None:
+            return measure(self.labels)
+        others, share = self.mixed
+        return share * measure(self.labels) + (1 - share) * measure(others)
 
 
 def shape(n: int, batch_size: int) -> tuple[int, int]:
@@ -164,13 +157,9 @@ def draw(spec: TrainSpec, n: int, sides: tuple[int, int], seed: int) -> Draws:
 
 
 def batch(split: Resident, spec: TrainSpec, row: Mapping[str, Tensor], streamed: Tensor | None = None) -> Batch:
-    """The batch of one row of `draw`, its tensors on the device. Nothing waits for the host.
+    """The batch of one row of `draw`, all on the device; `streamed`: its images, where the split is streamed.
 
-    Args:
-        split: the training split.
-        spec: which augmentations there are.
-        row: of what `draw` gave, on the device.
-        streamed: the row's images on the device, where the split is streamed.
+    Nothing waits for the host.
     """
     pixels = split.images.index_select(0, row["order"]) if streamed is None else streamed
     mirrored = row.get("mirrored")
@@ -194,13 +183,9 @@ def crop_and_flip(
     offsets: Int64[Tensor, "2 b"] | None,
     mirrored: Bool[Tensor, " b"] | None,
 ) -> UInt8[Tensor, "b h w c"]:
-    """Image `i` shifted by `offsets[:, i] - padding` over zeros, mirrored where `mirrored[i]`: one gather for all.
+    """Image `i` shifted by `offsets[:, i] - padding` over black, mirrored where `mirrored[i]`: one gather for all.
 
-    Args:
-        images: pixels before they are normalised, so that the padding is black.
-        padding: zero pixels on each side.
-        offsets: of rows and columns, from 0 to 2 padding; None: each in its place.
-        mirrored: None: no image is.
+    `offsets` are of rows and columns, in pixels, from 0 to 2 padding.
     """
     if offsets is None and mirrored is None:
         return images
@@ -221,12 +206,10 @@ def crop_and_flip(
 
 def cut_out_(images: Float[Tensor, "b c h w"], side: int, centres: Int64[Tensor, "2 b"]) -> None:
     """Sets a square of `side` pixels about each centre to 0, the mean of the training split; cut at the border."""
-    height, width = images.shape[2:]
-    inside = [
-        (first <= place) & (place < first + side)
-        for place, first in (
-            (torch.arange(extent, device=images.device), centre[:, None] - side // 2)
-            for extent, centre in zip((height, width), centres, strict=True)
-        )
-    ]
-    images.masked_fill_((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
+
+    def inside(extent: int, centre: Int64[Tensor, " b"]) -> Bool[Tensor, "b extent"]:
+        place = torch.arange(extent, device=images.device) - (centre[:, None] - side // 2)
+        return (place >= 0) & (place < side)
+
+    rows, columns = map(inside, images.shape[2:], centres)
+    images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)

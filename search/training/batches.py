@@ -1,20 +1,18 @@
 """Images that live on the device as uint8, or, where it cannot hold them, come to it batch by batch."""
 
-import queue
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 
 from search.data import Split
 
 SHARE = 0.6  # of the free memory that images may fill: the rest is for the network and its activations
-SLOTS = 3  # batches: with the caller, ready, and being gathered
+AHEAD = 2  # batches that are gathered while the caller works on one
 
 
 def fits(size: int, free: int) -> bool:
@@ -23,111 +21,44 @@ def fits(size: int, free: int) -> bool:
 
 
 def stream(
-    images: UInt8[Tensor, "n h w c"] | NDArray[np.uint8],
-    order: Int64[Tensor, "steps b"] | Sequence[Int64[Tensor, " b"]],
-    device: torch.device,
+    images: UInt8[Tensor, "n h w c"], order: Iterable[Int64[Tensor, " b"]], pinned: bool = False
 ) -> Generator[UInt8[Tensor, "b h w c"]]:
-    """The batches `images[row] for row in order` on `device`, gathered by a thread while the caller works on another.
+    """The batches `images[row] for row in order`, gathered by a thread while the caller works on another.
 
-    A batch is valid until the next is asked for: its memory is used again, in the order of the stream of the device
-    that is current where it is asked for. Closing the iterator ends the thread. The thread calls the device: a CUDA
-    graph that is captured meanwhile needs `capture_error_mode="thread_local"`.
+    Closing the iterator ends the thread. The thread calls CUDA where memory is pinned: a graph that is captured
+    meanwhile needs `capture_error_mode="thread_local"`.
 
     Args:
         images: on the host, such as a memory-mapped array.
         order: which images make each batch, on the host; batches may differ in size.
-        device: where they go. On the CPU they are copied once, as they are on the way to a GPU.
+        pinned: in memory that a GPU copies without waiting; torch uses it again only after such a copy has ended.
 
     Raises:
-        Exception: whatever ended the thread, such as IndexError for an image that there is not.
+        IndexError: there is no such image.
     """
-    source, rows = torch.as_tensor(images), list(order)
-    if not rows:
-        return
-    largest = max(len(row) for row in rows)
-    free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
-    ready: queue.SimpleQueue[_Slot | Exception] = queue.SimpleQueue()
-    closed = threading.Event()
-    slots = [_Slot(torch.Size([largest, *source.shape[1:]]), device) for _ in range(SLOTS)]
-    for slot in slots:
-        free.put(slot)
 
-    def gather() -> None:
-        try:
-            copying = torch.cuda.Stream(device) if device.type == "cuda" else None
-            for row in rows:
-                slot = free.get()
-                if closed.is_set():
-                    return
-                slot.fill(source, row, copying)
-                ready.put(slot)
-        except Exception as error:  # the caller raises it
-            ready.put(error)
+    def gather(row: Int64[Tensor, " b"]) -> UInt8[Tensor, "b h w c"]:
+        batch = torch.empty(len(row), *images.shape[1:], dtype=torch.uint8, pin_memory=pinned)
+        return torch.index_select(images, 0, row, out=batch)
 
-    thread = threading.Thread(target=gather, name="stream of images", daemon=True)
-    thread.start()
+    ahead: deque[Future[Tensor]] = deque()
+    pool = ThreadPoolExecutor(1, "stream of images")
     try:
-        for row in rows:
-            slot = ready.get()
-            if isinstance(slot, Exception):
-                raise slot
-            yield slot.batch(len(row))
-            slot.release()
-            free.put(slot)
+        for row in order:
+            ahead.append(pool.submit(gather, row))
+            if len(ahead) > AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
     finally:
-        closed.set()
-        free.put(slots[0])  # wakes the thread, if it waits
-        thread.join()
-        for slot in slots:
-            slot.settle()
-
-
-class _Slot:
-    """Memory for a batch, here and on the device; on the CPU it is one and the same."""
-
-    def __init__(self, shape: torch.Size, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._here = torch.empty(shape, dtype=torch.uint8, pin_memory=self._cuda)
-        self._there = torch.empty(shape, dtype=torch.uint8, device=device) if self._cuda else self._here
-        self._copied, self._used = (torch.cuda.Event(), torch.cuda.Event()) if self._cuda else (None, None)
-        self.release()  # of whoever had this memory before, in the stream that is current now
-
-    def fill(self, source: Tensor, row: Tensor, copying: "torch.cuda.Stream | None") -> None:
-        """Gathers the images of `row` and starts their copy, after those who still read the last batch of this slot."""
-        self.settle()
-        torch.index_select(source, 0, row, out=self._here[: len(row)])
-        if copying is not None and self._copied is not None and self._used is not None:
-            with torch.cuda.stream(copying):
-                copying.wait_event(self._used)
-                self._there[: len(row)].copy_(self._here[: len(row)], non_blocking=True)
-                self._copied.record(copying)
-
-    def batch(self, size: int) -> Tensor:
-        """The images on the device, for whom comes next in the current stream there."""
-        if self._copied is not None:
-            torch.cuda.current_stream(self._there.device).wait_event(self._copied)
-        return self._there[:size]
-
-    def release(self) -> None:
-        """What was asked of the current stream up to here may still read the batch; what comes later does not."""
-        if self._used is not None:
-            self._used.record(torch.cuda.current_stream(self._there.device))
-
-    def settle(self) -> None:
-        """Waits until the last copy has ended: both memories may be written then, or given back."""
-        if self._copied is not None:
-            self._copied.synchronize()
+        pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
 class Resident:
-    """A split on the device.
+    """A split on the device; `streamed`: its images are on the host, for the device cannot hold them.
 
-    Args:
-        images: `(n, height, width, channels)` uint8. Batches are views with channels last in memory.
-        labels: `(n,)` class numbers, on the device.
-        mean, std: per channel, on the scale 0..1, on the device.
-        streamed: the images are on the host, for the device cannot hold them.
+    Mean and deviation are per channel, on the scale 0..1. Batches are views with channels last in memory.
     """
 
     images: UInt8[Tensor, "n h w c"]

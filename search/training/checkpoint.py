@@ -25,8 +25,6 @@ class LocalFiles:
 
     def put(self, epoch: int, contents: Mapping[str, bytes]) -> str:
         """Adds the checkpoint of an epoch, which survives a power cut then; returns its name."""
-        # Where there is one of this epoch, that one stays: it was written by a worker that had been given up for dead,
-        # and is of the same state.
         self._folder.mkdir(parents=True, exist_ok=True)
         final = self._folder / f"epoch-{epoch:06d}"
         part = self._folder / f".{final.name}-{uuid.uuid4().hex}.part"  # of this process alone
@@ -35,7 +33,7 @@ class LocalFiles:
             part.rename(final)
         except OSError:
             shutil.rmtree(part, ignore_errors=True)
-            if not final.is_dir():
+            if not final.is_dir():  # by a worker that had been given up for dead, and of the same state
                 raise
         files.sync(self._folder)
         return final.name
@@ -72,10 +70,6 @@ class LocalFiles:
         for part in self._folder.glob(".epoch-*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
-    def where(self, name: str) -> str:
-        """Its path or URL."""
-        return str(self._folder / name)
-
 
 class RemoteFiles:
     """The same at a URL, where nothing can be renamed: whole is what has its list of checksums, which is written last.
@@ -99,7 +93,7 @@ class RemoteFiles:
     def read(self, name: str, file: str) -> bytes:
         data = self._place.get(f"{name}/{file}")
         if data is None:
-            raise FileNotFoundError(f"{self.where(name)}/{file} is not there")
+            raise FileNotFoundError(f"{self._place.url}/{name}/{file} is not there")
         return data
 
     def has(self, name: str, file: str) -> bool:
@@ -116,9 +110,6 @@ class RemoteFiles:
 
     def sweep(self) -> None:
         """Nothing: what is not whole may be of a worker that still writes, and goes with the older ones."""
-
-    def where(self, name: str) -> str:
-        return f"{self._place.url}/{name}"
 
     def _remove(self, names: Iterable[str]) -> None:
         # The list of checksums first: without it the rest is no checkpoint.
@@ -141,20 +132,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of a trial after its last epoch, with the metrics of all epochs so far."""
+    """State of a trial after its last epoch, with a record of each epoch so far."""
 
     state: State
-    history: list[dict[str, Any]]  # one record an epoch, from epoch 1
+    history: list[dict[str, Any]]
 
 
 def write(folder: Path | str, checkpoint: Checkpoint) -> str:
     """Adds a checkpoint to the trial's folder (a path or a URL) and removes all but the last two; where it lies.
 
-    On return it survives a power cut.
-
-    Raises:
-        OSError: disk full or not writable; the checkpoints before it are left as they were.
-        Halted: the URL's store does not answer, or refuses.
+    On return it survives a power cut. Raises OSError where the disk is full or not writable, Halted where the URL's
+    store does not answer, or refuses; the checkpoints before it are left as they were.
     """
     place = files_in(folder)
     state = checkpoint.state
@@ -166,21 +154,18 @@ def write(folder: Path | str, checkpoint: Checkpoint) -> str:
     written = place.put(state.epoch, contents | {files.SUMS: files.checksums(contents)})
     kept = place.names()[-KEPT:]
     place.drop(before=kept[0])
-    return place.where(written)
+    return f"{folder}/{written}"
 
 
 def latest(folder: Path | str) -> Checkpoint | None:
-    """The newest checkpoint that is whole. A damaged one is renamed `*.damaged`, with a warning.
-
-    What a killed worker left of one that it had not finished is removed.
-    """
+    """The newest checkpoint that is whole. A damaged one is renamed `*.damaged`, with a warning; half a one removed."""
     place = files_in(folder)
     place.sweep()
     for name in reversed(place.names()):
         try:
             return _read(place, name)
         except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError) as damage:
-            log.warning("%s is damaged (%s); using the checkpoint before it", place.where(name), damage)
+            log.warning("%s/%s is damaged (%s); using the checkpoint before it", folder, name, damage)
             place.set_aside(name)
     return None
 
@@ -197,18 +182,15 @@ def _read(place: Files, checkpoint: str) -> Checkpoint:
         raise ValueError("a file does not match its checksum")
     index = json.loads(contents.pop(INDEX))
     tensors = {name: load(data) for name, data in contents.items()}
-    weights, momentum = tensors[WEIGHTS], tensors[MOMENTUM]
     epoch, history = index["epoch"], index["history"]
     if not isinstance(epoch, int) or not isinstance(history, list) or not all(isinstance(e, dict) for e in history):
         raise ValueError(f"{INDEX} is no record of epochs")
-    return Checkpoint(State(epoch, weights, momentum, tensors.get(AVERAGE, {}), index["compiled"]), history)
+    state = State(epoch, tensors[WEIGHTS], tensors[MOMENTUM], tensors.get(AVERAGE, {}), index["compiled"])
+    return Checkpoint(state, history)
 
 
 def validated_weights(folder: Path | str) -> str | None:
-    """The weights in a trial's newest checkpoint that its validation figures are of: averaged ones where there are any.
-
-    None where there is no checkpoint.
-    """
+    """The weights in a trial's newest checkpoint, if any, that were validated: averaged ones where there are such."""
     place = files_in(folder)
     newest = place.names()[-1:]
-    return next((f"{place.where(n)}/{AVERAGE if place.has(n, AVERAGE) else WEIGHTS}" for n in newest), None)
+    return next((f"{folder}/{name}/{AVERAGE if place.has(name, AVERAGE) else WEIGHTS}" for name in newest), None)

@@ -3,7 +3,6 @@
 import ctypes
 import fcntl
 import os
-from collections.abc import Set
 from pathlib import Path
 
 import torch
@@ -12,9 +11,8 @@ from search.errors import InputError
 from search.machine import CPUINFO, of_processor
 from search.storage import scratch
 
-# What a process may take of a card beside torch's own allocator, for the CUDA context and the kernels that it loads: an
-# allowance, for no process can measure its own while others share the card.
-CONTEXT = 768 * 2**20  # bytes
+# Bytes for the CUDA context and the kernels that a process loads: it cannot measure them while others share the card.
+CONTEXT = 768 * 2**20
 _EXHAUSTED = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # Windows and macOS
@@ -30,8 +28,7 @@ _BROKEN = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS_", "CUDNN_STATUS_",
 def of_worker(gpus: float) -> torch.device:
     """The device of a worker to which Ray has given `gpus`: a share of one, whose memory it then keeps to, or a number.
 
-    Raises:
-        InputError: torch does not see a GPU that Ray has given.
+    Raises InputError where torch does not see the GPU.
     """
     if not gpus:
         return torch.device("cpu")
@@ -54,39 +51,32 @@ def memory_fraction(share: float, card_bytes: int) -> float:
 
 def broken(error: BaseException) -> bool:
     """Whether the device has failed this process, so that nothing more can be computed in it."""
-    if isinstance(error, torch.AcceleratorError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _BROKEN)
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in _BROKEN)
+    return told or isinstance(error, torch.AcceleratorError)
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether this is memory running out, of the device or of the machine."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
     # On the CPU, and in CUDA's own libraries, torch has no type of its own for it.
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _EXHAUSTED)
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in _EXHAUSTED)
+    return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt (malloc.h)
-KEPT_BUFFER = 32 * 2**20  # bytes, the most that glibc allows: larger buffers still go back to the system
-NEVER = 2**31 - 1  # bytes that may lie free before the heap shrinks: the largest C int
+# Parameters of glibc's mallopt (malloc.h). Buffers up to 32 MiB, the most that it allows, are kept; the heap shrinks
+# once so many bytes lie free: the largest C int.
+MMAP_THRESHOLD, KEPT_BUFFER = -3, 32 * 2**20
+TRIM_THRESHOLD, NEVER = -1, 2**31 - 1
 
 
 def pin(threads: int) -> frozenset[int]:
     """Pins the calling thread, and all that it starts from now on, to `threads` cores that no other worker has claimed.
 
-    All workers of one user on this machine share the claims, whichever study they belong to; the system gives a claim
-    back when its process ends. Neighbouring cores are claimed together. The worker stays unpinned where too few are
-    left, where the platform has no affinity (macOS) and where the folder of the claims cannot be trusted: what is lost
-    then is speed.
-
-    Returns:
-        The cores, empty where the worker stays unpinned.
+    Returns these cores. All workers of one user on this machine share the claims, whichever study they belong to; the
+    system gives a claim back when its process ends. The worker stays unpinned, only slower, where too few cores are
+    left, where the platform has no affinity (macOS) and where the folder of the claims cannot be trusted.
     """
-    if not hasattr(os, "sched_setaffinity"):
-        return frozenset()
     folder = scratch.home()
-    if folder is None:
+    if folder is None or not hasattr(os, "sched_setaffinity"):
         return frozenset()
     allowed = sorted(os.sched_getaffinity(0))
     # Fixed groups, and not any free cores: two workers that claim at once would each take a part and both fail.
@@ -101,8 +91,8 @@ def pin(threads: int) -> frozenset[int]:
 def keep_freed_memory() -> bool:
     """Makes the C library keep what is freed, for the next buffer of its size; False without glibc.
 
-    By default large buffers go back to the system, and every step of training has the system clear the pages of its
-    activations again. The price: between two networks the process keeps as much as the larger one needed.
+    Otherwise every step of training has the system clear the pages of its activations again. The price: between two
+    networks the process keeps as much as the larger one needed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
@@ -140,18 +130,8 @@ def has_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(cpu_flags(CPUINFO) & _MATRIX_BF16)
-
-
-def cpu_flags(cpuinfo: Path) -> Set[str]:
-    """The flags of the first processor in a file like Linux' /proc/cpuinfo; none where there is no such file."""
-    return frozenset((of_processor("flags", cpuinfo) or "").split())
-
-
-def reset_peak(device: torch.device) -> None:
-    """A trial starts: the most that the one before it took is forgotten."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    flags = (of_processor("flags", CPUINFO) or "").split()
+    return device.type == "cpu" and not _MATRIX_BF16.isdisjoint(flags)
 
 
 def system_metrics(device: torch.device) -> dict[str, float]:
@@ -163,17 +143,12 @@ def system_metrics(device: torch.device) -> dict[str, float]:
     """
     if device.type != "cuda":
         return {}
-    utilisation = _utilisation(device)
-    measured = {} if utilisation is None else {"system/gpu_utilisation_percent": utilisation}
-    return {"system/gpu_memory_MiB": torch.cuda.max_memory_allocated(device) / 2**20, **measured}
-
-
-def _utilisation(device: torch.device) -> float | None:
+    memory = {"system/gpu_memory_MiB": torch.cuda.max_memory_allocated(device) / 2**20}
     try:
         from pynvml import NVMLError  # noqa: PLC0415  # pyright: ignore[reportMissingImports] - may be missing
     except ModuleNotFoundError:
-        return None
+        return memory
     try:
-        return float(torch.cuda.utilization(device))
+        return memory | {"system/gpu_utilisation_percent": float(torch.cuda.utilization(device))}
     except NVMLError:  # a slice of a card (MIG) has none, nor has a container without the driver's library for it
-        return None
+        return memory

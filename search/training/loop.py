@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from resnet import build
 from search.spec import Schedule, TrainSpec, TrialSpec
 from search.training.augment import draw
 from search.training.batches import Resident, evaluation_batches
-from search.training.device import autocast, reset_peak, system_metrics
+from search.training.device import autocast, system_metrics
 from search.training.step import Captured, Compiler, Network, Step
 
 _WARM = 0.1  # of lr during `warmup_steps` (arXiv:1603.05027, appendix: 0.01 before 0.1)
@@ -40,10 +40,8 @@ def learning_rate(spec: TrainSpec, step: int, steps: int) -> float:
 
 
 def _cycle(rising: float, step: int, steps: int) -> float:
-    top = rising * steps - 1  # counted as torch counts, where the first step is step 0 and the last has the lowest rate
-    if step < top:
-        return _cosine(_START, 1.0, step / top)
-    return _cosine(1.0, _END, (step - top) / (steps - 1 - top))
+    top = rising * steps - 1  # as torch counts: from step 0, and the last has the lowest rate
+    return _cosine(_START, 1.0, step / top) if step < top else _cosine(1.0, _END, (step - top) / (steps - 1 - top))
 
 
 def _cosine(first: float, last: float, part: float) -> float:
@@ -55,7 +53,7 @@ EVALUATION_BATCH = 512
 
 @dataclass(frozen=True)
 class State:
-    """Everything that the next epoch depends on. Order and augmentation follow from (seed, epoch) alone."""
+    """Everything that the next epoch depends on, but for order and augmentation, which follow from seed and epoch."""
 
     epoch: int  # epochs trained
     weights: dict[str, Tensor]
@@ -88,12 +86,13 @@ def train(
         spec: network and training.
         training, validation: splits on one device. Without `validation` there are no metrics `val/*`, and a trial
             diverges by its training loss alone.
-        resume: continue after this state; the result is the same, bit for bit, as without the interruption on the same
-            hardware and number of threads.
+        resume: continue after this state, bit for bit as without the interruption on the same hardware and number of
+            threads.
         compiler: may compile the network; default: none is compiled.
     """
     device = training.device
-    reset_peak(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # the trial before it may have taken more
     # Other algorithms of cuDNN add in an order that changes from run to run.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.manual_seed(_seed(spec.train.seed, 0))
@@ -153,19 +152,15 @@ def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[
 
 
 def _state(step: Step, epoch: int, compiled: bool) -> State:
-    buffers = {
-        name: _plain(buffer)
-        for (name, _), buffer in zip(step.model.named_parameters(), step.optimiser.momentum, strict=True)
-        if buffer is not None
-    }
+    names = [name for name, _ in step.model.named_parameters()]
+    momentum = dict(zip(names, step.optimiser.momentum, strict=True))
     average = step.average.model.state_dict() if step.average else {}
-    weights, averaged = ({k: _plain(v) for k, v in d.items()} for d in (step.model.state_dict(), average))
-    return State(epoch, weights, buffers, averaged, compiled)
+    return State(epoch, _plain(step.model.state_dict()), _plain(momentum), _plain(average), compiled)
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """A copy on the CPU in row-major order, as files hold it."""
-    return tensor.detach().to("cpu", copy=True).contiguous()
+def _plain(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Copies on the CPU in row-major order, as files hold them."""
+    return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items() if v is not None}
 
 
 def _load(step: Step, state: State) -> None:

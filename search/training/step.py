@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from resnet import NetSpec
 from search.spec import TrainSpec, TrialSpec
-from search.training.augment import Batch, Draws, batch, draw, shape
+from search.training.augment import Draws, batch, draw, shape
 from search.training.batches import Resident, stream
 from search.training.device import autocast
 
@@ -23,7 +23,7 @@ from search.training.device import autocast
 class Average:
     """A second network that follows the first: each weight w becomes d w + (1 - d) w' after every step.
 
-    Running statistics are averaged too; counters are copied. Begins as a copy.
+    Begins as a copy. Running statistics are averaged too; counters are copied.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -32,7 +32,7 @@ class Average:
         mine, theirs = self.model.state_dict(), model.state_dict()
         floating = [name for name, tensor in mine.items() if tensor.is_floating_point()]
         self._mine, self._theirs = [mine[n] for n in floating], [theirs[n] for n in floating]
-        self._copied: list[tuple[Tensor, Tensor]] = [(mine[n], theirs[n]) for n in mine if n not in set(floating)]
+        self._copied = [(mine[n], theirs[n]) for n in mine.keys() - {*floating}]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -46,12 +46,7 @@ class Step:
     """Augment, forward, backward, optimiser, learning rate, averages and metrics; the host only says how often.
 
     Each call does the next step of the epoch that `begin` has laid out, after `feed`. Nothing in it reads a value back.
-
-    Args:
-        model: on the device of `split`, in training mode while it is called.
-        spec: the training.
-        split: the training split.
-        forward: what computes the logits, such as the compiled model; default: the model.
+    `forward` computes the logits, such as the compiled model; default: the model, which is on the device of `split`.
     """
 
     def __init__(
@@ -78,14 +73,14 @@ class Step:
             # Always the same memory: a captured step knows addresses, not names.
             self._rows.setdefault(name, torch.empty_like(values, device=self._position.device)).copy_(values)
         if self.split.streamed:
-            self._incoming = stream(self.split.images, draws["order"], self._position.device)
+            self._incoming = stream(self.split.images, draws["order"], pinned=self._position.is_cuda)
         for counter in (self._position, self._loss, self._wrong):
             counter.zero_()
 
     def feed(self) -> None:
         """Before each step: what it needs from the host, which is nothing where the images are on the device."""
         if self.split.streamed:
-            self._images.copy_(next(self._incoming))
+            self._images.copy_(next(self._incoming), non_blocking=True)
 
     def __call__(self) -> None:
         row = {name: rows.index_select(0, self._position)[0] for name, rows in self._rows.items()}
@@ -93,49 +88,28 @@ class Step:
         made = batch(self.split, self.spec, row, self._images if self.split.streamed else None)
         with autocast(made.images.device):
             logits = self._forward(made.images).float()
-        loss = self._criterion(logits, made)
+        smoothing = self.spec.label_smoothing
+        loss = made.measured(lambda labels: ops.cross_entropy(logits, labels, label_smoothing=smoothing))
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         if self.average:
             self.average.update()
         self._loss += loss.detach() * len(made.labels)
-        self._wrong += _wrong(logits.detach().argmax(1), made)
+        answers = logits.detach().argmax(1)
+        self._wrong += made.measured(lambda labels: (answers != labels).sum())
         self._position += 1
 
     def read(self) -> tuple[float, float]:
-        """Mean loss (nats) and error (percent) of the steps since `begin`: the one wait for the device an epoch.
-
-        With mixup a wrong answer counts by the share of the label that it misses.
-        """
+        """Mean loss (nats) and error (percent) of the steps since `begin`: the one wait for the device an epoch."""
         seen = int(self._position.item()) * self.size
         return self._loss.item() / seen, 100 * self._wrong.item() / seen
-
-    def _criterion(self, logits: Tensor, made: Batch) -> Tensor:
-        return _shared(
-            lambda labels: ops.cross_entropy(logits, labels, label_smoothing=self.spec.label_smoothing), made
-        )
-
-
-def _wrong(answers: Tensor, made: Batch) -> Tensor:
-    return _shared(lambda labels: (answers != labels).sum(), made)
-
-
-def _shared(measure: Callable[[Tensor], Tensor], made: Batch) -> Tensor:
-    """What is measured against the labels; with mixup against both, each by its share."""
-    if made.mixed is None:
-        return measure(made.labels)
-    others, share = made.mixed
-    return share * measure(made.labels) + (1 - share) * measure(others)
 
 
 class SGD:
     """`torch.optim.SGD`, fused, by its function: the class loads torch's compiler, two seconds of every worker's start.
 
-    Args:
-        model: on `device`; every parameter has a gradient at each step.
-        spec: the training.
-        device: where it is.
+    Every parameter of the model must have a gradient at each step.
     """
 
     def __init__(self, model: nn.Module, spec: TrainSpec, device: torch.device) -> None:
@@ -145,17 +119,16 @@ class SGD:
         self._spec = spec
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
         """Moves the parameters by their gradients."""
-        spec, gradients = self._spec, [parameter.grad for parameter in self.parameters]
+        spec = self._spec
         sgd(
             [*self.parameters],
-            [gradient for gradient in gradients if gradient is not None],
+            [parameter.grad for parameter in self.parameters if parameter.grad is not None],
             self.momentum,
             fused=True,
             lr=self.rate,
@@ -226,11 +199,9 @@ class Network:
 
 
 class Compiler:
-    """Compiles the networks of a process's trials, and keeps them for later trials.
+    """Compiles the networks of a process's trials where `wanted`, and keeps them for later trials.
 
-    Args:
-        wanted: whether trials that begin are compiled.
-        folder: of torch's compiled kernels, shared by the machine's processes.
+    `folder` has torch's compiled kernels, shared by the machine's processes.
     """
 
     def __init__(self, wanted: bool, folder: Path) -> None:
@@ -242,11 +213,7 @@ class Compiler:
     def network(self, spec: TrialSpec, model: nn.Module, split: Resident, compiled: bool | None = None) -> Network:
         """The network to train, with the weights of `model`: `model` itself, or a compiled twin.
 
-        Args:
-            spec: the trial.
-            model: on the device of `split`.
-            split: the training split.
-            compiled: whether it was when the trial began, for one that continues: the two round differently.
+        `compiled`: whether it was when the trial began, for one that continues: the two round differently.
         """
         eager = Network(model, model, False)
         if not (self._wanted if compiled is None else compiled):

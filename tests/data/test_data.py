@@ -1,8 +1,5 @@
 """The splits hold the right images: against scikit-learn's own arrays, published figures and hand arithmetic."""
 
-import gzip
-import os
-import pickle
 import shutil
 import struct
 import subprocess
@@ -14,13 +11,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 from search.data import Split, check, prepare
-from search.data.prepared import open_prepared
 from search.errors import InputError
 from search.spec import DataSpec
 from tests.support.sample_data import write_npz
 
 REAL = Path.home() / ".cache/datasets"
-FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
 @pytest.fixture(autouse=True)
@@ -97,14 +92,6 @@ def test_limit_keeps_some_of_the_training_images_and_all_others() -> None:
     np.testing.assert_array_equal(few.validation().images, whole.validation().images)
 
 
-def test_same_digest_in_another_process_and_another_cache(tmp_path: Path) -> None:
-    here = prepare(DataSpec()).info.digest
-    code = "from search.data import prepare; from search.spec import DataSpec; print(prepare(DataSpec()).info.digest)"
-    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "other"), "PYTHONHASHSEED": "7"}
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    assert there.stdout.strip() == here
-
-
 def test_npz_keeps_its_test_split_and_gets_a_channel(tmp_path: Path) -> None:
     x, x_test = np.arange(20 * 6, dtype=np.uint8).reshape(20, 2, 3), np.arange(4 * 6, dtype=np.uint8).reshape(4, 2, 3)
     spec = DataSpec(name=write_npz(tmp_path / "d.npz", n_test=4, x_train=x, x_test=x_test), validation=0.25)
@@ -117,16 +104,6 @@ def test_npz_keeps_its_test_split_and_gets_a_channel(tmp_path: Path) -> None:
     assert per_class(prepared.validation()) == [3, 3]  # a quarter of ten is 2.5, halves up
 
 
-def test_workers_open_what_was_prepared(tmp_path: Path) -> None:
-    source = tmp_path / "d.npz"
-    spec = DataSpec(name=write_npz(source))
-    prepared = prepare(spec)
-    source.unlink()
-    again = open_prepared(prepared.folder, spec)
-    assert again == prepared == pickle.loads(pickle.dumps(prepared))
-    assert rows(again.train()) == rows(prepared.train())
-
-
 def test_images_are_mapped_not_loaded_and_torch_takes_them_as_they_are() -> None:
     import torch
 
@@ -134,19 +111,6 @@ def test_images_are_mapped_not_loaded_and_torch_takes_them_as_they_are() -> None
     assert isinstance(split.images, np.memmap)
     assert split.images.flags.writeable
     assert torch.from_numpy(split.images).data_ptr() == split.images.ctypes.data
-
-
-@pytest.mark.skipif(not FASHION.is_dir(), reason="the package dataset-fashion-mnist is not installed")
-def test_fashion_mnist_from_torchvisions_folder(tmp_path: Path) -> None:
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for path in FASHION.iterdir():
-        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-    prepared = prepare(DataSpec(name="fashion-mnist", dir=str(tmp_path), limit=1000))
-    assert per_class(prepared.test()) == [1000] * 10
-    assert per_class(prepared.validation()) == [600] * 10
-    assert prepared.test().labels[:5].tolist() == [9, 2, 1, 1, 6]  # ankle boot, pullover, trouser, trouser, shirt
-    assert prepared.info.mean[0] == pytest.approx(0.2860, abs=0.01)  # of all 60000; the limit adds the noise
 
 
 def write_mnist(raw: Path, train: list[int], test: list[int]) -> None:

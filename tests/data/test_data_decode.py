@@ -64,13 +64,6 @@ def test_pixels_do_not_depend_on_the_processes(tmp_path: Path) -> None:
         assert children() == []
 
 
-def test_the_pixels_are_in_order(tmp_path: Path) -> None:
-    for k in range(200):
-        Image.new("RGB", (3, 3), (k, 255 - k, 0)).save(tmp_path / f"{k}.png")
-    pixels = np.concatenate(list(decoded([tmp_path / f"{k}.png" for k in range(200)], 2, 2)))
-    assert pixels[:, 1, 1].tolist() == [[k, 255 - k, 0] for k in range(200)]
-
-
 def whole_then_cropped(image: Image.Image, size: int) -> Image.Image:
     """By Pillow's own resizing of the whole image, as torchvision's Resize and CenterCrop do it."""
     width, height = image.size

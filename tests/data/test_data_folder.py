@@ -62,15 +62,6 @@ def test_a_missing_split_is_carved_from_train(
     )  # the twenty shipped training images, each once
 
 
-def test_images_of_any_size_are_scaled_and_cropped_at_the_centre(tmp_path: Path) -> None:
-    wide = np.zeros((10, 30, 3), np.uint8)
-    wide[:, 10:20] = (255, 0, 0)  # only the middle square is red
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    Image.fromarray(wide.transpose(1, 0, 2)).save(tmp_path / "high.png")
-    for name in ("wide.png", "high.png"):
-        np.testing.assert_array_equal(decode(tmp_path / name, 10), np.broadcast_to([255, 0, 0], (10, 10, 3)))
-
-
 def test_images_are_turned_upright_and_made_rgb(tmp_path: Path) -> None:
     grey = np.repeat(np.array([[0, 255]], np.uint8), 2, axis=0)  # black left, white right
     exif = Image.Exif()

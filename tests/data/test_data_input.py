@@ -19,7 +19,7 @@ import pytest
 
 from search.data import check, prepare
 from search.errors import InputError
-from search.spec import DataSpec, load
+from search.spec import DataSpec
 from tests.support.sample_data import write_folder, write_npz
 
 
@@ -55,24 +55,6 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         check(DataSpec(**settings))
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"validation": 0}, "data.validation = 0: input should be greater than 0"),
-        ({"test": 0.9}, "data.test = 0.9: input should be less than 0.9"),
-        ({"validation": float("nan")}, "data.validation = nan: input should be less than 0.9"),
-        ({"seed": -1}, "data.seed = -1: input should be greater than or equal to 0"),
-        ({"image_size": 100_000}, "data.image_size = 100000: input should be less than or equal to 4096"),
-        ({"image_size": 0}, "data.image_size = 0: input should be greater than or equal to 1"),
-        ({"limit": -5}, "data.limit = -5: input should be greater than or equal to 1"),
-        ({"sise": 3}, "data.sise = 3 is not a key of a study; choose from dir, image_size, limit, "),
-    ],
-)
-def test_values_out_of_range(settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=f"^{re.escape(sentence)}"):
-        load({"name": "x", "data": settings})
 
 
 NPZ: list[tuple[dict[str, Any], str]] = [

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from search.data import on_this_machine, prepare
-from search.data.prepared import prepared_root
 from search.errors import InputError
 from search.spec import DataSpec
 from tests.support.sample_data import write_npz
@@ -86,4 +85,4 @@ def test_urls_that_do_not_give_the_data(tmp_path: Path, another: Path) -> None:
     assert "does not hold" in refused(f"file://{tmp_path}")
     assert "data.dir = 'nothing://x'" in refused("nothing://x")
     assert "hidden" not in refused("nothing://ann:hidden@x")
-    assert not list(prepared_root().glob("cifar10-*/meta.json"))
+    assert not list(another.rglob("cifar10-*/meta.json"))

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.data.splits import Stream, class_counts, draw, portions, quotas, rest
+from search.data.splits import Stream, arrange, draw, portions, quotas
+from search.spec import DataSpec
 
-counts = st.lists(st.integers(2, 60), min_size=2, max_size=8)
+counts = st.lists(st.integers(4, 60), min_size=2, max_size=8)
 
 
 @pytest.mark.parametrize(
@@ -45,25 +46,27 @@ def test_quotas_add_up_and_fit(images: list[int], data: st.DataObject) -> None:
     assert all(1 <= k <= n for k, n in zip(kept, images, strict=True))
 
 
-@given(counts, st.floats(0.01, 0.89), st.integers(0, 2**32))
-def test_a_draw_is_stratified_and_leaves_the_rest(images: list[int], fraction: float, seed: int) -> None:
+@given(counts, st.floats(0.01, 0.4), st.floats(0.01, 0.4), st.integers(0, 2**32))
+def test_every_image_is_in_one_split_which_is_stratified(
+    images: list[int], validation: float, test: float, seed: int
+) -> None:
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(images)), images))
-    take = portions(images, fraction)
-    drawn = draw(labels, take, seed, Stream.VALIDATION)
-    left = rest(len(labels), drawn)
-    assert sorted([*drawn, *left]) == list(range(len(labels)))
-    assert class_counts(labels[drawn], len(images)) == tuple(take)
-    assert (np.diff(drawn) > 0).all()
+    spec = DataSpec(validation=validation, test=test, seed=seed)
+    parts = arrange(spec, ["of any name"] * len(images), {"train": labels})
+    positions = [where for _, where in parts.values()]
+    assert sorted(np.concatenate(positions)) == list(range(len(labels)))
+    assert all((np.diff(where) > 0).all() for where in positions)
+    assert np.bincount(labels[parts["test"][1]]).tolist() == portions(images, test)
+    left = [n - k for n, k in zip(images, portions(images, test), strict=True)]
+    assert np.bincount(labels[parts["validation"][1]]).tolist() == portions(left, validation)
 
 
 def test_every_image_of_a_class_is_as_likely() -> None:
     hits = np.zeros(20)
     for seed in range(4000):
         hits[draw(np.zeros(20, np.int64), [5], seed, Stream.VALIDATION)] += 1
-    expected = 4000 * 5 / 20
-    chi_square = (
-        ((hits - expected) ** 2 / (expected * 0.75)).sum() * 19 / 20
-    )  # without replacement: variance n p (1 - p)
+    expected = 4000 * 5 / 20  # with a variance of n p (1 - p), as they are drawn without replacement
+    chi_square = ((hits - expected) ** 2 / (expected * 0.75)).sum() * 19 / 20
     assert chi_square < 43.8  # 99.9 % quantile of chi square with 19 degrees of freedom
 
 

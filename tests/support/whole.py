@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from search.data import prepare
-from search.data.prepared import open_prepared
 from search.spec import DataSpec, TrialSpec
 from search.training import Resident, train
 from tests.support.study_process import STUDY
@@ -99,7 +98,7 @@ def assert_as_alone(root: Path, told: dict[str, Any], run: str, runs: Runs) -> N
 def alone(spec: TrialSpec, epochs: int) -> tuple[Counter[tuple[str, int, float]], dict[str, torch.Tensor]]:
     """Of a specification trained in this process on one thread as a worker has: (metric, epoch, value), and weights."""
     data = DataSpec.model_validate(STUDY["data"])
-    prepared = open_prepared(prepare(data).folder, data)
+    prepared = prepare(data)
     scale = prepared.info.mean, prepared.info.std
     splits = [Resident.load(s, *scale, torch.device("cpu")) for s in (prepared.train(), prepared.validation())]
     before = torch.get_num_threads()

@@ -65,24 +65,18 @@ def workers(folder: Path, *threads: int) -> Iterator[list[Worker]]:
 
 
 def test_every_worker_has_a_core_of_its_own(tmp_path: Path) -> None:
-    with workers(tmp_path, *[1] * len(ALLOWED)) as started:
+    """The last one, which finds none free, is not pinned; a core is free again when its worker is killed."""
+    with workers(tmp_path, *[1] * len(ALLOWED), 1) as (*started, unpinned):
         assert sorted(next(iter(w.claimed)) for w in started) == ALLOWED
         for worker in started:
             assert worker.claimed == worker.itself == worker.later, "as the kernel sees it, also for a later thread"
-
-
-def test_without_a_free_core_a_worker_is_not_pinned(tmp_path: Path) -> None:
-    with workers(tmp_path, *[1] * len(ALLOWED), 1) as started:
-        assert started[-1].claimed == set()
-        assert started[-1].itself == started[-1].later == set(ALLOWED)
-
-
-def test_a_core_is_free_again_when_its_worker_is_killed(tmp_path: Path) -> None:
-    with workers(tmp_path, *[1] * len(ALLOWED)) as started:
+        assert unpinned.claimed == set()
+        assert unpinned.itself == unpinned.later == set(ALLOWED)
         started[0].process.kill()
         started[0].process.communicate()
         with workers(tmp_path, 1) as (successor,):
             assert successor.claimed == started[0].claimed
+    assert (tmp_path / f"resnet-search-{os.getuid()}").stat().st_mode & 0o777 == 0o700, "for its user alone"
 
 
 def test_two_threads_have_two_cores_or_none(tmp_path: Path) -> None:
@@ -130,12 +124,6 @@ def test_a_folder_that_others_may_write_is_not_used(how: str, tmp_path: Path) ->
         assert worker.claimed == set()
         assert worker.itself == set(ALLOWED)
     assert list(folder.iterdir()) == []
-
-
-def test_the_folder_is_for_its_user_alone(tmp_path: Path) -> None:
-    with workers(tmp_path, 1):
-        folder = tmp_path / f"resnet-search-{os.getuid()}"
-        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 FAULTS = """

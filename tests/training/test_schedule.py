@@ -52,17 +52,13 @@ def test_cosine_is_torchs() -> None:
     assert ours(TrainSpec(lr=0.3), 40) == pytest.approx(rates(CosineAnnealingLR(optimiser(0.3), T_max=40), 40))
 
 
-@pytest.mark.parametrize(("steps", "rising"), [(100, 0.3), (64, 0.25), (7, 0.5), (3, 0.1), (1, 0.3), (50, 0.0)])
-def test_one_cycle_is_torchs(steps: int, rising: float) -> None:
-    theirs = OneCycleLR(optimiser(0.3), 0.3, total_steps=steps, pct_start=rising, cycle_momentum=False)
-    given = TrainSpec(lr=0.3, schedule="one_cycle", warmup=rising)
-    assert ours(given, steps) == pytest.approx(rates(theirs, steps), rel=1e-9)
-
-
-def test_one_cycle_rises_for_torchs_default_part() -> None:
-    theirs = OneCycleLR(optimiser(1.0), 1.0, total_steps=50, cycle_momentum=False)
-    assert ours(TrainSpec(lr=1.0, schedule="one_cycle"), 50) == pytest.approx(rates(theirs, 50), rel=1e-9)
-    assert TrainSpec().warmup == 0
+@pytest.mark.parametrize("steps", [64, 7, 3, 1])
+@pytest.mark.parametrize("rising", [None, 0.25, 0.1, 0.0])
+def test_one_cycle_is_torchs(steps: int, rising: float | None) -> None:
+    """Where no warm-up is asked for it rises for torch's default part."""
+    asked, theirs = ({}, {}) if rising is None else ({"warmup": rising}, {"pct_start": rising})
+    cycle = OneCycleLR(optimiser(0.3), 0.3, total_steps=steps, cycle_momentum=False, **theirs)
+    assert ours(TrainSpec(lr=0.3, schedule="one_cycle", **asked), steps) == pytest.approx(rates(cycle, steps), rel=1e-9)
 
 
 def test_warm_up_of_the_papers() -> None:

@@ -1,6 +1,6 @@
 """What one step promises to a CUDA graph, and its parts against torch's own."""
 
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from resnet import NetSpec, build
 from search.spec import TrainSpec
 from search.training.augment import draw
-from search.training.device import cpu_flags, has_bf16
+from search.training.device import has_bf16, system_metrics
 from search.training.step import Average, Step
 from tests.support.sample_digits import resident
 
@@ -40,15 +40,10 @@ def begin(step: Step, seed: int) -> None:
     step.begin(draw(step.spec, 70, (8, 8), seed), [0.05] * step.steps)
 
 
-def test_the_detector_detects() -> None:
-    with pytest.raises(AssertionError, match="_local_scalar_dense"), NothingReadBack():
-        torch.ones(1).item()
-    with pytest.raises(AssertionError, match="index by a mask"), NothingReadBack():
-        torch.arange(3)[torch.tensor([True, False, True])]
-
-
 @pytest.mark.parametrize("fields", [{}, {"momentum": 0.0, "flip": False, "crop_padding": 0}, {"crop": "resized"}, ALL])
 def test_a_step_waits_for_no_value(fields: dict[str, Any]) -> None:
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), NothingReadBack():
+        torch.ones(1).item()
     step = make(**fields)
     begin(step, 1)
     with NothingReadBack():
@@ -117,29 +112,30 @@ def test_average_is_torchs() -> None:
         ("fpu avx2 avx512f avx512_bf16 fma", True),
         ("fpu avx2 avx512f amx_bf16 amx_tile amx_int8", True),
         ("fpu avx2 avx512f avx512_vnni avx512_fp16 amx_tile", False),
-        ("fpu avx avx2 fma", False),
+        (None, False),
     ],
 )
 def test_bf16_on_a_cpu_by_its_flags(
-    flags: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: str | None, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By those of the first; none where there is no such file."""
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: a processor\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    if flags:
+        cpuinfo.write_text(f"processor\t: 0\nmodel name\t: a processor\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
     monkeypatch.setattr("search.training.device.CPUINFO", cpuinfo)
     assert has_bf16(torch.device("cpu")) is expected
 
 
-def test_no_flags_where_there_is_no_such_file(tmp_path: Path) -> None:
-    assert cpu_flags(tmp_path / "cpuinfo") == set()
-
-
-def test_flags_are_those_of_this_processor() -> None:
-    """AVX2 is what torch itself says that it uses."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    wanted: dict[str, Callable[[frozenset[str]], bool]] = {
-        "AVX2": lambda flags: "avx2" in flags,
-        "AVX512": lambda flags: "avx512f" in flags,
-    }
-    if capability not in wanted or not Path("/proc/cpuinfo").exists():
-        pytest.skip(f"no flags to compare with {capability}")
-    assert wanted[capability](frozenset(cpu_flags(Path("/proc/cpuinfo"))))
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_the_most_that_a_trial_took_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 0)
+    torch.cuda.reset_peak_memory_stats(device)
+    kept = torch.cuda.memory_allocated(device) / 2**20
+    taken = torch.empty(32 * 2**20, dtype=torch.uint8, device=device)
+    del taken
+    metrics = system_metrics(device)
+    assert metrics["system/gpu_memory_MiB"] == pytest.approx(kept + 32, abs=0.01)
+    assert 0 <= metrics.get("system/gpu_utilisation_percent", 0) <= 100
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # how Python marks what cannot be imported
+    assert system_metrics(device).keys() == {"system/gpu_memory_MiB"}

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score
 
 from resnet import NetSpec, build
 from search.spec import TrainSpec, TrialSpec
-from search.training import Checkpoint, Resident, evaluate, latest, train, write
+from search.training import Checkpoint, evaluate, latest, train, write
 from search.training.augment import batch, draw
 from search.training.loop import _seed
 from tests.support.sample_digits import resident
@@ -169,17 +169,10 @@ def test_evaluation_against_sklearn_and_torch() -> None:
 def test_weights_of_one_epoch_are_kept_when_the_next_is_trained() -> None:
     epochs = train(spec(epochs=2), resident(0, 64), resident(1000, 1032))
     first = next(epochs).state()
-    copy = {name: tensor.clone() for name, tensor in first.weights.items()}
+    copy = first.weights["fc.weight"].clone()
     second = next(epochs).state()
-    assert same_tensors(first.weights, copy)
-    assert not torch.equal(second.weights["fc.weight"], copy["fc.weight"])
-    assert (first.epoch, second.epoch) == (1, 2)
-
-
-def test_split_smaller_than_a_batch() -> None:
-    few: Resident = resident(0, 20)
-    epochs = list(train(spec(epochs=2, batch_size=128), few, few))
-    assert all(math.isfinite(epoch.metrics["train/loss"]) for epoch in epochs)
+    assert torch.equal(first.weights["fc.weight"], copy)
+    assert not torch.equal(second.weights["fc.weight"], copy)
 
 
 def test_learns_digits() -> None:
@@ -188,6 +181,7 @@ def test_learns_digits() -> None:
     assert epochs[-1].metrics["val/error"] < 10
     assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"] / 3
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+    assert {name.partition("/")[0] for name in epochs[0].metrics} == {"train", "val", "cost"}, "none of a card"
 
 
 def test_averaged_weights_are_validated() -> None:

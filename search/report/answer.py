@@ -154,9 +154,12 @@ def _values(params: Mapping[str, Any], paths: Sequence[str]) -> str:
 
 
 def _more(of: "Analysis", several: bool) -> tuple[str, ...]:
-    missing = missing_finals(of)
+    missing, orders = missing_finals(of), [one.order for one in of.comparisons.values() if one.order]
     told = [missing] if missing and (of.trials or of.summary.finals) else []
-    told += [_orders(of)] if any(one.order for one in of.comparisons.values()) else []
+    if orders:
+        same, other, near = (orders.count(order) for order in Order)
+        ends = f"{same} found here too, {other} the other way round, {near} not told apart"
+        told.append(f"Of {plural(len(orders), 'published order')}: {ends}.")
     if several and of.settled:
         told.append(f"Of the finalists, by error alone: {_finals_sentence(of, of.settled)}")
     return tuple(told)
@@ -176,14 +179,6 @@ def missing_finals(of: "Analysis") -> str | None:
     done = sum(run.test_error is not None for run in runs)
     least = max(len(finals.finalists) * finals.seeds, len(runs))
     return f"The finals are not complete: {done} of at least {least} trainings are tested."
-
-
-def _orders(of: "Analysis") -> str:
-    """How many of the published orders are found here."""
-    found = [one.order for one in of.comparisons.values() if one.order]
-    same, other, near = (found.count(order) for order in Order)
-    told = f"{same} found here too, {other} the other way round, {near} not told apart"
-    return f"Of {plural(len(found), 'published order')}: {told}."
 
 
 def _caveats_of_finals(of: "Analysis", finals: Finals) -> list[str]:
@@ -224,11 +219,8 @@ def _caveats_of_search(of: "Analysis") -> list[str]:
         return []
     peers = [trial for trial in of.trials.ranked() if trial.state is chosen.state]
     kind = "complete trial" if chosen.state is TrialState.COMPLETE else "stopped trial"
-    told = [
-        f"This is validation error, not test error: of the best of {plural(len(peers), kind)}, each trained once, and"
-        " so optimistic.",
-        _uncertainty(chosen, images),
-    ]
+    best = f"the best of {plural(len(peers), kind)}, each trained once, and so optimistic"
+    told = [f"This is validation error, not test error: of {best}.", _uncertainty(chosen, images)]
     others = of.trials.rivals(images)
     if others:
         names = ", ".join(f"trial {t.number} ({formatting.network(t.params)})" for t in others[:NAMED])

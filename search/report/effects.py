@@ -36,7 +36,7 @@ class Effect:
 def effect_paths(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
     """Parameters of few enough values to compare, those the study asks about first."""
     compared = [trial for trial, _ in Trials(trials).at(summary.first_rung)]
-    found = varied(summary, compared)
+    found = varied(summary.space, compared)
     order = sorted(found, key=lambda path: (*formatting.ASKED, path).index(path))
     return [path for path in order if _comparable(by_value(compared, path, summary.first_rung))][:MAX_EFFECTS]
 
@@ -101,7 +101,7 @@ def _design(
     """
     rows = [np.ones(len(trials))]
     columns: dict[tuple[str, Any], int] = {}
-    for path in varied(summary, trials):
+    for path in varied(summary.space, trials):
         values = [trial.params.get(path) for trial in trials]
         seen = sorted({value for value in values if value is not None}, key=sort_key)
         if len(seen) > FEW_VALUES and all(sort_key(value)[0] == 0 for value in seen):

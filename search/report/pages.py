@@ -92,15 +92,15 @@ def _searched(of: Analysis) -> list[Section]:
 def _tiles(of: Analysis) -> list[tuple[str, str]]:
     """The figures of the chosen network first, then those of the study."""
     counts, best = of.trials.counts(), of.standings[0] if of.settled else None
+    chosen = best.finalist if best is not None else of.best
     tiles: list[tuple[str, str]] = []
     if best is not None:
         tiles = [("test error", best.error), ("seeds", str(len(best.errors)))]
     elif of.best is not None:
         tiles = [("validation error", formatting.percent(of.best.measured, of.images))]
-    chosen = best.finalist if best is not None else of.best
     if chosen is not None:
-        tiles.append(("parameters", formatting.magnitude(chosen.params_count)))
-        tiles.append(("MACs", formatting.magnitude(chosen.macs)))
+        magnitude = formatting.magnitude
+        tiles += [("parameters", magnitude(chosen.params_count)), ("MACs", magnitude(chosen.macs))]
     if not of.compares:
         tiles.append(("complete trials", f"{counts['complete']} of {sum(counts.values())}"))
     tiles.append(("wall time", formatting.duration(of.summary.elapsed_seconds)))

@@ -96,7 +96,7 @@ def trials(of: Analysis, only: Sequence[TrialRecord] | None = None) -> Table | N
     chosen = every if only is None else [trial for trial in order if trial in only]
     printed = {trial.number: published.of_params(of.summary, trial.params) for trial in chosen if only is None}
     worst = max((trial.measured or 0.0 for trial in of.trials), default=0.0)
-    paths = wording.columns(of.summary, of.trials)
+    paths = wording.columns(of.summary.space, of.trials)
     marked, speed = any(printed.values()), Objective.IMAGES_PER_S in of.summary.objectives
 
     def row(trial: TrialRecord) -> Row:

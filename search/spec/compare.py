@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from search.errors import InputError, hint
 from search.spec.plain_yaml import is_list, is_mapping
@@ -13,7 +13,6 @@ from search.spec.sections import FROZEN, LimitSpec, SearchSpec, dotted
 from search.spec.space import FROM_DATA, sentence
 from search.spec.trial import TrialSpec, Value
 
-KEYS = ("name", "set", "published", "against")
 SAME_FOR_ALL = {  # what a row cannot set, and where it is said instead
     "train.epochs": "all rows train equally long; set train.epochs of the study",
     "train.seed": "every row has the same seeds, 0, 1, 2 ...; set finals.seeds",
@@ -33,6 +32,20 @@ class Row(BaseModel):
         default=None, description="name of the row that it is compared with; default: the first"
     )
 
+    @field_validator("set", mode="before")
+    @classmethod
+    def _by_path(cls, value: Any) -> Any:
+        return dotted(value or {}, "set", "{net.depth: 56}")
+
+    @field_validator("published", mode="before", json_schema_input_type=str | tuple[str, ...])
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        keys, known = tuple(value) if is_list(value) else (value,), Figure.keys()
+        for key in keys:
+            if key not in known:
+                raise ValueError(f"= {key!r} is no known figure; {hint(key, known)}")
+        return keys
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -49,48 +62,39 @@ class Configuration:
         return {path: value for path, value in self.trial.flat().items() if path != "train.seed"}
 
 
-def parsed(given: Any) -> list[dict[str, Any]]:
-    """The rows of a study's file as mappings that `Row` takes, their values by dotted path.
+def parsed(given: Any) -> tuple[Row, ...]:
+    """The rows of a study's file.
 
     Raises:
         InputError: naming the row that is no row.
     """
     if given is None:
-        return []
+        return ()
     if not is_list(given):
         raise InputError(f"compare = {given!r} is no list of rows; write - {{name: deep, set: {{net.depth: 56}}}}")
-    rows = [_row(number, row.model_dump() if isinstance(row, Row) else row) for number, row in enumerate(given, 1)]
-    names = [row["name"] for row in rows]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"compare: two rows are named {name!r}; give each a name of its own")
+    rows = tuple(_row(number, row) for number, row in enumerate(given, 1))
+    names = [row.name for row in rows]
     for row in rows:
-        against = row.get("against")
-        if against is not None and against not in names:
-            raise InputError(f"compare: row {row['name']!r}: against = {against!r} is no row; {hint(against, names)}")
-        if against == row["name"]:
-            raise InputError(f"compare: row {row['name']!r} is compared with itself; name another row in against")
+        if names.count(row.name) > 1:
+            raise InputError(f"compare: two rows are named {row.name!r}; give each a name of its own")
+        if row.against is not None and row.against not in names:
+            near = hint(row.against, names)
+            raise InputError(f"compare: row {row.name!r}: against = {row.against!r} is no row; {near}")
+        if row.against == row.name:
+            raise InputError(f"compare: row {row.name!r} is compared with itself; name another row in against")
     return rows
 
 
-def _row(number: int, row: Any) -> dict[str, Any]:
-    name = row.get("name") if is_mapping(row) else None
-    if not is_mapping(row) or not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise InputError(f"compare: row {number} = {row!r} has no name; write name: and a word or two in quotes")
-    where = f"compare: row {name!r}"
-    for key in row:
-        if key not in KEYS:
-            raise InputError(f"{where}: {key} is not a key of a row; {hint(key, KEYS)}")
-    values: Any = row.get("set") or {}
-    if not is_mapping(values):
-        raise InputError(f"{where}: set = {values!r} holds no values; write set: {{net.depth: 56}}")
-    given: Any = row.get("published") or ()
-    figures = tuple(given) if is_list(given) else (given,)
-    known = Figure.keys()
-    for key in figures:
-        if key not in known:
-            raise InputError(f"{where}: published = {key!r} is no known figure; {hint(key, known)}")
-    return {**row, "name": name, "set": dotted(values), "published": figures}
+def _row(number: int, given: Any) -> Row:
+    if isinstance(given, Row):
+        return given
+    name = given.get("name") if is_mapping(given) else None
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise InputError(f"compare: row {number} = {given!r} has no name; write name: and a word or two in quotes")
+    try:
+        return Row.model_validate(given)
+    except ValidationError as error:
+        raise InputError(f"compare: row {name!r}: {sentence(error, Row.model_fields)}") from None
 
 
 def configurations(

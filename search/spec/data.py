@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class DataSpec(BaseModel):
@@ -40,13 +40,11 @@ class DataSpec(BaseModel):
 
     @field_validator("name", "dir")
     @classmethod
-    def _utf_8(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _utf_8(cls, value: str | None) -> str | None:
         try:
             (value or "").encode()
         except UnicodeEncodeError:  # it could not be written into records and reports
-            raise ValueError(
-                f"data.{info.field_name} = {value!r} has bytes that are not UTF-8; rename it, or give a link to it"
-            ) from None
+            raise ValueError(f"= {value!r} has bytes that are not UTF-8; rename it, or give a link to it") from None
         return value
 
 

@@ -1,7 +1,8 @@
 """The JSON Schema of a study's file, by which editors complete and check it."""
 
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
 
 from resnet.spec import NetSpec
 from search.spec.space import FROM_DATA
@@ -13,19 +14,24 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SECTIONS: tuple[tuple[str, type[NetSpec | TrainSpec]], ...] = (("net", NetSpec), ("train", TrainSpec))
 
 
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False  # they would only be the names again
+
+
 def schema() -> Schema:
     """What a study's file may hold.
 
     It knows keys, types and single values. That a network can be built, and that values go together, is only known to
     `StudySpec` and `Space.check`.
     """
-    made = StudySpec.model_json_schema()
+    made = StudySpec.model_json_schema(schema_generator=_Untitled)
     definitions, keys = made["$defs"], made["properties"]
     for definition in definitions.values():
         definition.pop("description", None)  # for readers of the code
     values, searched = dict[str, Schema](), dict[str, Schema]()
     for section, model in _SECTIONS:
-        fields = model.model_json_schema()
+        fields = model.model_json_schema(schema_generator=_Untitled)
         definitions |= fields.get("$defs", {})
         for name, field in fields["properties"].items():
             path = f"{section}.{name}"
@@ -42,9 +48,8 @@ def schema() -> Schema:
     keys["start"] = {"anyOf": entries, "description": keys["start"]["description"]}
     row = definitions["Row"]["properties"]
     row["set"] = _nested(values, row["set"]["description"])
-    row["published"] = {"anyOf": [{"type": "string"}, row["published"]], "description": row["published"]["description"]}
     del made["required"], made["description"]  # the name is that of the file
-    return {"$schema": DRAFT, "title": "study.yaml", **_without_titles(made)}
+    return {"$schema": DRAFT, **made, "title": "study.yaml"}
 
 
 def _searched(path: str, field: Schema) -> Schema:
@@ -73,13 +78,3 @@ def _inside(section: str, fields: dict[str, Schema]) -> dict[str, Schema]:
 
 def _object(properties: dict[str, Schema], description: str = "") -> Schema:
     return {"type": "object", "properties": properties, "additionalProperties": False, "description": description}
-
-
-def _without_titles(value: Any) -> Any:
-    """As `value`, without the titles that pydantic makes of names; a property may be called so."""
-    if isinstance(value, dict):
-        known = cast(Schema, value)
-        return {k: _without_titles(v) for k, v in known.items() if not (k == "title" and isinstance(v, str))}
-    if isinstance(value, list):
-        return [_without_titles(one) for one in cast(Iterable[Any], value)]
-    return value

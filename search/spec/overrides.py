@@ -1,7 +1,7 @@
 """Changes to a study before it is validated: `--set`, flags, the environment, and `scales:`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import BaseModel, Field
@@ -24,7 +24,7 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
         InputError: the path leads through a value that has no parts, or to a row that is none.
     """
     section, _, path = where.partition(".")
-    if section == ROWS and (path or _names(value)):
+    if section == ROWS and (path or (is_list(value) and value and all(isinstance(one, str) for one in value))):
         _change_rows(raw, path, value)
         return
     if where == "space":
@@ -33,9 +33,10 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
     if section == "space" and path:
         field = ".".join(path.split(".")[:2])
         inside = path[len(field) + 1 :]
-        fixed: Any = raw.get(field.partition(".")[0])
+        part, _, name = field.partition(".")
+        fixed: Any = raw.get(part)
         if is_mapping(fixed):  # searched now, so no longer fixed
-            raw[field.partition(".")[0]] = {key: one for key, one in fixed.items() if key != field.partition(".")[2]}
+            raw[part] = {key: one for key, one in fixed.items() if key != name}
         if inside:
             entry = raw["space"].get(field)
             raw["space"][field] = {**(entry if is_mapping(entry) else {}), inside: value}
@@ -58,25 +59,22 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
     target[last] = value
 
 
-def _names(value: Any) -> bool:
-    return is_list(value) and bool(value) and all(isinstance(one, str) for one in value)
-
-
 def _change_rows(raw: dict[str, Any], path: str, value: Any) -> None:
     """Sets a value of a row by the row's name and the value's path, or keeps the rows that `value` names."""
     rows = parsed(raw.get(ROWS))
-    known = [row["name"] for row in rows]
+    known = [row.name for row in rows]
     if path:
-        row = next((row for row in rows if path.startswith(f"{row['name']}.")), None)
-        if row is None:
+        name = next((name for name in known if path.startswith(f"{name}.")), None)
+        if name is None:
             near = hint(re.split(r"[.](net|train)[.]", path)[0], known)
             raise InputError(f"{ROWS}.{path}: no row is named so; {near}")
-        row["set"][path.removeprefix(f"{row['name']}.")] = value
+        changed = {path.removeprefix(f"{name}."): value}
+        rows = [row.model_copy(update={"set": row.set | changed}) if row.name == name else row for row in rows]
     else:
         for name in value:
             if name not in known:
                 raise InputError(f"{ROWS}: {name!r} is no row; {hint(name, known)}")
-        rows = [row for row in rows if row["name"] in value]
+        rows = [row for row in rows if row.name in value]
     raw[ROWS] = parsed(rows)
 
 
@@ -91,26 +89,22 @@ class Scale(BaseModel):
     )
 
 
-def scale(raw: dict[str, Any], name: str) -> None:
+def scale(raw: dict[str, Any], name: str, scales: Mapping[str, Sequence[str]], begun: Scale | None) -> None:
     """Changes a study, not yet validated, by one of its scales; its name gets the scale's as an ending.
 
     Raises:
         InputError: there is no such scale, or it changes what is not there.
     """
-    scales: Any = raw.get("scales") or {}
-    if not is_mapping(scales):
-        raise InputError(f"scales = {scales!r} is no mapping; write scales: {{quick: [train.epochs=3]}}")
-    done = _known(raw).get("name")
-    if done == name:
+    if begun is not None and begun.name is not None:
+        if begun.name != name:
+            raise InputError(
+                f"--scale {name}: this study was begun at scale {begun.name}; begin another from its own file"
+            )
         return
-    if done is not None:
-        raise InputError(f"--scale {name}: this study was begun at scale {done}; begin another from its own file")
     if not scales:
         raise InputError(f"--scale {name}: study {raw['name']!r} has no scales; leave --scale out")
     if name not in scales:
-        raise InputError(f"--scale {name} is unknown; {hint(name, [str(one) for one in scales])}")
-    if not _names(scales[name]):
-        raise InputError(f"scales.{name} = {scales[name]!r} holds no changes; write [train.epochs=10, net.depth=20]")
+        raise InputError(f"--scale {name} is unknown; {hint(name, list(scales))}")
     for text in scales[name]:
         change(raw, *setting(text, f"scales.{name}: {text}"))
     raw["name"] = f"{raw['name']}-{name}"
@@ -126,21 +120,14 @@ def record(old: Mapping[str, Any], new: Mapping[str, Any], known: Scale | None, 
         name: of the scale that changed it.
     """
     recipe = {**old, **({path: pair[0] for path, pair in known.changed.items()} if known else {})}
-    pairs = {path: tuple(_at(path, side) for side in (recipe, new)) for path in {**recipe, **new}}
+    pairs = {path: (_at(path, recipe), _at(path, new)) for path in {**recipe, **new}}
     changed = {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
     name = name or (known.name if known else None)
     return Scale(name=name, changed=changed) if name or changed else None
 
 
 def _at(path: str, values: Mapping[str, Any]) -> Any:
-    """A value, or its default; None for a path that does not exist, which is told later."""
+    """A value, or its default; None for a path that does not exist, which is refused later."""
     if path in values or path not in TrialSpec.paths():
         return values.get(path)
     return TrialSpec.default(path, {other: value for other, value in values.items() if not isinstance(value, list)})
-
-
-def _known(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    known: Any = raw.get("scale") or {}
-    if not is_mapping(known):
-        raise InputError(f"scale = {known!r} is told by a study that has begun, not given; use --scale {known}")
-    return known

@@ -28,14 +28,14 @@ class Figure:
     nets: tuple[NetSpec, ...]  # of which it is: mostly one
     train: TrainSpec  # the paper's recipe
     images: int  # that it was trained on
-    error: float | None  # None where the paper prints no number
-    fail: bool  # "fail" is printed: above `FAIL`
-    above: float | None  # a lower bound is printed
-    mean: float | None
-    std: float | None
-    runs: int | None  # of mean and std
     statistic: str
     source: str
+    error: float | None  # None where the paper prints no number
+    fail: bool = False  # "fail" is printed: above `FAIL`
+    above: float | None = None  # a lower bound is printed
+    mean: float | None = None
+    std: float | None = None
+    runs: int | None = None  # of mean and std
 
     @property
     def least(self) -> float | None:
@@ -121,25 +121,13 @@ def _design(net: NetSpec) -> NetSpec:
 @cache
 def _figures() -> dict[str, Figure]:
     raw = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
-    return {entry["key"]: _figure(entry, raw["papers"][entry["paper"]]) for entry in raw["figures"]}
-
-
-def _figure(entry: Mapping[str, Any], paper: Mapping[str, Any]) -> Figure:
-    return Figure(
-        key=entry["key"],
-        data=entry["data"],
-        nets=tuple(NetSpec(num_classes=_CLASSES[entry["data"]], **net) for net in _each(entry["net"])),
-        train=TrainSpec(**(paper["train"] | entry.get("train", {}))),
-        images=paper["images"],
-        error=entry["error"],
-        fail=entry.get("fail", False),
-        above=entry.get("above"),
-        mean=entry.get("mean"),
-        std=entry.get("std"),
-        runs=entry.get("runs"),
-        statistic=entry["statistic"],
-        source=entry["source"],
-    )
+    found: dict[str, Figure] = {}
+    for entry in raw["figures"]:
+        paper = raw["papers"][entry.pop("paper")]
+        nets = tuple(NetSpec(num_classes=_CLASSES[entry["data"]], **net) for net in _each(entry.pop("net")))
+        train = TrainSpec(**(paper["train"] | entry.pop("train", {})))
+        found[entry["key"]] = Figure(nets=nets, train=train, images=paper["images"], **entry)
+    return found
 
 
 def _each(net: Mapping[str, Any] | list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -148,6 +136,5 @@ def _each(net: Mapping[str, Any] | list[Mapping[str, Any]]) -> Iterator[dict[str
         for one in net:
             yield from _each(one)
         return
-    lists = [value if is_list(value) else [value] for value in net.values()]
-    for values in product(*lists):
+    for values in product(*(value if is_list(value) else [value] for value in net.values())):
         yield dict(zip(net, values, strict=True))

@@ -4,9 +4,9 @@ import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from search.errors import InputError
 from search.spec.plain_yaml import is_mapping
@@ -41,30 +41,42 @@ class Objective(StrEnum):
     SECONDS = "seconds"
 
 
+def _quantity(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE]\d+)?) ?(k|Ki|[MGT]i?)?B?", str(value).strip())
+    quantity = float(match[1]) * _PREFIXES[match[2] or ""] if match else math.inf
+    if not math.isfinite(quantity):
+        raise ValueError(f"= {value!r} is no quantity; write a number, or 500k, 1.7M, 8G, 8Gi")
+    return round(quantity)
+
+
+def _seconds(value: Any) -> Any:
+    """`90s`, `30m`, `2h` or `1d` in seconds; what is no string is left as it is."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
+    if not match:
+        raise ValueError(f"= {value!r} is not a time; write seconds, or 90s, 30m, 2h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+# A validator's sentence that begins with = gets the path of its field before it (`space.sentence`).
+Quantity = Annotated[int, Field(ge=1), BeforeValidator(_quantity, json_schema_input_type=int | str)]
+Seconds = Annotated[float, Field(gt=0), BeforeValidator(_seconds, json_schema_input_type=float | str)]
+
+
 class LimitSpec(BaseModel):
     """Limits of every network of a study; none by default."""
 
     model_config = FROZEN
 
-    params: int | None = Field(default=None, ge=1, description="trainable parameters, such as 500k or 1.7M")
-    macs: int | None = Field(default=None, ge=1, description="multiply-accumulates of one image, such as 200M")
-    activation_memory: int | None = Field(
-        default=None, ge=1, description="bytes kept for the backward pass of a batch in float32, such as 8G or 8Gi"
+    params: Quantity | None = Field(default=None, description="trainable parameters, such as 500k or 1.7M")
+    macs: Quantity | None = Field(default=None, description="multiply-accumulates of one image, such as 200M")
+    activation_memory: Quantity | None = Field(
+        default=None, description="bytes kept for the backward pass of a batch in float32, such as 8G or 8Gi"
     )
     signal: bool = Field(default=False, description="refuse networks whose gradient cannot reach the first unit")
-
-    @field_validator("params", "macs", "activation_memory", mode="before", json_schema_input_type=int | str | None)
-    @classmethod
-    def _quantity(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE]\d+)?) ?(k|Ki|[MGT]i?)?B?", str(value).strip())
-        quantity = float(match[1]) * _PREFIXES[match[2] or ""] if match else math.inf
-        if not math.isfinite(quantity):
-            raise ValueError(
-                f"limits.{info.field_name} = {value!r} is no quantity; write a number, or 500k, 1.7M, 8G, 8Gi"
-            )
-        return round(quantity)
 
 
 class Former(BaseModel):
@@ -92,8 +104,8 @@ class SearchSpec(BaseModel):
     storage: str | None = Field(default=None, description="URL of an Optuna storage; default: a journal in the folder")
     seed: int = Field(default=0, ge=0, lt=2**31, description="of the search")
     max_concurrent: int | None = Field(default=None, ge=1, description="trials at once; default: as many as fit")
-    time_budget: float | None = Field(
-        default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no new epoch after it"
+    time_budget: Seconds | None = Field(
+        default=None, description="seconds of wall time, or 90s, 30m, 2h; no new epoch after it"
     )
 
     @field_validator("objectives", mode="before", json_schema_input_type=Objective | tuple[Objective, ...])
@@ -106,31 +118,14 @@ class SearchSpec(BaseModel):
     def _error_first(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
         names = ", ".join(value)
         if not value or value[0] is not Objective.VAL_ERROR:
-            raise ValueError(
-                f"search.objectives = [{names}] must begin with val_error, by which trials are stopped early"
-            )
+            raise ValueError(f"= [{names}] must begin with val_error, by which trials are stopped early")
         if len(set(value)) < len(value):
-            raise ValueError(f"search.objectives = [{names}] names one twice; remove the repetition")
+            raise ValueError(f"= [{names}] names one twice; remove the repetition")
         return value
-
-    @field_validator("time_budget", mode="before", json_schema_input_type=float | str | None)
-    @classmethod
-    def _duration(cls, value: Any) -> Any:
-        return seconds("search.time_budget", value)
 
     def budget_used(self, elapsed: float) -> bool:
         """Whether the time budget is used up after so many seconds."""
         return self.time_budget is not None and elapsed >= self.time_budget
-
-
-def seconds(path: str, value: Any) -> Any:
-    """`90s`, `30m`, `2h` or `1d` in seconds; what is no string is left as it is."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
-    if not match:
-        raise ValueError(f"{path} = {value!r} is not a time; write seconds, or 90s, 30m, 2h")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 class FinalSpec(BaseModel):
@@ -145,21 +140,16 @@ class FinalSpec(BaseModel):
         le=1000,
         description="most trainings of a finalist that is not separable from the best; default: 5, or seeds",
     )
-    time_budget: float | None = Field(
-        default=None, gt=0, description="seconds of wall time, or 90s, 30m, 2h; no further seeds after it"
+    time_budget: Seconds | None = Field(
+        default=None, description="seconds of wall time, or 90s, 30m, 2h; no further seeds after it"
     )
-
-    @field_validator("time_budget", mode="before", json_schema_input_type=float | str | None)
-    @classmethod
-    def _duration(cls, value: Any) -> Any:
-        return seconds("finals.time_budget", value)
 
     @field_validator("max_seeds")
     @classmethod
     def _not_fewer(cls, value: int, info: ValidationInfo) -> int:
         least = info.data.get("seeds", value)
         if value < least:
-            raise ValueError(f"finals.max_seeds = {value} is below finals.seeds = {least}; give at least as many")
+            raise ValueError(f"= {value} is below finals.seeds = {least}; give at least as many")
         return value
 
 
@@ -186,20 +176,18 @@ class ResourceSpec(BaseModel):
             number = -1.0
         if not number >= 0 or isinstance(value, bool):  # NaN is not, either
             raise ValueError(
-                f"resources.gpus_per_trial = {value!r} should be a number greater than or equal to 0, or auto; "
+                f"= {value!r} should be a number greater than or equal to 0, or auto; "
                 "give 0.25 for four trials on a GPU"
             )
+        if number > 1:
+            raise ValueError(f"= {number:g}, but a trial trains on one GPU; give at most 1")
         return number
 
     @field_validator("cpus_per_trial", "gpus_per_trial")
     @classmethod
-    def _as_ray_counts(cls, value: float | str, info: ValidationInfo) -> float | str:
-        if isinstance(value, str):
-            return value
-        if round(value, 4) != value:
-            raise ValueError(f"resources.{info.field_name} = {value:g} is too fine; give at most four decimals")
-        if info.field_name == "gpus_per_trial" and value > 1:
-            raise ValueError(f"resources.gpus_per_trial = {value:g}, but a trial trains on one GPU; give at most 1")
+    def _as_ray_counts(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and round(value, 4) != value:
+            raise ValueError(f"= {value:g} is too fine; give at most four decimals")
         return value
 
 
@@ -229,14 +217,16 @@ class Share:
 FIXED_SECTIONS = ("net", "train")  # of a study, with fixed values
 
 
-def dotted(section: Any) -> dict[str, Any]:
-    """`{net: {depth: [..]}}` and `{net.depth: [..]}` as `{"net.depth": [..]}`."""
+def dotted(section: Any, name: str = "space", example: str = "net.depth: [8, 14, 20]") -> dict[str, Any]:
+    """`{net: {depth: [..]}}` and `{net.depth: [..]}` as `{"net.depth": [..]}`.
+
+    Raises:
+        InputError: `section` is no mapping; `name` and `example` say what it should be.
+    """
     if not is_mapping(section):
-        raise InputError(f"space = {section!r} is no mapping; write net.depth: [8, 14, 20]")
+        raise InputError(f"{name} = {section!r} is no mapping; write {example}")
     flat: dict[str, Any] = {}
     for key, entry in section.items():
-        if key in FIXED_SECTIONS and is_mapping(entry):
-            flat.update({f"{key}.{name}": value for name, value in entry.items()})
-        else:
-            flat[str(key)] = entry
+        parts = entry if key in FIXED_SECTIONS and is_mapping(entry) else None
+        flat |= {str(key): entry} if parts is None else {f"{key}.{name}": value for name, value in parts.items()}
     return flat

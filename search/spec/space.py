@@ -3,13 +3,13 @@
 import itertools
 import math
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
 from resnet.names import OF_DATA
@@ -18,6 +18,7 @@ from search.errors import InputError, hint
 from search.spec.plain_yaml import is_list, is_mapping
 from search.spec.trial import TrialSpec, Value
 
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 SHORT = 100  # whole numbers in a range of which every one is checked
 GROWING = ("net.depth", "net.width")  # more of these is more parameters and more work, so only the ends are built
 CHECKED_COMBINATIONS = 20_000  # of choices and ends of ranges that are built before the first trial
@@ -28,7 +29,7 @@ class Dimension:
     """One searched path. `when` maps other paths to the values under which this one has an effect."""
 
     path: str
-    distribution: BaseDistribution
+    distribution: Distribution
     when: Mapping[str, tuple[Value, ...]]
 
     def active(self, chosen: Mapping[str, Value], searched: Collection[str]) -> bool:
@@ -63,8 +64,6 @@ class Dimension:
                 return tuple(range(span.low, span.high + 1, span.step))
             case FloatDistribution() | IntDistribution() as span:
                 return (span.low, span.high)
-            case other:
-                raise TypeError(f"unsupported distribution {other}")
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -95,8 +94,6 @@ class Dimension:
                 return trial.suggest_float(self.path, d.low, d.high, step=d.step, log=d.log)
             case IntDistribution() as d:
                 return trial.suggest_int(self.path, d.low, d.high, step=d.step, log=d.log)
-            case other:
-                raise TypeError(f"unsupported distribution {other}")
 
     def describe(self) -> str:
         """The range in words, such as `8 | 14 | 20` or `0.02 ... 0.5 (log)`."""
@@ -106,8 +103,6 @@ class Dimension:
             case FloatDistribution() | IntDistribution() as span:
                 step = f", step {span.step}" if span.step not in (None, 1) else ""
                 text = f"{span.low:.15g} ... {span.high:.15g}" + (" (log)" if span.log else step)
-            case other:
-                text = str(other)
         conditions = "; ".join(f"{p} is {' or '.join(map(str, v))}" for p, v in self.when.items())
         return f"{text}  when {conditions}" if conditions else text
 
@@ -176,7 +171,7 @@ class Space:
             InputError: naming the field whose value cannot be built, or that never has an effect.
         """
         used: set[str] = set()
-        for number, chosen in enumerate(self._to_check()):
+        for chosen in self._to_check():
             used |= chosen.keys()
             try:
                 TrialSpec.from_flat(chosen).net.check_image(*shape)
@@ -184,8 +179,6 @@ class Space:
                 raise InputError(sentence(error)) from None
             except ValueError as error:
                 raise InputError(str(error)) from None
-            if number > CHECKED_COMBINATIONS:
-                break
         for dimension in self.dimensions:
             if dimension.path not in used:
                 needs = "; ".join(f"{p} = {' or '.join(map(str, v))}" for p, v in dimension.when.items())
@@ -194,27 +187,24 @@ class Space:
                 )
 
     def _to_check(self) -> Iterator[dict[str, Value]]:
-        total = math.prod(len(d.extremes) for d in self.dimensions)
-        if total <= CHECKED_COMBINATIONS:
+        if math.prod(len(d.extremes) for d in self.dimensions) <= CHECKED_COMBINATIONS:
             yield from self.combinations(values=False)
             return
-        draw = random.Random(0)
-        for dimension in self.dimensions:  # each extreme at least once, then at random
-            for value in dimension.extremes:
-                yield _drawn(self, draw, _needed(self, dimension, value))
-        for _ in range(CHECKED_COMBINATIONS):
-            yield _drawn(self, draw, {})
+        choose = random.Random(0).choice
+        needed = [_needed(self, dimension, value) for dimension in self.dimensions for value in dimension.extremes]
+        for forced in [*needed, *[dict[str, Value]()] * CHECKED_COMBINATIONS]:  # each extreme once, then at random
+            yield self.draw(lambda d, forced=forced: forced[d.path] if d.path in forced else choose(d.extremes))
 
 
-def sentence(error: ValidationError) -> str:
-    """The first thing wrong, as `field = value: what and what instead`."""
+def sentence(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """The first thing wrong, as `field = value: what and what instead`; `known`: keys, of a trial by default."""
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        return f"{path} is not a field; {hint(path, TrialSpec.paths())}"
+        return f"{path} is not a field; {hint(path, [*known] or TrialSpec.paths())}"
     if first["type"] == "value_error":
-        return message
+        return f"{path} {message}" if message.startswith("=") else message
     return f"{path} = {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
@@ -230,14 +220,6 @@ def _expand(
         return
     for value in (head.values if values else head.extremes) or ():
         yield from _expand(rest, {**chosen, head.path: value}, searched, values)
-
-
-def _drawn(space: Space, draw: random.Random, forced: Mapping[str, Value]) -> dict[str, Value]:
-    chosen: dict[str, Value] = dict(space.fixed)
-    for dimension in space.dimensions:
-        if dimension.active(chosen, space.searched):
-            chosen[dimension.path] = forced.get(dimension.path, draw.choice(dimension.extremes))
-    return chosen
 
 
 def _needed(space: Space, dimension: Dimension, value: Value) -> dict[str, Value]:
@@ -300,7 +282,7 @@ def _effects(path: str) -> dict[str, tuple[Value, ...]]:
     return {f"net.{other}": tuple(sorted(kind.value for kind in kinds))}  # a set has another order in each process
 
 
-def _distribution(name: str, path: str, body: dict[str, Any]) -> BaseDistribution:
+def _distribution(name: str, path: str, body: dict[str, Any]) -> Distribution:
     if "choices" in body:
         extra = body.keys() - {"choices"}
         if extra:

@@ -96,9 +96,9 @@ class StudySpec(BaseModel):
     @classmethod
     def _name_is_a_folder(cls, value: Any) -> Any:
         if isinstance(value, str) and not re.fullmatch(NAME, value):
-            raise ValueError(f"name = {value!r} cannot name a folder; use letters, digits, dots, - and _")
+            raise ValueError(f"= {value!r} cannot name a folder; use letters, digits, dots, - and _")
         if isinstance(value, str) and layout.is_reserved(value):
-            raise ValueError(f"name = {value!r} is a name that the output folder uses for MLflow; use another name")
+            raise ValueError(f"= {value!r} is a name that the output folder uses for MLflow; use another name")
         return value
 
     @model_validator(mode="after")
@@ -185,13 +185,10 @@ def _entry(given: Any) -> Any:
         if is_mapping(given) or isinstance(given, str | Former):
             return given
         raise ValueError(f"start: {given!r} is neither a published network nor values; write {{net.depth: 56}}")
-    for key in given:
-        if key not in Former.model_fields:
-            raise ValueError(f"start: {key} does not go with study; {hint(key, list(Former.model_fields))}")
     try:
         return Former.model_validate(given)
     except ValidationError as error:
-        raise ValueError(f"start: {sentence(error)}") from None
+        raise ValueError(f"start: {sentence(error, Former.model_fields)}") from None
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -220,17 +217,17 @@ def load(
     """
     raw = _read(study) if isinstance(study, Path) else deepcopy(dict(study))
     raw["space"] = dotted(raw.get("space") or {})
-    before = deepcopy(raw) if raw.get("scales") else None
-    if scale_name is not None:
-        scale(raw, scale_name)
+    recipe = _validated(raw) if raw.get("scales") or scale_name is not None else None
+    if recipe is not None and scale_name is not None:
+        scale(raw, scale_name, recipe.scales, recipe.scale)
     for where, value in changes:
         change(raw, where, value)
     spec = _validated(raw)
-    if before is None:
+    if recipe is None:
         return spec
-    recipe, rows = _validated(before), {row.name for row in spec.compare}
-    told = record(recipe.values(rows), spec.values(rows), recipe.scale, scale_name)
-    return spec.model_copy(update={"scale": told})
+    rows = {row.name for row in spec.compare}
+    known = record(recipe.values(rows), spec.values(rows), recipe.scale, scale_name)
+    return spec.model_copy(update={"scale": known})
 
 
 def _validated(raw: Mapping[str, Any]) -> StudySpec:
@@ -252,14 +249,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _study_sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        model: type[BaseModel] = StudySpec
-        for part in first["loc"][:-1]:
-            annotation = model.model_fields[str(part)].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                model = annotation
-        near = hint(first["loc"][-1], list(model.model_fields))
-        return f"{where} = {redacted(first['input'])!r} is not a key of a study; {near}"
-    text = sentence(error)
-    return text if where.split(".")[0] in text else f"{where} {text}"
+    if first["type"] != "extra_forbidden":
+        return sentence(error)
+    *sections, key = map(str, first["loc"])
+    model: Any = StudySpec
+    for section in sections:
+        model = model.model_fields[section].annotation
+    near = hint(key, list(model.model_fields))
+    return f"{'.'.join([*sections, key])} = {redacted(first['input'])!r} is not a key of a study; {near}"

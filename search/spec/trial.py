@@ -136,12 +136,6 @@ class TrialSpec(BaseModel):
             nested.setdefault(section, {})[name] = value
         return cls.model_validate(nested)
 
-    @classmethod
-    def from_mlflow(cls, params: Mapping[str, str]) -> Self:
-        """The specification back from the parameters of an MLflow run; `n/a` is left at its default."""
-        known = set(cls.paths())
-        return cls.from_flat({k: v for k, v in params.items() if k in known and v != NOT_APPLICABLE})
-
     def flat(self) -> dict[str, Value]:
         """Dotted path -> value, only for fields that have an effect; enums by value."""
         sections: tuple[tuple[str, NetSpec | TrainSpec], ...] = (("net", self.net), ("train", self.train))

@@ -154,27 +154,12 @@ def test_suggestions_are_repeatable_and_keep_to_the_conditions() -> None:
     assert {t.params["net.shortcut"] for t in study.trials} == {"identity", "dropout"}
 
 
-def test_fixed_trial_gives_the_specification() -> None:
-    made = space({"net.depth": [8, 14], "net.version": ["v1", "v2"]}, train__epochs=5)
-    trial = optuna.trial.FixedTrial({"net.depth": 14, "net.version": "v2"})
-    spec = made.specify(made.draw(lambda dimension: dimension.suggest(trial)))
-    assert (spec.net.depth, spec.net.version.value, spec.train.epochs) == (14, "v2", 5)
-
-
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"net.depth": [20, 57]}, r"^net depth 57 is not 6n\+2 for unit=basic; the nearest valid depths are 56 and 62$"),
     ({"net.depth": [20, 26], "net.unit": ["basic", "bottleneck"]}, r"^net depth 26 is not 9n\+2 for unit=bottleneck"),
-    ({"net.depth": {"low": 8, "high": 20}}, r"^net depth 9 is not 6n\+2"),
-    ({"train.lr": {"low": 0.1, "high": 200}}, r"^train\.lr = 200\.0: input should be less than or equal to 100$"),
-    ({"net.version": ["v1", "v3"]}, r"^net version 'v3' is unknown"),
-    ({"net.dropout": [0.1]}, r"^space\.net\.dropout never has an effect: it needs net\.shortcut = dropout; remove it"),
-    ({"net.depth": [8, 14] * 10_000}, r"names a choice twice"),
     ({"net.depth": [8, 8.0]}, r"names a choice twice"),
     ({"net.depth": [None]}, r"^space\.net\.depth: None is no single value"),
-    ({"net.depth": "8"}, r"^space\.net\.depth = '8' is neither a list of choices nor a range; write \[8\]"),
     ({"train.lr": {"low": 0.1, "high": 0.2, "step": 0}}, r"step = 0 must be a number above 0"),
     ({"train.lr": {"low": True, "high": 2}}, r"^space\.train\.lr\.low = True is not a number"),
-    ({"train.lr": {"low": -1, "high": 2, "log": True}}, r"low = -1 cannot begin a log range"),
     ({"train.lr": {}}, r"^space\.train\.lr\.low = None is not a number; a range needs low and high$"),
 ]
 

@@ -66,10 +66,11 @@ specs = st.builds(TrialSpec, net=nets(), train=trains)
 def test_out_and_back(spec: TrialSpec) -> None:
     strings = spec.mlflow_params()
     assert all(isinstance(value, str) for value in strings.values())
-    assert TrialSpec.from_mlflow(strings) == spec
+    back = TrialSpec.from_flat({path: value for path, value in strings.items() if value != "n/a"})
+    assert back == spec
     assert TrialSpec.from_flat(spec.flat()) == spec
     assert TrialSpec.model_validate_json(spec.model_dump_json()) == spec
-    assert TrialSpec.from_flat(spec.flat()).digest == spec.digest == TrialSpec.from_mlflow(strings).digest
+    assert TrialSpec.from_flat(spec.flat()).digest == spec.digest == back.digest
 
 
 @settings(deadline=None)
@@ -82,11 +83,6 @@ def test_every_parameter_is_shown_and_what_has_no_effect_is_not_applicable(spec:
     assert ("net.dropout" in absent) == (spec.net.shortcut is not Shortcut.DROPOUT)
     assert ("net.stride_on" in absent) == (spec.net.unit is not Unit.BOTTLENECK)
     assert ("train.nesterov" in absent) == (spec.train.momentum == 0)
-
-
-def test_foreign_parameters_of_a_run_are_passed_over() -> None:
-    spec = TrialSpec.from_flat({"net.depth": 32})
-    assert TrialSpec.from_mlflow(spec.mlflow_params() | {"git.commit": "abc", "data.name": "digits"}) == spec
 
 
 @pytest.mark.parametrize(
@@ -107,28 +103,17 @@ def test_equal_networks_are_equal(fields: dict[str, object], without_effect: dic
 
 
 def test_different_networks_differ() -> None:
-    changes = [
-        {},
-        {"net.depth": 14},
-        {"net.version": "v2"},
-        {"train.lr": 0.2},
-        {"train.seed": 1},
-        {"train.flip": False},
-    ]
-    assert len({TrialSpec.from_flat(change).digest for change in changes}) == len(changes)
+    changes = {"net.depth": 14, "net.version": "v2", "train.lr": 0.2, "train.seed": 1, "train.flip": False}
+    digests = {TrialSpec.from_flat({path: value}).digest for path, value in changes.items()}
+    assert len(digests | {TrialSpec().digest}) == len(changes) + 1
 
 
 def test_digest_is_stable_across_processes() -> None:
     code = "from search.spec import TrialSpec; print(TrialSpec.from_flat({'net.depth': 32, 'train.lr': 0.05}).digest)"
     digests = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        subprocess.check_output(
+            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, text=True
+        ).strip()
         for seed in ("1", "2")
     }
     assert digests == {TrialSpec.from_flat({"train.lr": 0.05, "net.depth": 32}).digest}
@@ -145,26 +130,14 @@ def test_frozen_and_closed() -> None:
         TrialSpec.from_flat({"net.depth": 57})
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"lr": 0},
-        {"lr": float("nan")},
-        {"lr": 101},
-        {"momentum": 1},
-        {"epochs": 0},
-        {"batch_size": 1},
-        {"seed": -1},
-        {"warmup": 1},
-        {"weight_decay": -1e-9},
-        {"schedule": "linear"},
-        {"crop_padding": 2.5},
-        {"label_smoothing": 1},
-    ],
-)
-def test_training_out_of_range(fields: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match=next(iter(fields))):
-        TrainSpec.model_validate(fields)
+OUT_OF_RANGE = {"lr": 0, "momentum": 1, "epochs": 0, "batch_size": 1, "seed": -1, "warmup": 1, "weight_decay": -1e-9}
+OUT_OF_RANGE |= {"schedule": "linear", "crop_padding": 2.5, "label_smoothing": 1}
+
+
+@pytest.mark.parametrize(("name", "value"), [*OUT_OF_RANGE.items(), ("lr", float("nan")), ("lr", 101)])
+def test_training_out_of_range(name: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=name):
+        TrainSpec.model_validate({name: value})
 
 
 def test_defaults_follow_from_what_is_given() -> None:

@@ -120,10 +120,11 @@ def test_what_cannot_be_exported(
     folder = searched(output, weights, {8: TrialState.DIVERGED, 14: TrialState.RUNNING, 20: TrialState.FAILED})
     assert "did you mean 'small'?" in refused(capsys, 2, "smal", *to)
     assert "has no complete trial, hence no champion; run it to its end" in refused(capsys, 2, "small", *to)
-    assert "--trial = 2 of study 'small' is failed, without a network" in refused(
-        capsys, 2, "small", "--trial", "2", *to
-    )
-    assert "--trial = 9 is none of study 'small', which has 3" in refused(capsys, 2, "small", "--trial", "9", *to)
+    for number, said in (
+        (2, "2 of study 'small' is failed, without a network"),
+        (9, "9 is none of study 'small', which"),
+    ):
+        assert f"--trial = {said}" in refused(capsys, 2, "small", "--trial", str(number), *to)
     locked = StudyFolder.enter(output, "small")
     assert f"is being worked on by process {os.getpid()}" in refused(capsys, 2, "small", *to)
     locked.leave()

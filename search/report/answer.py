@@ -84,31 +84,26 @@ def _stands(of: "Analysis", finals: Finals) -> str:
     more = f" and {plural(others, 'other')}" if others else ""
     mine, theirs = len(of.standings[0].errors), len(near.errors)
     seeds = plural(mine, "seed") if mine == theirs else f"{mine} and {plural(theirs, 'seed')}"
+    needed = "" if near.against is None else ", for their means are equal"
     if verdict.needed is not None:
         needed = f"; about {verdict.needed} of each would be needed"
-    else:
-        needed = "" if near.against is None else ", for their means are equal"
     return f"not separable from {_named(near, finals)}{more} with {seeds}{needed}"
 
 
 def _front_sentence(of: "Analysis") -> str:
-    found = of.front
+    found, objectives = of.front, of.summary.objectives
     shown = found if len(found) <= NAMED else found[:: -(-len(found) // NAMED)]
-    objectives = of.summary.objectives
-    named = [
-        f"{formatting.network_sentence(trial.params)} (trial {trial.number}: "
-        f"{', '.join(wording.objective(trial, objective, of.images) for objective in objectives)})"
-        for trial in shown
-    ]
+    named: list[str] = []
+    for trial in shown:
+        reached = ", ".join(wording.objective(trial, objective, of.images) for objective in objectives)
+        named.append(f"{formatting.network_sentence(trial.params)} (trial {trial.number}: {reached})")
     among = "" if len(shown) == len(found) else "among them "
-    what = wording.together(objectives)
-    return f"{len(found)} networks are not beaten in {what}: {among}{formatting.listed(named)}."
+    return f"{len(found)} networks are not beaten in {wording.together(objectives)}: {among}{formatting.listed(named)}."
 
 
 def _search_sentence(of: "Analysis") -> str:
     chosen, images = of.best, of.images
-    error = None if chosen is None else chosen.measured
-    if chosen is None or error is None:
+    if chosen is None or (error := chosen.measured) is None:
         return _no_network(of)
     early = "" if chosen.state is TrialState.COMPLETE else ", where it was stopped early: no trial is complete"
     others = [wording.OBJECTIVES[objective] for objective in of.summary.objectives[1:]]

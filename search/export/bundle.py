@@ -253,7 +253,9 @@ def export_champion(chosen: Chosen, data: Prepared, folder: StudyFolder) -> str:
             export(place, model, replace=True)
     if folder.url is None:
         return str(place)
-    return folder.kept(Path(shutil.make_archive(str(place), "zip", place)))[0]
+    archive = Path(shutil.make_archive(str(place), "zip", place))
+    folder.forced(archive)
+    return f"{folder.url}/{archive.name}"
 
 
 def is_exported(chosen: Chosen, folder: StudyFolder) -> bool:

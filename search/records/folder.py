@@ -72,7 +72,7 @@ class StudyFolder:
                 lease, replica = None, Replica(path, None)
                 if url is not None:
                     replica = Replica(path, Remote(url))
-                    lease = Lease(url, lambda: replica.log(path / layout.JOURNAL))
+                    lease = Lease(url, lambda: replica.send(path / layout.JOURNAL))
                     undo.callback(lease.leave)
                     _check_free(url, replica.fetch(), name)
                 identity = _identity(path, replica)
@@ -133,16 +133,7 @@ class StudyFolder:
         """
         if self.lease is not None:
             self.lease.check()
-            if path == self.journal:
-                self.replica.log(path)
-            else:
-                self.replica.file(path)
-
-    def kept(self, *files: Path) -> tuple[str, ...]:
-        """Where files that were written whole are kept: their paths or URLs."""
-        for file in files:
-            self.forced(file)
-        return tuple(self.replica.where(file) for file in files)
+            self.replica.send(path)
 
     def relative(self, file: Path | str) -> str:
         """A file of the study by its path from the study's folder or URL, wherever that is moved to."""
@@ -238,7 +229,7 @@ def _identity(path: Path, replica: Replica) -> str:
         return known[1].decode()
     made = uuid.uuid4().hex
     files.replace(file, f"{made}\n".encode())
-    replica.file(file)
+    replica.send(file)
     return made
 
 

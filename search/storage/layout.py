@@ -10,19 +10,16 @@ ID_FILE = "study.id"  # written first, and never deleted: it says that a study i
 JOURNAL = "optuna.journal"
 OUTBOX = "outbox.jsonl"  # of older versions: it is known as theirs, and deleted
 
-_LOG = r"(?:optuna\.journal|outbox\.jsonl)"
 _TRIALS = r"(?:trials|finals)"
 _EPOCH = rf"{_TRIALS}/\d{{4,}}/(?:epoch-\d{{6}}(?:-[0-9a-f]{{8}})?(?:\.damaged)?|\.epoch-\d{{6}}-[0-9a-f]{{32}}\.part)"
 _CHAMPION = r"(?:champion|\.champion\.[0-9a-f]{32}\.(?:partial|old))"
 _HIDDEN = r"\.lock|\.holder|\.[a-z][a-z0-9.-]*\.\d+\.tmp"
-_RECORD = rf"{_LOG}|mlflow\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
-_COPY = rf"{_LOG}/\d{{12}}"  # of a log at a URL, with its length
+_RECORD = r"outbox\.jsonl|mlflow\.json|key|study\.(?:yaml|id)|report\.(?:json|md|html)|champion\.zip"
+_PIECE = r"optuna\.journal/\d{12}-\d{12}"  # of the journal at a URL
 _FILE = "|".join(
     (
-        _RECORD,
-        _HIDDEN,
-        _COPY,
-        r"outbox\.cursor\.(?:json|partial)|mlflow\.partial|optuna\.journal\.lock.*",
+        *(_RECORD, _HIDDEN, _PIECE),
+        r"outbox\.cursor\.(?:json|partial)|mlflow\.partial|optuna\.journal(?:\.lock.*)?",
         rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx)|examples\.npy)",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
@@ -50,8 +47,13 @@ def is_own(file: str) -> bool:
 
 
 def is_record(file: str) -> bool:
-    """Whether a name at a study's URL is that of a record: what each machine has a copy of."""
-    return re.fullmatch(rf"{_RECORD}|{_COPY}", file) is not None
+    """Whether a name at a study's URL is that of a record other than the journal: each machine has a copy of it."""
+    return re.fullmatch(_RECORD, file) is not None
+
+
+def is_piece(file: str) -> bool:
+    """Whether a name at a study's URL is that of a piece of the journal."""
+    return re.fullmatch(_PIECE, file) is not None
 
 
 def stranger(names: Iterable[str]) -> str | None:
@@ -60,8 +62,7 @@ def stranger(names: Iterable[str]) -> str | None:
     None where there is a study, or nothing but what a start leaves that was ended at once.
     """
     found = sorted(names)
-    log = any(re.match(_LOG, name) for name in found)
-    if ID_FILE in found or (STUDY_FILE in found and log):
+    if ID_FILE in found or (STUDY_FILE in found and any(name.startswith((JOURNAL, OUTBOX)) for name in found)):
         return None
     return next((name for name in found if name != STUDY_FILE and re.fullmatch(_HIDDEN, name) is None), None)
 

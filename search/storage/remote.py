@@ -14,7 +14,6 @@ import fsspec  # pyright: ignore[reportMissingTypeStubs]
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
 from search.storage import scratch
-from search.storage.files import replace
 from search.storage.paths import user_cache
 
 T = TypeVar("T")
@@ -172,6 +171,10 @@ class Output:
             return Path(self.given.removeprefix("file://"))
         return user_cache() / "resnet-search" / "studies" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
+    def place(self, study: str) -> str:
+        """Path or URL of a study."""
+        return f"{self.url}/{study}" if self.url else str(self.path / study)
+
     def make(self, study: str) -> None:
         """Makes the folder, and that of a study in it, for their owner alone; one that is there stays as it is.
 
@@ -181,20 +184,3 @@ class Output:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for folder in (self.path, self.path / study):
             folder.mkdir(PRIVATE, exist_ok=True)
-
-    def file(self, study: str, name: str) -> Path | None:
-        """A file of a study, brought here from a URL; None where there is none.
-
-        Raises:
-            Halted: the URL does not answer.
-        """
-        if Path(study).name != study:
-            return None  # a path is no name: it would lead out of this place
-        kept = self.path / study / name
-        if self.url is not None:
-            found = Remote(f"{self.url}/{study}", patience=0).get(name)
-            if found is None:
-                return None
-            self.make(study)
-            replace(kept, found)
-        return kept if kept.is_file() else None

@@ -233,7 +233,8 @@ class Driver:
         champion, trouble = self._crown(finals) if finals is not None else (None, None)
         worked = self._worked(summary)
         files = written.json, written.markdown, written.html, self.folder.study_file
-        self.folder.kept(*files)
+        for file in files:
+            self.folder.forced(file)
         # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
         metrics = {} if interrupted else {self._done(finals): Metrics.now(_metrics(finals, records.started.counts()))}
         self.ledger.conclude(

@@ -1,10 +1,10 @@
 """`Study`: a study in the hands of its user, from a notebook, a script, or a command line."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, wraps
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from rich.console import Console
 
@@ -15,29 +15,15 @@ from search.export import Exportable, Facts
 from search.records import Finals, StudyFolder, Trials, answering
 from search.report import Report
 from search.spec import StudySpec, load
-from search.storage import Output, layout
+from search.storage import Output, files, layout, replica
 from search.study.driver import Driver, Result, check_told, delete_study
 from search.study.preflight import open_elsewhere, planned
 from search.study.process import unchanged
-from search.study.reader import Reader, place, spec_of
-from search.study.request import Changes, specify
+from search.study.reader import Reader
+from search.study.request import Changes, spec_of, specify
 
 if TYPE_CHECKING:
     import optuna
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _unchanged(method: "Callable[Concatenate[Study, P], T]") -> "Callable[Concatenate[Study, P], T]":
-    """As the method, within `unchanged`."""
-
-    @wraps(method)
-    def called(study: "Study", *given: P.args, **named: P.kwargs) -> T:
-        with unchanged():
-            return method(study, *given, **named)
-
-    return called
 
 
 class Study:
@@ -91,7 +77,7 @@ class Study:
             spec = specify(study, where, scale, set or {}, changes)
             StudyFolder.check_apart(where, spec.name, spec.data)
             planned(spec)
-            if spec.formers and where.file(spec.name, layout.STUDY_FILE) is None:
+            if spec.formers and replica.read(where.place(spec.name), layout.STUDY_FILE) is None:
                 for former in spec.formers:
                     _former(where, former.study, spec)
             if execution.address() is None:
@@ -116,7 +102,7 @@ class Study:
         opened.refresh()
         return opened
 
-    @_unchanged
+    @unchanged()
     def run(self) -> Result:
         """Runs what is left, and blocks until it is done or interrupted; progress is shown meanwhile.
 
@@ -137,7 +123,7 @@ class Study:
                     result = driver.run(console, interrupt)
         return result
 
-    @_unchanged
+    @unchanged()
     def sync(self, set: Mapping[str, Any] | None = None) -> tuple[Result, str]:
         """Sends to MLflow what it lacks, trains nothing; returns how the study stands, and what was sent in words.
 
@@ -159,7 +145,7 @@ class Study:
             return result, f"{store} lacked runs or epochs that it had been sent; everything was sent again"
         return result, f"{unsent or 'no'} runs were left to send to {store}"
 
-    @_unchanged
+    @unchanged()
     def refresh(self) -> Self:
         """Reads the records again; returns the study."""
         self.__dict__["_read"] = Reader.at(self.output, self.name, self.spec)
@@ -173,7 +159,7 @@ class Study:
     @property
     def place(self) -> str:
         """Its path or URL."""
-        return place(self.output, self.name)
+        return self.output.place(self.name)
 
     @property
     def champion(self) -> Path | None:
@@ -187,7 +173,7 @@ class Study:
         return self._read.records if self._read else Trials()
 
     @property
-    @_unchanged
+    @unchanged()
     def finals(self) -> Finals | None:
         """Its finalists with their trainings; None where there are none yet."""
         return self._read.finals if self._read else None
@@ -232,7 +218,7 @@ class Study:
         rows = finals.finalists if finals is not None and finals.compared else ()
         return [one.mlflow_run_id for one in (*shown, *rows) if one.mlflow_run_id]
 
-    @_unchanged
+    @unchanged()
     def report(self) -> Report:
         """Writes the report of the study as it is now into `folder`; a notebook shows it.
 
@@ -244,14 +230,15 @@ class Study:
         try:
             if self.output.url is not None:
                 self.output.make(self.name)
-                for file in report.FILES:
-                    self.output.file(self.name, file)  # which say whether it has ended
+                for name in report.FILES:  # which say whether it has ended
+                    if written := replica.read(self.place, name):
+                        files.replace(self.folder / name, written)
             concluded = report.is_of(self.folder, summary)
             return report.write(self.folder, summary, seen.records, seen.importance, concluded)
         except OSError as error:
             raise halt(error, "the report") or error from None
 
-    @_unchanged
+    @unchanged()
     def export(self, to: str | Path, trial: int | None = None) -> Facts:
         """Writes the champion, or another trial, as a folder that loads without the study; returns what is known of it.
 

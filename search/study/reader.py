@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Self
 
 import optuna
-import yaml
 from optuna.storages import BaseStorage
 
-from search.errors import InputError, hint
+from search.errors import InputError
 from search.optimize import copied, importance, make_scheduler, plan_finals
 from search.records import (
     Environment,
@@ -21,41 +20,9 @@ from search.records import (
     open_storage,
     read_journal,
 )
-from search.spec import Space, StudySpec, load, parse
-from search.storage import Files, Output, layout
+from search.spec import Space, StudySpec
+from search.storage import Output, layout, replica
 from search.tracking import Cursor
-
-
-def spec_of(output: Output, name: str, storage: str | None = None) -> StudySpec:
-    """What the study `name` is asked to do; `storage`: the URL of its trials, where its own lacks a password.
-
-    Raises:
-        InputError: there is no such study, or its file is damaged.
-        Halted: the URL does not answer.
-    """
-    data = Files(place(output, name)).get(layout.STUDY_FILE) if Path(name).name == name else None
-    if data is None:
-        raise InputError(f"study {name!r} is not in {str(output)!r}{_remedy(output, name)}")
-    try:
-        found = parse(data.decode())
-    except (UnicodeDecodeError, yaml.YAMLError):
-        found = None
-    if not isinstance(found, dict):
-        damaged = f"{place(output, name)}/{layout.STUDY_FILE}"
-        raise InputError(f"{damaged} is damaged; run the study again to have it written")
-    return load({"name": name, **found}, [("search.storage", storage)] if storage else [])
-
-
-def place(output: Output, name: str) -> str:
-    """Path or URL of a study."""
-    return f"{output.url}/{name}" if output.url else str(output.path / name)
-
-
-def _remedy(output: Output, name: str) -> str:
-    if output.url is not None:
-        return "; correct the name, or --output"
-    known = [path.parent.name for path in sorted(output.path.glob(f"*/{layout.STUDY_FILE}"))]
-    return f"; {hint(name, known)}" if known else ", which holds no study; run `python -m search.run`, or name --output"
 
 
 @dataclass(frozen=True)
@@ -76,20 +43,20 @@ class Reader:
             InputError: its storage cannot be opened, or is damaged.
             Halted: the URL, or the storage, does not answer.
         """
-        files, url = Files(place(output, name)), spec.search.storage
+        place, url = output.place(name), spec.search.storage
         with answering(url):
             if url is None:
-                path = Path(files.place) / layout.JOURNAL if output.url is None else Path(layout.JOURNAL)
-                storage = read_journal(path, files.log(layout.JOURNAL) or b"")
+                path = Path(layout.JOURNAL) if output.url else Path(place) / layout.JOURNAL
+                storage = read_journal(path, replica.journal(place))
             else:
                 storage = open_storage(Path(), url)
             study = StoredStudy(storage, spec.name).search
             around = Environment.of(study) if study else None
             if study is None or around is None:
-                if files.log(layout.OUTBOX) is not None:
-                    raise InputError(layout.older(files.place))
+                if replica.read(place, layout.OUTBOX) is not None:
+                    raise InputError(layout.older(place))
                 return None
-            return cls(spec, around, storage, study, Cursor.parse(files.get(Cursor.FILE)))
+            return cls(spec, around, storage, study, Cursor.parse(replica.read(place, Cursor.FILE)))
 
     @cached_property
     def records(self) -> Trials:

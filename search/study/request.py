@@ -3,49 +3,39 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
+
+import yaml
 
 from search import spec
 from search.errors import InputError, hint
-from search.spec import find, shipped
-from search.storage import Output, layout
+from search.spec import find, parse, shipped
+from search.storage import Output, layout, replica
 
 if TYPE_CHECKING:
     from search.spec import StudySpec
 
 
 class Changes(TypedDict, total=False):
-    """Keywords that change a study; `KEYS` says what each stands for in its file."""
+    """Keywords that change a study, each with the key of a study that it stands for."""
 
-    name: str | None
-    trials: int | str | None
-    epochs: int | None
-    time_budget: float | str | None  # seconds, or 90s, 30m, 2h
-    data_dir: str | None
-    cpus_per_trial: float | str | None
-    gpus_per_trial: float | str | None
-    max_concurrent: int | str | None
-    seed: int | str | None
-    sampler: str | None
-    scheduler: str | None
-    storage: str | None
-    tracking_uri: str | None
+    name: Annotated[str | None, "name"]
+    trials: Annotated[int | str | None, "search.trials"]
+    epochs: Annotated[int | None, "train.epochs"]
+    time_budget: Annotated[float | str | None, "search.time_budget"]  # seconds, or 90s, 30m, 2h
+    data_dir: Annotated[str | None, "data.dir"]
+    cpus_per_trial: Annotated[float | str | None, "resources.cpus_per_trial"]
+    gpus_per_trial: Annotated[float | str | None, "resources.gpus_per_trial"]
+    max_concurrent: Annotated[int | str | None, "search.max_concurrent"]
+    seed: Annotated[int | str | None, "search.seed"]
+    sampler: Annotated[str | None, "search.sampler"]
+    scheduler: Annotated[str | None, "search.scheduler"]
+    storage: Annotated[str | None, "search.storage"]
+    tracking_uri: Annotated[str | None, "tracking.uri"]
 
 
-KEYS = {  # keyword, or flag -> where it stands in a study
-    "name": "name",
-    "trials": "search.trials",
-    "epochs": "train.epochs",
-    "time_budget": "search.time_budget",
-    "data_dir": "data.dir",
-    "cpus_per_trial": "resources.cpus_per_trial",
-    "gpus_per_trial": "resources.gpus_per_trial",
-    "max_concurrent": "search.max_concurrent",
-    "seed": "search.seed",
-    "sampler": "search.sampler",
-    "scheduler": "search.scheduler",
-    "storage": "search.storage",
-    "tracking_uri": "tracking.uri",
+KEYS: dict[str, str] = {
+    keyword: key.__metadata__[0] for keyword, key in get_type_hints(Changes, include_extras=True).items()
 }
 ENVIRONMENT = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
 
@@ -61,6 +51,7 @@ def specify(
 
     Raises:
         InputError: no such study or change, or one that is not valid.
+        Halted: the URL of `output` does not answer.
     """
     asked = changed(set, changes)
     name = dict(asked).get("name")
@@ -72,7 +63,7 @@ def specify(
         return spec.load({"name": name, **study}, asked, scale)
     study = str(study)
     by_name = study not in shipped() and Path(study).suffix not in (".yaml", ".yml")
-    kept = output.file(str(name or study), layout.STUDY_FILE) if by_name else None
+    kept = _kept(output, str(name or study)) if by_name else None
     return spec.load(kept or find(study), asked, scale)
 
 
@@ -87,3 +78,37 @@ def changed(set: Mapping[str, Any], changes: Changes) -> list[tuple[str, Any]]:
             raise InputError(f"{name} changes nothing in a study; {hint(name, list(KEYS))}, or use set={{KEY: VALUE}}")
     environment = [(key, os.environ[name]) for name, key in ENVIRONMENT.items() if os.environ.get(name)]
     return [*environment, *set.items(), *((KEYS[n], value) for n, value in changes.items() if value is not None)]
+
+
+def spec_of(output: Output, name: str, storage: str | None = None) -> "StudySpec":
+    """What the study `name` is asked to do; `storage`: the URL of its trials, where its own lacks a password.
+
+    Raises:
+        InputError: there is no such study, or its file is damaged.
+        Halted: the URL does not answer.
+    """
+    kept = _kept(output, name)
+    if kept is not None:
+        return spec.load(kept, [("search.storage", storage)] if storage else [])
+    if output.url is not None:
+        remedy = "; correct the name, or --output"
+    elif known := [path.parent.name for path in sorted(output.path.glob(f"*/{layout.STUDY_FILE}"))]:
+        remedy = f"; {hint(name, known)}"
+    else:
+        remedy = ", which holds no study; run `python -m search.run`, or name --output"
+    raise InputError(f"study {name!r} is not in {str(output)!r}{remedy}")
+
+
+def _kept(output: Output, name: str) -> dict[str, Any] | None:
+    """What is in the file of a study; None where there is none."""
+    if Path(name).name != name:
+        return None  # a path would lead out of the output
+    data = replica.read(output.place(name), layout.STUDY_FILE)
+    try:
+        found = parse(data.decode()) if data is not None else {}
+    except (UnicodeDecodeError, yaml.YAMLError):
+        found = None
+    if not isinstance(found, dict):
+        file = f"{output.place(name)}/{layout.STUDY_FILE}"
+        raise InputError(f"{file} is damaged; give the study's own file again, which writes it anew")
+    return {"name": name, **found} if data is not None else None

@@ -12,7 +12,7 @@ import pytest
 
 from search import training
 from search.errors import Halted
-from search.storage import Files, Remote, Replica
+from search.storage import Remote, Replica, replica
 from search.training import Checkpoint, checkpoint
 from tests.support.mlflow_server import Server
 from tests.support.object_store import BUCKET, object_store
@@ -62,7 +62,7 @@ def test_killed_and_continued_on_another_machine(place: str, tmp_path: Path, mon
         report = json.loads(store.cat_file(next(name for name in kept if name.endswith("/report.json"))))
         assert_all_there(report, 4, tmp_path / "server.db", tmp_path / "artifacts")
         assert not [name for name in kept if name.endswith(".lock")], "left behind"
-        assert len([name for name in kept if "/optuna.journal/" in name]) == 1
+        assert 0 < len([name for name in kept if "/optuna.journal/" in name]) <= 2, "a piece for each machine"
         trials = {name.split("/trials/")[1][:4] for name in kept if "/trials/" in name}
         assert trials == {f"{number:04d}" for number in range(4)}
     finally:
@@ -79,14 +79,14 @@ def test_a_reader_and_a_writer_at_once(place: str, tmp_path: Path) -> None:
         for count in range(60):
             with log.open("ab") as file:
                 file.write(f"{count}\n".encode())
-            mine.log(log)
+            mine.send(log)
         ended.set()
 
     writer = threading.Thread(target=write)
     writer.start()
     seen = b""
     while not ended.is_set():
-        now = Files(place).log("optuna.journal") or b""
+        now = replica.journal(place)
         assert now.startswith(seen)
         assert now in (b"", b"".join(f"{count}\n".encode() for count in range(now.count(b"\n"))))
         seen = now

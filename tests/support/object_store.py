@@ -49,8 +49,8 @@ def at_url(folder: Path, url: str) -> Remote:
     place = Remote(url)
     for file in folder.iterdir():
         data = file.read_bytes() if file.is_file() else b""
-        if file.suffix in (".journal", ".jsonl"):
-            place.put(f"{file.name}/{len(data):012d}", data)
+        if file.suffix == ".journal":
+            place.put(f"{file.name}/{0:012d}-{len(data):012d}", data)
         elif data and not file.name.startswith("."):
             place.put(file.name, data)
     return place

@@ -54,10 +54,7 @@ class Exported(BaseModel, frozen=True):
 
 
 class Scaled(nn.Module):
-    """A network behind the scaling of its images: bytes in, logits out. This is what is exported.
-
-    Input: images, uint8, (n, height, width, channels). Output: logits, (n, classes).
-    """
+    """A network behind the scaling of its images: bytes (n, h, w, c) in, logits (n, classes) out. This is exported."""
 
     shift: Tensor
     factor: Tensor
@@ -76,8 +73,7 @@ class Scaled(nn.Module):
 class Classifier(nn.Module):
     """A network that reads images as users have them; see `resnet.images.batch` for what is converted and refused.
 
-    Called, it gives logits, (n, classes), one row an image, also for one image alone. Made in evaluation mode. The
-    network itself is `net`, the module that `resnet.build` makes.
+    Called, it gives logits, (n, classes), one row an image, also for one image alone. Made in evaluation mode.
     """
 
     def __init__(self, net: ResNet, config: Exported) -> None:
@@ -88,7 +84,7 @@ class Classifier(nn.Module):
 
     @property
     def net(self) -> nn.Module:
-        """The network without preprocessing: scaled float images (n, C, H, W) -> logits."""
+        """The network that `resnet.build` makes: scaled float images (n, C, H, W) -> logits."""
         return self.scaled.net
 
     @property
@@ -113,9 +109,8 @@ class Classifier(nn.Module):
 def load(folder: Path | str, device: torch.device | str = "cpu") -> Classifier:
     """The network in a folder that `python -m search.export` wrote; `config.json` and `model.safetensors` are read.
 
-    Raises:
-        FileNotFoundError: one of the two is not there.
-        ValueError: they are damaged, do not belong together, or are of a newer format.
+    Raises FileNotFoundError where one of the two is not there, and ValueError where they are damaged, do not belong
+    together, or are of a newer format.
     """
     from safetensors import SafetensorError  # noqa: PLC0415  for a network with weights only
     from safetensors.torch import load as tensors_of  # noqa: PLC0415  likewise

@@ -28,9 +28,9 @@ class Cost:
 
 
 def cost(spec: NetSpec, image_size: int | tuple[int, int] = 32) -> Cost:
-    """Parameters, multiply-accumulates and activation memory of a network for images of image_size pixels.
+    """What a network costs for images of `image_size` pixels: the side of a square or (height, width).
 
-    `image_size` is the side of a square or (height, width). Raises ValueError when it is none for the network.
+    Raises ValueError when these are none for the network.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     spec.check_image(height, width)

@@ -45,16 +45,11 @@ class ImageSpec(BaseModel, frozen=True, extra="forbid"):
 def batch(images: Any, spec: ImageSpec, device: torch.device) -> UInt8[Tensor, "n h w c"]:
     """Images as bytes on `device`.
 
-    Args:
-        images: whole numbers 0..255 in an array or a tensor, (n, H, W, C), or (H, W, C) for one image, the channel left
-            out where there is one alone; a PIL image; or a sequence of single images, which may be none.
-        spec: what the network reads.
-        device: where it is.
+    `images`: whole numbers 0..255 in an array or a tensor, (n, H, W, C), or (H, W, C) for one image, the channel left
+    out where there is one alone; a PIL image; or a sequence of single images, which may be none.
 
-    Raises:
-        ValueError: another size or number of channels, floats, numbers beyond bytes, more than 8 bits a channel,
-            transparency, or colour for a network that reads grey; one sentence with the remedy.
-        TypeError: no image.
+    Raises a ValueError, one sentence with the remedy, for another size or number of channels, floats, numbers beyond
+    bytes, more than 8 bits a channel, transparency, or colour for a network that reads grey; a TypeError for no image.
     """
     if isinstance(images, list | tuple):
         listed: Sequence[Any] = images
@@ -78,8 +73,7 @@ def _read(images: Any, spec: ImageSpec, name: str, most: int) -> UInt8[Tensor, "
 def centre(picture: "Image", side: int) -> "Image":
     """The picture's shorter side resized to `side` pixels, bilinear, and the longer one cropped at the centre.
 
-    Raises:
-        ValueError: it is so long a strip that resizing it would take gigabytes.
+    Raises ValueError for so long a strip that resizing it would take gigabytes.
     """
     from PIL.Image import Resampling  # noqa: PLC0415  Pillow, for pictures only
 
@@ -101,8 +95,11 @@ def _bytes(image: Any, name: str) -> Tensor:
     """An array or a tensor as uint8."""
     if isinstance(image, np.ndarray):
         image = _tensor(image, name)
+    if isinstance(image, str | Path):
+        raise TypeError(f"{name}: {str(image)!r} is a path; give what it holds, such as PIL.Image.open({str(image)!r})")
     if not isinstance(image, Tensor):
-        raise TypeError(_no_image(image, name))
+        kind = type(image).__name__
+        raise TypeError(f"{name}: {kind} is no image; give a uint8 array or tensor, a PIL image, or a list of them")
     if image.dtype == torch.uint8:
         return image
     if image.is_floating_point():
@@ -128,13 +125,6 @@ def _tensor(array: np.ndarray[Any, Any], name: str) -> Tensor:
         raise ValueError(f"{name}: {array.dtype} is no type of pixels; give uint8 from 0 to 255")
     plain = np.uint8 if array.dtype == np.uint8 else np.float64 if array.dtype.kind == "f" else np.int64
     return torch.from_numpy(np.array(array, plain, order="C"))
-
-
-def _no_image(image: Any, name: str) -> str:
-    if isinstance(image, str | Path):
-        return f"{name}: {str(image)!r} is a path; give what it holds, such as PIL.Image.open({str(image)!r})"
-    kind = type(image).__name__
-    return f"{name}: {kind} is no image; give a uint8 array or tensor, a PIL image, or a list of them"
 
 
 def _misfit(shape: tuple[int, ...], spec: ImageSpec, subject: str) -> str:

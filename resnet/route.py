@@ -30,11 +30,8 @@ def shortcut_gain(spec: NetSpec) -> float | None:
 
     Identity 1, plain net 0, scaling lambda^L, gates (1 - sigmoid(b_g))^L as in Sec. 3.1 (where W_g x = 0); inf where
     a float is too small for it. Dropout (1-p)^L, the expected product of Sec. 3.2 and the share of elements that no
-    unit drops; torch multiplies the survivors by 1/(1-p), which keeps the mean of the product at 1 though nearly all
-    of its elements are 0. None for a 1x1 convolution in every unit: a random matrix has no closed form.
-
-    The two or three units that change dimension count as if they kept it (Sec. 3, footnote 1), also those of the
-    article; activations after the sum are left out, as there.
+    unit drops. None for a 1x1 convolution in every unit: a random matrix has no closed form. The two or three units
+    that change dimension count as if they kept it (Sec. 3, footnote 1); activations after the sum are left out.
     """
     multiplier = _multiplier(spec)
     # a product by hand: 2.0**3333 raises an OverflowError
@@ -62,10 +59,9 @@ def _multiplier(spec: NetSpec) -> float | None:
 def branch_gain(spec: NetSpec) -> float:
     """By how much the gradient's norm grows through the residual branches alone, at initialisation.
 
-    Its square grows by 1 / (1 - 1/pi) = 1.467 a layer, where layers are wide and images unlike: ReLU halves it, He's
-    weights double it, batch normalisation divides it by the variance that ReLU leaves of 1, which is 1 - 1/pi. That
-    it grows exponentially, whatever the weights' scale: 1902.08129. Whatever constant scales F, the next
-    normalisation takes it out again, but for 0.
+    Its square grows by 1 / (1 - 1/pi) = 1.467 a layer, where layers are wide and images unlike (1902.08129): ReLU
+    halves it, He's weights double it, batch normalisation divides it by the variance that ReLU leaves of 1, which is
+    1 - 1/pi. Whatever constant scales F, the next normalisation takes it out again, but for 0.
     """
     if spec.residual_scale == 0:
         return 0.0
@@ -87,10 +83,8 @@ def route(spec: NetSpec) -> Route:
 def reaches_first_unit(spec: NetSpec) -> bool:
     """Whether the signal can reach the first unit before training, from the closed forms alone; microseconds.
 
-    True where the direct path is open (its product within 2^-24 and 2^24), where it is closed but a plain net of as
-    many layers would still train (`branch_gain` within them), and where nothing is known (1x1 convolutions). In the
-    papers' tables every net with a False fails or ends at twice the error of the identity shortcut; a net with a True
-    may fail for another reason (docs/signal.md).
+    In the papers' tables every net with a False fails or ends at twice the error of the identity shortcut; a net with a
+    True may fail for another reason (docs/signal.md).
     """
     return route(spec) not in (Route.LOST, Route.EXPLODES)
 
@@ -98,22 +92,17 @@ def reaches_first_unit(spec: NetSpec) -> bool:
 def reason(spec: NetSpec) -> str:
     """The closed forms in words, for the route that they leave open."""
     layers = spec.depth - 2
-    match route(spec):
-        case Route.SHORTCUTS | Route.PROJECTIONS:
-            return _direct(spec)
-        case Route.BRANCHES:
-            return f"{_direct(spec)}, but {layers} layers in residual branches are few enough to train without"
-        case Route.LOST:
-            return f"{_direct(spec)}, and {layers} layers in residual branches are too many to train without"
-        case Route.EXPLODES:
-            return f"{_direct(spec)}, more than float32 resolves"
-
-
-def _direct(spec: NetSpec) -> str:
-    """The direct path in words."""
     gain, units = shortcut_gain(spec), sum(spec.blocks)
     if gain is None:
         return f"its {units} shortcuts are random 1x1 convolutions, whose product has no closed form"
-    if spec.shortcut is Shortcut.NONE:
-        return "it finds no shortcut"
-    return f"{units} shortcuts multiply it by {gain:.2g}"
+    none = spec.shortcut is Shortcut.NONE
+    direct = "it finds no shortcut" if none else f"{units} shortcuts multiply it by {gain:.2g}"
+    match route(spec):
+        case Route.SHORTCUTS | Route.PROJECTIONS:
+            return direct
+        case Route.BRANCHES:
+            return f"{direct}, but {layers} layers in residual branches are few enough to train without"
+        case Route.LOST:
+            return f"{direct}, and {layers} layers in residual branches are too many to train without"
+        case Route.EXPLODES:
+            return f"{direct}, more than float32 resolves"

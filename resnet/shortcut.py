@@ -101,10 +101,7 @@ def identity(spec: NetSpec, change: Change, *, bn: bool) -> nn.Module:
 
 
 def shortcut(spec: NetSpec, change: Change, *, bn: bool) -> nn.Module | None:
-    """h of one unit; None for the plain net. `bn`: whether its 1x1 convolutions are followed by normalisation.
-
-    The exclusive gate scales both terms of the sum, so it belongs to the unit (`resnet.residual.ExclusiveGate`).
-    """
+    """h of one unit; None for the plain net. `bn`: whether its 1x1 convolutions are followed by normalisation."""
     match spec.shortcut:
         case Shortcut.IDENTITY | Shortcut.EXCLUSIVE_GATE:
             return identity(spec, change, bn=bn)

@@ -53,10 +53,7 @@ class Signal:
         return f"The signal {says}: {reason(self.spec)}; {measured}."
 
     def plot(self) -> "Figure":
-        """Forward scale above, gradient norm below, on log axes over the units; dotted lines where a stage ends.
-
-        `savefig` of what is returned writes a file.
-        """
+        """Forward scale above, gradient norm below, on log axes over the units; dotted lines where a stage ends."""
         from matplotlib.figure import Figure  # noqa: PLC0415  a second to import, for pictures only
 
         figure = Figure(figsize=(8, 5), layout="constrained")
@@ -131,16 +128,12 @@ def _record(net: ResNet) -> list[Tensor]:
     """The list that the next forward pass fills with x_0, ..., x_L."""
     x: list[Tensor] = []
 
-    def enter(_unit: nn.Module, inputs: tuple[Tensor]) -> None:
-        x.append(inputs[0])
+    def leave(_unit: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        x.extend([output] if x else [inputs[0], output])  # nothing later writes in place on a unit's output
 
-    def leave(_unit: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
-        x.append(output)  # nothing later writes in place on a unit's output
-
-    units = [m for m in net.stages.modules() if isinstance(m, Residual | ExclusiveGate | Plain)]
-    units[0].register_forward_pre_hook(enter)
-    for unit in units:
-        unit.register_forward_hook(leave)
+    for unit in net.stages.modules():
+        if isinstance(unit, Residual | ExclusiveGate | Plain):
+            unit.register_forward_hook(leave)
     return x
 
 

@@ -27,10 +27,9 @@ _TORCHVISION = {
 def load_torchvision(model: ResNet, state_dict: Mapping[str, Tensor]) -> None:
     """Copy the weights and running statistics of a torchvision ResNet into `model`, of its dtype, on its device.
 
-    `state_dict`: names and shapes as `torchvision.models.resnet18().state_dict()` has them, all of them and no others.
-    Only `num_batches_tracked` may be missing, for files older than torch 0.4.1 lack it; `model` keeps its own then, as
-    in torch. Raises ValueError, and leaves `model` as it was, when torchvision has no such network or when a name or a
-    shape is not right.
+    `state_dict`: names and shapes as `torchvision.models.resnet18().state_dict()` has them, all of them and no others;
+    only `num_batches_tracked` may be missing, as in files older than torch 0.4.1. Raises ValueError, and leaves `model`
+    as it was, when torchvision has no such network or when a name or a shape is not right.
     """
     ours = to_torchvision(model)
     for key in ours:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from search.errors import InputError
-from search.spec import Sampler, Scheduler, read, setting, shipped
+from search.spec import Sampler, Scheduler, plain_yaml, shipped
 from search.storage import Output
 from search.study import KEYS, Changes, specify
 
@@ -84,7 +84,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def listing() -> Iterator[str]:
     """A line for each shipped study: its name, what it is, and its scales."""
     for name, path in shipped().items():
-        found = read(path)
+        found = plain_yaml.read(path)
         scales = f" --scale {' | '.join(found['scales'])}" if "scales" in found else ""
         yield f"{name}{scales}: {found['description']}"
 
@@ -113,7 +113,7 @@ def changes(given: argparse.Namespace) -> Changes:
     """What the flags say that stand for a key of a study."""
     found: dict[str, Any] = {flag: getattr(given, flag) for flag in KEYS}
     if given.epochs is not None:  # it has no type until the space is made, and is compared with what a file says
-        found["epochs"] = setting(f"train.epochs={given.epochs}", "--epochs")[1]
+        found["epochs"] = plain_yaml.setting(f"train.epochs={given.epochs}", "--epochs")[1]
     return Changes(**found)
 
 
@@ -125,7 +125,7 @@ def settings(given: argparse.Namespace) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for item in given.set:
-        key, value = setting(item, f"--set {item}")
+        key, value = plain_yaml.setting(item, f"--set {item}")
         found.pop(key, None)  # the last one counts, in its place
         found[key] = value
     return found

@@ -35,24 +35,17 @@ def hardware() -> str:
     """The driver's machine, such as `2 cores of AMD EPYC, no GPU`."""
     import torch  # noqa: PLC0415  who counts cores or reads the memory does not wait for it
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     counted = [f"{cards.count(card)} x {card}" for card in dict.fromkeys(cards)]
-    return f"{cores} cores of {_processor()}, {', '.join(counted) or 'no GPU'}"
+    processor = of_processor("model name") or platform.processor() or platform.machine()
+    return f"{usable()} cores of {processor}, {', '.join(counted) or 'no GPU'}"
 
 
 def of_processor(name: str, information: Path = CPUINFO) -> str | None:
     """What the first processor has under `name` in a file like Linux' /proc/cpuinfo; None where it has nothing."""
-    if information.exists():
-        for line in information.read_text().splitlines():
-            found, _, value = line.partition(":")
-            if found.strip() == name:
-                return value.strip()
-    return None
-
-
-def _processor() -> str:
-    return of_processor("model name") or platform.processor() or platform.machine()
+    lines = information.read_text().splitlines() if information.exists() else []
+    entries = ((key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines))
+    return next((value for key, value in entries if key == name), None)
 
 
 # What the control groups of Linux allow this container, version 2 and version 1; a number, or a word for no limit.

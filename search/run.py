@@ -29,12 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         given = cli.parse(arguments)
-        if given.list:
-            for line in cli.listing():
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-            return DONE
-        if given.schema:
-            console.print(json.dumps(spec.schema(), indent=1), markup=False, highlight=False, soft_wrap=True)
+        if given.list or given.schema:
+            for line in cli.listing() if given.list else [json.dumps(spec.schema(), indent=1)]:
+                _say(console, line)
             return DONE
         server = cluster.job_server(given)
         if server is not None:
@@ -78,17 +75,14 @@ def _told(study: "Study", result: "Result", console: Console) -> int:
         console.print(f"stopped after {result.reached}; run the same command again to continue")
         return INTERRUPTED
     console.print(Markdown(result.answer) if console.is_terminal else result.answer, markup=False, soft_wrap=True)
-    lines: list[str] = []
     if result.unsent:
-        lines.append(f"{result.unsent}; to send them: {_command('search.run', study, '--sync')}")
+        _say(console, f"{result.unsent}; to send them: {_command('search.run', study, '--sync')}")
     if study.champion is not None and result.trouble is None:
         place = study.champion if study.output.url else study.folder / study.champion.name
-        lines.append(f"Champion:          {place}{export.lacks(place)}")
+        _say(console, f"Champion:          {place}{export.lacks(place)}")
     copy = f", and here in {study.folder}" if study.output.url else ""
-    lines.append(f"Report:            {study.place}/report.html{copy}")
-    lines.append(f"Compare in MLflow: {_command('search.ui', study)}")
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _say(console, f"Report:            {study.place}/report.html{copy}")
+    _say(console, f"Compare in MLflow: {_command('search.ui', study)}")
     if result.trouble:
         raise Halted(result.trouble)
     return DONE if result.worked else FAILED
@@ -101,13 +95,17 @@ def _sync(given: argparse.Namespace, console: Console) -> int:
     except InputError as fault:
         raise InputError(f"--sync: {fault}") from None
     result, sent = begun.sync(dict(study.changed(cli.settings(given), cli.changes(given))))
-    console.print(sent, highlight=False, soft_wrap=True)
+    _say(console, sent)
     if result.interrupted:
-        reached = f"{begun.name} is not complete, after {result.reached}; without --sync the command continues it"
-        console.print(reached, highlight=False, soft_wrap=True)
+        _say(console, f"{begun.name} is not complete, after {result.reached}; without --sync the command continues it")
     if result.trouble:
         raise Halted(result.trouble)
     return FAILED if result.unsent else DONE
+
+
+def _say(console: Console, line: str) -> None:
+    """Prints a line as it is, whatever its length."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _command(module: str, study: "Study", *flags: str) -> str:

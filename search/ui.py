@@ -10,7 +10,7 @@ import sys
 import tempfile
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,13 +56,14 @@ def _open(given: argparse.Namespace, console: Console) -> int:
         if not given.no_browser:
             webbrowser.open(charts)
         return 0
-    with _listening(given.port) as listening, ExitStack() as at_end:
+    with _listening(given.port) as listening:
         server = PageServer(store)
         charts = _show(console, seen, f"http://127.0.0.1:{listening.getsockname()[1]}", server.token)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
-        if not given.no_browser:
-            webbrowser.open(at_end.enter_context(_privately(charts, given.output.path)))
-        server.serve(listening)
+        with _privately(charts, given.output.path) as leads:
+            if not given.no_browser:
+                webbrowser.open(leads)
+            server.serve(listening)
     return 0
 
 

@@ -1,8 +1,6 @@
 """The benchmarks' own arithmetic, against scipy's and torch's, sums by hand and the system's own figures."""
 
 import itertools
-import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +11,16 @@ import torch
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import report
 from benchmarks.answers import known_truth
-from benchmarks.service import cpu_seconds, overhead
-from benchmarks.service.cpu_seconds import Process, Usage
+from benchmarks.service import overhead
 from benchmarks.service.overhead import Trained
 from benchmarks.service.server_trouble import timed
-from benchmarks.trial import ceilings, packing, same_statistics, speed
-from benchmarks.trial.loops import Ours, Reference, Span, span, subset, trial
-from benchmarks.trial.side_by_side import Place, Team, Turn, all_cores, common_rate, in_turns, team
+from benchmarks.trial import ceilings, same_statistics
+from benchmarks.trial.loops import Ours, Reference, Span, subset, trial
+from benchmarks.trial.side_by_side import Place, all_cores, common_rate, team
 from resnet import NetSpec, build
-from resnet.costs import Cost, cost
+from resnet.costs import cost
 from tests.support.journal import Reported
-
-
-def test_quartiles_are_numpys() -> None:
-    values = list(np.random.default_rng(0).normal(size=11))
-    np.testing.assert_allclose(report.quartiles(values), np.percentile(values, [25, 50, 75]))
-    assert report.quartiles([3.0]) == (3.0, 3.0, 3.0)
-    assert report.spread([1, 2, 3, 4, 1005], 1) == "3.0 (2.0 to 4.0)"
 
 
 def test_the_rate_of_processes_counts_their_common_time_only() -> None:
@@ -42,12 +31,6 @@ def test_the_rate_of_processes_counts_their_common_time_only() -> None:
     assert common_rate([one]) == pytest.approx(10)
     with pytest.raises(ValueError, match="no time in common"):
         common_rate([one, [Span(11, 12, 1, {})]])
-
-
-def test_an_epoch_ends_before_its_validation() -> None:
-    found = span({"cost/seconds": 5.0, "cost/images_per_s": 64.0}, n=300, batch=128)
-    assert found.images == 256
-    assert found.ended - found.began == pytest.approx(256 / 64)
 
 
 def test_what_an_epoch_took_beside_training() -> None:
@@ -82,23 +65,6 @@ def test_a_team_runs_in_its_places_and_says_when_a_process_dies(tmp_path: Path) 
             both.turn()
 
 
-def test_turns_alternate_and_the_first_does_not_count() -> None:
-    told: list[str] = []
-
-    class Counted(Team):
-        def __init__(self, name: str) -> None:
-            self.name, self.turns = name, 0
-
-        def turn(self) -> Turn:
-            self.turns += 1
-            told.append(self.name)
-            return Turn(self.turns, 0)
-
-    found = in_turns([Counted("a"), Counted("b"), Counted("c")], turns=2, told=lambda _: None)
-    assert "".join(told) == "cba" + "abc" + "cba"
-    assert [[turn.images_per_s for turn in turns] for turns in found] == [[2, 3]] * 3
-
-
 def test_flops_of_training_are_torchs() -> None:
     spec = NetSpec(depth=8)
     with torch.device("meta"):
@@ -107,31 +73,6 @@ def test_flops_of_training_are_torchs() -> None:
         net(images).sum().backward()
     first = 2 * 32 * 32 * 16 * 27  # of the first convolution nobody asks for the gradient of the images
     assert ceilings.training_flops(cost(spec)) == counter.get_total_flops() / 2 + first
-
-
-def test_the_floor_is_the_larger_of_both() -> None:
-    one = Cost(params=0, macs=1000, activation_bytes=400)
-    assert ceilings.floor_seconds(one, 10, flops=6e4, bandwidth=1e9) == (pytest.approx(1.0), "arithmetic")
-    assert ceilings.floor_seconds(one, 10, flops=6e9, bandwidth=1e4) == (pytest.approx(1.0), "memory")
-
-
-def test_deeper_networks_take_fewer_steps() -> None:
-    # 1512.03385: ResNet-20 and -56 have 40.8 and 125.7 million multiply-accumulates
-    assert speed.steps_of_turn(30, 56) == round(30 * 40.8 / 125.7)
-    assert speed.steps_of_turn(8, 20) == 8
-    assert speed.steps_of_turn(4, 1202) == 2
-
-
-def test_share_of_sgemm() -> None:
-    net = NetSpec(depth=20)
-    turns = [Turn(100.0, 5e10), Turn(100.0, 0.0)]
-    assert speed.of_sgemm(turns, net, 32) == [pytest.approx(6 * 40_551_040 * 100 / 5e10)]
-
-
-def test_trials_share_the_cores() -> None:
-    assert packing.places(2, [4, 5, 6, 7, 8]) == [Place(2, frozenset({4, 5})), Place(2, frozenset({6, 7}))]
-    assert packing.places(1, [0, 1]) == [Place(2, frozenset({0, 1}))]
-    assert packing.places(3, [0, 1]) == [Place(1)] * 3
 
 
 def test_power_is_the_textbooks_and_that_of_simulated_trainings() -> None:
@@ -168,14 +109,6 @@ def test_a_share_beyond_its_bound_is_bold() -> None:
     assert known_truth.share(of(10_000)) == "100.0"
 
 
-def test_a_trial_lasts_as_long_as_asked() -> None:
-    assert overhead.size(640, 10, 45_000) == (1280, 5)
-    images, epochs = overhead.size(100_000, 10, 45_000)
-    assert epochs == 23
-    assert images * epochs == pytest.approx(1_000_000, rel=0.01)
-    assert overhead.size(1.0, 1.0, 45_000) == (128, 5)
-
-
 def test_the_workers_time_is_accounted_for() -> None:
     # one worker from 0 to 10 and 10.5 to 21, another from 1 to 12 and 12.25 to 20
     both = [Trained(0, 10, 9.5), Trained(1, 12, 11), Trained(10.5, 21, 10), Trained(12.25, 20, 7.5)]
@@ -183,54 +116,6 @@ def test_the_workers_time_is_accounted_for() -> None:
     assert (found.workers, found.span, found.training) == (2, 21, 38)
     assert (found.late, found.within, found.between, found.idle_at_end) == (1, 1.25, (0.5, 0.25), 1)
     assert found.beyond == pytest.approx(42 / 38 - 1)
-
-
-def test_a_worker_that_comes_late_or_never_is_late() -> None:
-    # one worker from 0 to 4, 5 to 9 and 9 to 13, another from 6 to 10, a third never
-    trained = [Trained(0, 4, 3.5), Trained(5, 9, 4), Trained(6, 10, 4), Trained(9, 13, 3.5)]
-    found = overhead.breakdown(trained, workers=3)
-    assert (found.workers, found.span, found.training) == (3, 13, 15)
-    assert (found.late, found.within, found.between, found.idle_at_end) == (6 + 13, 1, (1, 0), 3)
-    assert found.training + found.late + found.within + sum(found.between) + found.idle_at_end == 3 * 13
-    assert overhead.breakdown(trained, workers=1).workers == 2  # more than expected trained at once
-
-
-def test_trials_are_read_from_the_record() -> None:
-    def epoch(number: int, ended: int, took: float) -> Reported:
-        return Reported(number, None, 1, 1000 * ended, {"cost/seconds": took})
-
-    assert overhead.trials([epoch(1, 9, 2), epoch(0, 8, 3), epoch(1, 12, 2.5)]) == [
-        Trained(5, 8, 3),
-        Trained(7, 12, 4.5),
-    ]
-
-
-@pytest.mark.skipif(not cpu_seconds.PROC.exists(), reason="reads Linux' /proc")
-def test_cpu_seconds_are_the_systems() -> None:
-    spent = os.times()
-    # a session of its own, so that its group is not its parent
-    pipe = subprocess.PIPE
-    with subprocess.Popen(["cat"], stdin=pipe, stdout=pipe, start_new_session=True) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(b"it is cat that runs now, no longer a copy of this process\n")
-        child.stdin.flush()
-        child.stdout.readline()
-        found = cpu_seconds.processes()
-    assert found[os.getpid()].seconds == pytest.approx(spent.user + spent.system, abs=0.5)
-    assert (found[child.pid].parent, found[child.pid].command) == (os.getpid(), "cat ")
-
-
-def test_cpu_seconds_by_role() -> None:
-    usage, raylet = Usage(root=2), Process(2, 3, "raylet")
-    usage.see({1: Process(0, 50, "shell"), 2: Process(1, 5, "run"), 3: raylet, 4: Process(3, 1, "ray::IDLE")})
-    usage.see({2: Process(1, 6, "run"), 3: raylet, 4: Process(3, 20, "ray::ResourceTrainable.train")})
-    usage.see(
-        {2: Process(1, 7, "run"), 4: Process(3, 21, "ray::IDLE"), 9: Process(1, 9, "ray::ResourceTrainable.train")}
-    )
-    assert usage.by_role() == {"driver": 7, "workers": 20, "others": 3}
-    usage.see({2: Process(1, 7, "run"), 3: raylet, 4: Process(3, 21, "ray::IDLE"), 5: Process(3, 0.5, "ray::IDLE")})
-    assert usage.by_role() == {"driver": 7, "workers": 21, "others": 3.5}
 
 
 def test_both_loops_train_the_same_images(tmp_path: Path) -> None:

@@ -41,11 +41,7 @@ URLS = {
 }
 WITHOUT = [
     *("", "results", "a@b.example", "sqlite:////home/ana@work/x.db", "sqlite:///x.db", "file:///a:b@c"),
-    *(
-        "https://h:5000/ana@work/x",
-        "s3://bucket/ana@work?version=3",
-        "http://h/#/experiments/1/runs?viewStateShareKey=a",
-    ),
+    *("https://h:5000/ana@work/x", "s3://bucket/ana@work?version=3", "http://h/#/runs?viewStateShareKey=a"),
     *("abfs://container@account.dfs.core.windows.net/x", "sftp://ana@host/x", "hdfs://host:8020/a:b@c", "x: y@z"),
     *("postgresql://db/x?sslmode=require#", "https://h/?", "keys: 12, tokens: 3, password=5"),
 ]

@@ -19,15 +19,13 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from search import data
-from search.optimize import final_ledger
-from search.records import Environment, StoredStudy, StudyFolder, TrialState, open_storage
-from search.spec import Share, StudySpec, appraise
+from search.records import Environment
+from search.spec import Share
 from search.storage import Output
-from search.tracking import Mirror, Source, Store
+from search.tracking import Store
 from search.ui import main
 from tests.support.empty_database import place
-from tests.support.epochs import epoch_of
+from tests.support.mirrored import INFO, Study
 from tests.support.mlflow_pages import LOAD_MS
 from tests.support.mlflow_server import end_group, wait_until
 
@@ -72,41 +70,27 @@ class Opened:
             return {name for (name,) in database.execute("SELECT name FROM experiments")}
 
 
-def finished(folder: Path) -> None:
+def finished(output: Path) -> None:
     """A study with one trial in MLflow, as a search leaves it."""
-    output = folder / "results"
-    spec = StudySpec(name="tiny", train={"epochs": 1}, space={"net.depth": [8, 14]})
-    prepared = data.prepare(spec.data)
-    space = spec.make_space(prepared.info.shape, len(prepared.info.classes))
-    begun = StudyFolder.enter(Output(str(output)), spec.name)
-    begun.settle(spec)
-    stored, owner = StoredStudy(open_storage(begun.journal), "tiny"), begun.owner(shared=False)
-    ledger = stored.open(owner, {}, space, lambda trial: appraise(trial, (8, 8), spec.limits))
-    Environment.save(ledger.study, prepared.info, Share(1, 0, 1))
-    ledger.add({**space.fixed, "net.depth": 8})
-    ledger.report(0, 1, 5.0, epoch_of(**{"val/error": 5.0}))
-    ledger.finish(0, TrialState.COMPLETE)
-    begun.leave()
     place(output / "mlflow.db")
-    store = Store.chosen(None, "e", Output(str(output)))
-    none_yet = final_ledger(stored.storage, "tiny", lambda trial: appraise(trial, (8, 8), spec.limits))
-    source = Source(spec, prepared.info, str(begun.path), ledger, lambda: none_yet)
-    mirror = Mirror(source, store, begun.path)
-    mirror.start()
-    assert mirror.drain(60) == 0
-    mirror.close()
+    study = Study(output / "digits", Store.chosen(None, "resnet-search", Output(str(output))))
+    for note in ("owner", "place"):
+        study.search.study.set_user_attr(note, "here")
+    Environment.save(study.search.study, INFO, Share(1, 0, 1))
+    (study.folder / "study.yaml").write_text(study.spec.to_yaml())
+    study.sent(lambda study: study.trial())
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     folder = tmp_path_factory.mktemp("opened")
-    finished(folder)
+    finished(folder / "results")
     browser = folder / "browser"  # writes down its command line
     browser.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/typed.part\nmv {folder}/typed.part {folder}/typed\n')
     browser.chmod(0o755)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "search.ui", "tiny", "--port", "0"], cwd=folder, stdout=log, stderr=log,
+            [sys.executable, "-m", "search.ui", "digits", "--port", "0"], cwd=folder, stdout=log, stderr=log,
             env=os.environ | {"BROWSER": f"{browser} %s"}, start_new_session=True,
         )  # fmt: skip
     wait_until((folder / "typed").exists, "the browser's start", 200)
@@ -200,7 +184,7 @@ def test_a_browser_enters_without_typing(opened: Opened, page: Page) -> None:
 
 
 def test_a_port_in_use_is_refused(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["tiny", "--output", str(opened.folder / "results"), "--no-browser", "--port"]
+    arguments = ["digits", "--output", str(opened.folder / "results"), "--no-browser", "--port"]
     port = urlsplit(opened.address).port
     assert main([*arguments, str(port)]) == 2
     assert capsys.readouterr().err == f"error: --port = {port} is in use; give another --port\n"

@@ -2,7 +2,8 @@
 
 Trainings are simulated whose true means are known, and handed to the functions that the report uses: how often the
 intervals hold the truth, how often a difference is claimed where there is none, how good the advised number of seeds
-is, and what the test images add. Nothing is trained and nothing timed: the machine may be busy.
+is, and what the test images add. Nothing is trained and nothing timed: the machine may be busy. It takes minutes on one
+core.
 """
 
 import argparse

@@ -1,12 +1,13 @@
 """Which search finds good configurations soonest: `python -m benchmarks.search.quality --out`.
 
 Searches play against each other on learning curves of LCBench (lcbench/README.md), with asynchronous workers in
-simulated time: the product's Searcher and Scheduler, Ray's, and baselines. Nothing is trained, no time is measured:
-the machine may be busy. A budget is counted in epochs, 52 of them a whole training, as is usual on these curves (such
-as in arXiv:2202.09774); with `--timed` in seconds of LCBench's machine, in mean whole trainings of the task. The regret
-is the lowest error of any model trained so far above the lowest error known. The tasks are every fifth of the 34, by
-their OpenML numbers. The constants of our sampler were compared on some of them (3945, 126029, 167161, 167190, 168331)
-and chosen among the better ones on others (34539, 167104, 167181, 167201, 168868), with 8 seeds.
+simulated time: the product's Searcher and Scheduler, Ray's, and baselines. Nothing is trained, no time is measured: the
+machine may be busy. A budget is counted in epochs, 52 of them a whole training, as is usual on these curves (such as in
+arXiv:2202.09774); with `--timed` in seconds of LCBench's machine, in mean whole trainings of the task. The regret is
+the lowest error of any model trained so far above the lowest error known. The tasks are every fifth of the 34, by their
+OpenML numbers. The constants of our sampler were compared on some of them (3945, 126029, 167161, 167190, 168331) and
+chosen among the better ones on others (34539, 167104, 167181, 167201, 168868), with 8 seeds. It takes about a quarter
+of an hour on two cores.
 """
 
 import argparse

@@ -5,7 +5,7 @@ checkpoints, Ray and tracking; in a study as a user runs it; and in studies whos
 the first trial has ended. One after the other in each round, the next round the other way round. What is compared is
 the time from the end of one epoch to the end of the next, as the study's record tells it: with the checkpoint, the
 report to the search and all that goes on beside. After each study with a server its journal is compared with what the
-server has, point by point. The machine must be otherwise idle.
+server has, point by point. The machine must be otherwise idle. It takes about half an hour.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Both draw an epoch's order, crop 32 x 32 out of 40 x 40, mirror half of the images, normalise and put 128 together; ours
 with one gather a batch, the reference loop with torchvision's transforms image by image. One process on one thread and
 one core, without DataLoader, in turns (A B, B A, ...); the first of each does not count. Where there is a GPU, ours is
-measured there too. The core must be otherwise idle.
+measured there too. The core must be otherwise idle. It takes about a minute.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """ResNet-20 on CIFAR-10 with a shortened one-cycle: `python -m benchmarks.trial.cifar10_run --loop ours|reference`.
 
-One training over all threads. Prints the metrics of each epoch as a line of JSON, at last the test error, read once.
+One training over all threads. Prints the metrics of each epoch as a line of JSON, at last the test error, read once. It
+takes about 40 minutes on two cores, the reference loop 80.
 """
 
 import argparse

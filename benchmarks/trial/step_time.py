@@ -3,7 +3,8 @@
 PATH: a checkout of github.com/akamaster/pytorch_resnet_cifar10, whose ResNet-20, -56 and -110 have the layers of ours;
 ResNet-50 is compared with torchvision's. A step is forward, cross-entropy and backward, eager, float32. Ours and theirs
 take turns in one process (A B, B A, ...), in both memory formats. Building ResNet-1202 is measured in fresh processes.
-The machine must be otherwise idle. A table on stdout; `--out` writes it to benchmarks/results/DATE-step-time.md too.
+The machine must be otherwise idle. A table on stdout; `--out` writes it to benchmarks/results/DATE-step-time.md too. It
+takes about five minutes on two cores.
 """
 
 import argparse

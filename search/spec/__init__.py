@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
+    from search.spec import plain_yaml
     from search.spec.catalogue import find, shipped
     from search.spec.compare import Configuration
     from search.spec.data import DataInfo, DataSpec, PreparedInfo
     from search.spec.json_schema import schema
     from search.spec.limits import Appraisal, appraise
-    from search.spec.plain_yaml import parse, read, setting
     from search.spec.published import Figure, Found
     from search.spec.sections import (
         Former,
@@ -33,7 +33,6 @@ else:
         compare="Configuration",
         data="DataInfo DataSpec PreparedInfo",
         limits="Appraisal appraise",
-        plain_yaml="parse read setting",
         published="Figure Found",
         json_schema="schema",
         sections="Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",

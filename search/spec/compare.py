@@ -10,7 +10,7 @@ from search.errors import InputError, hint
 from search.spec.plain_yaml import is_list, is_mapping
 from search.spec.published import Figure
 from search.spec.sections import FROZEN, LimitSpec, SearchSpec, dotted
-from search.spec.space import FROM_DATA, sentence
+from search.spec.space import check_path, sentence
 from search.spec.trial import TrialSpec, Value
 
 SAME_FOR_ALL = {  # what a row cannot set, and where it is said instead
@@ -63,11 +63,7 @@ class Configuration:
 
 
 def parsed(given: Any) -> tuple[Row, ...]:
-    """The rows of a study's file.
-
-    Raises:
-        InputError: naming the row that is no row.
-    """
+    """The rows of a study's file."""
     if given is None:
         return ()
     if not is_list(given):
@@ -100,11 +96,7 @@ def _row(number: int, given: Any) -> Row:
 def configurations(
     rows: Sequence[Row], fixed: Mapping[str, Value], image: tuple[int, int]
 ) -> tuple[Configuration, ...]:
-    """The rows over the study's fixed values, for images of `image` (height, width).
-
-    Raises:
-        InputError: naming the row that cannot be built, sets what has no effect, or is the same as another.
-    """
+    """The rows over the study's fixed values, for images of `image` (height, width)."""
     first = rows[0].name if rows else None
     found: dict[str, Configuration] = {}
     for row in rows:
@@ -122,10 +114,7 @@ def configurations(
 def _trial(row: Row, fixed: Mapping[str, Value], image: tuple[int, int]) -> TrialSpec:
     where = f"compare: row {row.name!r}"
     for path, value in row.set.items():
-        if path not in TrialSpec.paths():
-            raise InputError(f"{where}: {path} is not a field; {hint(path, TrialSpec.paths())}")
-        if path in FROM_DATA:
-            raise InputError(f"{where}: {path} follows from the data set; remove it")
+        check_path(path, f"{where}: ")
         if path in SAME_FOR_ALL:
             raise InputError(f"{where}: {path} = {value} cannot be set here, for {SAME_FOR_ALL[path]}")
     try:
@@ -144,18 +133,14 @@ def _trial(row: Row, fixed: Mapping[str, Value], image: tuple[int, int]) -> Tria
 def check_alone(
     space: Mapping[str, Any], start: Sequence[Any], fixed: Mapping[str, Any], search: SearchSpec, limits: LimitSpec
 ) -> None:
-    """Refuses what belongs to a search, in a study that compares given configurations.
-
-    Raises:
-        InputError: naming the section or the field.
-    """
-    for name, section in (("space", space), ("start", start)):
-        if section:
-            raise InputError(
-                f"{name} and compare exclude each other, for what is compared is given; remove one of them"
-            )
-    if limits != LimitSpec():
-        raise InputError("limits and compare exclude each other, for every row is trained; remove one of them")
+    """Refuses what belongs to a search, in a study that compares given configurations."""
+    for name, given, why in (
+        ("space", space, "what is compared is given"),
+        ("start", start, "what is compared is given"),
+        ("limits", limits != LimitSpec(), "every row is trained"),
+    ):
+        if given:
+            raise InputError(f"{name} and compare exclude each other, for {why}; remove one of them")
     for name in SearchSpec.model_fields:
         value = getattr(search, name)
         if name in STILL_USED or value == getattr(SearchSpec(), name):

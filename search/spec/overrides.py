@@ -19,9 +19,6 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
     """Sets one dotted path of a study; a path that is fixed is no longer searched, and the reverse.
 
     `compare` may be a list of names, of the rows that are kept; `compare.ROW.net.depth` is a value of one row.
-
-    Raises:
-        InputError: the path leads through a value that has no parts, or to a row that is none.
     """
     section, _, path = where.partition(".")
     if section == ROWS and (path or (is_list(value) and value and all(isinstance(one, str) for one in value))):
@@ -31,17 +28,14 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
         raw["space"] = dotted(value or {})
         return
     if section == "space" and path:
-        field = ".".join(path.split(".")[:2])
-        inside = path[len(field) + 1 :]
-        part, _, name = field.partition(".")
+        part, _, rest = path.partition(".")
+        name, _, inside = rest.partition(".")
+        field = f"{part}.{name}" if rest else part
         fixed: Any = raw.get(part)
         if is_mapping(fixed):  # searched now, so no longer fixed
             raw[part] = {key: one for key, one in fixed.items() if key != name}
-        if inside:
-            entry = raw["space"].get(field)
-            raw["space"][field] = {**(entry if is_mapping(entry) else {}), inside: value}
-        else:
-            raw["space"][field] = value
+        entry = raw["space"].get(field)
+        raw["space"][field] = {**(entry if is_mapping(entry) else {}), inside: value} if inside else value
         return
     if section in FIXED_SECTIONS and path:  # fixed now, so no longer searched
         raw["space"].pop(where, None)
@@ -90,11 +84,7 @@ class Scale(BaseModel):
 
 
 def scale(raw: dict[str, Any], name: str, scales: Mapping[str, Sequence[str]], begun: Scale | None) -> None:
-    """Changes a study, not yet validated, by one of its scales; its name gets the scale's as an ending.
-
-    Raises:
-        InputError: there is no such scale, or it changes what is not there.
-    """
+    """Changes a study, not yet validated, by one of its scales; its name gets the scale's as an ending."""
     if begun is not None and begun.name is not None:
         if begun.name != name:
             raise InputError(

@@ -104,11 +104,11 @@ def read(path: Path) -> Any:
     """
     with path.open("rb") as file:
         data = file.read(LONGEST + 1)
+    if len(data) > LONGEST:
+        raise yaml.YAMLError(f"it has more than {LONGEST} bytes")
     try:
         return parse(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        if len(data) > LONGEST:
-            raise yaml.YAMLError(f"it has more than {LONGEST} bytes") from None
         raise yaml.YAMLError("it is not in UTF-8: save it as UTF-8") from None
 
 

@@ -235,22 +235,23 @@ def _needed(space: Space, dimension: Dimension, value: Value) -> dict[str, Value
 FROM_DATA = {f"net.{name}" for name in OF_DATA}
 
 
-def make(section: Mapping[str, Any], fixed: Mapping[str, Value]) -> Space:
-    """The space of a study's `space:` section over its fixed values.
+def check_path(path: str, before: str = "") -> None:
+    """Refuses a path that is no field, or that follows from the data, in a sentence that begins with `before`."""
+    if path not in TrialSpec.paths():
+        raise InputError(f"{before}{path} is not a field; {hint(path, TrialSpec.paths())}")
+    if path in FROM_DATA:
+        raise InputError(f"{before}{path} follows from the data set; remove it")
 
-    Raises:
-        InputError: unknown path, empty choices, low above high, log range through 0, circular or unknown condition.
-    """
+
+def make(section: Mapping[str, Any], fixed: Mapping[str, Value]) -> Space:
+    """The space of a study's `space:` section over its fixed values."""
     dimensions = [_dimension(path, entry) for path, entry in section.items()]
     return Space(tuple(_ordered(dimensions, fixed)), dict(fixed))
 
 
 def _dimension(path: str, entry: Any) -> Dimension:
     name = f"space.{path}"
-    if path not in TrialSpec.paths():
-        raise InputError(f"{name} is not a field that can be searched; {hint(path, TrialSpec.paths())}")
-    if path in FROM_DATA:
-        raise InputError(f"{name} cannot be searched: it follows from the data set; remove it")
+    check_path(path, "space.")
     if path == "train.epochs":
         raise InputError(
             f"{name} cannot be searched: epochs are the budget of every trial; set train.epochs or --epochs"

@@ -26,8 +26,8 @@ from search.spec.sections import (
     TrackingSpec,
     dotted,
 )
-from search.spec.space import FROM_DATA, Space, make, sentence
-from search.spec.trial import TrainSpec, TrialSpec
+from search.spec.space import Space, check_path, make, sentence
+from search.spec.trial import TrainSpec
 from search.storage import layout
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a study, and of its folder
@@ -106,10 +106,8 @@ class StudySpec(BaseModel):
         for path in self.fixed:
             if path in self.space:
                 raise ValueError(f"{path} is both fixed and in space; remove one of them")
-        if any(former.study == self.name for former in self.formers):
-            raise ValueError(
-                f"start: study {self.name!r} cannot begin with its own trials; give this one another --name"
-            )
+        if self.name in [former.study for former in self.formers]:
+            raise ValueError(f"start: study {self.name!r} cannot begin with its own trials; give it another --name")
         if self.compare:
             check_alone(self.space, self.start, self.fixed, self.search, self.limits)
         return self
@@ -158,25 +156,18 @@ class StudySpec(BaseModel):
     def _complete(self, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
         """The fixed values, with those that follow from the data."""
         for path in self.fixed:
-            if path not in TrialSpec.paths():
-                raise InputError(f"{path} is not a field; {hint(path, TrialSpec.paths())}")
-            if path in FROM_DATA:
-                raise InputError(f"{path} follows from the data set; remove it")
+            check_path(path)
         height, _, channels = shape
         of_data = {"net.in_channels": channels, "net.num_classes": classes, "net.image_size": height}
         return self.fixed | of_data
 
     def to_yaml(self) -> str:
         """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""
-        return plain_yaml.dump(self.public())
+        return plain_yaml.dump(redacted(self.model_dump(mode="json")))
 
     def flat(self) -> dict[str, Any]:
         """As `to_yaml`, by dotted path."""
-        return flatten(plain_yaml.parse(self.to_yaml()))
-
-    def public(self) -> dict[str, Any]:
-        """The study, fully resolved, without the passwords in its URLs."""
-        return redacted(self.model_dump(mode="json"))
+        return _flat(redacted(self.model_dump(mode="json")))
 
 
 def _entry(given: Any) -> Any:
@@ -191,14 +182,10 @@ def _entry(given: Any) -> Any:
         raise ValueError(f"start: {sentence(error, Former.model_fields)}") from None
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted paths."""
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        if is_mapping(value) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
+        flat |= _flat(value, f"{prefix}{key}.") if is_mapping(value) and value else {f"{prefix}{key}": value}
     return flat
 
 
@@ -252,8 +239,8 @@ def _study_sentence(error: ValidationError) -> str:
     if first["type"] != "extra_forbidden":
         return sentence(error)
     *sections, key = map(str, first["loc"])
-    model: Any = StudySpec
+    fields = StudySpec.model_fields
     for section in sections:
-        model = model.model_fields[section].annotation
-    near = hint(key, list(model.model_fields))
-    return f"{'.'.join([*sections, key])} = {redacted(first['input'])!r} is not a key of a study; {near}"
+        fields = getattr(fields[section].annotation, "model_fields", fields)
+    where = ".".join([*sections, key])
+    return f"{where} = {redacted(first['input'])!r} is not a key of a study; {hint(key, list(fields))}"

@@ -97,13 +97,13 @@ def in_order(names: Iterable[str]) -> list[str]:
     Checkpoints go first and the records of the trials last, so that what is left, should this be cut short, is never
     taken for the state of another trial.
     """
-    first = ("trials", "finals", "outbox", "mlflow", "key")
-
-    def rank(name: str) -> int:
-        place = next((k for k, start in enumerate(first) if name.startswith(start)), len(first))
-        return place + name.startswith(JOURNAL)
-
-    return sorted((name for name in names if name not in _KEPT), key=lambda name: (rank(name), name))
+    first = ("trials", "finals", "outbox", "mlflow", "key", "")
+    rank = {
+        name: (name.startswith(JOURNAL), next(k for k, start in enumerate(first) if name.startswith(start)))
+        for name in names
+        if name not in _KEPT
+    }
+    return sorted(rank, key=lambda name: (rank[name], name))
 
 
 def delete(folder: Path) -> list[Path]:

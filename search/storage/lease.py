@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from search.errors import Halted, InputError
@@ -20,12 +20,13 @@ BEAT, LEASE, SETTLED = 10.0, 45.0, 2.0  # seconds: between signs of life; withou
 
 @dataclass(frozen=True)
 class Holder:
-    """A process."""
+    """A process, and how often it has shown that it lives."""
 
     pid: int
     host: str
     machine: str  # this boot of this machine, and the table in which its pid stands; "" where that is not known
     id: str  # of this entry
+    beats: int
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -48,8 +49,7 @@ class Lease:
     def __init__(self, url: str, beat: Callable[[], None] = lambda: None) -> None:
         self._place = Remote(url, patience=0)  # never write after the lease has expired
         self._beat = beat
-        self._mine = Holder(os.getpid(), socket.gethostname(), _machine(), uuid.uuid4().hex)
-        self._beats = 0
+        self._mine = Holder(os.getpid(), socket.gethostname(), _machine(), uuid.uuid4().hex, beats=0)
         self._taken = False
         self._left = threading.Event()
         try:
@@ -78,9 +78,13 @@ class Lease:
                 self._place.remove([FILE])
 
     def _take(self) -> None:
-        found = self._read()
-        if found is not None and not found[0].dead:
-            self._await_death(found)
+        found, end = self._read(), time.monotonic() + LEASE
+        while found is not None and not found.dead and time.monotonic() < end:
+            self._left.wait(1.0)
+            now = self._read()
+            if now is not None and now != found:
+                raise self._refusal(now)
+            found = now
         self._show()
         self._left.wait(SETTLED)  # one that came at the same moment has written by now: the last to write has it
         rival = self._rival()
@@ -100,31 +104,19 @@ class Lease:
             self._show()
 
     def _show(self) -> None:
-        self._beats += 1
-        self._place.put(FILE, json.dumps(asdict(self._mine) | {"beats": self._beats}).encode())
+        self._mine = replace(self._mine, beats=self._mine.beats + 1)
+        self._place.put(FILE, json.dumps(asdict(self._mine)).encode())
         self._shown = time.monotonic()
 
     def _rival(self) -> Holder | None:
         found = self._read()
-        return found[0] if found is not None and found[0].id != self._mine.id else None
+        return found if found is not None and found.id != self._mine.id else None
 
-    def _read(self) -> tuple[Holder, int] | None:
-        data = self._place.get(FILE)
+    def _read(self) -> Holder | None:
         try:
-            content = json.loads(data or b"null")
-            return Holder(content["pid"], content["host"], content["machine"], content["id"]), content["beats"]
-        except (ValueError, KeyError, TypeError):
+            return Holder(**json.loads(self._place.get(FILE) or b"null"))
+        except (ValueError, TypeError):
             return None  # none there, or cut short by a store that writes in steps: its writer died
-
-    def _await_death(self, found: tuple[Holder, int]) -> None:
-        end = time.monotonic() + LEASE
-        while time.monotonic() < end:
-            self._left.wait(1.0)
-            now = self._read()
-            if now is not None and now != found:
-                raise self._refusal(now[0])
-            if now is None:
-                return
 
     def _refusal(self, holder: Holder) -> InputError:
         return InputError(

@@ -146,18 +146,11 @@ class Driver:
     def concluded(self) -> Result | None:
         """The outcome of a study of which nothing is left to do, not even to send; None where something is."""
         summary = self.summary()
-        if (
-            not (self.complete and report.is_of(self.folder.path, summary))
-            or self.mirror.unsent
-            or self.mirror.behind()
-        ):
+        reported = self.complete and report.is_of(self.folder.path, summary)
+        if not reported or self.mirror.unsent or self.mirror.behind():
             return None
-        answer, worked, finals = (
-            report.short_answer(summary, self.ledger.records),
-            self._worked(summary),
-            summary.finals,
-        )
-        said = self.ledger.conclusion  # it is said once the report is written and the champion exported
+        answer, worked = report.short_answer(summary, self.ledger.records), self._worked(summary)
+        finals, said = summary.finals, self.ledger.conclusion  # said once the champion is exported
         if said is None or (said.state, said.note) != (_state(worked), without_credentials(answer)):
             return None
         if self._done(finals) not in said.metrics or not (finals is None or self._is_crowned(finals, said)):
@@ -171,7 +164,16 @@ class Driver:
             Halted: the disk is full or cannot be written, or the storage went away.
         """
         with answering(self.spec.search.storage):
-            return self._run(console, interrupt)
+            said = self.ledger.conclusion
+            if said is not None and not self.complete:
+                self.ledger.conclude(replace(said, state="running"))
+            self.mirror.start()
+            try:
+                if not self.complete:
+                    self._train(console, interrupt)
+                return self._conclude(interrupt.requested, patient=not interrupt.requested)
+            finally:
+                self.mirror.close()
 
     def sync(self) -> Result:
         """Sends what MLflow lacks, and writes what the end lacks."""
@@ -181,22 +183,13 @@ class Driver:
         finally:
             self.mirror.close()
 
-    def _run(self, console: Console, interrupt: Interrupt) -> Result:
-        said = self.ledger.conclusion
-        if said is not None and not self.complete:
-            self.ledger.conclude(replace(said, state="running"))
-        self.mirror.start()
-        try:
-            if not self.complete:
-                with Session.connected(self.spec, self.data, self.ledger, interrupt) as session:
-                    if not self.search.is_complete:
-                        session.run(Recorder(self.search, self.folder.trials), console)
-                    if self.search.is_complete and not (interrupt.requested or self.finals.is_complete):
-                        self._final_ledger = self._open_finals(create=True)
-                        session.run(Recorder(self.finals, self.folder.finals), console)
-            return self._conclude(interrupt.requested, patient=not interrupt.requested)
-        finally:
-            self.mirror.close()
+    def _train(self, console: Console, interrupt: Interrupt) -> None:
+        with Session.connected(self.spec, self.data, self.ledger, interrupt) as session:
+            if not self.search.is_complete:
+                session.run(Recorder(self.search, self.folder.trials), console)
+            if self.search.is_complete and not (interrupt.requested or self.finals.is_complete):
+                self._final_ledger = self._open_finals(create=True)
+                session.run(Recorder(self.finals, self.folder.finals), console)
 
     def _appraise(self, trial: TrialSpec) -> Appraisal:
         return appraise(trial, self.data.info.shape[:2], self.spec.limits)
@@ -213,29 +206,24 @@ class Driver:
         image, name = self.data.info.shape[:2], self.ledger.study.study_name
         return final_ledger(self._storage, name, lambda trial: appraise(trial, image, LimitSpec()), create)
 
-    def _found(self) -> Finals | None:
-        if not self.search.is_complete:
-            return None
-        return self.finals.results(self.mirror.run_ids(), self.mirror.seed_run_ids())
-
-    def summary(self, finals: Finals | None = None) -> StudySummary:
+    def summary(self) -> StudySummary:
         """The study as the report shows it."""
-        around = Environment.of(self.ledger.study) or Environment.here(self.data.info)
-        return summarise(self.spec, self.space, around, self.elapsed, self.search.stop_reason, finals or self._found())
+        environment = Environment.of(self.ledger.study) or Environment.here(self.data.info)
+        ids = self.mirror.run_ids(), self.mirror.seed_run_ids()
+        finals = self.finals.results(*ids) if self.search.is_complete else None
+        return summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
 
     def _conclude(self, interrupted: bool, patient: bool = True) -> Result:
         first = self.mirror.send(patient)
-        records, finals = self.ledger.with_run_ids(self.mirror.run_ids()), self._found()
-        compared = self.search.scheduler.first_compared
-        importances = importance(self.ledger.study, compared)
-        summary = self.summary(finals)
+        records, summary = self.ledger.with_run_ids(self.mirror.run_ids()), self.summary()
+        finals, importances = summary.finals, importance(self.ledger.study, self.search.scheduler.first_compared)
         written = report.write(self.folder.path, summary, records, importances)
         champion, trouble = self._crown(finals) if finals is not None else (None, None)
         worked = self._worked(summary)
         files = written.json, written.markdown, written.html, self.folder.study_file
         for file in files:
             self.folder.forced(file)
-        # Of a study that is to go on there are none yet: each number of trials and trainings is told once.
+        # Of a study that is to go on there are none yet: each number of trials and trainings is reported once.
         metrics = {} if interrupted else {self._done(finals): Metrics.now(_metrics(finals, records.started.counts()))}
         self.ledger.conclude(
             Conclusion(
@@ -300,15 +288,13 @@ def _metrics(finals: Finals | None, trials: Mapping[str, int]) -> dict[str, floa
     return counted | (tested(best.tested, finals.tested_on) if finals and best else {})
 
 
-def check_told(folder: StudyFolder, spec: StudySpec, yes: bool) -> None:
-    """Refuses to delete the study in `folder`, or in its storage, if there is one and not `yes`.
+def refuse_to_delete(folder: StudyFolder, spec: StudySpec) -> None:
+    """Refuses to delete the study in `folder`, or in its storage, if there is one.
 
     Raises:
         InputError: that is so.
     """
     url = spec.search.storage
-    if yes:
-        return
     storage = open_storage(folder.journal, url) if url or folder.journal.exists() else None
     trials = StoredStudy(storage, spec.name).finished(folder.owner(url is not None)) if storage else 0
     if trials or folder.study_file.exists():
@@ -326,9 +312,9 @@ def delete_study(folder: StudyFolder, spec: StudySpec) -> list[str]:
     Raises:
         InputError: the storage holds a study of this name that belongs to another folder; nothing is deleted.
     """
-    url, owner = spec.search.storage, folder.owner(spec.search.storage is not None)
-    storage = open_storage(folder.journal, url) if url else None
-    stored = StoredStudy(storage, spec.name) if storage is not None else None
+    url = spec.search.storage
+    owner = folder.owner(shared=url is not None)
+    stored = StoredStudy(open_storage(folder.journal, url), spec.name) if url else None
     if stored is not None:
         stored.check_owner(owner)
     stays = folder.clear()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -12,12 +12,12 @@ from search import data, execution, export, report, tracking
 from search.errors import InputError, halt
 from search.execution import Interrupt
 from search.export import Exportable, Facts
-from search.records import Finals, StudyFolder, Trials, answering
+from search.records import Finals, StudyFolder, Trials, answering, open_storage
 from search.report import Report
 from search.spec import StudySpec, load
 from search.storage import Output, files, layout, replica
-from search.study.driver import Driver, Result, check_told, delete_study
-from search.study.preflight import open_elsewhere, planned
+from search.study.driver import Driver, Result, delete_study, refuse_to_delete
+from search.study.preflight import planned
 from search.study.process import unchanged
 from search.study.reader import Reader
 from search.study.request import Changes, spec_of, specify
@@ -40,7 +40,6 @@ class Study:
     def __init__(
         self, output: Output, name: str, spec: StudySpec, *, may_run: bool, fresh: bool = False, yes: bool = False
     ) -> None:
-        """For `create` and `open`."""
         self.output, self.name, self.spec = output, name, spec
         self._may_run, self._fresh, self._yes = may_run, fresh, yes
 
@@ -226,15 +225,15 @@ class Study:
             InputError: it has not begun.
             Halted: the folder cannot be written.
         """
-        seen, summary = self._begun, self._begun.summary
+        seen = self._begun
         try:
             if self.output.url is not None:
                 self.output.make(self.name)
                 for name in report.FILES:  # which say whether it has ended
                     if written := replica.read(self.place, name):
                         files.replace(self.folder / name, written)
-            concluded = report.is_of(self.folder, summary)
-            return report.write(self.folder, summary, seen.records, seen.importance, concluded)
+            concluded = report.is_of(self.folder, seen.summary)
+            return report.write(self.folder, seen.summary, seen.records, seen.importance, concluded)
         except OSError as error:
             raise halt(error, "the report") or error from None
 
@@ -299,29 +298,33 @@ class Study:
     @contextmanager
     def _driver(self, console: Console, sync: bool) -> Iterator[Driver]:
         """The study in its folder, locked; of one that is only sent to MLflow nothing is settled anew."""
-        spec = self.spec
+        spec, out = self.spec, partial(console.print, markup=False, highlight=False, soft_wrap=True)
         _, space, _ = planned(spec)
-        open_elsewhere(spec)
+        if spec.search.storage:
+            open_storage(Path(), spec.search.storage)  # one that does not open is reported before anything is written
         store = self.mlflow_store
         folder = StudyFolder.enter(self.output, self.name)
         try:
-            if self._fresh:
-                check_told(folder, spec, self._yes)
+            if self._fresh and not self._yes:
+                refuse_to_delete(folder, spec)
             try:
                 store.check()
             except tracking.NoAnswer as away:
                 if sync or self._fresh or not store.has_tracked(folder.path):
                     raise
-                fault = str(away).partition(";")[0]
-                told = f"{fault}; the study goes on, and keeps what it is to be sent"
-                console.print(told, highlight=False, soft_wrap=True)
+                out(f"{str(away).partition(';')[0]}; the study goes on, and keeps what it is to be sent")
             prepared = data.prepare(spec.data)
-            if self._fresh:
-                self._delete(folder, console)
+            if self._fresh:  # last, after all that may be refused, and once
+                if execution.address() is not None:
+                    with execution.connected(spec.resources, spec.search):
+                        pass  # for what it refuses
+                for path in delete_study(folder, spec):
+                    out(f"not of the study, and kept: {path}")
+                self._fresh = self._yes = False
             folder.check_version()
             driver = Driver(spec, space, prepared, folder, store, self._trials_of)
             for former in driver.former:
-                console.print(str(former), markup=False, highlight=False, soft_wrap=True)
+                out(str(former))
             if not sync:
                 folder.settle(spec)
             yield driver
@@ -335,23 +338,13 @@ class Study:
         read = Reader.at(self.output, name, _former(self.output, name, self.spec))
         return read.records if read else Trials()
 
-    def _delete(self, folder: StudyFolder, console: Console) -> None:
-        """Once, and last, after all that may be refused."""
-        if execution.address() is not None:
-            with execution.connected(self.spec.resources, self.spec.search):
-                pass  # for what it refuses
-        for path in delete_study(folder, self.spec):
-            console.print(f"not of the study, and kept: {path}", markup=False, highlight=False, soft_wrap=True)
-        self._fresh = self._yes = False
-
 
 def _former(output: Output, name: str, spec: StudySpec) -> StudySpec:
     """What the study `name`, of which `spec` begins with the best, was asked to do."""
     try:
         former = spec_of(output, name)
-        if former.search.storage is None or spec.search.storage is None:
-            return former
-        return spec_of(output, name, spec.search.storage)  # with a password, which no file has
+        with_password = spec.search.storage  # which no file has
+        return spec_of(output, name, with_password) if former.search.storage and with_password else former
     except InputError as fault:
         raise InputError(f"start: {fault}") from None
 

@@ -2,14 +2,11 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 from resnet.spec import NetSpec
 from search import data
 from search.errors import InputError
 from search.optimize import Proposer
-from search.records import open_storage
 from search.spec import (
     Appraisal,
     DataInfo,
@@ -24,14 +21,6 @@ from search.spec import (
 
 COUNTED = 300  # networks that are counted one by one: a second or two
 BUILT = 500  # of the smallest and largest networks: where none of so many is within the limits, the search finds out
-
-
-@dataclass(frozen=True)
-class Within:
-    """How many of a space's networks are within the limits."""
-
-    able: int
-    all: int
 
 
 def planned(spec: StudySpec) -> tuple[DataInfo, Space, Proposer]:
@@ -65,24 +54,17 @@ def check(spec: StudySpec, space: Space, image: tuple[int, int]) -> Proposer:
     return proposer
 
 
-def open_elsewhere(spec: StudySpec) -> None:
-    """Opens a storage that is not in the study's folder, so that one that does not open is told first.
+def within(spec: StudySpec, space: Space, image: tuple[int, int]) -> tuple[int, int] | None:
+    """How many networks of the space are within the limits at the smallest batch, and of how many.
 
-    Raises:
-        InputError: it does not open.
+    None where they are too many to count.
     """
-    if spec.search.storage:
-        open_storage(Path(), spec.search.storage)
-
-
-def within(spec: StudySpec, space: Space, image: tuple[int, int]) -> Within | None:
-    """How many networks of the space are within the limits at the smallest batch; None where they are too many."""
     nets = Space(tuple(d for d in space.dimensions if d.path.startswith("net.")), space.fixed)
     if any(d.values is None for d in nets.dimensions) or nets.size(COUNTED + 1) > COUNTED:
         return None
     every = {TrialSpec.from_flat(chosen).net for chosen in nets.combinations(values=True)}
     able = sum(appraised.reason is None for appraised in _appraised(spec, space, every, image))
-    return Within(able, len(every))
+    return able, len(every)
 
 
 def _appraised(spec: StudySpec, space: Space, nets: Iterable[NetSpec], image: tuple[int, int]) -> Iterator[Appraisal]:

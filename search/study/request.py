@@ -9,7 +9,7 @@ import yaml
 
 from search import spec
 from search.errors import InputError, hint
-from search.spec import find, parse, shipped
+from search.spec import find, plain_yaml, shipped
 from search.storage import Output, layout, replica
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _kept(output: Output, name: str) -> dict[str, Any] | None:
         return None  # a path would lead out of the output
     data = replica.read(output.place(name), layout.STUDY_FILE)
     try:
-        found = parse(data.decode()) if data is not None else {}
+        found = plain_yaml.parse(data.decode()) if data is not None else {}
     except (UnicodeDecodeError, yaml.YAMLError):
         found = None
     if not isinstance(found, dict):

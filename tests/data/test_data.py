@@ -18,11 +18,6 @@ from tests.support.sample_data import write_npz
 REAL = Path.home() / ".cache/datasets"
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def per_class(split: Split) -> list[int]:
     return np.bincount(split.labels).tolist()
 

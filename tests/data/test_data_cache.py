@@ -16,11 +16,6 @@ from search.spec import DataSpec
 from tests.support.sample_data import held, preparing, write_folder, write_npz
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def folders(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "cache/resnet-search/data").iterdir() if path.is_dir())
 

@@ -112,9 +112,7 @@ def test_what_pillow_warns_of_and_logs_is_not_shown(
     glass.putpalette([9, 8, 7])
     glass.save(tmp_path / "glass.png", transparency=bytes([5]))
     wide = tmp_path / "wide.pgm"
-    wide.write_bytes(
-        b"P4 9500 9500\n" + bytes(1188 * 9500)
-    )  # 90,250,000 pixels of a bit: Pillow warns above 89,478,485
+    wide.write_bytes(b"P4 9500 9500\n" + bytes(1188 * 9500))  # Pillow warns above 89,478,485 pixels
     many = io.BytesIO()
     Image.new("RGB", (4, 4)).save(many, "TIFF")
     samples = struct.pack("<HHIH", 277, 3, 1, 3)  # the entry that says how many values a pixel has
@@ -226,9 +224,7 @@ def test_too_many_open_files_is_one_sentence(tmp_path: Path) -> None:
             list(decoded(files, 8, 2))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert re.match(
-        r"data\.name: the processes that decode images .* \(.*Too many open files.*\); start", str(raised.value)
-    )
+    assert re.match(r"data\.name: the processes that .* \(.*Too many open files.*\); start", str(raised.value))
     assert children() == []
 
 

@@ -23,33 +23,19 @@ from search.spec import DataSpec
 from tests.support.sample_data import write_folder, write_npz
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"name": "cifr10"}, r"^data\.name = 'cifr10' is no known data set; did you mean 'cifar10'\?$"),
         ({"name": "CIFAR-10"}, r"'CIFAR-10' is no known data set; did you mean 'cifar10'\?$"),
-        (
-            {"name": "birds"},
-            r"choose from cifar10, cifar100, digits, fashion-mnist, imagefolder:PATH, mnist, npz:PATH, svhn$",
-        ),
+        ({"name": "birds"}, r"choose from cifar10, cifar100, digits, .*, imagefolder:PATH, mnist, npz:PATH, svhn$"),
         ({"name": "npz"}, r"^data\.name = 'npz' has no path; write npz:PATH$"),
         ({"name": "imagefolder:"}, r"has no path; write imagefolder:PATH$"),
-        (
-            {"name": "npz:/no/such.npz"},
-            r"^data\.name: /no/such\.npz does not exist; give the path of an \.npz archive",
-        ),
+        ({"name": "npz:/no/such.npz"}, r"^data\.name: /no/such\.npz does not exist; give the path of an \.npz archive"),
         ({"image_size": 64}, r"^data\.image_size = 64 has no effect on 'digits'; leave it out$"),
         ({"limit": 9}, r"^data\.limit = 9 is not between the 10 classes and the 1293 training images of digits"),
         ({"limit": 1294}, r"^data\.limit = 1294 is not between"),
-        (
-            {"name": "cifar100", "dir": "/no/such"},
-            r"^data\.dir = '/no/such' is no folder; create it, or name the one",
-        ),
+        ({"name": "cifar100", "dir": "/no/such"}, r"^data\.dir = '/no/such' is no folder; create it, or name the one"),
     ],
 )
 def test_settings(settings: dict[str, Any], sentence: str) -> None:
@@ -60,16 +46,10 @@ def test_settings(settings: dict[str, Any], sentence: str) -> None:
 NPZ: list[tuple[dict[str, Any], str]] = [
     ({"x_train": np.zeros((20, 4, 5, 3))}, r"x_train in .* is float64; give pixels from 0 to 255 as uint8$"),
     ({"x_train": np.zeros((20, 9), np.uint8)}, r"x_train in .* has shape \(20, 9\); give \(images, height, width\)"),
-    (
-        {"x_train": np.zeros((20, 3, 8, 8), np.uint8)},
-        r"channels before the rows; save it with numpy\.moveaxis\(x, 1, 3\)",
-    ),
+    ({"x_train": np.zeros((20, 3, 8, 8), np.uint8)}, r"before the rows; save it with numpy\.moveaxis\(x, 1, 3\)"),
     ({"x_train": np.zeros((19, 4, 5, 3), np.uint8)}, r"has 19 images in x_train and 20 labels in y_train; give one"),
     ({"x_test": np.zeros((6, 4, 4, 3), np.uint8)}, r"shape \(4, 5, 3\) and x_test of \(4, 4, 3\); give both the same"),
-    (
-        {"y_train": np.arange(20) / 2},
-        r"y_train in .* is float64 of shape \(20,\); give whole numbers of shape \(images,\)",
-    ),
+    ({"y_train": np.arange(20) / 2}, r"y_train in .* is float64 of shape \(20,\); give whole numbers of shape \(im"),
     ({"y_train": np.zeros((20, 2), int)}, r"y_train in .* is int64 of shape \(20, 2\)"),
     ({"y_train": np.array([{}] * 20)}, r"y_train in .* is object of shape \(20,\)"),
     ({"y_train": np.arange(20) % 2 + 1}, r"y_train in .* has no training image of class '0'; add some or renumber$"),
@@ -77,10 +57,7 @@ NPZ: list[tuple[dict[str, Any], str]] = [
     ({"y_train": np.arange(20) * 9}, r"y_train in .* has the label 171 but only 20 images; number the classes 0, 1, 2"),
     ({"y_train": np.zeros(20, int), "y_test": np.zeros(6, int)}, r"has 1 class; give images of at least 2 classes"),
     ({"y_test": np.arange(6)}, r"y_test in .* has the label 5, outside 0\.\.1, the classes of the training images"),
-    (
-        {"y_train": np.r_[1, np.zeros(19, int)]},
-        r"^data\.validation: class '1' has 1 image left, and 2 are needed to carve",
-    ),
+    ({"y_train": np.r_[1, np.zeros(19, int)]}, r"^data\.validation: class '1' has 1 image left, and 2 are needed to"),
 ]
 
 
@@ -92,9 +69,7 @@ def test_archives(tmp_path: Path, changed: dict[str, Any], sentence: str) -> Non
 
 def test_archives_that_lack_a_key_or_are_none(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.zeros(3), labels=np.zeros(3))
-    with pytest.raises(
-        InputError, match=r"a\.npz has no array 'y_train' \(it has labels, x_train\); save it with x_train"
-    ):
+    with pytest.raises(InputError, match=r"a\.npz has no array 'y_train' \(it has labels, x_train\); save it with"):
         check(DataSpec(name=f"npz:{tmp_path / 'a.npz'}"))
     (tmp_path / "b.npz").write_text("not an archive")
     with pytest.raises(InputError, match=r"b\.npz cannot be read as an \.npz archive \(File is not a zip file\)"):
@@ -137,29 +112,13 @@ def described(shape: str, kind: str = "|u1") -> str:
 @pytest.mark.parametrize(
     ("key", "text", "sentence"),
     [
-        (
-            "y_train",
-            described("(1000000000000,)", "<i8"),
-            r"has 20 images in x_train and 1000000000000 labels in y_train",
-        ),
-        (
-            "y_train",
-            described("(-20,)", "<i8"),
-            r"y_train in .* is int64 of shape \(-20,\); give whole numbers of shape",
-        ),
+        ("y_train", described("(1000000000000,)", "<i8"), r"has 20 images in x_train and 1000000000000 labels in y"),
+        ("y_train", described("(-20,)", "<i8"), r"y_train in .* is int64 of shape \(-20,\); give whole numbers of"),
         ("x_train", described("(20, -4, 5, 3)"), r"x_train in .* has shape \(20, -4, 5, 3\); give \(images, height"),
-        (
-            "x_train",
-            described("(20, 100000, 100000, 3)"),
-            r"x_train in .* has 1,\d\d\d bytes where its shape \(20, 100000, 100000, 3\) needs 600,000,000,000; ",
-        ),
+        ("x_train", described("(20, 100000, 100000, 3)"), r"x_train in .* has 1,.* bytes .* needs 600,000,000,000; "),
         ("y_train", described("(20,)", "|i999999999999"), r"cannot be read as an \.npz archive \(descr is not a valid"),
         ("y_train", described("(20,)", "|O"), r"y_train in .* is object of shape \(20,\); give whole numbers"),
-        (
-            "y_train",
-            "{'descr': '<i8', 'shape': (20,",
-            r"cannot be read as an \.npz archive \(y_train has a damaged head",
-        ),
+        ("y_train", "{'descr': '<i8', 'shape': (20,", r"cannot be read as an \.npz archive \(y_train has a damaged h"),
         ("y_train", "{1: 2, 'a': 3}", r"cannot be read as an \.npz archive \(y_train has a damaged header\); write it"),
         ("y_train", "-" * 9000 + "1", r"cannot be read as an \.npz archive \(.*\); write it again$"),
     ],
@@ -178,9 +137,7 @@ def test_more_than_the_memory_is_refused_from_the_headers(tmp_path: Path) -> Non
     spec = crafted(tmp_path / "d.npz", headers, {"x_train": 40 * side**2 + 128, "x_test": 12 * side**2 + 128})
     with pytest.raises(InputError) as raised:
         check(spec)
-    needed, there = re.findall(
-        r"the arrays in .* take ([\d,.]+) GB of memory, and .* has ([\d,.]+) GB;", str(raised.value)
-    )[0]
+    needed, there = re.findall(r"take ([\d,.]+) GB of memory, and .* has ([\d,.]+) GB;", str(raised.value))[0]
     assert float(needed.replace(",", "")) == pytest.approx(52 * side**2 / 1e9, abs=0.051)
     assert float(there.replace(",", "")) <= memory / 1e9 + 0.051  # a container can have less
 
@@ -240,31 +197,19 @@ def test_what_cannot_be_a_path(tmp_path: Path, kind: str, path: str, monkeypatch
     ("splits", "sentence"),
     [
         ({"val": {"a": 1}}, r"^data\.name: there is no folder .*/train; give the folder that holds train/"),
-        (
-            {"train": {}},
-            r"there are no class folders in .*/train; put the images of each class into .*/train/CLASS/$",
-        ),
+        ({"train": {}}, r"no class folders in .*/train; put the images of each class into .*/train/CLASS/$"),
         ({"train": {"a": 3}}, r"/train has the one class 'a'; add a second class folder$"),
-        (
-            {"train": {"a": 3, "b": 0}},
-            r"class folder .*/train/b has no image \(\.bmp, .*\); add images or remove it$",
-        ),
+        ({"train": {"a": 3, "b": 0}}, r"class folder .*/train/b has no image \(\.bmp, .*\); add images or remove it$"),
         (
             {"train": {"a": 3, "b": 3}, "test": {"a": 3, "c": 3}},
-            r"class folder 'b' is in .*/train but not in .*/test; give both the same classes$",
+            r"'b' is in .*/train but not in .*/test; give both the same classes$",
         ),
         (
             {"train": {"a": 3, "b": 3}, "val": {"a": 3, "b": 3, "c": 1}},
             r"class folder 'c' is in .*/val but not in .*/train; give both the same classes$",
         ),
-        (
-            {"train": {"a": 3, "b": 1}},
-            r"^data\.test: class 'b' has 1 image left, and 2 are needed to carve the test split",
-        ),
-        (
-            {"train": {"a": 3, "b": 2}},
-            r"^data\.validation: class 'b' has 1 image left, and 2 are needed to carve the vali",
-        ),
+        ({"train": {"a": 3, "b": 1}}, r"^data\.test: class 'b' has 1 image left, and 2 are needed to carve the test"),
+        ({"train": {"a": 3, "b": 2}}, r"^data\.validation: class 'b' has 1 image left, and 2 are needed to carve"),
     ],
 )
 def test_folders(tmp_path: Path, splits: dict[str, dict[str, int]], sentence: str) -> None:
@@ -326,31 +271,25 @@ def test_without_a_network_the_sentence_says_where_files_belong(
 
 def test_cifar10_archive_of_another_shape(tmp_path: Path) -> None:
     write_npz(tmp_path / "cifar10.npz", y_train=np.arange(20) % 10)
-    with pytest.raises(
-        InputError, match=r"cifar10\.npz has images of shape \(4, 5, 3\), not \(32, 32, 3\); replace it"
-    ):
+    with pytest.raises(InputError, match=r"cifar10\.npz has images of shape \(4, 5, 3\), not \(32, 32, 3\); replac"):
         check(DataSpec(name="cifar10", dir=str(tmp_path)))
+
+
+def dangle(path: Path) -> None:
+    path.symlink_to("/gone/file")
 
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [
-        ("cifar10", "cifar10.npz"),
-        ("svhn", "test_32x32.mat"),
-        ("fashion-mnist", "FashionMNIST/raw/t10k-labels-idx1-ubyte"),
-    ],
+    [("cifar10", "cifar10.npz"), ("svhn", "test_32x32.mat"), ("mnist", "MNIST/raw/t10k-labels-idx1-ubyte")],
 )
 def test_raw_files_that_are_none_are_not_downloaded_into(tmp_path: Path, name: str, file: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    os.mkfifo(tmp_path / file)
-    with pytest.raises(InputError, match=rf"^data.*{file} is no regular file; (replace or remove it|give the path)"):
-        check(DataSpec(name=name, dir=str(tmp_path)))
-    (tmp_path / file).unlink()
-    (tmp_path / file).symlink_to("/gone/file")
-    with pytest.raises(
-        InputError, match=rf"^data.*{file} is a link that leads to no file; (replace or rem|give the p)"
-    ):
-        check(DataSpec(name=name, dir=str(tmp_path)))
+    for make, cause in ((os.mkfifo, "is no regular file"), (dangle, "is a link that leads to no file")):
+        make(tmp_path / file)
+        with pytest.raises(InputError, match=rf"^data.*{file} {cause}; (replace or remove it|give the path)"):
+            check(DataSpec(name=name, dir=str(tmp_path)))
+        (tmp_path / file).unlink()
 
 
 def test_damaged_cifar_batches_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from resnet import create_model
-from tests.support.keras_weights import load_keras
+from resnet.residual import Residual
 
 VERSIONS = ("v1", "v2")
 BATCH = 3
@@ -58,10 +58,42 @@ def randomise(model):
 
 
 def network(version, weights, **fields):
-    """Our network with Keras' weights."""
+    """Our network with weights and moving statistics as `get_weights()` of Keras' model gives them.
+
+    Keras has convolutions as (height, width, in, out) and the classifier's rows in the order height, width, channel;
+    torch has (out, in, height, width) and channel, height, width.
+    """
     net = create_model(f"article_resnet_{version}", **fields)
-    load_keras(net, weights)
+    places = [place for layer in layers(net) for place in tensors(layer, net.spec.image_size)]
+    for array, (tensor, shape) in zip(weights, places, strict=True):
+        assert array.shape == shape
+        tensor.copy_(torch.tensor(array).reshape(tensor.shape))
     return net
+
+
+def layers(net):
+    """The layers as Keras sorts them: by the longest way to the output, of equals h before F."""
+    yield net.stem[0]
+    for unit in (m for m in net.stages.modules() if isinstance(m, Residual)):
+        *others, last = (layer for layer in unit.F.children() if any(True for _ in layer.parameters()))
+        yield from (*others, unit.h, last)
+    yield net.fc
+
+
+def tensors(layer, image_size):
+    """A layer's weights with the axes in Keras' order, as views, and Keras' shape of each; none of an identity."""
+    state = layer.state_dict()
+    match layer:
+        case nn.Conv2d():
+            found = [state["weight"].permute(2, 3, 1, 0), state["bias"]]
+        case nn.BatchNorm2d():
+            found = [state[name] for name in ("weight", "bias", "running_mean", "running_var")]
+        case nn.Linear():
+            maps = state["weight"].view(layer.out_features, -1, image_size, image_size)
+            return [(maps.permute(2, 3, 1, 0), state["weight"].T.shape), (state["bias"], state["bias"].shape)]
+        case _:
+            found = []
+    return [(tensor, tensor.shape) for tensor in found]
 
 
 def draw(channels=3, side=SIDE):
@@ -153,12 +185,3 @@ def test_initialisation(keras, version):
             assert torch.equal(p, q), name
     for name, buffer in ours.named_buffers():
         assert torch.equal(buffer, drawn.get_buffer(name)), name
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_normalisation_settings(keras, version):
-    theirs = [layer for layer in article(keras, version).layers if isinstance(layer, keras.layers.BatchNormalization)]
-    ours = [m for m in create_model(f"article_resnet_{version}").modules() if isinstance(m, nn.BatchNorm2d)]
-    for layer, module in zip(theirs, ours, strict=True):
-        assert module.eps == layer.epsilon
-        assert module.momentum == pytest.approx(1 - layer.momentum, rel=1e-12)

@@ -1,10 +1,8 @@
 """Parameters, multiply-accumulates and activation memory against figures from outside."""
 
-import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from resnet import Family, NetSpec, Shortcut, Unit, Version, build, cost, named
 from resnet.costs import count
-from tests.support.networks import specs
+from tests.support.networks import PAPERS, specs
 
-PAPERS = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
 OPTIONS = {
     "none": {"shortcut": "none"},
     "A": {"downsample": "zero_pad"},
@@ -38,19 +35,16 @@ def spec_of(row):
     )
 
 
-def row_id(row):
-    return f"{row['depth']}-{row['block']}-v{row['version']}-{row['shortcut']}-{row['classes']}-{row.get('stride_on')}"
+DERIVED = [
+    *((row, spec_of(row), 32) for row in PAPERS["derived_cifar"]),
+    *((row, spec_of(row), 224) for row in PAPERS["derived_imagenet"]),
+    *((row, named(f"article_resnet_v{row['version']}"), 32) for row in PAPERS["article_derived"]),
+]
 
 
-@pytest.mark.parametrize("row", PAPERS["derived_cifar"] + PAPERS["derived_imagenet"], ids=row_id)
-def test_counts_to_the_unit(row):
-    counted = cost(spec_of(row), 32 if row in PAPERS["derived_cifar"] else 224)
-    assert (counted.params, counted.macs) == (row["params"], row["macs"])
-
-
-@pytest.mark.parametrize("row", PAPERS["article_derived"], ids=lambda row: f"v{row['version']}")
-def test_counts_of_the_article(row):
-    counted = cost(named(f"article_resnet_v{row['version']}"))
+@pytest.mark.parametrize(("row", "spec", "side"), DERIVED, ids=[str(spec) for _, spec, _ in DERIVED])
+def test_counts_to_the_unit(row, spec, side):
+    counted = cost(spec, side)
     assert (counted.params, counted.macs) == (row["params"], row["macs"])
 
 
@@ -97,19 +91,16 @@ def test_macs_of_any_network_agree_with_torch(spec):
     assert sum(p.numel() for p in net.parameters()) == counted.params
 
 
-@pytest.mark.parametrize("version", Version)
-@pytest.mark.parametrize("shortcut", Shortcut)
-def test_macs_agree_with_torch(version, shortcut):
-    spec = NetSpec(depth=8, version=version, shortcut=shortcut, in_channels=1, num_classes=7)
-    with torch.device("meta"), FlopCounterMode(display=False) as flops:
-        build(spec).eval()(torch.empty(1, 1, 28, 20))
-    assert flops.get_total_flops() == 2 * cost(spec, (28, 20)).macs  # torch counts the addition too
+WHOLE = [{"unit": unit, "depth": 38} for unit in Unit]  # 6*6+2, 9*4+2, 3*12+2
+WHOLE += [{"depth": 38, "shortcut": "exclusive_gate"}]
+WHOLE += [{"depth": 14, "shortcut": "dropout", "dropout": rate} for rate in (0.0, 0.1, 0.9)]
+WHOLE += [{"depth": 14, "shortcut": "shortcut_only_gate", "gate_bias": bias} for bias in (-6.0, 2.0)]
 
 
-@pytest.mark.parametrize("unit", Unit)
-@pytest.mark.parametrize("shortcut", [Shortcut.IDENTITY, Shortcut.EXCLUSIVE_GATE, Shortcut.DROPOUT])
-def test_cost_of_a_depth_is_that_of_the_whole_network_traced(unit, shortcut):
-    spec = NetSpec(unit=unit, depth=38, shortcut=shortcut)  # 6*6+2, 9*4+2, 3*12+2
+@pytest.mark.parametrize("fields", WHOLE, ids=str)
+def test_cost_is_that_of_the_whole_network_traced(fields):
+    """Whatever the depth, the rate of dropout and the bias of gates, which `cost` does not look at one by one."""
+    spec = NetSpec(**fields)
     assert cost(spec, 16) == count(spec, 16, 16)
 
 
@@ -121,17 +112,6 @@ def test_both_devices_count_the_same(version, shortcut, unit):
     before = torch.get_rng_state()
     assert count(spec, 12, 8, "cpu") == count(spec, 12, 8, "meta")
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [{"shortcut": "dropout", "dropout": rate} for rate in (0.0, 0.1, 0.9)]
-    + [{"shortcut": "shortcut_only_gate", "gate_bias": bias} for bias in (-6.0, 2.0)],
-    ids=str,
-)
-def test_rates_and_biases_cost_what_the_whole_network_traced_does(values):
-    spec = NetSpec(depth=14, **values)
-    assert cost(spec, 16) == count(spec, 16, 16, "meta")
 
 
 def test_a_small_network_is_counted_without_torchs_compiler():

@@ -86,18 +86,13 @@ def test_eqn4_is_off_in_v1_by_what_relu_cuts_off(stage):
 def test_eqn4_holds_in_v1_when_no_sum_is_negative(stage):
     """1603.05027, Sec. 4.2: f acts on positive sums as an identity."""
     net = network(version="v1")
-    lift(net)
+    for unit in (m for m in net.modules() if isinstance(m, Residual)):  # small F, large beta
+        nn.init.constant_(unit.F[-1].weight, 0.05)
+        nn.init.constant_(unit.F[-1].bias, 5)
     units, x = chain(net, stage)
     F = [unit.F(signal) for unit, signal in zip(units, x, strict=False)]
     assert min((signal + residual).min() for signal, residual in zip(x, F, strict=False)) > 0
     assert difference(x[-1], x[0] + sum(F)) < 1e-12
-
-
-def lift(net):
-    """Make every sum of a v1 network positive: small F, large beta."""
-    for unit in (m for m in net.modules() if isinstance(m, Residual)):
-        nn.init.constant_(unit.F[-1].weight, 0.05)
-        nn.init.constant_(unit.F[-1].bias, 5)
 
 
 @torch.no_grad()

@@ -73,20 +73,6 @@ def test_closed_shortcut_only_gates_make_the_original_net(version):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("version", ["v1", "v2"])
-def test_half_open_gates_are_constant_scales(version):
-    """1603.05027, Table 1: at b_g = 0 and W_g x = 0 the exclusive gate is the scale 0.5 on both, "frozen gating"."""
-    gated = network(version, "exclusive_gate", gate_bias=0)
-    for name, weight in gated.named_parameters():
-        if ".gate.conv.weight" in name:
-            nn.init.zeros_(weight)
-    scaled = network(version, "constant_scaling", shortcut_scale=0.5, residual_scale=0.5)
-    weights = [tensor for name, tensor in gated.state_dict().items() if ".gate." not in name]
-    scaled.load_state_dict(dict(zip(scaled.state_dict(), weights, strict=True)))
-    assert_same(gated, scaled)
-
-
-@torch.no_grad()
 def test_dropout_leaves_few_paths_in_training_and_all_afterwards():
     """1603.05027, Sec. 3.1: like a scale on the shortcut.
 

@@ -1,35 +1,35 @@
 """Closed forms: whether the signal can reach the first unit before training."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
-from resnet import NetSpec, reaches_first_unit, shortcut_gain
+from resnet import NetSpec, Version, reaches_first_unit, shortcut_gain
 from resnet.route import branch_gain
-from tests.support.networks_signal import batch, silenced, units
+from tests.support.networks import PAPERS, batch, silenced, units
 
-PAPERS = json.loads((Path(__file__).parents[1] / "support" / "papers.json").read_text())
 CLAIMS = {row["claim"]: row["observed"] for row in PAPERS["article_claims_checked"] if "observed" in row}
 LAMBDAS = {float(x): gain for x, gain in CLAIMS["product of lambdas over the 54 units of ResNet-110"].items()}
+GATED = ("exclusive_gate", "shortcut_only_gate")
 GATES = {float(b): row["prod_54_units"] for b, row in CLAIMS["gate initialisation"].items()}
 
 
 def scaled(factor, **fields):
-    return NetSpec(depth=110, shortcut="constant_scaling", shortcut_scale=factor, **fields)
+    return NetSpec(**{"depth": 110, "shortcut": "constant_scaling", "shortcut_scale": factor} | fields)
 
 
-@pytest.mark.parametrize(("factor", "gain"), LAMBDAS.items())
-def test_product_of_lambdas(factor, gain):
-    assert shortcut_gain(scaled(factor)) == pytest.approx(gain, rel=1e-13)
+def gated(shortcut, bias, **fields):
+    return NetSpec(depth=110, shortcut=shortcut, gate_bias=bias, **fields)
 
 
-@pytest.mark.parametrize("shortcut", ["exclusive_gate", "shortcut_only_gate"])
-@pytest.mark.parametrize(("bias", "gain"), GATES.items())
-def test_product_of_gates(shortcut, bias, gain):
-    assert shortcut_gain(NetSpec(depth=110, shortcut=shortcut, gate_bias=bias)) == pytest.approx(gain, rel=1e-12)
+@pytest.mark.parametrize(
+    ("spec", "gain"),
+    [(scaled(factor), gain) for factor, gain in LAMBDAS.items()]
+    + [(gated(kind, bias), gain) for bias, gain in GATES.items() for kind in GATED],
+)
+def test_products_over_54_units(spec, gain):
+    assert shortcut_gain(spec) == pytest.approx(gain, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -86,72 +86,50 @@ def test_gradient_of_110_layers_is_the_product_of_lambdas(factor):
 
 
 @pytest.mark.parametrize("bias", [0.0, -6.0, -7.0])
-@pytest.mark.parametrize("shortcut", ["exclusive_gate", "shortcut_only_gate"])
+@pytest.mark.parametrize("shortcut", GATED)
 def test_gradient_of_110_layers_is_the_product_of_gates(shortcut, bias):
-    kept, _ = direct_gradients(NetSpec(depth=110, version="v2", shortcut=shortcut, gate_bias=bias))
+    kept, _ = direct_gradients(gated(shortcut, bias, version="v2"))
     torch.testing.assert_close(kept, torch.full_like(kept, GATES[bias]), rtol=1e-12, atol=0)
 
 
 # The verdict
 
-TRAINED = [{}, *({"version": v} for v in ("bn_after_add", "relu_before_add", "relu_only_preact", "v2"))]
-TRAINED += [{"shortcut": "exclusive_gate", "gate_bias": b} for b in (-6, -7)]
-TRAINED += [{"shortcut": "shortcut_only_gate", "gate_bias": -6}, {"shortcut": "conv1x1"}]
-
-
-@pytest.mark.parametrize("fields", TRAINED)
-def test_networks_of_the_tables_that_trained(fields):
-    """1603.05027, Tables 1 and 2, depth 110: 6.37 to 9.81 %, 12.22 % for the 1x1 convolutions."""
-    assert reaches_first_unit(NetSpec(depth=110, **fields))
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"shortcut": "none"},
-        {"shortcut": "constant_scaling", "shortcut_scale": 0, "residual_scale": 1},
-        {"shortcut": "constant_scaling", "shortcut_scale": 0.5, "residual_scale": 1},
-        {"shortcut": "exclusive_gate", "gate_bias": 0},
-        {"shortcut": "dropout", "dropout": 0.5},
-    ],
-)
-def test_networks_of_the_tables_that_failed(fields):
-    """1603.05027, Table 1: "fail", an error of more than 20 %."""
-    assert not reaches_first_unit(NetSpec(depth=110, **fields))
-
-
-@pytest.mark.parametrize(
-    ("fields", "reaches"),
-    [
-        *(({"depth": depth}, True) for depth in (20, 32, 44, 56)),  # 1512.03385, Fig. 6: worse with depth, but trained
-        ({"depth": 110}, False),  # Fig. 6: an error of more than 60 %
-        *(({"family": "imagenet", "depth": depth}, True) for depth in (18, 34)),  # Table 2: 27.94 and 28.54 %
-    ],
-)
-def test_plain_nets_by_depth(fields, reaches):
-    assert reaches_first_unit(NetSpec(shortcut="none", **fields)) == reaches
+HALF = {"shortcut": "constant_scaling", "residual_scale": 1, "shortcut_scale": 0.5}
+CLOSED = {"depth": 20, "shortcut": "constant_scaling", "shortcut_scale": 0.1}  # 1e-9
+REACHES = [
+    # 1603.05027, Tables 1 and 2, depth 110: 6.37 to 9.81 %, 12.22 % for the 1x1 convolutions
+    *({"version": version} for version in Version),
+    *({"shortcut": "exclusive_gate", "gate_bias": bias} for bias in (-6, -7)),
+    {"shortcut": "shortcut_only_gate", "gate_bias": -6},
+    {"shortcut": "conv1x1"},
+    # plain nets: 1512.03385, Fig. 6: worse with depth, but trained; Table 2: 27.94 and 28.54 %
+    *({"shortcut": "none", "depth": depth} for depth in (20, 32, 44, 56)),
+    *({"shortcut": "none", "family": "imagenet", "depth": depth} for depth in (18, 34)),
+    *(scaled(factor, depth=44) for factor in (2, -2)),  # 2^21
+    scaled(-1, depth=116),  # (-1)^57; 114 layers are too many without shortcuts
+    scaled(0.5, depth=86),  # 2^-42; through 84 layers 1.467^42 = 9.8e6 < 2^24
+    CLOSED | {"residual_scale": 1},
+]
+LOST = [
+    # 1603.05027, Table 1: "fail", an error of more than 20 %
+    HALF | {"shortcut_scale": 0},
+    HALF,
+    {"shortcut": "exclusive_gate", "gate_bias": 0},
+    {"shortcut": "dropout", "dropout": 0.5},
+    {"shortcut": "none"},  # 1512.03385, Fig. 6: an error of more than 60 %
+    *(scaled(factor, depth=56) for factor in (2, -2)),  # 2^27
+    scaled(0.5, depth=92),  # 2^-45; through 90 layers 1.467^45 = 3.1e7
+    CLOSED | {"residual_scale": 0},
+]
 
 
 @pytest.mark.parametrize(
-    ("factor", "depth", "reaches"),
-    [
-        (2, 44, True),  # 2^21
-        (-2, 44, True),
-        (-1, 116, True),  # (-1)^57; 114 layers are too many without shortcuts
-        (2, 56, False),  # 2^27
-        (-2, 56, False),
-        (0.5, 86, True),  # 2^-42; through 84 layers 1.467^42 = 9.8e6 < 2^24
-        (0.5, 92, False),  # 2^-45; through 90 layers 1.467^45 = 3.1e7
-    ],
+    ("net", "reaches"), [*((net, True) for net in REACHES), *((net, False) for net in LOST)], ids=str
 )
-def test_limits(factor, depth, reaches):
-    assert reaches_first_unit(scaled(factor).model_copy(update={"depth": depth})) == reaches
-
-
-def test_without_residual_branches_the_shortcut_decides():
-    closed = {"depth": 20, "shortcut": "constant_scaling", "shortcut_scale": 0.1}  # 1e-9
-    assert reaches_first_unit(NetSpec(residual_scale=1, **closed))
-    assert not reaches_first_unit(NetSpec(residual_scale=0, **closed))
+def test_networks_that_trained_and_that_failed(net, reaches):
+    """In the papers' tables; and at the limits of the closed forms."""
+    spec = net if isinstance(net, NetSpec) else NetSpec(**{"depth": 110} | net)
+    assert reaches_first_unit(spec) == reaches
 
 
 @pytest.mark.parametrize(

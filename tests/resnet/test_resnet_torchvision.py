@@ -126,44 +126,33 @@ def test_networks_that_torchvision_has_not_are_refused(name, fields, given, reme
         load_torchvision(model, {})
 
 
-def without(key):
-    return lambda state: {name: value for name, value in state.items() if name != key}
-
-
-def with_extra(key):
-    return lambda state: {**state, key: torch.zeros(3)}
-
-
-def reshaped(key, shape):
-    return lambda state: {**state, key: torch.zeros(shape)}
+DOWN, OTHER = "layer3.0.downsample.1.running_var", "layer1.2.conv1.weight"
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (without("layer3.0.downsample.1.running_var"), "has no key 'layer3.0.downsample.1.running_var'; .*resnet18"),
+        ({DOWN: None}, f"has no key {DOWN!r}; .*resnet18"),
+        ({"conv1.weight": None, "module.conv1.weight": (64, 3, 7, 7)}, "has no key 'conv1.weight'; .*resnet18"),
+        ({OTHER: (3,)}, f"key {OTHER!r} is none of the network's; .*resnet18"),
+        ({"fc.weight": (10, 512)}, r"key 'fc.weight' has shape \(10, 512\), .* is \(1000, 512\); .*num_classes=10"),
         (
-            lambda state: {f"module.{key}": value for key, value in state.items()},
-            "has no key 'conv1.weight'; .*resnet18",
+            {"conv1.weight": (64, 1, 7, 7)},
+            r"key 'conv1.weight' has shape \(64, 1, 7, 7\), .* is \(64, 3, 7, 7\); .*in_channels=1",
         ),
-        (with_extra("layer1.2.conv1.weight"), "key 'layer1.2.conv1.weight' is none of the network's; .*resnet18"),
-        (
-            reshaped("fc.weight", (10, 512)),
-            r"key 'fc.weight' has shape \(10, 512\), in the network it is \(1000, 512\); .*num_classes=10",
-        ),
-        (
-            reshaped("conv1.weight", (64, 1, 7, 7)),
-            r"key 'conv1.weight' has shape \(64, 1, 7, 7\), in the network it is \(64, 3, 7, 7\); .*in_channels=1",
-        ),
-        (reshaped("conv1.weight", (32, 3, 7, 7)), r"key 'conv1.weight' has shape \(32, 3, 7, 7\).*; .*resnet18"),
-        (reshaped("fc.weight", (1000, 2048)), r"key 'fc.weight' has shape \(1000, 2048\).*; .*resnet18"),
-        (reshaped("fc.weight", ()), r"key 'fc.weight' has shape \(\), .*; .*resnet18"),
-        (lambda _: torchvision_net(34).state_dict(), "key 'layer1.2.conv1.weight' is none of .*; .*resnet18"),
-        (lambda _: torchvision_net(50).state_dict(), "key 'layer1.0.conv3.weight' is none of .*; .*resnet18"),
+        ({"conv1.weight": (32, 3, 7, 7)}, r"key 'conv1.weight' has shape \(32, 3, 7, 7\).*; .*resnet18"),
+        ({"fc.weight": (1000, 2048)}, r"key 'fc.weight' has shape \(1000, 2048\).*; .*resnet18"),
+        ({"fc.weight": ()}, r"key 'fc.weight' has shape \(\), .*; .*resnet18"),
+        (34, f"key {OTHER!r} is none of .*; .*resnet18"),
+        (50, "key 'layer1.0.conv3.weight' is none of .*; .*resnet18"),
     ],
 )
 def test_a_wrong_state_dict_is_refused_and_changes_nothing(change, sentence):
-    state = change(torchvision_net(18).state_dict())
+    """`change`: key -> the shape that it has instead; or the depth of another network."""
+    state = torchvision_net(change if isinstance(change, int) else 18).state_dict()
+    for key, shape in {} if isinstance(change, int) else change.items():
+        state.pop(key, None)
+        state |= {} if shape is None else {key: torch.zeros(shape)}
     model = create_model("resnet18")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=f"^state_dict {sentence}[^\n]*$"):

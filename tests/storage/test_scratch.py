@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 
 import psutil
-import pytest
 
 from search.storage import scratch
 from tests.support.study_process import wait_until_ended
@@ -38,22 +37,9 @@ class Holder:
         self.process.communicate()
 
 
-@pytest.fixture
-def dead(tmp_path: Path) -> Holder:
-    holder = Holder(tmp_path)
-    holder.end()
-    return holder
-
-
-@pytest.fixture
-def living(tmp_path: Path):
-    holder = Holder(tmp_path)
-    yield holder
-    holder.end()
-    holder.child.kill()
-
-
-def test_what_a_killed_process_left_is_removed_and_ended(dead: Holder, living: Holder, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed_and_ended(tmp_path: Path) -> None:
+    dead, living = Holder(tmp_path), Holder(tmp_path)
+    dead.end()
     assert (dead.folder / "log").exists()
     with (dead.folder / "log").open() as file:
         reader = subprocess.Popen(["sleep", "600"], stdin=file)
@@ -65,6 +51,8 @@ def test_what_a_killed_process_left_is_removed_and_ended(dead: Holder, living: H
         reader.wait()
     assert (living.folder / "log").exists()
     assert living.child.is_running()
+    living.end()
+    living.child.kill()
 
 
 def test_nothing_but_folders_is_removed_and_no_link_is_followed(tmp_path: Path) -> None:

@@ -32,34 +32,21 @@ def code(cells: list[Any], text: str) -> Any:
 
 
 def test_it_is_kept_without_outputs() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells)
+    assert not any(cell.get("outputs") for cell in nbformat.read(NOTEBOOK, as_version=4).cells)
 
 
-def test_the_answer_is_shown(executed: list[Any]) -> None:
+def test_each_cell_shows_what_it_is_there_for(executed: list[Any]) -> None:
+    """Progress is one display that is written anew, in place of one for each trial: at the end it shows the finals."""
     (answer,) = shown(code(executed, "study.run()"), "text/markdown")
     assert answer.startswith("Use a")
     assert "test error" in answer
-
-
-def test_progress_is_a_table_that_updates(executed: list[Any]) -> None:
-    """One display that is written anew, in place of a line for each trial: at the end it shows the finals."""
-    pages = shown(code(executed, "study.run()"), "text/html")
-    assert any("finals" in page for page in pages)
-    assert len(pages) < 8, "each trial has a display of its own"
-
-
-def test_trials_are_a_table(executed: list[Any]) -> None:
+    progress = shown(code(executed, "study.run()"), "text/html")
+    assert any("finals" in page for page in progress)
+    assert len(progress) < 8
     (table,) = shown(code(executed, "to_frame"), "text/html")
     assert table.count("<tr") == 2 + 4, "two lines of head, and a row for each trial"
     assert "net.depth" in table
-
-
-def test_optuna_draws_it(executed: list[Any]) -> None:
     (figure,) = shown(code(executed, "plot_optimization_history"), "application/vnd.plotly.v1+json")
     assert figure["data"]
-
-
-def test_the_export_names_digits(executed: list[Any]) -> None:
     (classes,) = shown(code(executed, "resnet.load"), "text/plain")
-    assert len([digit for digit in "0123456789" if digit in classes]) >= 1
+    assert any(digit in classes for digit in "0123456789")

@@ -104,16 +104,6 @@ def test_open_writes_nothing(output: Output, weights: Path, tmp_path: Path) -> N
         assert everything(tmp_path) == before
 
 
-def test_a_line_that_is_being_written(output: Output, weights: Path) -> None:
-    """The driver is in the middle of it: what is before it counts, and it stays for the driver to end."""
-    searched(output, weights, DEPTHS)
-    journal = output.path / "small" / "optuna.journal"
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + b'{"op_code": 5, "trial_')
-    assert len(Study.open(output.path / "small").trials) == 3
-    assert journal.read_bytes() == whole + b'{"op_code": 5, "trial_'
-
-
 def test_at_a_url(output: Output, weights: Path, tmp_path: Path) -> None:
     searched(output, weights, DEPTHS)
     place: Remote = at_url(output.path / "small", f"memory://{tmp_path.name}/small")

@@ -88,13 +88,10 @@ def test_a_database_that_was_deleted_is_made_again(finished: Path, flags: tuple[
     assert ids == {trial["mlflow_run_id"] for trial in after["trials"]}
 
 
-def test_what_is_unknown_is_not_synced(finished: Path) -> None:
+def test_a_study_is_found_by_the_name_of_its_folder(finished: Path) -> None:
     refused = run_here(finished, [*command(finished)[:3], "other", "--sync"])
     assert refused.returncode == 2
     assert "study 'other' is unknown" in refused.stderr
-
-
-def test_a_study_is_found_by_the_name_of_its_folder(finished: Path) -> None:
     shown = run_here(finished, [*command(finished)[:3], "tiny"])
     assert shown.returncode == 0, shown.stderr
     assert "complete, 2 trials" in shown.stdout
@@ -110,16 +107,6 @@ def test_fresh_deletes_nothing_unless_told(finished: Path) -> None:
     after = {p: p.stat().st_mtime_ns for p in (finished / "results" / "tiny").rglob("*") if p.name != ".holder"}
     assert after == before
     assert "--yes confirms --fresh" in run_here(finished, command(finished, "--yes")).stderr
-
-
-def test_records_that_are_gone_are_not_taken_for_a_new_study(finished: Path, tmp_path: Path) -> None:
-    """Without its journal the folder holds checkpoints of trials that nobody knows."""
-    shutil.copytree(finished / "results", tmp_path / "results")
-    (tmp_path / "results" / "tiny" / "optuna.journal").unlink()
-    refused = run_here(tmp_path, command(tmp_path, "--trials", "2"))
-    assert refused.returncode == 2, refused.stdout
-    assert "holds trials of a study that its storage has lost" in refused.stderr
-    assert "--fresh" in refused.stderr
 
 
 def test_a_damaged_journal_is_told_in_a_sentence(finished: Path, tmp_path: Path) -> None:

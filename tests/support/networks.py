@@ -1,9 +1,18 @@
-"""Specifications drawn for tests."""
+"""Networks for tests: drawn, or of which only parts carry the signal; and what the papers say of theirs."""
 
+import json
+from pathlib import Path
+
+import torch
 from hypothesis import strategies as st
+from torch import nn
 
-from resnet import Downsample, Family, NetSpec, Shortcut, StrideOn, Unit, Version
+from resnet import Downsample, Family, NetSpec, Shortcut, StrideOn, Unit, Version, build
+from resnet.residual import ExclusiveGate, Plain, Residual
+from resnet.shortcut import Gate
 
+PAPERS = json.loads(Path(__file__).with_name("papers.json").read_text())
+KINDS = (Residual, ExclusiveGate, Plain)
 STEP = {Unit.BASIC: 6, Unit.BOTTLENECK: 9, Unit.SINGLE: 3}
 IMAGENET = {Unit.BASIC: [18, 34], Unit.BOTTLENECK: [50, 101]}  # the deeper ones take seconds a step
 
@@ -33,3 +42,24 @@ def specs(draw):
         dropout=draw(st.floats(0, 0.9)),
         **data,
     )
+
+
+def units(net):
+    """The residual units in order."""
+    return [m for m in net.modules() if isinstance(m, KINDS)]
+
+
+def silenced(spec):
+    """The network in float64 with F = 0 and W_g = 0: only shortcuts carry the signal."""
+    torch.manual_seed(0)
+    net = build(spec).double()
+    for unit in units(net):
+        last = [m for m in unit.F.modules() if isinstance(m, nn.Conv2d)][-1]
+        nn.init.zeros_(last.weight)
+    for gate in (m for m in net.modules() if isinstance(m, Gate)):
+        nn.init.zeros_(gate.conv.weight)
+    return net
+
+
+def batch(n=2, side=8, dtype=torch.float32, channels=3, seed=0):
+    return torch.randn(n, channels, side, side, dtype=dtype, generator=torch.Generator().manual_seed(seed))

@@ -1,6 +1,7 @@
 """Finals made by hand: three finalists of the sample's search, and a study that compares rows of a paper's table."""
 
 from dataclasses import replace
+from itertools import count
 from math import exp
 from typing import Any
 
@@ -13,14 +14,9 @@ WRONG = {10: (5, 6, 4, 6, 5), 5: (6, 7, 5, 6, 8), 3: (14, 16, 15)}  # images by 
 
 def curve(epochs: int, last: float, index: int) -> dict[int, float]:
     """Training errors that fall to `last`; `index` shifts them a little."""
-    return {
-        epoch: round(
-            last
-            + 62 * exp(-(3.2 + 0.8 / (last + 0.3)) * epoch / epochs) * (1 + 0.06 * ((index * 7 + epoch * 3) % 5 - 2)),
-            3,
-        )
-        for epoch in range(1, epochs + 1)
-    }
+    rate = 3.2 + 0.8 / (last + 0.3)
+    shifts = {epoch: 1 + 0.06 * ((index * 7 + epoch * 3) % 5 - 2) for epoch in range(1, epochs + 1)}
+    return {epoch: round(last + 62 * exp(-rate * epoch / epochs) * shift, 3) for epoch, shift in shifts.items()}
 
 
 def run(number: int, seed: int, epochs: int, error: float, trained: float, seconds: float = 10.0) -> SeedRun:
@@ -31,17 +27,15 @@ def run(number: int, seed: int, epochs: int, error: float, trained: float, secon
 
 def finals(**changes: Any) -> Finals:
     """Of the sample's search: trial 10 is the champion, trial 5 cannot be told from it, trial 3 can."""
-    finalists: list[Finalist] = []
-    count = 0
-    for trial_number, wrong in WRONG.items():
-        trial = sample.trial(trial_number)
-        runs: list[SeedRun] = []
-        for seed, images in enumerate(wrong):
-            runs.append(run(count, seed, sample.EPOCHS, 100 * images / TESTED_ON, 0.1 + 0.05 * images + 0.04 * seed))
-            count += 1
+    number, finalists = count(), list[Finalist]()
+    for trial, wrong in ((sample.trial(n), images) for n, images in WRONG.items()):
+        runs = (
+            run(next(number), seed, sample.EPOCHS, 100 * images / TESTED_ON, 0.1 + 0.05 * images + 0.04 * seed)
+            for seed, images in enumerate(wrong)
+        )
         finalists.append(
             Finalist(
-                trial_number,
+                trial.number,
                 trial.params,
                 tuple(runs),
                 params_count=trial.params_count,
@@ -81,55 +75,36 @@ def with_lost(found: Finals) -> Finals:
 
 # What the rows of Table 1 of arXiv:1603.05027 say of the shortcut, and errors (percent, by seed) such as a network of
 # 20 layers and 30 epochs may have.
-ROWS: tuple[tuple[str, str, dict[str, Any], tuple[float, ...]], ...] = (  # name, row of the table, net, errors
-    ("original: identity", "identity", {"shortcut": "identity"},
-     (8.91, 8.72, 8.85, 9.02, 8.64)),
-    ("constant scaling 0, 1", "scaling_0_1", {"shortcut": "none"},
-     (10.06, 9.83, 10.21, 10.15)),
-    ("constant scaling 0.5, 1", "scaling_0.5_1", {"shortcut": "constant_scaling", "shortcut_scale": 0.5},
-     (9.71, 9.55, 9.93, 9.84)),
-    ("constant scaling 0.5, 0.5", "scaling_0.5_0.5",
-     {"shortcut": "constant_scaling", "shortcut_scale": 0.5, "residual_scale": 0.5},
-     (9.44, 9.61, 9.29, 9.54, 9.32)),
-    ("exclusive gate, bias 0", "exclusive_gate_0_to_-5", {"shortcut": "exclusive_gate", "gate_bias": 0.0},
-     (11.42, 11.05, 11.87, 11.69)),
-    ("exclusive gate, bias -6", "exclusive_gate_-6", {"shortcut": "exclusive_gate", "gate_bias": -6.0},
-     (9.15, 9.32, 9.08, 9.26, 9.08)),
-    ("exclusive gate, bias -7", "exclusive_gate_-7", {"shortcut": "exclusive_gate", "gate_bias": -7.0},
-     (9.48, 9.21, 9.39, 9.44, 9.25)),
-    ("shortcut-only gate, bias 0", "shortcut_only_gate_0", {"shortcut": "shortcut_only_gate", "gate_bias": 0.0},
-     (10.33, 10.61, 10.12, 10.5)),
-    ("shortcut-only gate, bias -6", "shortcut_only_gate_-6", {"shortcut": "shortcut_only_gate", "gate_bias": -6.0},
-     (8.97, 8.83, 8.76, 9.05, 8.88)),
-    ("1x1 convolution", "conv1x1", {"shortcut": "conv1x1"},
-     (9.62, 9.88, 9.75, 9.83)),
-    ("dropout 0.5", "dropout", {"shortcut": "dropout", "dropout": 0.5},
-     (13.41, 14.02, 13.77)),
-)  # fmt: skip
+HALVES = {"shortcut_scale": 0.5, "residual_scale": 0.5}
+SCALED, EXCLUSIVE, ONLY = "constant_scaling", "exclusive_gate", "shortcut_only_gate"
+ROWS: tuple[tuple[str, str, str, tuple[float, ...], dict[str, float]], ...] = (
+    # name, row of the table, shortcut, errors, the shortcut's constants
+    ("original: identity", "identity", "identity", (8.91, 8.72, 8.85, 9.02, 8.64), {}),
+    ("constant scaling 0, 1", "scaling_0_1", "none", (10.06, 9.83, 10.21, 10.15), {}),
+    ("constant scaling 0.5, 1", "scaling_0.5_1", SCALED, (9.71, 9.55, 9.93, 9.84), {"shortcut_scale": 0.5}),
+    ("constant scaling 0.5, 0.5", "scaling_0.5_0.5", SCALED, (9.44, 9.61, 9.29, 9.54, 9.32), HALVES),
+    ("exclusive gate, bias 0", "exclusive_gate_0_to_-5", EXCLUSIVE, (11.42, 11.05, 11.87, 11.69), {"gate_bias": 0.0}),
+    ("exclusive gate, bias -6", "exclusive_gate_-6", EXCLUSIVE, (9.15, 9.32, 9.08, 9.26, 9.08), {"gate_bias": -6.0}),
+    ("exclusive gate, bias -7", "exclusive_gate_-7", EXCLUSIVE, (9.48, 9.21, 9.39, 9.44, 9.25), {"gate_bias": -7.0}),
+    ("shortcut-only gate, bias 0", "shortcut_only_gate_0", ONLY, (10.33, 10.61, 10.12, 10.5), {"gate_bias": 0.0}),
+    ("shortcut-only gate, bias -6", "shortcut_only_gate_-6", ONLY, (8.97, 8.83, 8.76, 9.05, 8.88), {"gate_bias": -6.0}),
+    ("1x1 convolution", "conv1x1", "conv1x1", (9.62, 9.88, 9.75, 9.83), {}),
+    ("dropout 0.5", "dropout", "dropout", (13.41, 14.02, 13.77), {"dropout": 0.5}),
+)
 
 
 def compared(**changes: Any) -> Finals:
     """Eleven rows on 10,000 test images; identity is the best, the shortcut-only gate cannot be told from it."""
     common = {"net.depth": 20, "net.unit": "basic", "net.version": "v1", "train.epochs": 30, "train.lr": 0.1}
-    finalists: list[Finalist] = []
-    count = 0
-    for row, (label, key, net, errors) in enumerate(ROWS):
-        runs: list[SeedRun] = []
-        for seed, error in enumerate(errors):
-            runs.append(run(count, seed, 30, error, max(0.4, error - 6.5), seconds=412.0))
-            count += 1
-        finalists.append(
-            Finalist(
-                row,
-                common | {f"net.{field}": value for field, value in net.items()},
-                tuple(runs),
-                label,
-                (f"1603.05027/table1/{key}",),
-                269_722,
-                40_551_040,
-                f"{500 + row:032x}",
-            )
+    number, finalists = count(), list[Finalist]()
+    for row, (label, key, shortcut, errors, constants) in enumerate(ROWS):
+        net = {"net.shortcut": shortcut} | {f"net.{field}": value for field, value in constants.items()}
+        runs = (
+            run(next(number), seed, 30, error, max(0.4, error - 6.5), seconds=412.0)
+            for seed, error in enumerate(errors)
         )
+        source, run_id = (f"1603.05027/table1/{key}",), f"{500 + row:032x}"
+        finalists.append(Finalist(row, common | net, tuple(runs), label, source, 269_722, 40_551_040, run_id))
     fields: dict[str, Any] = {
         "finalists": tuple(finalists),
         "epochs": 30,

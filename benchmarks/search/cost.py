@@ -71,8 +71,7 @@ def run(strategy: Strategy) -> tuple[list[float], list[float]]:
             ledger.report(asked.number, epoch, error(flat, epoch), epoch_of(1.0, 100.0))
             if epoch == EPOCHS:
                 ledger.finish(asked.number, TrialState.COMPLETE)
-            elif strategy.judge(asked.number):
-                strategy.wait(asked.number)
+            elif strategy.hold(asked.number):
                 break
         if new:
             asked_ms.append(1000 * spent)

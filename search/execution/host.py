@@ -10,7 +10,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ def most(nodes: Sequence[dict[str, Any]], autoscaling: Path = AUTOSCALING) -> Am
     What the autoscaler may add is known on the head, where a submitted study runs; elsewhere the nodes count that there
     are now.
     """
-    (cores, gpus), (more_cores, more_gpus) = _now(nodes), _planned(autoscaling.expanduser())
+    (cores, gpus), (more_cores, more_gpus) = _now(nodes), _planned(_plan(autoscaling))
     return max(cores, more_cores), max(gpus, more_gpus)
 
 
@@ -57,7 +57,8 @@ def joined(
     Those that have not come after `seconds` are not waited for: one of them may be broken.
     """
     end = time.monotonic() + seconds
-    expected = _promised(autoscaling.expanduser())
+    types = _plan(autoscaling).get("available_node_types") or {}
+    expected = 1 + sum(int(kind.get("min_workers", 0)) for kind in types.values())  # the head, and workers
     while sum(node["Alive"] for node in nodes()) < expected and time.monotonic() < end:
         time.sleep(0.5)
     return nodes()
@@ -69,44 +70,34 @@ def machines(nodes: Sequence[dict[str, Any]], autoscaling: Path = AUTOSCALING) -
     return there + (most(nodes, autoscaling) != _now(nodes))
 
 
+def _plan(autoscaling: Path) -> dict[str, Any]:
+    file = autoscaling.expanduser()
+    return yaml.safe_load(file.read_text()) if file.is_file() else {}
+
+
 def _now(nodes: Sequence[dict[str, Any]]) -> Amount:
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     return sum(has.get("CPU", 0.0) for has in alive), sum(has.get("GPU", 0.0) for has in alive)
 
 
-def _promised(file: Path) -> int:
-    """The head, and the fewest workers of each type; for a list of machines that is all of them."""
-    if not file.is_file():
-        return 0
-    types: dict[str, Any] = yaml.safe_load(file.read_text()).get("available_node_types") or {}
-    return 1 + sum(int(kind.get("min_workers", 0)) for kind in types.values())
-
-
-def _planned(file: Path) -> Amount:
+def _planned(plan: Mapping[str, Any]) -> Amount:
     """What the workers have when there are as many as there may be."""
-    if not file.is_file():
-        return 0.0, 0.0
-    plan = yaml.safe_load(file.read_text())
-    types: dict[str, Any] = plan.get("available_node_types") or {}
-    workers = [kind for name, kind in types.items() if name != plan.get("head_node_type")]
-    return _filled(workers, int(plan["max_workers"]), "CPU"), _filled(workers, int(plan["max_workers"]), "GPU")
+    limit, types = int(plan.get("max_workers", 0)), plan.get("available_node_types") or {}
+    workers = [
+        kind.get("resources") or {}
+        for name, kind in types.items()
+        if name != plan.get("head_node_type")
+        for _ in range(min(limit, int(kind.get("max_workers", limit))))
+    ]
 
+    def largest(kind: str) -> float:  # all types share one limit: those with most of a kind count first
+        return sum(sorted((float(has.get(kind, 0.0)) for has in workers), reverse=True)[:limit])
 
-def _filled(workers: Sequence[dict[str, Any]], limit: int, kind: str) -> float:
-    """All types share one limit: those with most of a kind count first."""
-    total = 0.0
-    for worker in sorted(workers, key=lambda worker: -_resource(worker, kind)):
-        count = min(limit, int(worker.get("max_workers", limit)))
-        total += count * _resource(worker, kind)
-        limit -= count
-    return total
-
-
-def _resource(worker: dict[str, Any], kind: str) -> float:
-    return float((worker.get("resources") or {}).get(kind, 0.0))
+    return largest("CPU"), largest("GPU")
 
 
 _SOCKET_LIMIT = 108 if sys.platform == "linux" else 104  # bytes of a socket's path and the zero at its end (sys/un.h)
+_TOKEN = ".ray/auth_token"  # in the user's home: of this user's clusters
 _RAY = "r"  # in our folder
 _SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # Ray's longest, in its temporary folder
 OBJECT_STORE = 128 * 2**20  # bytes; images go through files and page cache, never through Ray's object store
@@ -141,7 +132,9 @@ def share(resources: ResourceSpec, search: SearchSpec) -> Share:
     Raises:
         InputError: one trial asks for more than there is.
     """
-    return divide(resources, search, float(machine.usable()), float(_gpus()), "this machine")
+    import torch
+
+    return divide(resources, search, float(machine.usable()), float(torch.cuda.device_count()), "this machine")
 
 
 @contextmanager
@@ -246,20 +239,15 @@ def _probe(where: str) -> None:
 
 def use_token() -> None:
     """Before Ray is imported: where a token lies, it is meant to be used, as by a cluster's own tools."""
-    given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
-    if given or _token().exists():
+    if os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} or (Path.home() / _TOKEN).exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     close_token()
-
-
-def _token() -> Path:
-    return Path.home() / ".ray" / "auth_token"
 
 
 def close_token() -> None:
     """Takes the token of this user's clusters away from other users: Ray makes its file readable for all of them."""
     with suppress(OSError):  # there is none, it is a link, or its file system has no modes
-        file = os.open(_token(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = os.open(Path.home() / _TOKEN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if stat.S_IMODE(os.fstat(file).st_mode) & 0o077:
                 os.fchmod(file, 0o600)
@@ -278,10 +266,9 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
     here = share(resources, search)
     packed = here.gpus and resources.gpus_per_trial == "auto"  # more trials than `here` says may run in the end
     wanted = machine.usable() if packed else math.ceil(here.cpus * here.concurrent)
+    temporary = str(folder / _RAY)  # which Ray opens to all
     try:
-        _start(
-            ray, num_cpus=wanted, object_store_memory=OBJECT_STORE, _temp_dir=str(folder / _RAY)
-        )  # which Ray opens to all
+        _start(ray, num_cpus=wanted, object_store_memory=OBJECT_STORE, _temp_dir=temporary)
     except Exception as error:  # Ray raises just that, or these, where a part of it does not answer in time
         if type(error) not in (Exception, RuntimeError, ConnectionError, TimeoutError):
             raise
@@ -361,37 +348,24 @@ def _end(folder: Path | None, halted: Halted) -> None:
     os._exit(1)
 
 
-def _start(ray: "ModuleType", **options: object) -> None:
-    # Without an address Ray would join whatever cluster runs on this machine.
-    local = {} if "address" in options else {"address": "local", "include_dashboard": False}
-    with _lean():
-        ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, **local, **options)
-
-
 # Processes that Ray starts beside its own: of a dashboard, of an autoscaler, and for drivers that print workers' logs.
 # Nothing here asks them, and each is waited for, or takes the cores from those that are: seconds of a start.
 _UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
 
 
-@contextmanager
-def _lean() -> Iterator[None]:
-    """While it is entered, a Ray that is started here has no process that is not used."""
-    from ray._private.node import Node  # nothing public leaves them out
+def _start(ray: "ModuleType", **options: object) -> None:
+    from ray._private.node import Node  # nothing public leaves processes out
 
-    kept = {name: getattr(Node, name) for name in _UNUSED if hasattr(Node, name)}
-    for name in kept:
+    # Without an address Ray would join whatever cluster runs on this machine.
+    local = {} if "address" in options else {"address": "local", "include_dashboard": False}
+    before = {name: getattr(Node, name) for name in _UNUSED if hasattr(Node, name)}
+    for name in before:
         setattr(Node, name, lambda node, **options: None)
     try:
-        yield
+        ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, **local, **options)
     finally:
-        for name, method in kept.items():
+        for name, method in before.items():
             setattr(Node, name, method)
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _times(whole: float, part: float) -> int:

@@ -50,23 +50,6 @@ class Packing:
         )
 
 
-def trials_per_gpu(
-    card_bytes: int, trial_bytes: int, alone_images_per_s: float, full_images_per_s: float, cores: int
-) -> int:
-    """How many trials fit into the card's memory, keep it busy and have a core each; at least one.
-
-    Args:
-        card_bytes: memory of the card.
-        trial_bytes: what one process takes of it, all counted.
-        alone_images_per_s: of one trial.
-        full_images_per_s: of the card when it is busy all the time.
-        cores: trials for which the node has cores, for each of its GPUs.
-    """
-    fit = int(MARGIN * card_bytes) // trial_bytes
-    fed = round(full_images_per_s / alone_images_per_s)
-    return max(1, min(fit, fed, cores))
-
-
 def share(trials: int) -> float:
     """The largest share of a GPU, in Ray's four decimals, of which it has `trials`."""
     return 10_000 // trials / 10_000
@@ -103,7 +86,7 @@ def pack(
     """The share of a study that leaves it to be measured, once Ray runs; None where nothing is to be packed.
 
     Args:
-        given: by `host.connect`.
+        given: without measuring.
         spec, data: the study's.
         network: the largest that will be trained, see `Plan.largest`.
         trials: that are still to run.
@@ -137,13 +120,14 @@ def pack(
 
 
 def decide(measured: Measured | None, data: DataInfo, cores: int) -> Packing:
-    """The packing that follows from what was measured."""
+    """As many trials as fit into the card's memory, keep it busy and have one of the `cores` each; at least one."""
     if measured is None:
         return Packing(1, cores, 0, None)
     images = (data.n_train + data.n_validation) * (data.shape[0] * data.shape[1] * data.shape[2] + 8)  # and a label
     taken = measured.trial_bytes + images + device.CONTEXT
-    rates = measured.alone_images_per_s, measured.full_images_per_s
-    return Packing(trials_per_gpu(measured.card_bytes, taken, *rates, cores), cores, taken, measured)
+    fit = int(MARGIN * measured.card_bytes) // taken
+    fed = round(measured.full_images_per_s / measured.alone_images_per_s)
+    return Packing(max(1, min(fit, fed, cores)), cores, taken, measured)
 
 
 def cores_per_gpu(nodes: list[dict[str, Any]], cpus: float) -> int | None:

@@ -20,6 +20,7 @@ from search.records import TrialRecord, Trials, TrialState
 
 RENDERS_PER_SECOND = 4
 UPDATE_SECONDS = 0.25  # between two snapshots
+SHARE = 0.02  # of the time at most goes into them: each goes through all trials
 NOTEBOOK_SECONDS = 0.5  # between two pictures: a notebook keeps what it is sent until the browser has drawn it
 NOTEBOOK_WIDTH = 100
 RUNNING_ROWS = 8  # more running trials are counted, not listed
@@ -28,10 +29,9 @@ RUNNING_ROWS = 8  # more running trials are counted, not listed
 class Progress:
     """Shows snapshots of a search's trials or, with `candidates`, of the trainings of finals.
 
-    As a context it owns the terminal's last lines, redrawn at most four times a second, or one output of a notebook,
-    redrawn at most twice a second, whatever the rate of `update`. Elsewhere (a file, a pipe, TERM=dumb) there is one
-    line for each trial that ends, without control codes; trials that had ended before the first `update` are summed up
-    in one line, so call it once at the start of a continued study.
+    As a context it owns the terminal's last lines, or one output of a notebook, and redraws them. Elsewhere (a file, a
+    pipe, TERM=dumb) there is one line for each trial that ends, without control codes; trials that had ended before the
+    first `update` are summed up in one line, so call it once at the start of a continued study.
 
     Args:
         console: where to.
@@ -52,13 +52,14 @@ class Progress:
         self._best: TrialRecord | None = None  # of the trials that were told of
         self._told_waiting: dict[int, int] = {}  # number -> epochs
         self._start = monotonic()
-        self._updated: float | None = None
-        self._screen: Live | _Notebook | None = None
+        self._due = 0.0  # when the next snapshot may come, on the clock of `monotonic`
+        self._screen: Live | None = None
+        self._output = uuid.uuid4().hex if console.is_jupyter and "IPython" in sys.modules else None  # of a notebook
 
     def __enter__(self) -> Self:
         self._start = monotonic()
-        if self._console.is_jupyter and "IPython" in sys.modules:
-            self._screen = _Notebook()
+        if self._output is not None:
+            self._draw(update=False)
         elif self._console.is_interactive:
             self._screen = Live(
                 console=self._console,
@@ -71,10 +72,8 @@ class Progress:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if isinstance(self._screen, Live):
+        if self._screen is not None:
             self._screen.stop()
-        elif self._screen is not None:
-            self._screen.draw(self.screen())
 
     def say(self, text: str) -> None:
         """Prints one line, above what is drawn."""
@@ -83,25 +82,28 @@ class Progress:
     @property
     def is_due(self) -> bool:
         """Whether it is time for the next snapshot."""
-        return self._updated is None or monotonic() - self._updated >= UPDATE_SECONDS
+        return monotonic() >= self._due
 
     def update(self, records: Trials, total: int, waiting: Collection[int] = ()) -> None:
         """Shows this snapshot: every trial so far, of `total` in all, and those that wait to be promoted by number.
 
-        Proposals that were beyond the limits may be among the records: they are no trials, and only counted.
+        It is called when it `is_due`, and at the end. Proposals beyond the limits may be among the records: they are no
+        trials, and only counted.
         """
-        self._updated = monotonic()
+        began = monotonic()
         self._trials, self._refused = records.started, len(records.refused)
         self._total, self._waiting = total, waiting
         for path, value in (item for trial in self._trials[self._seen :] for item in trial.params.items()):
             if self._values.setdefault(path, repr(value)) != repr(value):
                 self._varied.add(path)
         self._seen = len(self._trials)
-        if self._screen is None:
+        if self._output is not None:
+            self._draw()
+        elif self._screen is None:
             for line in self._news():
                 self.say(line)
-        elif isinstance(self._screen, _Notebook) and self._screen.is_due:
-            self._screen.draw(self.screen())
+        now = monotonic()
+        self._due = now + max(UPDATE_SECONDS if self._output is None else NOTEBOOK_SECONDS, (now - began) / SHARE)
 
     def screen(self, elapsed: float | None = None) -> RenderableType:
         """What is drawn of the last snapshot, after so many seconds; default: since it was entered."""
@@ -121,6 +123,15 @@ class Progress:
         if self._candidates:
             return Group(*lines, self._finalists())
         return Group(*lines, self._best_line(), *([self._table(running)] if running else []))
+
+    def _draw(self, update: bool = True) -> None:
+        from IPython.display import display  # noqa: PLC0415  there where a notebook runs, and nowhere needed
+
+        console = Console(file=StringIO(), width=NOTEBOOK_WIDTH, record=True, force_jupyter=False)
+        console.print(self.screen())
+        text = console.export_text(clear=False)
+        html = console.export_html(inline_styles=True, code_format='<pre style="line-height: 1.2">{code}</pre>')
+        display({"text/html": html, "text/plain": text}, raw=True, display_id=self._output, update=update)
 
     def _parts(self, done: int, running: int) -> Iterator[str]:
         numbers = self._trials.counts()
@@ -230,28 +241,6 @@ def remaining(trials: Trials, total: int, waiting: Collection[int] = ()) -> floa
     to_come = max(0, total - len(trials))
     left = to_come * mean + sum(max(0.0, mean - (trial.seconds or 0.0)) for trial in running)
     return left / max(1, len(running))
-
-
-class _Notebook:
-    """One output of a notebook's cell."""
-
-    def __init__(self) -> None:
-        self._id = uuid.uuid4().hex
-        self._drawn: float | None = None
-
-    @property
-    def is_due(self) -> bool:
-        return self._drawn is None or monotonic() - self._drawn >= NOTEBOOK_SECONDS
-
-    def draw(self, screen: RenderableType) -> None:
-        from IPython.display import display  # noqa: PLC0415  there where a notebook runs, and nowhere needed
-
-        console = Console(file=StringIO(), width=NOTEBOOK_WIDTH, record=True, force_jupyter=False)
-        console.print(screen)
-        text = console.export_text(clear=False)
-        html = console.export_html(inline_styles=True, code_format='<pre style="line-height: 1.2">{code}</pre>')
-        display({"text/html": html, "text/plain": text}, raw=True, display_id=self._id, update=self._drawn is not None)
-        self._drawn = monotonic()
 
 
 def _table(first: str, second: str, *others: str) -> Table:

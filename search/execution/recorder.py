@@ -14,15 +14,10 @@ from search.records import Ledger, Metrics, TrialState
 
 @dataclass
 class Recorder:
-    """Takes the reports of workers, any of them twice.
-
-    Args:
-        plan: of the stage.
-        trials: path or URL of the folder of the checkpoints, in that of the study.
-    """
+    """Takes the reports of workers, any of them twice."""
 
     plan: Plan
-    trials: Path | str
+    trials: Path | str  # the folder of the checkpoints, in that of the study; a path or a URL
 
     @property
     def ledger(self) -> Ledger:
@@ -62,15 +57,8 @@ class Recorder:
         elif result["last"]:
             self.end(number, TrialState.COMPLETE)
         else:
-            return self.held(number)
+            return self.plan.hold(number)
         return True
-
-    def held(self, number: int) -> bool:
-        """Whether the plan holds the trial where it is."""
-        held = self.plan.judge(number) is not None
-        if held:
-            self.plan.wait(number)
-        return held
 
     def close(self) -> None:
         """No trial will be started or promoted any more: those that are open end where they are."""

@@ -78,23 +78,14 @@ class Clock:
 
 @dataclass
 class Session:
-    """Ray, connected for one study.
-
-    Args:
-        spec: of the study.
-        data: prepared.
-        ledger: of its search, which also says on what the study runs.
-        interrupt: ends what runs.
-        share: what a trial has of a machine.
-        check: raises Halted once Ray has lost a part without which nothing can go on.
-    """
+    """Ray, connected for one study."""
 
     spec: StudySpec
     data: Prepared
-    ledger: Ledger
-    interrupt: Interrupt
-    share: Share
-    check: Callable[[], None]
+    ledger: Ledger  # of the search, which also says on what the study runs
+    interrupt: Interrupt  # ends what runs
+    share: Share  # what a trial has of a machine
+    check: Callable[[], None]  # raises Halted once Ray has lost a part without which nothing can go on
     _packed: bool = False
 
     @classmethod

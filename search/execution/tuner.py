@@ -119,14 +119,8 @@ class _Stateless:
 class LedgerSearcher(_Stateless, Searcher):
     """Proposes the trials that an earlier process left unfinished, then what the plan says.
 
-    A trial whose worker is lost stays open too, and is the next to be proposed, until it has lost too many.
-
-    Args:
-        recorder: where everything is written down.
-        config: what a worker is told to run a trial.
-        concurrent: how many run at once.
-        loop: that asks.
-        restarts: whether a trial whose worker was lost goes on.
+    A trial whose worker is lost stays open too, and is the next to be proposed, until it has lost too many. At most
+    `concurrent` run at once; `config` is what a worker gets to run one.
     """
 
     def __init__(
@@ -175,17 +169,14 @@ class LedgerSearcher(_Stateless, Searcher):
             self._recorder.end(asked.number, TrialState.FAILED, cause, loss.detail)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: see `_Stateless`."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a continued study asks its ledger."""
+        """Nothing: see `_Stateless`. Tune calls it."""
 
     def _next(self) -> Asked | None:
         while self._left:
             asked = self._left.pop(0)
             # One that diverged is not compared: its worker knows, and says so again.
             diverged = self._recorder.ledger.record(asked.number).val_error == TrialRecord.WORST
-            if diverged or not self._recorder.held(asked.number):
+            if diverged or not self._recorder.plan.hold(asked.number):
                 return asked
         return self._recorder.plan.next()
 
@@ -196,6 +187,11 @@ class LedgerScheduler(_Stateless, FIFOScheduler):
     def __init__(self, recorder: Recorder, loop: Loop) -> None:
         super().__init__()
         self._recorder, self._loop = recorder, loop
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        # Tune's own asks every trial that there has been, at every turn.
+        pending = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
+        return min(pending, key=lambda trial: trial.config["number"], default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         with self._loop.watched(), self._recorder.ledger.together():

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from ray import tune
 from ray.util import get_node_ip_address
-from torch import nn
 
 from search import machine, training
 from search.data import Prepared, Split, on_this_machine
@@ -25,17 +24,12 @@ from search.training import Checkpoint, Compiler, Resident, device, evaluate, tr
 
 @dataclass(frozen=True)
 class WorkerData:
-    """Args:
-    prepared: on this machine.
-    where: the device.
-    training: of a trial, the training split; of a finalist, train + validation.
-    validation: None for a finalist.
-    """
+    """A data set on its device."""
 
-    prepared: Prepared
+    prepared: Prepared  # on this machine
     where: torch.device
-    training: Resident
-    validation: Resident | None
+    training: Resident  # of a trial, the training split; of a finalist, train + validation
+    validation: Resident | None  # None for a finalist
 
     @classmethod
     def load(cls, config: dict[str, Any]) -> "WorkerData":
@@ -94,15 +88,14 @@ class TrialWorker(tune.Trainable):
             if self._reports is None:
                 self._reports = self._run()
             return {"number": self.config["number"], **next(self._reports)}
-        except Halted as halted:
-            failure = {"number": self.config["number"], "halt": str(halted)}
-        except OSError as error:
-            halted = halt(error, self.config["folder"])
-            failure = {"number": self.config["number"], "halt": str(halted)} if halted else self._failure(error)
         except Exception as error:
-            if device.broken(error) and not device.out_of_memory(error):
+            halted = halt(error, self.config["folder"]) if isinstance(error, OSError) else error
+            if isinstance(halted, Halted):
+                failure = {"number": self.config["number"], "halt": str(halted)}
+            elif device.broken(error) and not device.out_of_memory(error):
                 raise  # ends this process: the trial goes on in another
-            failure = self._failure(error)
+            else:
+                failure = self._failure(error)
         # Out here: as long as there is the exception, there are the tensors of the frames that it came through. The
         # rest is in circles (an optimiser's hooks), which Python's own collector may leave for long.
         gc.collect()
@@ -122,7 +115,7 @@ class TrialWorker(tune.Trainable):
         found = training.latest(folder)
         history = list(found.history) if found else []
         over = bool(history) and history[-1]["last"]
-        # What the checkpoint knows and the study does not was trained just before the driver died: told, not repeated.
+        # What the checkpoint knows and the study does not was trained just before the driver died: it is not repeated.
         for known in history:
             if known["epoch"] > config["epochs_known"] or (over and known is history[-1]):
                 yield {**known, "done": known["last"]}
@@ -132,8 +125,8 @@ class TrialWorker(tune.Trainable):
         for epoch in train(spec, splits.training, splits.validation, state, self._compiler):
             metrics, diverged = epoch.metrics, epoch.diverged
             if config["final"] and not diverged and epoch.number == spec.train.epochs:
-                tested = _test(epoch.model, splits)
-                metrics, diverged = {**metrics, **tested}, not math.isfinite(tested["test/loss"])
+                loss, error = evaluate(epoch.model, splits.test())
+                metrics, diverged = {**metrics, "test/loss": loss, "test/error": error}, not math.isfinite(loss)
             history.append(
                 {
                     "epoch": epoch.number,
@@ -183,8 +176,3 @@ def check_software(driver: dict[str, str] | None) -> None:
                 f"node {get_node_ip_address()} has {name} {here[name]}, the driver {wanted}; install the same on all "
                 "nodes of the cluster"
             )
-
-
-def _test(model: nn.Module, splits: WorkerData) -> dict[str, float]:
-    loss, error = evaluate(model, splits.test())
-    return {"test/loss": loss, "test/error": error}

@@ -47,18 +47,12 @@ class FinalPlan(Plan):
     """Trains every candidate with one seed after another.
 
     In rounds, as `race` decides from the rounds before, so that finals that were interrupted are decided the same.
-
-    Args:
-        ledger: of the finals.
-        candidates: who take part.
-        spec: of the study.
-        images: that they train on, train and validation together, and that they are tested on.
     """
 
     ledger: Ledger
     candidates: Sequence[Candidate]
     spec: StudySpec
-    images: tuple[int, int]
+    images: tuple[int, int]  # that they train on, train and validation together, and that they are tested on
     final: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -153,33 +147,31 @@ def finalist(
 ) -> Finalist:
     """A candidate with its trainings, which are among the `records`; of their runs in MLflow the ids."""
     own = sorted((r for r in records if r.finalist == candidate.number), key=lambda r: r.seed)
+    runs = [
+        SeedRun(
+            number=record.number,
+            seed=record.seed,
+            state=record.state,
+            epochs=record.epochs,
+            train_curve=record.curve,
+            test_error=record.test["error"] if record.test else None,
+            test_loss=record.test["loss"] if record.test else None,
+            seconds=record.seconds,
+            reason=record.reason,
+            mlflow_run_id=seed_runs.get((candidate.number, record.seed)),
+        )
+        for record in own
+    ]
     return Finalist(
         number=candidate.number,
         params=without_seed(candidate.spec.flat()),
-        runs=tuple(seed_run(r, seed_runs.get((candidate.number, r.seed))) for r in own),
+        runs=tuple(runs),
         label=candidate.label,
         published=candidate.published,
         params_count=own[0].params_count if own else None,
         macs=own[0].macs if own else None,
         mlflow_run_id=run_id,
         against=candidate.against,
-    )
-
-
-def seed_run(record: TrialRecord, run_id: str | None) -> SeedRun:
-    """One training of a finalist, with the id of its run in MLflow."""
-    test = record.test or {}
-    return SeedRun(
-        number=record.number,
-        seed=record.seed,
-        state=record.state,
-        epochs=record.epochs,
-        train_curve=record.curve,
-        test_error=test.get("error"),
-        test_loss=test.get("loss"),
-        seconds=record.seconds,
-        reason=record.reason,
-        mlflow_run_id=run_id,
     )
 
 

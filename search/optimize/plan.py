@@ -68,13 +68,9 @@ class Plan(ABC):
     def next(self) -> Asked | None:
         """The training to run now; None when there is none at the moment, or none any more."""
 
-    def judge(self, number: int) -> str | None:
-        """Why trial `number` does not go on after its last epoch; None when it does."""
-        return None
-
-    def wait(self, number: int) -> None:
-        """Trial `number` is held, and may be promoted."""
-        raise AssertionError(f"nothing holds {number}")
+    def hold(self, number: int) -> bool:
+        """Whether trial `number` does not go on after its last epoch; then it waits to be promoted."""
+        return False
 
     @abstractmethod
     def endings(self) -> Iterable[tuple[int, TrialState, str]]:

@@ -5,38 +5,40 @@ import datetime
 import hashlib
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from resnet import named
-from resnet.names import OF_DATA
-from search.errors import InputError, hint
+from search.errors import InputError
+from search.optimize.starts import starts
 from search.records import Standings, TrialRecord
-from search.spec import Dimension, Former, Objective, Sampler, Space, StudySpec, TrialSpec, Value
+from search.spec import Objective, Sampler, Space, StudySpec, Value
 
 ENOUGH = 10  # trials at a rung, for a model of it
+STARTUP = 15  # trials of a rung before a model of it is asked; until then, proposals are random
+EXPLORED = 0.2  # share of proposals that stay random: a model can take the best that it saw for the best there is
+TRIES = 20  # proposals that repeat a configuration before the rest is enumerated
+ENUMERATED = 100_000  # configurations; spaces with more are called infinite
+MOST = 100  # observations of a model: more make it slower and hardly better
+BEST = 25  # of them at least, from the best down: as many as TPE's good half ever holds
+_SOME_TIME = datetime.datetime(2000, 1, 1)  # Optuna asks when a trial ended, and makes nothing of it
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Trials compared after equal numbers of epochs, best first; refused ones; and those at work without a result."""
 
-    observed: tuple[TrialRecord, ...]
-    infeasible: tuple[TrialRecord, ...]
-    pending: tuple[TrialRecord, ...]
-
-
-NOTHING = Evidence((), (), ())
+    observed: Sequence[TrialRecord] = ()
+    infeasible: Sequence[TrialRecord] = ()
+    pending: Sequence[TrialRecord] = ()
 
 
 def gather(standings: Standings, rungs: Sequence[int], epochs: int) -> Evidence:
@@ -46,55 +48,34 @@ def gather(standings: Standings, rungs: Sequence[int], epochs: int) -> Evidence:
     the epochs than of the configurations. A trial that diverged before the rung counts as the worst there; one that
     waits at a lower rung does not count.
     """
+    able = {record.number for record in standings if not (record.violation or 0) > 0}
     reached: list[TrialRecord] = []
     for rung in reversed((*rungs, epochs)):
-        reached = [r for r in (standings[number] for _, number in standings.at(rung)) if _able(r)]
+        reached = [standings[number] for _, number in standings.at(rung) if number in able]
         if len(reached) >= ENOUGH:
             break
-    seen = {record.number for record in reached}
-    waits = frozenset(rungs)
+    elsewhere = able - {record.number for record in reached}
     return Evidence(
-        tuple(reached),
-        tuple(r for r in standings if not _able(r)),
-        tuple(r for r in standings if r.running and r.number not in seen and r.epochs not in waits and _able(r)),
+        reached,
+        [record for record in standings if record.number not in able],
+        [r for r in standings if r.number in elsewhere and r.running and r.epochs not in rungs],
     )
 
 
-def _able(record: TrialRecord) -> bool:
-    return record.violation is None or record.violation <= 0
-
-
-STARTUP = 15  # trials of a rung before a model of it is asked; until then, proposals are random
-EXPLORED = 0.2  # share of proposals that stay random: a model can take the best that it saw for the best there is
-TRIES = 20  # proposals that repeat a configuration before the rest is enumerated
-ENUMERATED = 100_000  # configurations; spaces with more are called infinite
-_SOME_TIME = datetime.datetime(2000, 1, 1)  # Optuna asks when a trial ended, and makes nothing of it
-MOST = 100  # observations of a model: more make it slower and hardly better
-BEST = 25  # of them at least, from the best down: as many as TPE's good half ever holds
-
-
-def number_of(*words: object) -> int:
-    """A seed of 31 bits that follows from these words."""
+def _seed(*words: object) -> int:
+    """31 bits that follow from these words."""
     digest = hashlib.sha256(",".join(map(str, words)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 @dataclass
 class Proposer:
-    """Proposes configurations: first the `starts`, then what the sampler says, in a finite space none twice.
-
-    Args:
-        space: what is searched.
-        kind: who proposes.
-        seed: of the study.
-        objectives: what is sought, the validation error first.
-        starts: configurations to begin with.
-    """
+    """Proposes configurations: first the `starts`, then what the sampler says, in a finite space none twice."""
 
     space: Space
     kind: Sampler
     seed: int
-    objectives: Sequence[Objective] = (Objective.VAL_ERROR,)
+    objectives: Sequence[Objective] = (Objective.VAL_ERROR,)  # the validation error first
     starts: Sequence[Mapping[str, Value]] = ()
     _rest: Iterator[dict[str, Value]] | None = field(default=None, init=False)
     _parameters: dict[int, dict[str, Value]] = field(default_factory=dict, init=False)  # of trials, by number
@@ -132,9 +113,9 @@ class Proposer:
     @property
     def example(self) -> dict[str, Value] | None:
         """What it would propose first; None where the space holds nothing."""
-        return self.propose(0, NOTHING, frozenset())
+        return self.propose(0, Evidence(), frozenset())
 
-    def propose(self, number: int, evidence: Evidence, taken: frozenset[str] | set[str]) -> dict[str, Value] | None:
+    def propose(self, number: int, evidence: Evidence, taken: Set[str]) -> dict[str, Value] | None:
         """A configuration for trial `number` whose key is not among `taken`; None when the space is exhausted."""
         for start in self.starts:
             if self.space.key(start) not in taken:
@@ -147,7 +128,7 @@ class Proposer:
                 return chosen
         return self._untried(taken)
 
-    def _untried(self, taken: frozenset[str] | set[str]) -> dict[str, Value] | None:
+    def _untried(self, taken: Set[str]) -> dict[str, Value] | None:
         # What is taken stays taken, so the search through the rest goes on where it stopped.
         if self._rest is None:
             every = list(self.space.combinations(values=True))
@@ -156,8 +137,8 @@ class Proposer:
         return next((chosen for chosen in self._rest if self.space.key(chosen) not in taken), None)
 
     def _draw(self, number: int, attempt: int, evidence: Evidence) -> dict[str, Value]:
-        seed = number_of(self.seed, number, attempt) if attempt else number_of(self.seed, number)
-        explores = random.Random(number_of(self.seed, number, "explore")).random() < EXPLORED
+        seed = _seed(self.seed, number, attempt) if attempt else _seed(self.seed, number)
+        explores = random.Random(_seed(self.seed, number, "explore")).random() < EXPLORED
         if not self.learns or explores or len(evidence.observed) < STARTUP:
             study = optuna.create_study(sampler=RandomSampler(seed=seed))
         else:
@@ -166,27 +147,27 @@ class Proposer:
         return self.space.draw(lambda dimension: dimension.suggest(trial))
 
     def _model(self, seed: int, evidence: Evidence) -> optuna.Study:
-        study = optuna.create_study(
-            storage=InMemoryStorage(),
-            sampler=_tpe(seed),
-            directions=[StudyDirection.MINIMIZE] * len(self.objectives),
-        )
-        for trial in self._as_optuna(evidence):
-            study.add_trial(trial)
+        with warnings.catch_warnings():  # `group` is what models conditional parameters, and is called experimental
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            tpe = TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=0)
+        directions = [StudyDirection.MINIMIZE] * len(self.objectives)
+        study = optuna.create_study(storage=InMemoryStorage(), sampler=tpe, directions=directions)
+        within = -1.0 if evidence.infeasible else None
+        for place, record in enumerate(_chosen(evidence.observed)):
+            values = [float(place), *(_cost(record, objective) for objective in self.objectives[1:])]
+            study.add_trial(self._trial(record, OptunaState.COMPLETE, values, within))
+        for record in evidence.infeasible[-MOST:]:
+            study.add_trial(self._trial(record, OptunaState.PRUNED, violation=record.violation))
+        for record in evidence.pending:
+            study.add_trial(self._trial(record, OptunaState.RUNNING))
         return study
 
-    def _as_optuna(self, evidence: Evidence) -> Iterator[FrozenTrial]:
-        constrained = bool(evidence.infeasible)
-        for place, record in enumerate(_chosen(evidence.observed)):
-            values = [float(place), *(_costs(record, objective) for objective in self.objectives[1:])]
-            yield self._trial(record, OptunaState.COMPLETE, values, -1.0 if constrained else None)
-        for record in evidence.infeasible[-MOST:]:
-            yield self._trial(record, OptunaState.PRUNED, None, record.violation)
-        for record in evidence.pending:
-            yield self._trial(record, OptunaState.RUNNING, None, None)
-
     def _trial(
-        self, record: TrialRecord, state: OptunaState, values: Sequence[float] | None, violation: float | None
+        self,
+        record: TrialRecord,
+        state: OptunaState,
+        values: Sequence[float] | None = None,
+        violation: float | None = None,
     ) -> FrozenTrial:
         if record.number not in self._parameters:
             self._parameters[record.number] = self.space.parameters(record.params) or {}
@@ -217,12 +198,6 @@ class _Shown(FrozenTrial):
         return copy.copy(self)  # storage copies each trial deeply, which took more time than the model
 
 
-def _tpe(seed: int) -> TPESampler:
-    with warnings.catch_warnings():  # `group` is what models conditional parameters, and is called experimental
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=0)
-
-
 def _chosen(observed: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
     """The best, and of the rest every so many-th: the shape of the whole in at most `MOST` trials."""
     if len(observed) <= MOST:
@@ -232,74 +207,7 @@ def _chosen(observed: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
     return [*observed[:BEST], *(rest[int(i * step)] for i in range(MOST - BEST))]
 
 
-def _costs(record: TrialRecord, objective: Objective) -> float:
+def _cost(record: TrialRecord, objective: Objective) -> float:
     """What is made small, beside the error; comparable between trials of unequal lengths."""
     value = record.cost(objective) or 0.0
     return value / max(1, record.epochs) if objective is Objective.SECONDS else value
-
-
-def starts(given: Sequence[str | Mapping[str, Any] | Former], space: Space) -> tuple[dict[str, Value], ...]:
-    """Assignments of the space that these entries of `start:` stand for.
-
-    A name stands for the published network, trained by the defaults where the space has them, else by what is nearest.
-    What another study leaves is known only once its records are read: see `best_of_former`.
-
-    Raises:
-        InputError: naming the entry that the space does not hold, and why.
-    """
-    return tuple(_start(entry, space) for entry in given if not isinstance(entry, Former))
-
-
-def _start(entry: str | Mapping[str, Any], space: Space) -> dict[str, Value]:
-    name = f"start: {entry if isinstance(entry, str) else dict(entry)}"
-    wanted = _of_network(entry) if isinstance(entry, str) else dict(entry)
-    for path, value in wanted.items():
-        if path not in TrialSpec.paths():
-            raise InputError(f"{name}: {path} is not a field; {hint(path, TrialSpec.paths())}")
-        fixed = space.fixed.get(path, TrialSpec.default(path, space.fixed))
-        if path not in space.searched and value != fixed:
-            raise InputError(
-                f"{name} needs {path} = {value}, but the study has {fixed}; search {path}, or leave it out"
-            )
-    chosen = nearest(space, wanted)
-    for dimension in space.dimensions:
-        path = dimension.path
-        if path in wanted and chosen.get(path, TrialSpec.default(path, chosen)) != wanted[path]:
-            raise InputError(
-                f"{name} needs {path} = {wanted[path]}, but space.{path} is {dimension.describe()}; widen it, or leave "
-                "the start out"
-            )
-    return chosen
-
-
-def nearest(space: Space, wanted: Mapping[str, Value]) -> dict[str, Value]:
-    """The assignment with these values, or with what is nearest to them, or else to the defaults, in the space."""
-
-    def ask(dimension: Dimension) -> Value:
-        path = dimension.path
-        return _nearest(dimension, wanted[path] if path in wanted else TrialSpec.default(path, space.fixed))
-
-    return space.draw(ask)
-
-
-def _of_network(name: str) -> dict[str, Value]:
-    try:
-        spec = TrialSpec(net=named(name))
-    except ValueError as error:
-        raise InputError(f"start: {error}") from None
-    return {
-        path: value
-        for path, value in spec.flat().items()
-        if path.startswith("net.") and path.removeprefix("net.") not in OF_DATA
-    }
-
-
-def _nearest(dimension: Dimension, value: Any) -> Value:
-    if dimension.holds(value):
-        return value
-    match dimension.distribution:
-        case CategoricalDistribution() as categorical:
-            return categorical.choices[0]  # pyright: ignore[reportReturnType]
-        case _:
-            low, high = dimension.ends
-            return min(dimension.values or (low, high), key=lambda v: abs(v - value))  # pyright: ignore

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from resnet import cost
 from search.optimize.plan import Candidate, Plan
-from search.optimize.samplers import NOTHING, Proposer, gather
+from search.optimize.samplers import Evidence, Proposer, gather
 from search.optimize.schedulers import Halving, make_scheduler
 from search.records import Asked, Ledger, TrialRecord, TrialState
 from search.spec import SearchSpec, Space, StudySpec, TrialSpec
@@ -16,21 +16,13 @@ REFUSALS = 1_000  # proposals beyond the limits, one after another, after which 
 
 @dataclass
 class Strategy(Plan):
-    """Brings together who proposes trials and who decides how far they go.
-
-    Args:
-        ledger: of the study.
-        proposer: of new configurations.
-        scheduler: decides at the rungs.
-        search: how many trials the study has in all, but for those beyond its limits, and how long it may take.
-        epochs: of a complete trial.
-    """
+    """Brings together who proposes trials and who decides how far they go."""
 
     ledger: Ledger
     proposer: Proposer
     scheduler: Halving
-    search: SearchSpec
-    epochs: int
+    search: SearchSpec  # how many trials there are to be, but for those beyond the limits, and how long it may take
+    epochs: int  # of a complete trial
     candidates: Sequence[Candidate] = field(default=(), init=False)
     final: ClassVar[bool] = False
     _waiting: set[int] = field(default_factory=set, init=False)
@@ -63,21 +55,13 @@ class Strategy(Plan):
         """Numbers of the trials that wait to be promoted."""
         return frozenset(self._waiting)
 
-    @property
-    def all_proposed(self) -> bool:
-        """Whether no new trial will come any more."""
-        return self._started >= self.total or self.ledger.exhausted is not None
-
-    def judge(self, number: int) -> str | None:
-        """Why trial `number` does not go on after its last epoch; None when it does."""
-        # A process may die after the last epoch is on record and before the ending is: that trial is over.
-        compared = 0 < self.ledger.record(number).epochs < self.epochs
-        return self.scheduler.hold(number, self.ledger.standings) if compared else None
-
-    def wait(self, number: int) -> None:
-        """Trial `number` is held, and may be promoted."""
+    def hold(self, number: int) -> bool:
+        """Whether trial `number` does not go on after its last epoch; then it waits to be promoted."""
+        if self._judge(number) is None:
+            return False
         self.ledger.hold(number)
         self._waiting.add(number)
+        return True
 
     def next(self) -> Asked | None:
         """The trial to run now; None when there is none at the moment, or none any more."""
@@ -86,7 +70,7 @@ class Strategy(Plan):
     def endings(self) -> Iterator[tuple[int, TrialState, str]]:
         """Trials that wait are stopped; where the time is used up, so are those that run."""
         for number in sorted(self._waiting):
-            yield number, TrialState.PRUNED, self.judge(number) or "the search ended before its turn came"
+            yield number, TrialState.PRUNED, self._judge(number) or "the search ended before its turn came"
         if self.budget_used(self.ledger.elapsed):
             spent = f"time budget of {self.time_budget:g} s spent"
             yield from [(r.number, TrialState.PRUNED, spent) for r in self.records if r.running]
@@ -100,6 +84,11 @@ class Strategy(Plan):
         trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
         return trial.model_copy(update={"net": net})
 
+    def _judge(self, number: int) -> str | None:
+        # A process may die after the last epoch is on record and before the ending is: that trial is over.
+        compared = 0 < self.ledger.record(number).epochs < self.epochs
+        return self.scheduler.hold(number, self.ledger.standings) if compared else None
+
     def _promoted(self) -> Asked | None:
         number = self.scheduler.promote(self.ledger.standings, self._waiting)
         if number is None:
@@ -108,12 +97,12 @@ class Strategy(Plan):
         return self.ledger.asked(number)
 
     def _new(self) -> Asked | None:
-        if self.all_proposed:
+        if self._started >= self.total or self.ledger.exhausted is not None:
             return None
         for _ in range(REFUSALS):
             standings = self.ledger.standings
             number = len(standings)
-            known = gather(standings, self.scheduler.rungs, self.epochs) if self.proposer.learns else NOTHING
+            known = gather(standings, self.scheduler.rungs, self.epochs) if self.proposer.learns else Evidence()
             chosen = self.proposer.propose(number, known, self._taken)
             if chosen is None:
                 beyond = sum(r.refused for r in standings)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -46,7 +46,7 @@ class Cursor:
     def save(self, path: Path, forced: Callable[[Path], None]) -> None:
         """Writes it, whole or not at all; `forced` is told the path then."""
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        partial.write_text(json.dumps(vars(self)), encoding="utf-8")
         partial.replace(path)
         forced(path)
 

@@ -5,10 +5,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from mlflow import MlflowClient, entities
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from search.errors import without_credentials
 from search.records import Metrics
@@ -55,27 +57,29 @@ class RunWriter:
 
     def write(self, shown: Shown, sent: Mark | None) -> None:
         """Writes what is not yet `sent` of a run."""
-        run, tags, params = None, dict[str, str](), dict[str, str]()
+        run, params = None, dict[str, str]()
         face = shown.face() if shown.face and (sent is None or sent.face != shown.version) else None
+        ends = face is not None or sent is None or sent.end != shown.mark.end
+        tags = _tags({"search.state": shown.state, **shown.tags}) if ends else {}
         if face is not None:
             parent = {"mlflow.parentRunId": self.runs[shown.parent]} if shown.parent else {}
-            run = self._run(shown, face.name, parent)
+            tags |= _tags({**face.tags, **parent})
+            run = self._run(shown, face.name, tags)
             known = run.data.params if shown.run == STUDY else {}
             params = {key: without_credentials(value)[:PARAM_LENGTH] for key, value in face.params.items()}
             # MLflow never changes a param, but a study may be continued with more trials: the new value becomes a tag.
             changed = {key for key, value in params.items() if known.get(key, value) != value}
-            tags = {**face.tags, **parent, **{f"search.now.{key}": params.pop(key) for key in changed}}
-        ends = face is not None or sent is None or sent.end != shown.mark.end
+            tags = {key: value for key, value in tags.items() if run.data.tags.get(key) != value}
+            tags |= {f"search.now.{key}": params.pop(key) for key in changed}
         new = {epoch: at for epoch, at in shown.epochs.items() if sent is None or epoch > sent.epoch}
         metrics = [metric for epoch, at in new.items() for metric in _metrics(at, epoch)]
         if shown.conclusion is not None and shown.state != RUNNING:
             self._conclude(shown)
         if ends:
-            tags |= {"search.state": shown.state, **shown.tags}
             metrics += [metric for step, at in shown.once for metric in _metrics(at, step)]
         self._log(self.runs[shown.run], metrics, params, tags)
-        if face is not None:
-            self._log_face(self.runs[shown.run], shown, face)
+        if face is not None and run is not None:
+            self._log_face(run, shown, face)
         if ends:
             self._end(self.runs[shown.run], shown, run)
 
@@ -100,13 +104,21 @@ class RunWriter:
         self.runs[shown.run] = run.info.run_id
         return run
 
-    def _log_face(self, run_id: str, shown: Shown, face: Face) -> None:
-        self._log_dataset(run_id, face.dataset)
+    def _log_face(self, run: Run, shown: Shown, face: Face) -> None:
+        self._log_dataset(run.info.run_id, face.dataset)
         if face.spec is not None:
-            self._attempt(lambda: self.client.log_text(run_id, face.spec or "", "trial.json"))
+            self._attempt(lambda: self._log_text(run, face.spec or "", "trial.json"))
         if shown.run == STUDY:
-            for name, view in views(run_id, self.study_key, face.params).items():
+            for name, view in views(run.info.run_id, self.study_key, face.params).items():
                 self._attempt(lambda tag=(name, view): self.client.set_experiment_tag(self.experiment_id, *tag))
+
+    def _log_text(self, run: Run, text: str, name: str) -> None:
+        """As the client does, which would first ask the store for the run: a third of what a trial takes."""
+        artifacts = get_artifact_repository(str(run.info.artifact_uri), self.client.tracking_uri)
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            file.write_text(text, encoding="utf-8")
+            artifacts.log_artifact(str(file))
 
     def _end(self, run_id: str, shown: Shown, run: Run | None) -> None:
         for file in shown.files:
@@ -159,7 +171,7 @@ class RunWriter:
     ) -> None:
         points = _parts(metrics, METRICS_PER_CALL)
         settings = [Param(key, value) for key, value in (params or {}).items()]
-        labels = [RunTag(key, _tag(key, without_credentials(value))) for key, value in (tags or {}).items()]
+        labels = [RunTag(key, value) for key, value in _tags(tags or {}).items()]
         parts = zip_longest(points, _parts(settings, PAIRS_PER_CALL), _parts(labels, PAIRS_PER_CALL), fillvalue=())
         for part in parts:
             self._attempt(lambda part=part: self.client.log_batch(run_id, *part))
@@ -181,6 +193,11 @@ def _metrics(metrics: Metrics, step: int) -> list[Metric]:
 
 def _parts(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """As MLflow takes them."""
+    return {key: _tag(key, without_credentials(text)) for key, text in tags.items()}
 
 
 def _tag(key: str, text: str) -> str:

@@ -32,24 +32,31 @@ def plan(file: Path, max_workers: int) -> Path:
     return file
 
 
-def test_a_cluster_has_what_its_living_nodes_have() -> None:
-    nodes = [node("10.0.0.1", CPU=4.0), node("10.0.0.2", CPU=8.0, GPU=2.0), node("10.0.0.3", alive=False, CPU=99.0)]
-    assert most(nodes, NONE) == (12.0, 2.0)
-    assert machines(nodes, NONE) == 2
+WORKERS = [node(f"10.0.1.{n}", CPU=16.0, GPU=1.0) for n in range(3)]
 
 
-def test_nodes_on_one_machine_are_one() -> None:
-    assert machines([node("127.0.0.1", CPU=1.0), node("127.0.0.1", CPU=1.0)], NONE) == 1
-
-
-def test_an_autoscaler_s_workers_count_before_they_are_there(tmp_path: Path) -> None:
-    head = [node("10.0.0.1")]
-    assert most(head, plan(tmp_path / "plan", 10)) == (2 * 16 + 3 * 8, 5.0)
-    assert most(head, plan(tmp_path / "plan", 3)) == (2 * 16 + 8, 3.0)
-    assert machines(head, tmp_path / "plan") == 2
-    full = [*head, *(node(f"10.0.1.{n}", CPU=16.0, GPU=1.0) for n in range(3))]
-    assert most(full, tmp_path / "plan") == (48.0, 3.0)
-    assert machines(full, tmp_path / "plan") == 4
+@pytest.mark.parametrize(
+    ("nodes", "planned", "amount", "number"),
+    [
+        (
+            [node("10.0.0.1", CPU=4.0), node("10.0.0.2", CPU=8.0, GPU=2.0), node("10.0.0.3", False, CPU=99.0)],
+            0,
+            (12, 2),
+            2,
+        ),
+        ([node("127.0.0.1", CPU=1.0), node("127.0.0.1", CPU=1.0)], 0, (2, 0), 1),
+        # an autoscaler's workers count before they are there, those with most of a kind first
+        ([node("10.0.0.1")], 10, (2 * 16 + 3 * 8, 5), 2),
+        ([node("10.0.0.1")], 3, (2 * 16 + 8, 3), 2),
+        ([node("10.0.0.1"), *WORKERS], 3, (48, 3), 4),
+    ],
+)
+def test_what_a_cluster_has_at_its_largest(
+    nodes: list[dict[str, Any]], planned: int, amount: tuple[float, float], number: int, tmp_path: Path
+) -> None:
+    file = plan(tmp_path / "plan", planned) if planned else NONE
+    assert most(nodes, file) == amount
+    assert machines(nodes, file) == number
 
 
 def test_machines_that_are_still_starting_are_waited_for(tmp_path: Path) -> None:
@@ -79,7 +86,7 @@ def test_several_machines_need_an_output_that_all_see(output: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    "setting",
     [
         ("data.name", "imagefolder:photos"),
         ("data.name", "npz:images.npz"),
@@ -88,6 +95,6 @@ def test_several_machines_need_an_output_that_all_see(output: str) -> None:
         ("tracking.uri", "sqlite:///runs.db"),
     ],
 )
-def test_several_machines_need_absolute_paths(key: str, value: str) -> None:
-    with pytest.raises(InputError, match=f"{key} = .*relative"):
-        check_paths("/mnt/shared/results", load(find("digits"), [(key, value)]), "trials run on several machines")
+def test_several_machines_need_absolute_paths(setting: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match=f"{setting[0]} = .*relative"):
+        check_paths("/mnt/shared/results", load(find("digits"), [setting]), "trials run on several machines")

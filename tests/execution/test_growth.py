@@ -44,3 +44,4 @@ def test_a_trial_reads_and_writes_as_much_as_one_before(tmp_path: Path, monkeypa
     assert of_part[-1] < 2 * (tmp_path / "optuna.journal").stat().st_size, "no line is read again and again"
     # A new trial is one write; so is a result, with all that follows from it.
     assert writes[-1] - writes[0] <= len(ledger.records) + epochs[-1] + 5
+    assert len({record.params["train.lr"] for record in ledger.records}) == 4 * PART, "none is lost"

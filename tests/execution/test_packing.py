@@ -11,14 +11,14 @@ import yaml
 from optuna.storages import InMemoryStorage
 
 from resnet import cost
-from search import spec, training
+from search import training
 from search.errors import InputError
 from search.execution import host, packing
-from search.execution.packing import Measured, Packing
+from search.execution.packing import Measured
 from search.optimize import Proposer, Strategy
 from search.optimize.schedulers import Halving
 from search.records import Ledger
-from search.spec import DataInfo, LimitSpec, ResourceSpec, Sampler, SearchSpec, Space, TrialSpec, load
+from search.spec import DataInfo, LimitSpec, ResourceSpec, Sampler, SearchSpec, Space, TrialSpec, appraise, load
 from search.spec.space import make
 from search.training import speed
 
@@ -43,7 +43,8 @@ FIXED = {"net.in_channels": 3, "net.num_classes": 10}
     ],
 )
 def test_the_scarcest_decides(card: int, trial: int, alone: float, full: float, cores: int, trials: int) -> None:
-    assert packing.trials_per_gpu(card * GIB, trial * GIB, alone, full, cores) == trials
+    measured = Measured("card", card * GIB, trial * GIB - training.device.CONTEXT, alone, full)
+    assert packing.decide(measured, data_of(0), cores).trials == trials
 
 
 @pytest.mark.parametrize("trials", range(1, 101))
@@ -57,29 +58,27 @@ def test_a_share_is_one_of_so_many_as_ray_counts_them(trials: int) -> None:
     assert ResourceSpec(gpus_per_trial=packing.share(trials)).gpus_per_trial == packing.share(trials)
 
 
-@pytest.mark.parametrize(("part", "times"), [(0.1, 10), (0.2, 5), (0.3333, 3), (0.25, 4), (0.05, 20)])
-def test_decimal_shares_are_not_lost_in_binary(part: float, times: int) -> None:
-    """1 // 0.1 is 9 in Python."""
-    search = SearchSpec()
-    assert host.divide(ResourceSpec(gpus_per_trial=part), search, 100, 1, "here").concurrent == times
-    assert host.divide(ResourceSpec(cpus_per_trial=part, gpus_per_trial=0), search, 1, 0, "here").concurrent == times
-
-
-def test_auto_is_no_gpu_where_there_is_none_and_one_until_it_is_measured() -> None:
-    auto = ResourceSpec()
-    assert host.divide(auto, SearchSpec(), 8, 0, "here") == spec.Share(cpus=1, gpus=0, concurrent=8)
-    assert host.divide(auto, SearchSpec(), 8, 2, "here") == spec.Share(cpus=1, gpus=1, concurrent=2)
+@pytest.mark.parametrize(
+    ("resources", "cpus", "gpus", "concurrent"),
+    [
+        *(({"gpus_per_trial": part}, 100, 1, times) for part, times in ((0.1, 10), (0.3333, 3), (0.05, 20))),
+        *(({"cpus_per_trial": part, "gpus_per_trial": 0}, 1, 0, times) for part, times in ((0.1, 10), (0.2, 5))),
+        ({}, 8, 0, 8),  # auto is no GPU where there is none, and one until a trial is measured
+        ({}, 8, 2, 2),
+        ({"cpus_per_trial": 2}, 9, 0, 4),
+    ],
+)
+def test_how_often_a_trial_fits(resources: dict[str, float], cpus: int, gpus: int, concurrent: int) -> None:
+    """Decimal shares are not lost in binary: 1 // 0.1 is 9 in Python."""
+    given = host.divide(ResourceSpec.model_validate(resources), SearchSpec(), cpus, gpus, "here")
+    assert given.concurrent == concurrent
+    assert given.gpus == resources.get("gpus_per_trial", 1 if gpus else 0)
+    assert given.threads == max(1, resources.get("cpus_per_trial", 1))
 
 
 def test_a_gpu_that_is_not_there() -> None:
     with pytest.raises(InputError, match=r"resources.gpus_per_trial = 1, but here has 0 GPUs; ask for at most 0"):
         host.divide(ResourceSpec(gpus_per_trial=1), SearchSpec(), 8, 0, "here")
-
-
-def test_a_trial_of_two_cores_has_two_threads() -> None:
-    given = host.divide(ResourceSpec(cpus_per_trial=2), SearchSpec(), 9, 0, "here")
-    assert (given.threads, given.concurrent) == (2, 4)
-    assert host.divide(ResourceSpec(), SearchSpec(), 9, 0, "here").threads == 1
 
 
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("0.25", 0.25), ("1", 1.0), ("null", "auto")])
@@ -90,10 +89,9 @@ def test_what_may_be_set(text: str, value: object) -> None:
 
 def largest(space: Space) -> TrialSpec:
     """Of 32 x 32 images."""
-    ledger = Ledger(InMemoryStorage(), "study", space, lambda trial: spec.appraise(trial, (32, 32), LimitSpec()))
-    return Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), Halving(1, 2, epochs=1), SearchSpec(), 1).largest(
-        (32, 32)
-    )
+    ledger = Ledger(InMemoryStorage(), "study", space, lambda trial: appraise(trial, (32, 32), LimitSpec()))
+    plan = Strategy(ledger, Proposer(space, Sampler.RANDOM, 0), Halving(1, 2, epochs=1), SearchSpec(), 1)
+    return plan.largest((32, 32))
 
 
 def test_the_largest_network_keeps_most_for_its_backward_pass() -> None:
@@ -163,22 +161,17 @@ def data_of(images: int) -> DataInfo:
 
 def test_data_and_context_count_as_memory_of_a_trial() -> None:
     """Network 1 GiB + context 0.75 GiB + 100,000 images of 3,072 bytes and a label of 8: of 10 GiB, 0.9 hold 4."""
-    measured = Measured("card", 10 * GIB, GIB, 1000.0, 9000.0)
+    measured = Measured("NVIDIA H100", 10 * GIB, GIB, 1_234.0, 9_000.0)
     decided = packing.decide(measured, data_of(100_000), 16)
     assert decided.trial_bytes == GIB + training.device.CONTEXT + 308_000_000
-    assert decided.trials == 4
-    assert packing.decide(measured, data_of(1), 16).trials == 5
-    assert packing.decide(measured, data_of(1), 3).trials == 3
-    assert packing.decide(None, data_of(1), 16).trials == 1
-
-
-def test_the_decision_is_told_with_its_figures() -> None:
-    measured = Measured("NVIDIA H100", 80 * GIB, GIB, 61_234.0, 245_000.0)
-    assert str(Packing(4, 16, 2 * GIB, measured)) == (
-        "4 trials on each GPU: the largest network takes 2.0 of the NVIDIA H100's 80.0 GiB and trains at "
-        "61,234 of its 245,000 images/s; there are cores for 16"
+    assert str(decided) == (
+        "4 trials on each GPU: the largest network takes 2.0 of the NVIDIA H100's 10.0 GiB and trains at "
+        "1,234 of its 9,000 images/s; there are cores for 16"
     )
-    assert "1 trial on each GPU: the largest network of the space does not fit" in str(Packing(1, 16, 0, None))
+    assert packing.decide(measured, data_of(1), 16).trials == 5
+    alone = packing.decide(None, data_of(1), 16)
+    assert alone.trials == 1
+    assert "1 trial on each GPU: the largest network of the space does not fit" in str(alone)
 
 
 def test_the_node_with_fewest_cores_for_a_gpu_counts() -> None:

@@ -27,32 +27,35 @@ def snapshot(done: int, width: int = 2) -> Trials:
     return Trials([*trials[:done], *(running(trial, 4, 1.0) for trial in trials[done : done + width])])
 
 
-def rendered(trials: Sequence[TrialRecord], width: int = 80, waiting: tuple[int, ...] = ()) -> str:
+def rendered(
+    trials: Sequence[TrialRecord],
+    width: int = 80,
+    waiting: tuple[int, ...] = (),
+    total: int = 24,
+    candidates: Sequence[Candidate] = (),
+) -> str:
     console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
     with console.capture() as capture:
-        progress = Progress(Console(file=StringIO()), "digits", 12)
-        progress.update(Trials(trials), 24, waiting)
+        progress = Progress(Console(file=StringIO()), "digits", 12, candidates)
+        progress.update(Trials(trials), total, waiting)
         console.print(progress.screen(61.0))
     return capture.get()
 
 
-def test_the_screen_tells_what_is_done_best_and_running() -> None:
-    text = rendered(snapshot(15, width=3))
-    assert "15 of 24 trials · 3 running · 7 stopped early · 1 failed · 1 diverged" in text
+def test_the_screen_tells_what_is_done_best_running_and_waiting() -> None:
+    text = rendered(snapshot(15, width=3), 100, waiting=(16, 17))
+    assert "15 of 24 trials · 1 running · 2 waiting · 7 stopped early · 1 failed · 1 diverged" in text
     assert "1 min 01 s elapsed, about" in text
     assert re.search(r"best so far 1\.0 %  trial 10: 20-layer v2 identity, lr 0\.142", text)
+    assert re.findall(r"^ +(\d+)  \d+-layer", text, re.MULTILINE) == ["15"]
     assert re.search(r"^ +15  14-layer v2 identity, lr 0\.378, weight d.* +4/12 +56\.0 % *$", text, re.MULTILINE)
+    assert re.search(r"0 of 24 trials[^$]*no result yet", rendered([]))
+    assert "about 0.0 s left" in rendered(sample.trials())
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(map(cell_len, rendered(snapshot(15, width=3), width).splitlines())) <= width
-
-
-def test_the_screen_before_anything_and_after_everything() -> None:
-    assert "no result yet" in rendered([])
-    assert "0 of 24 trials" in rendered([])
-    assert "about 0.0 s left" in rendered(sample.trials())
 
 
 def test_many_running_trials_are_counted_not_listed() -> None:
@@ -68,6 +71,8 @@ def test_remaining_time_is_shared_by_the_trials_that_run() -> None:
     assert remaining(Trials(two), 24) is None
     # the mean is 10 s: 6 trials to come take 60 s, the rest of the two that run 6 s and none, by two at a time
     assert remaining(Trials([*ended, *two]), 10) == pytest.approx(33.0)
+    # what waits may never go on, and nobody works on it
+    assert remaining(Trials([*ended, *two]), 10, waiting=[3]) == pytest.approx(66.0)
     assert remaining(Trials(ended), 2) == 0.0
 
 
@@ -84,28 +89,29 @@ def test_a_terminal_is_redrawn_at_a_bounded_rate() -> None:
     assert "24 of 24 trials" in file.getvalue()  # the last snapshot stays on the screen
 
 
-def test_a_file_gets_a_line_for_each_trial_that_ends() -> None:
+def lines(*updates: tuple[Sequence[TrialRecord], Sequence[int]], candidates: Sequence[Candidate] = ()) -> list[str]:
+    """What a dumb terminal gets of snapshots, each with the numbers of those that wait."""
     file = StringIO()
-    with Progress(Console(file=file, width=80), "digits", 12) as progress:
-        progress.update(Trials(), 24)
-        for done in (0, 1, 1, 6, 24, 24):
-            progress.update(snapshot(done), 24)
-    lines = file.getvalue().splitlines()
+    console = Console(file=file, width=80, force_terminal=True, _environ={"TERM": "dumb"})
+    with Progress(console, "digits", 12, candidates) as progress:
+        for trials, waiting in updates:
+            progress.update(Trials(trials), 4 if candidates else 24, waiting)
     assert "\x1b" not in file.getvalue()
     assert "\r" not in file.getvalue()
-    assert [int(line.split("trial ")[1].split()[0]) for line in lines] == list(range(24))
-    assert lines[0].startswith("[1/24] trial 0 complete after 12 epochs, 3.8 %: 8-layer v1 identity")
-    assert lines[1].startswith("[2/24] trial 1 pruned after 6 epochs, 8.0 %: 14-layer v2 none")
-    assert [n for n, line in enumerate(lines) if line.endswith("new best")] == [0, 5, 10]
-    assert "(RuntimeError: <b>unexpected</b> | shape 4x4 & more)" in lines[13]
+    return file.getvalue().splitlines()
+
+
+def test_a_file_gets_a_line_for_each_trial_that_ends() -> None:
+    told = lines(((), ()), *((snapshot(done), ()) for done in (0, 1, 1, 6, 24, 24)))
+    assert [int(line.split("trial ")[1].split()[0]) for line in told] == list(range(24))
+    assert told[0].startswith("[1/24] trial 0 complete after 12 epochs, 3.8 %: 8-layer v1 identity")
+    assert told[1].startswith("[2/24] trial 1 pruned after 6 epochs, 8.0 %: 14-layer v2 none")
+    assert [n for n, line in enumerate(told) if line.endswith("new best")] == [0, 5, 10]
+    assert "(RuntimeError: <b>unexpected</b> | shape 4x4 & more)" in told[13]
 
 
 def test_trials_done_before_are_summed_up_in_one_line() -> None:
-    file = StringIO()
-    with Progress(Console(file=file), "digits", 12) as progress:
-        progress.update(snapshot(12), 24)
-        progress.update(snapshot(13), 24)
-    first, second = file.getvalue().splitlines()
+    first, second = lines((snapshot(12), ()), (snapshot(13), ()))
     assert first.startswith("digits: 12 of 24 trials are done, best so far 1.0 %: 20-layer v2 identity")
     assert second.startswith("[13/24] trial 12 pruned")
 
@@ -114,51 +120,18 @@ def test_proposals_beyond_the_limits_are_no_trials() -> None:
     refused = replace(
         sample.trials()[0], number=24, state=TrialState.INFEASIBLE, epochs=0, curve={}, violation=0.5, seconds=None
     )
-    file = StringIO()
-    with Progress(Console(file=file, width=80), "digits", 12) as progress:
-        progress.update(Trials([refused]), 24)
-        progress.update(Trials([refused, *snapshot(1)]), 24)
-    assert file.getvalue().startswith("[1/24] trial 0 complete")
-    assert file.getvalue().count("\n") == 1
-    console = Console(file=StringIO(), width=80, force_terminal=True, force_interactive=True, _environ={})
-    with Progress(console, "digits", 12) as progress:
-        progress.update(Trials([refused, *snapshot(3)]), 24)
-        progress.update(Trials([refused, *snapshot(4)]), 24)
-    assert isinstance(console.file, StringIO)
-    assert "4 of 24 trials · 2 running · 2 stopped early · 1 beyond the limits" in console.file.getvalue()
-
-
-def test_trials_that_wait_do_not_run() -> None:
-    trials = snapshot(15, width=3)  # 15, 16 and 17 run
-    text = rendered(trials, waiting=(16, 17))
-    assert "15 of 24 trials · 1 running · 2 waiting · 7 stopped early" in text
-    assert re.findall(r"^ +(\d+)  \d+-layer", text, re.MULTILINE) == ["15"]
-    ended = [replace(trial, seconds=10.0) for trial in sample.trials()[:2]]
-    # two to come of 10 s each, and 6 s of one that runs: what waits may never go on, and nobody works on it
-    open_ = [running(trial, 4, 4.0) for trial in sample.trials()[2:4]]
-    assert remaining(Trials([*ended, *open_]), 6, waiting=[3]) == pytest.approx(26.0)
+    (line,) = lines(([refused], ()), ([refused, *snapshot(1)], ()))
+    assert line.startswith("[1/24] trial 0 complete")
+    assert "4 of 24 trials · 2 running · 2 stopped early · 1 beyond the limits" in rendered([refused, *snapshot(4)])
 
 
 def test_a_file_gets_a_line_for_each_wait() -> None:
-    file = StringIO()
-    with Progress(Console(file=file, width=80), "digits", 12) as progress:
-        progress.update(Trials(), 24)
-        for waiting in ([0], [0], [], [0]):
-            progress.update(Trials([running(sample.trials()[0], 3, 1.0)]), 24, waiting)
-        progress.update(Trials([running(sample.trials()[0], 9, 1.0)]), 24, [0])
-        progress.update(Trials([sample.trials()[0]]), 24)
-    lines = file.getvalue().splitlines()
-    assert [line.split(",")[0] for line in lines] == [
+    first = sample.trials()[0]
+    waits = [([running(first, 3, 1.0)], waiting) for waiting in ([0], [0], [], [0])]
+    told = lines(((), ()), *waits, ([running(first, 9, 1.0)], [0]), ([first], ()))
+    assert [line.split(",")[0] for line in told] == [
         "trial 0 paused after 3 epochs", "trial 0 paused after 9 epochs", "[1/24] trial 0 complete after 12 epochs"
     ]  # fmt: skip
-
-
-def test_a_dumb_terminal_gets_plain_lines() -> None:
-    file = StringIO()
-    with Progress(Console(file=file, force_terminal=True, _environ={"TERM": "dumb"}), "digits", 12) as progress:
-        progress.update(Trials(), 24)
-        progress.update(snapshot(1), 24)
-    assert file.getvalue().startswith("[1/24] trial 0 complete")
 
 
 def test_an_error_inside_leaves_the_terminal_usable() -> None:
@@ -186,26 +159,18 @@ def training(number: int, finalist: int, seed: int, epochs: int, error: float | 
 
 
 def test_a_file_gets_a_line_for_each_training_of_the_finals() -> None:
-    file = StringIO()
     first = training(0, 3, 0, 12, 2.5)
     failed = replace(training(2, 3, 1, 4), state=TrialState.FAILED, reason="its worker died, 4 times")
-    with Progress(Console(file=file, width=80), "digits", 12, CANDIDATES) as progress:
-        progress.update(Trials([first, training(1, 7, 0, 3)]), 4)
-        progress.update(Trials([first, training(1, 7, 0, 12, 3.25), failed]), 4)
-    opening, tested, lost = file.getvalue().splitlines()
+    later = [first, training(1, 7, 0, 12, 3.25), failed]
+    opening, tested, lost = lines(([first, training(1, 7, 0, 3)], ()), (later, ()), candidates=CANDIDATES)
     assert opening == "digits: 2 finalists trained on train + validation, then tested: 4 trainings, 1 are done"
     assert tested.startswith("[2/4] published, seed 0: 3.2 % test error: 20-layer v1")
     assert lost.startswith("[3/4] finalist 3, seed 1: failed (its worker died, 4 times): ")
 
 
 def test_the_screen_of_the_finals_tells_what_each_finalist_has() -> None:
-    progress = Progress(Console(file=StringIO()), "digits", 12, CANDIDATES)
     runs = [training(0, 3, 0, 12, 2.0), training(1, 7, 0, 12, 3.0), training(2, 3, 1, 12, 3.0), training(3, 7, 1, 5)]
-    progress.update(Trials(runs), 6)
-    console = Console(file=StringIO(), width=100, force_terminal=True, color_system=None)
-    with console.capture() as capture:
-        console.print(progress.screen(61.0))
-    head, _, parts, _, third, published = capture.get().splitlines()
+    head, _, parts, _, third, published = rendered(runs, 100, total=6, candidates=CANDIDATES).splitlines()
     # 10 s each: two to come, and nothing is left of the one that runs
     assert re.search(r"^digits: finals +1 min 01 s elapsed, about 20 s left$", head)
     assert parts.strip() == "3 of 6 trainings · 1 running"
@@ -223,12 +188,13 @@ def test_a_notebook_gets_one_output_that_is_redrawn_twice_a_second() -> None:
     try:
         with capture_output() as captured, Progress(Console(force_jupyter=True), "digits", 12) as progress:
             for _ in range(2000):
-                progress.update(snapshot(5), 24)
+                if progress.is_due:
+                    progress.update(snapshot(5), 24)
             progress.update(sample.trials(), 24)
     finally:
         InteractiveShell.clear_instance()
     first, *rest = captured._outputs
-    assert 1 <= len(rest) <= (monotonic() - start) / 0.5 + 1
+    assert 1 <= len(rest) <= (monotonic() - start) / 0.5 + 2
     assert {output["transient"]["display_id"] for output in rest} == {first["transient"]["display_id"]}
     assert [output["update"] for output in (first, *rest)] == [False] + [True] * len(rest)
     assert "24 of 24 trials" in rest[-1]["data"]["text/html"]

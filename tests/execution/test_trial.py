@@ -14,7 +14,7 @@ import torch
 
 from search import machine
 from search.data import prepare
-from search.errors import InputError
+from search.execution.worker import TrialWorker
 from search.spec import DataSpec, TrialSpec
 from search.training import device
 
@@ -84,17 +84,12 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @linux
-def test_a_trial_too_large_for_the_machine_is_infeasible(reports: list[dict[str, Any]]) -> None:
-    first, large, _ = reports
+def test_a_trial_too_large_for_the_machine_is_infeasible_and_leaves_its_memory(reports: list[dict[str, Any]]) -> None:
+    first, large, small = reports
     assert "failure" not in first
     assert (large["number"], large["failure"], large["done"]) == (1, "infeasible", True)
     assert large["reason"].startswith("out of memory: ")
     assert any(words in large["reason"] for words in ("alloc", "memory object", "a primitive")), large["reason"]
-
-
-@linux
-def test_the_next_trial_has_the_memory_that_the_large_one_held(reports: list[dict[str, Any]]) -> None:
-    small = reports[2]
     assert "failure" not in small
     assert (small["number"], small["epoch"], small["last"]) == (2, 1, True)
 
@@ -105,18 +100,22 @@ def test_a_worker_keeps_its_core_and_its_data(reports: list[dict[str, Any]]) -> 
     assert len({report["data"] for report in reports}) == 1
 
 
+def worker(folder: Path, reports: Iterator[dict[str, Any]] | None = None, **changes: Any) -> TrialWorker:
+    """In this process, of which nothing is to be pinned."""
+    made = TrialWorker.__new__(TrialWorker)
+    made.config, made._reports = config(folder, 7) | changes, reports
+    return made
+
+
 @pytest.mark.parametrize("gpus", [1.0, 0.25])
 def test_a_gpu_that_torch_does_not_see_fails_the_trial_in_one_sentence(
     gpus: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if torch.cuda.is_available():
         pytest.skip("torch sees a GPU")
-    from search.execution.worker import TrialWorker  # imports Ray
-
     monkeypatch.setenv("HOME", str(tmp_path))
     threads = torch.get_num_threads()
-    worker = TrialWorker(config(tmp_path, gpus=gpus, threads=threads))
-    report = worker.step()
+    report = TrialWorker(config(tmp_path, gpus=gpus, threads=threads)).step()
     assert report["failure"] == "failed"
     assert report["reason"].startswith(f"InputError: resources.gpus_per_trial = {gpus:g}, but torch ")
     assert report["reason"].endswith("or set resources.gpus_per_trial=0")
@@ -135,24 +134,14 @@ OUT = "CUDA out of memory. Tried to allocate 2.00 GiB"
     ],
 )
 def test_a_trial_that_does_not_fit_is_infeasible(gpus: float, reason: str, tmp_path: Path) -> None:
-    from search.execution.worker import TrialWorker
-
-    worker = TrialWorker.__new__(TrialWorker)  # no process of its own: nothing is to be pinned
-    worker.config = config(tmp_path, 7, gpus=gpus)
-    report = worker._failure(torch.OutOfMemoryError(OUT))
+    report = worker(tmp_path, gpus=gpus)._failure(torch.OutOfMemoryError(OUT))
     assert (report["number"], report["failure"], report["done"]) == (7, "infeasible", True)
     assert report["reason"] == reason
-    assert worker._failure(ValueError("x"))["failure"] == "failed"
 
 
 @pytest.mark.parametrize("differs", ["python", "torch", "ray", "this code"])
 def test_a_node_with_other_software_than_the_driver_is_refused(differs: str, tmp_path: Path) -> None:
-    from search.execution.worker import TrialWorker
-
-    worker = TrialWorker.__new__(TrialWorker)
-    worker.config = config(tmp_path, 7) | {"software": machine.software() | {differs: "0.1"}}
-    worker._reports = None
-    report = worker.step()
+    report = worker(tmp_path, software=machine.software() | {differs: "0.1"}).step()
     assert report["number"] == 7
     assert re.fullmatch(
         rf"node [\d.]+ has {differs} \w[\w.+]+, the driver 0\.1; install the same on .*", report["halt"]
@@ -180,24 +169,17 @@ def test_running_out_of_memory_is_recognised_by_what_torch_raises() -> None:
 )
 def test_a_device_that_failed_ends_the_process(error: Exception, tmp_path: Path) -> None:
     """The texts are those of torch's own messages; what is raised goes to Ray, which starts the trial in another."""
-    from search.execution.worker import TrialWorker
 
     def failing() -> Iterator[dict[str, Any]]:
         raise error
         yield {}
 
-    worker = TrialWorker.__new__(TrialWorker)
-    worker.config, worker._reports = config(tmp_path), failing()
     with pytest.raises(RuntimeError):
-        worker.step()
+        worker(tmp_path, failing()).step()
 
 
-def test_a_programming_error_is_told_and_the_worker_lives(tmp_path: Path) -> None:
-    from search.execution.worker import TrialWorker
-
-    worker = TrialWorker.__new__(TrialWorker)
-    worker.config, worker._reports = config(tmp_path), map(int, ["x"])
-    report = worker.step()
+def test_a_programming_error_is_reported_and_the_worker_lives(tmp_path: Path) -> None:
+    report = worker(tmp_path, map(int, ["x"])).step()
     assert (report["failure"], report["done"]) == ("failed", True)
     assert report["reason"] == "ValueError: invalid literal for int() with base 10: 'x'"
     assert "Traceback" in report["traceback"]
@@ -207,10 +189,3 @@ def test_a_share_of_the_card_leaves_room_for_the_context() -> None:
     """0.25 x 80 GiB = 20 GiB, less 0.75 GiB: 19.25 of 80."""
     assert device.memory_fraction(0.25, 80 * 2**30) == 19.25 / 80
     assert device.memory_fraction(0.1, 4 * 2**30) == 0.0
-
-
-def test_the_cpu_is_asked_for_with_no_gpu() -> None:
-    assert device.of_worker(0.0) == torch.device("cpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="sees no GPU in this worker"):
-            device.of_worker(0.5)

@@ -54,17 +54,14 @@ def test_a_conditional_parameter_is_kept_and_gets_its_own_effect_only() -> None:
 
 def test_too_little_says_nothing() -> None:
     assert importance(study(EFFECTS, trials=7), first_rung=3) == {}
-    assert importance(study(EFFECTS, trials=8), first_rung=9) == {}  # nobody reached epoch 9
-    assert importance(optuna.create_study(), first_rung=1) == {}
-
-
-def test_equal_or_missing_errors_say_nothing() -> None:
-    made = optuna.create_study()
+    assert importance(study(EFFECTS, trials=8), first_rung=9) == {}, "nobody reached epoch 9"
+    equal = optuna.create_study()
+    assert importance(equal, first_rung=1) == {}
     for index in range(20):
-        trial = made.ask({"train.lr": optuna.distributions.FloatDistribution(0.01, 1.0)})
+        trial = equal.ask({"train.lr": optuna.distributions.FloatDistribution(0.01, 1.0)})
         trial.report(5.0 if index < 10 else float("nan"), 1)
-        made.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    assert importance(made, first_rung=1) == {}
+        equal.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    assert importance(equal, first_rung=1) == {}, "equal or missing errors"
 
 
 def test_whoever_starts_a_study_does_not_wait_for_scikit_learn() -> None:

@@ -60,21 +60,17 @@ def test_between_rungs_nothing_is_held() -> None:
     assert halving.hold(1, Standings([good, record(1, 90, 90)])) is not None
 
 
-def test_equal_errors_share_a_rank() -> None:
+def test_who_counts_and_how() -> None:
     halving = Halving(1, 2, 4)
-    seen = [record(number, 10.0) for number in range(4)]
-    assert [halving.hold(number, Standings(seen)) for number in range(4)] == [None] * 4
-
-
-def test_stopped_and_diverged_trials_stay_as_evidence() -> None:
-    pruned = TrialRecord(0, TrialState.PRUNED, {}, 1, {1: 20.0})
-    diverged = TrialRecord(1, TrialState.DIVERGED, {}, 1, {1: 100.0})
-    failed = TrialRecord(2, TrialState.FAILED, {}, 0)
-    halving = Halving(1, 2, 4)
-    assert halving.hold(3, Standings([pruned, diverged, failed, record(3, 30.0)])) is not None  # 2nd of 3, 1 place
-    assert (
-        halving.hold(3, Standings([pruned, diverged, failed, record(4, 90.0), record(3, 30.0)])) is None
-    )  # 2nd of 4, 2 places
+    equal = Standings([record(number, 10.0) for number in range(4)])
+    assert [halving.hold(number, equal) for number in range(4)] == [None] * 4, "equal errors share a rank"
+    ended = [
+        TrialRecord(0, TrialState.PRUNED, {}, 1, {1: 20.0}),
+        TrialRecord(1, TrialState.DIVERGED, {}, 1, {1: 100.0}),
+        TrialRecord(2, TrialState.FAILED, {}, 0),
+    ]
+    assert halving.hold(3, Standings([*ended, record(3, 30.0)])) is not None, "2nd of 3, 1 place"
+    assert halving.hold(3, Standings([*ended, record(4, 90.0), record(3, 30.0)])) is None, "2nd of 4, 2 places"
 
 
 def test_a_trial_that_diverged_is_worst_at_later_rungs() -> None:
@@ -90,6 +86,7 @@ def test_what_waits_is_promoted_as_soon_as_enough_worse_ones_have_come() -> None
     halving = Halving(1, 3, 9)
     seen = [record(0, 30), record(1, 35), record(2, 40), record(3, 50), record(4, 60)]
     waiting = {1, 2, 3, 4}
+    assert halving.promote(Standings(seen[:2]), {1}) is None, "fewer than compete for one place"
     assert halving.promote(Standings(seen), waiting) is None, "5 trials: 1 place, and 30 has it"
     seen.append(record(5, 70))
     waiting.add(5)
@@ -109,12 +106,6 @@ def test_the_highest_rung_is_promoted_first() -> None:
     assert halving.promote(Standings(seen), {0, 1, 2, 3, 4, 5}) == 1
     assert halving.promote(Standings(seen), {0, 2, 3, 4, 5}) == 2, "the place of the second rung is taken"
     assert halving.promote(Standings(seen), {0, 3, 4, 5}) is None
-
-
-def test_a_lone_trial_that_waits_stays() -> None:
-    """Of fewer trials than compete for one place none is promoted, though the first to arrive goes on."""
-    assert Halving(1, 3, 9).promote(Standings([record(0, 30), record(1, 20)]), {0, 1}) is None
-    assert Halving(1, 3, 9).hold(0, Standings([record(0, 30)])) is None
 
 
 def test_without_stopping_nothing_is_held_or_promoted() -> None:

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import optuna
 import pytest
-from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from benchmarks.search import learning_curves, quality, quality_page
-from benchmarks.search.learning_curves import EPOCHS, MODEL, SPACE, TASKS, Training
+from benchmarks.search import quality, quality_page
+from benchmarks.search.learning_curves import EPOCHS, MODEL, TASKS, Training
 from benchmarks.search.quality import Run
-from benchmarks.search.simulation import Ours, Rays, simulate
+from benchmarks.search.simulation import Ours, simulate
 from search.spec import SearchSpec
 
 CONFIGURATION = {
@@ -38,16 +36,6 @@ def test_a_training_is_what_the_model_says() -> None:
     assert len(TASKS) == 34
 
 
-def test_random_configurations_keep_to_the_space() -> None:
-    drawn = learning_curves.random_configurations(500, seed=0)
-    for column, distribution in zip(drawn.T, SPACE.values(), strict=True):
-        assert isinstance(distribution, optuna.distributions.FloatDistribution | optuna.distributions.IntDistribution)
-        low, high = distribution.low * (1 - 1e-6), distribution.high * (1 + 1e-6)
-        assert low <= column.min() < column.max() <= high
-    rates = np.log(drawn[:, 1])
-    assert abs(np.mean(rates < math.log(10**-2.5)) - 0.5) < 0.07, "half below the middle of a log range (3 sd)"
-
-
 class Scripted:
     """Asks for two trainings; the first stops after two epochs, waits, and is asked for again at last."""
 
@@ -63,7 +51,7 @@ class Scripted:
         return (trial_id, epoch) in {("0", 2), ("1", 3), ("2", 4)}
 
 
-def test_one_worker_trains_one_after_another() -> None:
+def test_workers_train_one_after_another_and_at_once() -> None:
     player = Scripted()
     trace = simulate(player, 3945, math.inf, workers=1, timed=False)
     assert player.told == [("0", 1), ("0", 2), ("1", 1), ("1", 2), ("1", 3), ("2", 3), ("2", 4)]
@@ -73,12 +61,8 @@ def test_one_worker_trains_one_after_another() -> None:
     assert trace == [(1, errors[0]), (2, errors[1]), (5, errors[2]), (7, errors[3])]
     timed = simulate(Scripted(), 3945, math.inf, workers=1, timed=True)
     assert timed == [(pytest.approx(at * training.seconds()), error) for at, error in trace]
-
-
-def test_two_workers_train_at_once() -> None:
-    player = Scripted()
-    simulate(player, 3945, math.inf, workers=2, timed=False)
-    assert player.told[:4] == [("0", 1), ("1", 1), ("0", 2), ("1", 2)]
+    simulate(two := Scripted(), 3945, math.inf, workers=2, timed=False)
+    assert two.told[:4] == [("0", 1), ("1", 1), ("0", 2), ("1", 2)]
     simulate(stopped := Scripted(), 3945, 1.0, workers=2, timed=False)
     assert stopped.told == [("0", 1), ("1", 1)]
 
@@ -90,16 +74,6 @@ def test_same_seed_same_search() -> None:
     first = search(1)
     assert first == search(1)
     assert first != search(2)
-
-
-def test_rays_own_scheduler_stops_what_is_worse() -> None:
-    asha = AsyncHyperBandScheduler(time_attr="training_iteration", max_t=EPOCHS, grace_period=1, reduction_factor=3)
-    player = Rays(optuna.samplers.RandomSampler(seed=0), asha)
-    stopped = []
-    for trial, error in enumerate([50.0, 60.0, 40.0, 70.0]):
-        assert player.suggest(str(trial)) is not None
-        stopped.append(player.result(str(trial), 1, error, 1.0))
-    assert stopped == [False, True, False, True]
 
 
 def test_regret_and_speedup() -> None:

@@ -91,14 +91,6 @@ def test_boxes_lie_inside_and_follow_from_the_seed() -> None:
     assert not torch.equal(boxes, draw_boxes((7, 300), (20, 31), torch.Generator().manual_seed(4)))
 
 
-def test_the_shape_of_the_result_depends_on_no_value() -> None:
-    """Tensors without values raise where one is read back: what a captured graph could not do either."""
-    images = torch.empty(5, 40, 50, 3, dtype=torch.uint8, device="meta")
-    boxes = torch.empty(4, 5, dtype=torch.int64, device="meta")
-    mirrored = torch.empty(5, dtype=torch.bool, device="meta")
-    assert resized_crop(images, boxes, mirrored, (16, 16)).shape == (5, 16, 16, 3)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_captured_in_a_graph_it_gives_the_pixels_of_the_cpu() -> None:

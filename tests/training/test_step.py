@@ -1,4 +1,4 @@
-"""What one step promises to a CUDA graph, and its parts against torch's own."""
+"""What one step promises to a CUDA graph, and what is asked of the device."""
 
 import sys
 from pathlib import Path
@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from resnet import NetSpec, build
 from search.spec import TrainSpec
 from search.training.augment import draw
 from search.training.device import has_bf16, system_metrics
-from search.training.step import Average, Step
+from search.training.step import Step
 from tests.support.sample_digits import resident
 
 ALL = {"crop_padding": 1, "cutout": 2, "mixup": 0.5, "ema": 0.5, "label_smoothing": 0.1}
@@ -83,27 +82,6 @@ def test_each_call_is_the_next_row() -> None:
         step()
         moved.append(any(not torch.equal(tensor, before[name]) for name, tensor in step.model.named_parameters()))
     assert moved == [False, False, True, True]
-
-
-def test_average_is_torchs() -> None:
-    torch.manual_seed(0)
-    net = build(NetSpec(depth=8, in_channels=1))
-    theirs = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
-    ours = Average(net, 0.9)
-    theirs.update_parameters(net)  # its first call copies, as ours begins
-    for _ in range(3):
-        net(torch.randn(4, 1, 8, 8))
-        with torch.no_grad():
-            for parameter in net.parameters():
-                parameter.add_(torch.randn_like(parameter))
-        theirs.update_parameters(net)
-        ours.update()
-    expected = theirs.module.state_dict()
-    for name, tensor in ours.model.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            assert tensor == net.state_dict()[name] == 3
-        else:
-            torch.testing.assert_close(tensor, expected[name])
 
 
 @pytest.mark.parametrize(

@@ -21,71 +21,62 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-def test_folder_of_images_without_classes(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["imagefolder"], ["images", "class"]),
+        (["--set", "data.name=npz:small.npz"], ["image size 2x2 does not survive the strides", "at least 4x4"]),
+        (["--output", "occupied/results"], ["'occupied/results' cannot be written", "choose another --output"]),
+        (["--output", "/proc/sys"], ["'/proc/sys' cannot be written", "choose another --output"]),  # even for root
+        (["--stop"], ["--address"]),
+        (["--stop", "--fresh"], ["leave out"]),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used(arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of images without classes, images that do not survive the strides, a file in the place of a folder."""
     Path("images/train").mkdir(parents=True)
-    sentence = refusal(["imagefolder"], capsys)
-    assert "images" in sentence
-    assert "class" in sentence
-
-
-def test_images_that_do_not_survive_the_strides(capsys: pytest.CaptureFixture[str]) -> None:
     pixels, labels = np.zeros((20, 2, 2), np.uint8), np.arange(20) % 2
     np.savez("small.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
-    sentence = refusal(["--set", "data.name=npz:small.npz"], capsys)
-    assert "image size 2x2 does not survive the strides" in sentence
-    assert "at least 4x4" in sentence
-
-
-def test_output_below_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     Path("occupied").write_text("")
-    sentence = refusal(["--output", "occupied/results"], capsys)
-    assert "'occupied/results' cannot be written" in sentence
-    assert "choose another --output" in sentence
-
-
-@pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="no file system that refuses even root")
-def test_output_where_nobody_may_write(capsys: pytest.CaptureFixture[str]) -> None:
-    sentence = refusal(["--output", "/proc/sys"], capsys)
-    assert "'/proc/sys' cannot be written" in sentence
-    assert "choose another --output" in sentence
+    sentence = refusal(arguments, capsys)
+    assert [word for word in words if word not in sentence] == []
 
 
 @pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port that refuses: bound by us, so nobody else has it, and not listened on."""
+def nobody() -> Iterator[str]:
+    """An address that refuses: bound by us, so nobody else has it, and not listened on."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
 def test_tracking_server_that_does_not_answer(
-    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    nobody: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = f"http://127.0.0.1:{closed_port}"
-    by_flag = refusal(["--tracking-uri", address], capsys)
-    assert f"'{address}' does not answer" in by_flag
+    by_flag = refusal(["--tracking-uri", nobody], capsys)
+    assert f"'{nobody}' does not answer" in by_flag
     assert "--tracking-uri" in by_flag
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", nobody)
     assert refusal([], capsys) == by_flag
 
 
 def test_job_server_that_does_not_answer(
-    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    nobody: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = f"http://127.0.0.1:{closed_port}"
-    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("RAY_ADDRESS", nobody)
     began = time.monotonic()
     sentence = refusal(["--output", "/shared"], capsys)
     assert time.monotonic() - began < 50, "Ray itself would try for minutes"
-    assert f"RAY_ADDRESS = {address} does not answer" in sentence
+    assert f"RAY_ADDRESS = {nobody} does not answer" in sentence
     assert "ssh -L" in sentence
     assert refusal(["--stop"], capsys) == sentence
 
 
 def test_bad_input_is_told_before_a_job_server_is_asked(
-    closed_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    nobody: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{closed_port}")
+    monkeypatch.setenv("RAY_ADDRESS", nobody)
     assert "did you mean 'net.depth'" in refusal(["--set", "space.net.dept=[8]"], capsys)
     assert "net depth 57" in refusal(["--set", "space.net.depth=[57]"], capsys)
     assert "there is no such file" in refusal(["mine.yaml"], capsys)
@@ -94,11 +85,6 @@ def test_bad_input_is_told_before_a_job_server_is_asked(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:hidden@mlflow:5000")
     assert "MLFLOW_TRACKING_URI" in refusal([], capsys)
     assert "hidden" not in secret + refusal([], capsys)
-
-
-def test_flags_for_a_cluster_without_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--address" in refusal(["--stop"], capsys)
-    assert "leave out" in refusal(["--stop", "--fresh"], capsys)
 
 
 def test_second_process_on_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,9 +35,9 @@ def test_what_waited_still_waits_for_another_process(tmp_path: Path) -> None:
     asked = short(Sampler.RANDOM, Scheduler.ASHA)
     curves = [[20.0], [10.0, 9.0], [11.0, 12.0], [50.0], [60.0], [70.0]]  # 3 places after one epoch, 1 after two
     reported(asked, tmp_path, *curves)
-    before = opened(asked, tmp_path).plan
+    before = opened(asked, tmp_path).ledger
     for number in range(6):
-        before.wait(number)
+        before.hold(number)
     strategy = opened(asked, tmp_path).plan
     assert strategy.unfinished == []
     promoted = [strategy.next(), strategy.next()]

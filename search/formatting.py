@@ -102,8 +102,3 @@ def network_sentence(params: Mapping[str, Any]) -> str:
         return f"{article} {depth}-layer plain network ({version} order, no shortcuts)"
     kind = {"conv1x1": "1x1-convolution"}.get(shortcut, str(shortcut).replace("_", "-"))
     return f"{article} {depth}-layer {version} residual network with {kind} shortcuts"
-
-
-def literal(text: str) -> str:
-    """Text that Markdown takes neither for the end of a cell nor for HTML, on one line."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

@@ -8,8 +8,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from search.formatting import literal
-
 
 def render(template: Path, **values: Any) -> str:
     """The text of a template, an `.html` or a `.md`; it may import the others of its folder.
@@ -34,5 +32,6 @@ def _environment(folder: Path, suffix: str) -> Environment:
 
 
 def _markdown(value: Any) -> Markup:
-    """A printed value, as safe: so that HTML's rules leave it alone."""
-    return value if isinstance(value, Markup) else Markup(literal(str(value)))
+    """A printed value on one line, as safe: so that HTML's rules leave it alone, and it ends no cell."""
+    text = str(value).replace("|", "\\|").replace("<", "&lt;")
+    return value if isinstance(value, Markup) else Markup(" ".join(text.split()))

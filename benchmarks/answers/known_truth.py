@@ -11,7 +11,7 @@ from scipy import stats
 
 from benchmarks.trial.same_statistics import power as students_power
 from search import statistics
-from search.statistics import Interval, difference, mean_interval, median_interval, probability_lower, seeds_needed
+from search.statistics import Interval, difference, mean_interval, median_interval, seeds_needed
 
 Sample = NDArray[np.float64]
 SIZES = (2, 3, 4, 5, 7, 10)
@@ -145,7 +145,7 @@ def probabilities(rng: np.random.Generator, repetitions: int) -> list[list[str]]
         errors = truths[:, :, None] + rng.normal(size=(repetitions, finalists, n))
         order = np.argsort(errors.mean(axis=2), axis=1)[:, :2]
         both = np.take_along_axis(errors, order[:, :, None], axis=1).tolist()
-        said = np.array([probability_lower(first, second) for first, second in both])
+        said = np.array([one.probability_lower for first, second in both if (one := difference(first, second))])
         right = np.diff(np.take_along_axis(truths, order, axis=1))[:, 0] > 0
         cells: list[str] = []
         for low, high in ((0.8, 0.9), (0.9, 0.95), (0.95, 0.99), (0.99, 1.01)):

@@ -11,7 +11,7 @@ from scipy import special
 
 from benchmarks.answers.known_truth import LAWS, Sample, held, share
 from search.optimize.race import Verdict, race
-from search.statistics import Interval, mean_interval, test_set_error
+from search.statistics import Interval, mean_interval, standard_error
 
 FINALISTS = (2, 3, 5, 11)
 Draw = Callable[[tuple[int, ...]], NDArray[Any]]
@@ -99,7 +99,7 @@ def images(rng: np.random.Generator, repetitions: int) -> list[list[str]]:
         for _ in range(repetitions):
             hard = rng.beta(truth * agree, (1 - truth) * agree, size)
             errors = (100 * (rng.random((3, size)) < hard).mean(axis=1)).tolist()
-            mean, half = fmean(errors), 1.96 * test_set_error(fmean(errors), size)
+            mean, half = fmean(errors), 1.96 * standard_error(fmean(errors), size)
             over_seeds.append(mean_interval(errors, resolution=100 / size))
             over_images.append(Interval(mean - half, mean + half, 0.95))
         shares = [share(held(found, 100 * truth), least=0.95) for found in (over_seeds, over_images)]

@@ -7,11 +7,11 @@ from search import lazy
 if TYPE_CHECKING:
     from search.export.bundle import (
         CHAMPION,
-        Searched,
+        champion,
         check_free,
+        chosen,
         export,
         export_champion,
-        exportable,
         is_exported,
         lacks,
         mend,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = lazy(
         __name__,
-        bundle="CHAMPION Searched check_free export export_champion exportable is_exported lacks mend",
+        bundle="CHAMPION champion check_free chosen export export_champion is_exported lacks mend",
         graphs="NotTheSame",
         trained="Exportable Facts",
     )

@@ -12,21 +12,16 @@ from search.errors import Halted, InputError
 from search.storage import Output
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every flag."""
-    made = argparse.ArgumentParser(prog="python -m search.export", description=__doc__)
-    made.add_argument("study", help="name of a study in --output")
-    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that is new or empty")
-    made.add_argument("--output", type=Output, default=Output("results"), metavar="DIR", help="default: results")
-    made.add_argument("--trial", type=int, metavar="N", help="another trial than the champion")
-    made.add_argument("--storage", metavar="URL", help="the study's Optuna storage, where its URL needs a password")
-    return made
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exports. Exit status 0: done; 1: a place cannot be read or written, or the graphs differ; 2: bad input."""
+    flags = argparse.ArgumentParser(prog="python -m search.export", description=__doc__)
+    flags.add_argument("study", help="name of a study in --output")
+    flags.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that is new or empty")
+    flags.add_argument("--output", type=Output, default=Output("results"), metavar="DIR", help="default: results")
+    flags.add_argument("--trial", type=int, metavar="N", help="another trial than the champion")
+    flags.add_argument("--storage", metavar="URL", help="the study's Optuna storage, where its URL needs a password")
     console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
-    given = parser().parse_args(arguments)
+    given = flags.parse_args(arguments)
     try:
         opened = study.Study.open(given.study, output=given.output, storage=given.storage)
         facts = opened.export(given.to, given.trial)

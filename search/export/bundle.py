@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.torch import load as load_weights
 
 from resnet import build
-from resnet.classifier import CONFIG, WEIGHTS, Exported, Scaled
+from resnet.classifier import CONFIG, WEIGHTS, Scaled
 from search import training
 from search.data import Prepared
 from search.errors import InputError
@@ -28,6 +28,7 @@ from search.records import Finals, StudyFolder, TrialRecord, Trials, TrialState
 from search.spec import StudySpec, TrialSpec
 from search.storage import files, local_copy
 
+CHAMPION = "champion"  # the folder of the finals' own, in that of the study
 CARD, ONNX, EXAMPLES = "README.md", "model.onnx", "examples.npy"
 CHECKED = CONFIG, WEIGHTS, ONNX  # against SHA256SUMS; the card and the images are the user's to change or remove
 FILES = {*CHECKED, files.SUMS, CARD, EXAMPLES}
@@ -35,7 +36,7 @@ SHOWN = 4  # real images in the folder, to try it with
 COMPARED = 256  # real images on which the graph must give the network's logits
 
 
-def export(folder: Path, model: Exportable, *, replace: bool = False) -> Exported:
+def export(folder: Path, model: Exportable, *, replace: bool = False) -> None:
     """Writes the folder: weights, description, model card, four images, and ONNX where that is installed.
 
     The graph is compared, on images of the validation split, with the network as `resnet` builds it.
@@ -54,31 +55,30 @@ def export(folder: Path, model: Exportable, *, replace: bool = False) -> Exporte
     check = _check_own if replace else check_free
     check(folder)
     folder = folder.absolute()
+    contents = _contents(model)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     mend(folder)
-    with _aside(folder, model) as (partial, config):
+    partial = _hidden(folder, "partial")
+    try:
+        files.fill(partial, contents)
         check(folder)  # again: this took a while
         if replace and folder.exists():
             folder.rename(_hidden(folder, "old"))
-        try:
-            partial.rename(folder)  # in place of an empty one, too
-        finally:
-            mend(folder)
+        partial.rename(folder)  # in place of an empty one, too
+    finally:
+        mend(folder)
     files.sync(folder.parent)
-    return config
 
 
 def mend(folder: Path) -> None:
     """Removes what a process that died in `export` left; the earlier export comes back where the new one is missing."""
-    earlier = _left(folder, "old")
+    hidden = f".{glob.escape(folder.name)}.*."
+    earlier, partial = (sorted(folder.parent.glob(hidden + ending)) for ending in ("old", "partial"))
     if earlier and not folder.exists():
         earlier.pop().rename(folder)
-    for left in (*earlier, *_left(folder, "partial")):
+    for left in (*earlier, *partial):
         if not _foreign(left):
             shutil.rmtree(left)
-
-
-def _left(folder: Path, ending: str) -> list[Path]:
-    return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*.{ending}"))
 
 
 def is_whole(folder: Path) -> bool:
@@ -110,8 +110,7 @@ def check_free(folder: Path) -> None:
 
 
 def _check_own(folder: Path) -> None:
-    foreign = _foreign(folder)
-    if foreign:
+    if foreign := _foreign(folder):
         listed = ", ".join(map(str, foreign[:3])) + (" and more" if len(foreign) > 3 else "")
         raise InputError(f"no export has written {listed}, which a new one would replace; move it away")
 
@@ -128,23 +127,9 @@ def _hidden(folder: Path, ending: str) -> Path:
     return folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.{ending}")
 
 
-@contextmanager
-def _aside(folder: Path, model: Exportable) -> Iterator[tuple[Path, Exported]]:
-    """The export in a folder beside, which is to be renamed, and its description."""
+def _contents(model: Exportable) -> dict[str, bytes]:
     weights = model.weights.read_bytes()
     config = model.config(hashlib.sha256(weights).hexdigest())
-    contents = _contents(model, config, weights)
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = _hidden(folder, "partial")
-    try:
-        files.fill(partial, contents)
-        yield partial, config
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _contents(model: Exportable, config: Exported, weights: bytes) -> dict[str, bytes]:
     net = build(config.net)
     net.load_state_dict(load_weights(weights))
     network = Scaled(net, config.mean, config.std).eval()
@@ -163,18 +148,6 @@ def _contents(model: Exportable, config: Exported, weights: bytes) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class Searched:
-    """A study as far as it decides what is exported."""
-
-    spec: StudySpec
-    data: Prepared
-    records: Sequence[TrialRecord]
-    finals: Finals | None
-    trials: Mapping[int, str]  # number -> folder or URL of its checkpoints
-    runs: Callable[[int], str]  # likewise for the runs of the finals
-
-
-@dataclass(frozen=True)
 class Chosen:
     """A training whose weights are exported."""
 
@@ -182,48 +155,74 @@ class Chosen:
     facts: Facts
     checkpoints: str  # their folder or URL
 
+    @contextmanager
+    def loaded(self, data: Prepared) -> Iterator[Exportable]:
+        """The network, with its weights on this machine's disk while it is entered.
 
-def chosen(study: Searched, trial: int | None) -> Chosen:
-    """Trial number `trial`, else the champion of the finals, else the best complete trial.
+        Raises:
+            InputError: its checkpoint is gone or damaged.
+            Halted: the URL does not answer.
+        """
+        newest = training.latest(self.checkpoints)  # which also compares all checksums
+        where = training.validated_weights(self.checkpoints)
+        epochs = self.facts.epochs
+        if newest is None or where is None or newest.state.epoch != epochs:
+            missing = f"{self.facts.training} has no whole checkpoint of epoch {epochs} in {self.checkpoints}"
+            raise InputError(f"{missing}; restore it from a copy")
+        with local_copy(where) as weights:
+            yield Exportable(self.spec, Path(weights), data, self.facts)
+
+
+def chosen(
+    spec: StudySpec,
+    data: Prepared,
+    folder: StudyFolder,
+    records: Sequence[TrialRecord],
+    finals: Finals | None,
+    number: int | None,
+) -> Chosen:
+    """Trial `number`, else the champion of the finals, else the best complete trial.
 
     Raises:
         InputError: there is no such trial, it has no result, or none is complete.
     """
-    finals = study.finals
-    if trial is None and finals is not None and finals.champion is not None:
-        return winner(study.spec, finals, study.runs)
-    return _trial(study, trial)
-
-
-@contextmanager
-def exportable(study: Searched, trial: int | None) -> Iterator[Exportable]:
-    """What `chosen` says, with its weights on this machine's disk while it is entered.
-
-    Raises:
-        InputError: as `chosen`; its checkpoint is gone or damaged.
-        Halted: the URL does not answer.
-    """
-    with _with_weights(chosen(study, trial), study.data) as model:
-        yield model
-
-
-@contextmanager
-def _with_weights(found: Chosen, prepared: Prepared) -> Iterator[Exportable]:
-    with local_copy(_weights(found)) as weights:
-        yield Exportable(found.spec, Path(weights), prepared, found.facts)
-
-
-def winner(spec: StudySpec, finals: Finals, runs: Callable[[int], str]) -> Chosen:
-    """The champion of finals that have one; `runs`: number of a training -> folder or URL of its checkpoints."""
-    finalist = finals.champion
-    assert finalist is not None  # as told
-    run = next(r for r in finalist.runs if r.number == finals.champion_run)
-    flat = {**finalist.params, "train.seed": run.seed, "train.epochs": finals.epochs}
-    called = finalist.label or f"trial {finalist.number}"
+    if number is None:
+        if found := champion(spec, folder, finals):
+            return found
+        complete = Trials(r for r in records if r.state is TrialState.COMPLETE)
+        record, reason = complete.best, f"the lowest validation error of {len(complete)} complete trials"
+        if record is None:
+            raise InputError(f"study {spec.name!r} has no complete trial, hence no champion; run it to its end")
+    else:
+        record, reason = next((r for r in records if r.number == number), None), "which was asked for"
+        if record is None:
+            raise InputError(f"--trial = {number} is none of study {spec.name!r}, which has {len(records)}, from 0")
+        if not record.ranked:
+            told = f"--trial = {number} of study {spec.name!r} is {record.state}, without a network; name another"
+            raise InputError(told)
     facts = Facts(
         study=spec.name,
         description=spec.description,
-        training=f"{called}, seed {run.seed}",
+        training=f"trial {record.number}",
+        chosen=reason,
+        trained_on=data.info.n_train,
+        epochs=record.epochs,
+        val_error=record.measured,
+        versions=_versions(),
+    )
+    return Chosen(TrialSpec.from_flat(record.params), facts, f"{folder.trials}/{record.number:04d}")
+
+
+def champion(spec: StudySpec, folder: StudyFolder, finals: Finals | None) -> Chosen | None:
+    """The run of the finals whose weights stand for their champion; None where there is none."""
+    if finals is None or (finalist := finals.champion) is None:
+        return None
+    run = next(r for r in finalist.runs if r.number == finals.champion_run)
+    flat = {**finalist.params, "train.seed": run.seed, "train.epochs": finals.epochs}
+    facts = Facts(
+        study=spec.name,
+        description=spec.description,
+        training=f"{finalist.label or f'trial {finalist.number}'}, seed {run.seed}",
         chosen=f"the one of median test error, of the best of {len(finals.finalists)} finalists by mean test error",
         trained_on=finals.trained_on,
         epochs=run.epochs,
@@ -231,44 +230,7 @@ def winner(spec: StudySpec, finals: Finals, runs: Callable[[int], str]) -> Chose
         level=finals.level,
         versions=_versions(),
     )
-    return Chosen(TrialSpec.from_flat(flat), facts, runs(run.number))
-
-
-def _trial(study: Searched, number: int | None) -> Chosen:
-    name, records = study.spec.name, study.records
-    complete = Trials(r for r in records if r.state is TrialState.COMPLETE)
-    if number is None:
-        record, reason = complete.best, f"the lowest validation error of {len(complete)} complete trials"
-        if record is None:
-            raise InputError(f"study {name!r} has no complete trial, hence no champion; run it to its end")
-    else:
-        record, reason = next((r for r in records if r.number == number), None), "which was asked for"
-        if record is None:
-            raise InputError(f"--trial = {number} is none of study {name!r}, which has {len(records)}, from 0")
-        if not record.ranked:
-            raise InputError(f"--trial = {number} of study {name!r} is {record.state}, without a network; name another")
-    facts = Facts(
-        study=name,
-        description=study.spec.description,
-        training=f"trial {record.number}",
-        chosen=reason,
-        trained_on=study.data.info.n_train,
-        epochs=record.epochs,
-        val_error=record.measured,
-        versions=_versions(),
-    )
-    return Chosen(TrialSpec.from_flat(record.params), facts, study.trials[record.number])
-
-
-def _weights(found: Chosen) -> str:
-    newest = training.latest(found.checkpoints)  # which also compares all checksums
-    where = training.validated_weights(found.checkpoints)
-    if newest is None or where is None or newest.state.epoch != found.facts.epochs:
-        raise InputError(
-            f"{found.facts.training} has no whole checkpoint of epoch {found.facts.epochs} in {found.checkpoints}; "
-            "restore it from a copy"
-        )
-    return where
+    return Chosen(TrialSpec.from_flat(flat), facts, f"{folder.finals}/{run.number:04d}")
 
 
 def _versions() -> dict[str, str]:
@@ -277,28 +239,17 @@ def _versions() -> dict[str, str]:
     return {name: named[name] for name in ("python", "torch")} | onnx
 
 
-CHAMPION = "champion"
-
-
-def export_champion(
-    spec: StudySpec, data: Prepared, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]
-) -> str:
+def export_champion(chosen: Chosen, data: Prepared, folder: StudyFolder) -> str:
     """Exports the champion, unless it is there; its folder, or for a study at a URL the archive of it there.
-
-    Args:
-        spec, data, folder: of the study.
-        finals: that have a champion.
-        runs: number of a training of the finals -> path or URL of its checkpoints' folder.
 
     Raises:
         InputError: its checkpoint is gone or damaged; something else is in the place of the folder.
         NotTheSame: ONNX gives other logits than the network.
         OSError, Halted: the disk is full or cannot be written; the URL does not answer.
     """
-    chosen = winner(spec, finals, runs)
     place = folder.path / CHAMPION
     if not _is_of(place, chosen):
-        with _with_weights(chosen, data) as model:
+        with chosen.loaded(data) as model:
             export(place, model, replace=True)
     if folder.url is None:
         return str(place)
@@ -307,11 +258,11 @@ def export_champion(
     return f"{folder.url}/{archive.name}"
 
 
-def is_exported(spec: StudySpec, folder: StudyFolder, finals: Finals, runs: Callable[[int], str]) -> bool:
-    """Whether `export_champion` has nothing to do; the arguments are the same."""
+def is_exported(chosen: Chosen, folder: StudyFolder) -> bool:
+    """Whether `export_champion` has nothing to do."""
     place = folder.path / CHAMPION
     archived = folder.url is None or place.with_suffix(".zip").exists()  # a start fetches what is at the URL, no more
-    return archived and _is_of(place, winner(spec, finals, runs))
+    return archived and _is_of(place, chosen)
 
 
 def _is_of(place: Path, chosen: Chosen) -> bool:

@@ -16,14 +16,10 @@ NAMED = 20  # classes that are named
 
 
 def card(model: Exportable, config: Exported, answers: Sequence[str], apart: float | None, compared: int) -> str:
-    """Markdown.
+    """Markdown: what is exported, by its description, and what the network says of the images in the folder.
 
-    Args:
-        model: what is exported.
-        config: its description.
-        answers: what the network says of the images in the folder.
-        apart: largest difference of ONNX Runtime's logits from the network's; None where there is no ONNX model.
-        compared: images on which that was measured.
+    `apart` is the largest difference of ONNX Runtime's logits from the network's on `compared` images; None without
+    ONNX.
     """
     info, facts = model.data.info, model.facts
     return render(

@@ -72,11 +72,9 @@ class Exportable:
         info, facts = self.data.info, self.facts
         found = facts.interval(info.n_test)
         return {
-            "study": facts.study,
-            "training": facts.training,
+            **{name: getattr(facts, name) for name in ("study", "training", "epochs", "val_error", "test_error")},
             "spec_digest": self.spec.digest,
             "train": self.spec.train.model_dump(mode="json"),
-            "epochs": facts.epochs,
             "data": {
                 "name": self.data_name,
                 "digest": info.digest,
@@ -85,8 +83,6 @@ class Exportable:
                 "test": info.n_test,
                 "trained_on": facts.trained_on,
             },
-            "val_error": facts.val_error,
-            "test_error": facts.test_error,
             "test_interval": [found.low, found.high] if found else None,
             "test_level": found.level if found else None,
             "test_error_by_seed": {str(seed): error for seed, error in facts.tested.items()},

@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sentence(study: "Study") -> str:
     finals = study.finals
-    text = f"The report of {study.name}, {study.trials.finished} of {study.spec.search.trials} trials"
-    if finals is None:
-        return text
-    runs = sum(len(finalist.runs) for finalist in finals.finalists)
-    state = "" if finals.complete else ", not complete"
-    trainings = f"{runs} trainings of {len(finals.finalists)} finalists{state}"
-    return f"The report of {study.name}, {trainings}" if finals.compared else f"{text} and {trainings}"
+    parts = [f"{study.trials.finished} of {study.spec.search.trials} trials"]
+    if finals is not None:
+        runs = sum(len(finalist.runs) for finalist in finals.finalists)
+        state = "" if finals.complete else ", not complete"
+        tested = f"{runs} trainings of {len(finals.finalists)} finalists{state}"
+        parts = [tested] if finals.compared else [*parts, tested]
+    return f"The report of {study.name}, {' and '.join(parts)}"
 
 
 if __name__ == "__main__":

@@ -42,8 +42,7 @@ class Analysis:
         cls, summary: StudySummary, records: Sequence[TrialRecord], importance: Mapping[str, float] | None = None
     ) -> Self:
         """Of a study with these records, refused proposals among them."""
-        found = Trials(records)
-        return cls(summary, found.started, found.refused, importance or {})
+        return cls(summary, Trials(records).started, Trials(records).refused, importance or {})
 
     @property
     def images(self) -> int:
@@ -80,11 +79,9 @@ class Analysis:
     @cached_property
     def verdict(self) -> Verdict | None:
         """How the champion stands to the others; None while no finalist is tested."""
-        finals = self.summary.finals
-        first = self.standings[0] if self.standings else None
-        if finals is None or first is None or first.finalist is not finals.champion or not first.errors:
-            return None
-        return verdict(self.standings, finals)
+        finals, order = self.summary.finals, self.standings
+        crowned = finals is not None and order and order[0].finalist is finals.champion and order[0].errors
+        return verdict(order, finals) if finals is not None and crowned else None
 
     @cached_property
     def comparisons(self) -> dict[int, Comparison]:
@@ -101,6 +98,11 @@ class Analysis:
         """What one choice changes, between trials of the search."""
         return effects(self.summary, self.trials)
 
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of training, in the search and in the finals."""
+        return sum(t.seconds or 0.0 for t in self.trials), sum(standing.seconds for standing in self.standings)
+
     @cached_property
     def cost(self) -> DeviceHours | None:
         """Of all trials, those at work too; None where it is not known what they held.
@@ -111,15 +113,10 @@ class Analysis:
         of_finals = self.summary.finals_hold or self.summary.holds
         if not of_trials:
             return None
-        gpus = any(held.get("gpus") for held in (of_trials, of_finals))
-        device = "gpus" if gpus else "cpus"
-        search = sum(trial.seconds or 0.0 for trial in self.trials)
-        finals = sum(standing.seconds for standing in self.standings)
-        return DeviceHours(
-            "GPU-hours" if gpus else "core-hours",
-            search * of_trials.get(device, 0.0) / 3600,
-            finals * of_finals.get(device, 0.0) / 3600,
-        )
+        gpus = of_trials.get("gpus") or of_finals.get("gpus")
+        unit, device = ("GPU-hours", "gpus") if gpus else ("core-hours", "cpus")
+        searched, tested = (each / 3600 for each in self.seconds)
+        return DeviceHours(unit, searched * of_trials.get(device, 0.0), tested * of_finals.get(device, 0.0))
 
     @cached_property
     def answer(self) -> Answer:

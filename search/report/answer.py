@@ -1,16 +1,16 @@
 """The answer in words: one sentence, how it was found, and how far to trust it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search import formatting
 from search.formatting import plural
 from search.records import Finals, TrialRecord, TrialState
-from search.report import wording
+from search.report import published, wording
 from search.report.finals import LOST, Standing, flattery, name
 from search.report.published import Order
-from search.statistics import test_set_error
+from search.statistics import standard_error
 
 if TYPE_CHECKING:
     from search.report.analysis import Analysis
@@ -47,8 +47,7 @@ def answer(of: "Analysis") -> Answer:
 
 def _network(params: Mapping[str, Any], count: int | None, macs: int | None) -> str:
     """`a 20-layer v2 residual network with identity shortcuts (basic units, 0.27M parameters, 41M MACs)`."""
-    unit = params.get("net.unit")
-    costs = [] if unit is None else [f"{str(unit).replace('single', 'single-layer')} units"]
+    costs = [f"{unit} units".replace("single", "single-layer")] if (unit := params.get("net.unit")) else []
     costs += [] if count is None else [f"{formatting.magnitude(count)} parameters"]
     costs += [] if macs is None else [f"{formatting.magnitude(macs)} MACs"]
     return formatting.network_sentence(params) + (f" ({', '.join(costs)})" if costs else "")
@@ -85,31 +84,26 @@ def _stands(of: "Analysis", finals: Finals) -> str:
     more = f" and {plural(others, 'other')}" if others else ""
     mine, theirs = len(of.standings[0].errors), len(near.errors)
     seeds = plural(mine, "seed") if mine == theirs else f"{mine} and {plural(theirs, 'seed')}"
+    needed = "" if near.against is None else ", for their means are equal"
     if verdict.needed is not None:
         needed = f"; about {verdict.needed} of each would be needed"
-    else:
-        needed = "" if near.against is None else ", for their means are equal"
     return f"not separable from {_named(near, finals)}{more} with {seeds}{needed}"
 
 
 def _front_sentence(of: "Analysis") -> str:
-    found = of.front
+    found, objectives = of.front, of.summary.objectives
     shown = found if len(found) <= NAMED else found[:: -(-len(found) // NAMED)]
-    objectives = of.summary.objectives
-    named = [
-        f"{formatting.network_sentence(trial.params)} (trial {trial.number}: "
-        f"{', '.join(wording.objective(trial, objective, of.images) for objective in objectives)})"
-        for trial in shown
-    ]
+    named: list[str] = []
+    for trial in shown:
+        reached = ", ".join(wording.objective(trial, objective, of.images) for objective in objectives)
+        named.append(f"{formatting.network_sentence(trial.params)} (trial {trial.number}: {reached})")
     among = "" if len(shown) == len(found) else "among them "
-    what = wording.together(objectives)
-    return f"{len(found)} networks are not beaten in {what}: {among}{formatting.listed(named)}."
+    return f"{len(found)} networks are not beaten in {wording.together(objectives)}: {among}{formatting.listed(named)}."
 
 
 def _search_sentence(of: "Analysis") -> str:
     chosen, images = of.best, of.images
-    error = None if chosen is None else chosen.measured
-    if chosen is None or error is None:
+    if chosen is None or (error := chosen.measured) is None:
         return _no_network(of)
     early = "" if chosen.state is TrialState.COMPLETE else ", where it was stopped early: no trial is complete"
     others = [wording.OBJECTIVES[objective] for objective in of.summary.objectives[1:]]
@@ -134,32 +128,33 @@ def _no_network(of: "Analysis") -> str:
 def _finals_settings(of: "Analysis", finals: Finals) -> str:
     """Which finalist was chosen, with its other values, and how it was trained."""
     best = of.standings[0].finalist
-    paths = [p for p in wording.finals_columns(finals) if p in best.params and p not in formatting.ASKED]
-    names = formatting.headings(paths)
-    values = ", ".join(f"{names[path]} {formatting.shown(best.params[path])}" for path in paths)
-    what = name(finals, best)
-    return (
-        f"{what[:1].upper()}{what[1:]}{' with ' if values else ''}{values}; each seed trained for"
-        f" {plural(finals.epochs, 'epoch')} on {finals.trained_on:,} images (train and validation) and tested once."
-    )
+    chosen = wording.begun(name(finals, best)) + _values(best.params, wording.finals_columns(finals))
+    images = f"{finals.trained_on:,} images (train and validation)"
+    return f"{chosen}; each seed trained for {plural(finals.epochs, 'epoch')} on {images} and tested once."
 
 
 def _search_settings(of: "Analysis") -> str:
     """The best trial with its other searched values."""
-    chosen = of.best
-    if chosen is None:
+    if of.best is None:
         return ""
-    paths = [path for path in of.summary.space if path in chosen.params and path not in formatting.ASKED]
-    names = formatting.headings(paths)
-    values = ", ".join(f"{names[path]} {formatting.shown(chosen.params[path])}" for path in paths)
     found = "The lowest error was found" if of.front else "Found"
-    return f"{found} by trial {chosen.number}{' with ' if values else ''}{values}."
+    return f"{found} by trial {of.best.number}{_values(of.best.params, list(of.summary.space))}."
+
+
+def _values(params: Mapping[str, Any], paths: Sequence[str]) -> str:
+    """` with lr 0.142, weight decay 1.49e-05`: those of `paths` that the network's name does not say."""
+    known = [path for path in paths if path in params and path not in formatting.ASKED]
+    values = [f"{name} {formatting.shown(params[path])}" for path, name in formatting.headings(known).items()]
+    return f" with {', '.join(values)}" if values else ""
 
 
 def _more(of: "Analysis", several: bool) -> tuple[str, ...]:
-    missing = missing_finals(of)
+    missing, orders = missing_finals(of), [one.order for one in of.comparisons.values() if one.order]
     told = [missing] if missing and (of.trials or of.summary.finals) else []
-    told += [_orders(of)] if any(one.order for one in of.comparisons.values()) else []
+    if orders:
+        same, other, near = (orders.count(order) for order in Order)
+        ends = f"{same} found here too, {other} the other way round, {near} not told apart"
+        told.append(f"Of {plural(len(orders), 'published order')}: {ends}.")
     if several and of.settled:
         told.append(f"Of the finalists, by error alone: {_finals_sentence(of, of.settled)}")
     return tuple(told)
@@ -181,14 +176,6 @@ def missing_finals(of: "Analysis") -> str | None:
     return f"The finals are not complete: {done} of at least {least} trainings are tested."
 
 
-def _orders(of: "Analysis") -> str:
-    """How many of the published orders are found here."""
-    found = [one.order for one in of.comparisons.values() if one.order]
-    same, other, near = (found.count(order) for order in Order)
-    told = f"{same} found here too, {other} the other way round, {near} not told apart"
-    return f"Of {plural(len(found), 'published order')}: {told}."
-
-
 def _caveats_of_finals(of: "Analysis", finals: Finals) -> list[str]:
     order, best = of.standings, of.standings[0]
     told: list[str] = []
@@ -199,18 +186,14 @@ def _caveats_of_finals(of: "Analysis", finals: Finals) -> list[str]:
         told.append(f"{picked}: its error is optimistic{by}.")
         level = f"{100 * finals.level:.3g} %"
         told.append(f"What is called separated is so with {level} confidence, over all pairs and seeds together.")
-    images = test_set_error(best.mean or 0.0, finals.tested_on)
+    images = standard_error(best.mean or 0.0, finals.tested_on)
     seeds = "" if best.deviation is None else f"Seeds differ by {best.deviation:.2g} points (standard deviation); "
     other = f"another {finals.tested_on:,} test images would move the error by about {images:.2g} points."
     told.append(f"{seeds}{other}" if seeds else f"One seed says nothing of other seeds; {other}")
     told += _optimism(of, best)
     if finals.scale:
         named = f" ({finals.scale_name})" if finals.scale_name else ""
-        changed = ", ".join(
-            f"{path} {formatting.shown(run)} in place of {formatting.shown(paper)}"
-            for path, (paper, run) in finals.scale.items()
-        )
-        told.append(f"At another scale{named} than published: {changed}.")
+        told.append(f"At another scale{named} than published: {published.changed(finals.scale)}.")
     return told
 
 
@@ -231,11 +214,8 @@ def _caveats_of_search(of: "Analysis") -> list[str]:
         return []
     peers = [trial for trial in of.trials.ranked() if trial.state is chosen.state]
     kind = "complete trial" if chosen.state is TrialState.COMPLETE else "stopped trial"
-    told = [
-        f"This is validation error, not test error: of the best of {plural(len(peers), kind)}, each trained once, and"
-        " so optimistic.",
-        _uncertainty(chosen, images),
-    ]
+    best = f"the best of {plural(len(peers), kind)}, each trained once, and so optimistic"
+    told = [f"This is validation error, not test error: of {best}.", _uncertainty(chosen, images)]
     others = of.trials.rivals(images)
     if others:
         names = ", ".join(f"trial {t.number} ({formatting.network(t.params)})" for t in others[:NAMED])

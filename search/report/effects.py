@@ -36,9 +36,15 @@ class Effect:
 def effect_paths(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
     """Parameters of few enough values to compare, those the study asks about first."""
     compared = [trial for trial, _ in Trials(trials).at(summary.first_rung)]
-    found = varied(summary, compared)
+    found = varied(summary.space, compared)
     order = sorted(found, key=lambda path: (*formatting.ASKED, path).index(path))
-    return [path for path in order if _comparable(by_value(compared, path, summary.first_rung))][:MAX_EFFECTS]
+
+    def comparable(path: str) -> bool:
+        """Few values, and most of them seen more than once: a median of one trial compares nothing."""
+        sizes = [len(members) for members in by_value(compared, path, summary.first_rung).values()]
+        return len(sizes) <= FEW_VALUES and 2 * sum(size > 1 for size in sizes) > len(sizes)
+
+    return [path for path in order if comparable(path)][:MAX_EFFECTS]
 
 
 def by_value(trials: Sequence[TrialRecord], path: str, epoch: int) -> dict[str, list[tuple[TrialRecord, float]]]:
@@ -48,11 +54,6 @@ def by_value(trials: Sequence[TrialRecord], path: str, epoch: int) -> dict[str, 
         value = trial.params.get(path)
         groups.setdefault(formatting.ABSENT if value is None else str(value), []).append((trial, error))
     return groups
-
-
-def _comparable(groups: dict[str, list[tuple[TrialRecord, float]]]) -> bool:
-    """Few values, and most of them seen more than once: a median of one trial compares nothing."""
-    return len(groups) <= FEW_VALUES and 2 * sum(len(members) > 1 for members in groups.values()) > len(groups)
 
 
 def effects(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[Effect]:
@@ -101,7 +102,7 @@ def _design(
     """
     rows = [np.ones(len(trials))]
     columns: dict[tuple[str, Any], int] = {}
-    for path in varied(summary, trials):
+    for path in varied(summary.space, trials):
         values = [trial.params.get(path) for trial in trials]
         seen = sorted({value for value in values if value is not None}, key=sort_key)
         if len(seen) > FEW_VALUES and all(sort_key(value)[0] == 0 for value in seen):

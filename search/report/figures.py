@@ -4,7 +4,7 @@ Parallel coordinates are drawn with Plotly's scatter and not its `parcoords`, wh
 other and drops a line with a missing value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from math import ceil, floor, log10
@@ -21,7 +21,6 @@ from search.report.effects import FEW_VALUES, LEVEL, Effect, by_value, effect_pa
 from search.spec import Objective
 
 HOVER = "%{text}<extra></extra>"  # of traces that have a text for each point
-DECADE = 10  # positive values that span more than this factor are drawn on a logarithmic axis
 _AXIS = {
     "gridcolor": "var(--grid)",
     "linecolor": "var(--axis)",
@@ -68,7 +67,7 @@ def label(of: Analysis, trial: TrialRecord) -> str:
 
 def scale(values: Sequence[float]) -> str:
     """`log` where positive values span more than a decade, else `linear`."""
-    return "log" if values and min(values) > 0 and max(values) > DECADE * min(values) else "linear"
+    return "log" if values and min(values) > 0 and max(values) > 10 * min(values) else "linear"
 
 
 def error_axis(errors: Sequence[float], title: str) -> dict[str, Any]:
@@ -133,7 +132,7 @@ def curves(of: Analysis) -> go.Figure | None:
     return figure([*traces, focus()], 420, **axes)
 
 
-def importances(importance: dict[str, float]) -> go.Figure | None:
+def importances(importance: Mapping[str, float]) -> go.Figure | None:
     """A bar for each parameter, the largest on top."""
     if not importance:
         return None
@@ -161,13 +160,14 @@ Axis = tuple[dict[int, float], list[tuple[float, str]]]  # trial number -> heigh
 
 def parallel(of: Analysis) -> go.Figure | None:
     """One line a trial over every parameter that varied and the error; None where nothing varied."""
-    paths = wording.varied(of.summary, of.trials)
+    paths = wording.varied(of.summary.space, of.trials)
     if not paths:
         return None
     by_error = sorted(of.trials, key=lambda t: (t.result is None, t.result or 0.0, t.number))
     names = formatting.headings(paths)
     axes = {names[path]: _parameter_axis(by_error, path) for path in paths}
-    axes[ERROR] = _error_axis(by_error)
+    heights, ticks = _range_axis({trial.number: trial.result for trial in by_error}, absent_on_top=True)
+    axes[ERROR] = heights, [(y, text if text == formatting.ABSENT else f"{text} %") for y, text in ticks]
 
     def points(trial: TrialRecord) -> list[tuple[float, float, str]]:
         name = label(of, trial)
@@ -232,11 +232,6 @@ def _parameter_axis(by_error: Sequence[TrialRecord], path: str) -> Axis:
         ticks.append((below + width / 2, escape(formatting.shown(slot))))
         below += width
     return heights, ticks
-
-
-def _error_axis(by_error: Sequence[TrialRecord]) -> Axis:
-    heights, ticks = _range_axis({trial.number: trial.result for trial in by_error}, absent_on_top=True)
-    return heights, [(height, text if text == formatting.ABSENT else f"{text} %") for height, text in ticks]
 
 
 def _range_axis(values: dict[int, float | None], absent_on_top: bool) -> Axis:
@@ -322,7 +317,6 @@ def cost(of: Analysis, objective: Objective) -> go.Figure | None:
 
 
 EFFECT_ROW = 27  # pixels
-TIMES = (1, 2, 0.5, 1.5, 5, 0.2, 3, 0.67, 0.33, 10, 0.1, 1.25, 0.8)  # the most welcome tick first
 SIDES = {"higher error": "bad", "lower error": "good", "not told apart": "muted"}  # and their colours
 
 
@@ -337,14 +331,12 @@ def ratios(found: Sequence[Effect]) -> go.Figure | None:
         rows.append((f"<b>{escape(names[path])}, against {escape(group[0].reference)}</b>", None))
         rows += [(escape(one.value), one) for one in group]
     traces = [_side(side, colour, rows, names) for side, colour in SIDES.items()]
-    low, high = min(one.low for one in found), max(one.high for one in found)
-    ticks = _spaced([tick for tick in TIMES if low / 1.1 <= tick <= high * 1.1], high / low)
-    x_axis = {"type": "log", "title": {"text": "error, times"}, "tickvals": ticks, "tickangle": 0}
+    x_axis = {"type": "log", "title": {"text": "error, times"}, "tickformat": "~g", "tickprefix": "x ", "tickangle": 0}
     y_axis = {"tickvals": list(range(len(rows))), "ticktext": [name for name, _ in rows], "showgrid": False}
     return figure(
         [trace for trace in traces if trace.x],
         110 + EFFECT_ROW * len(rows),
-        xaxis={**x_axis, "ticktext": [f"x {tick:g}" for tick in ticks]},
+        xaxis={**x_axis, "nticks": 5},
         yaxis={**y_axis, "range": [len(rows) - 0.5, -0.6]},
         shapes=[_rule(x0=1, x1=1, y0=0, y1=1, yref="paper", line_width=1.5)],
         meta={"rows": True},
@@ -380,16 +372,6 @@ def bars(middles: Sequence[float], ends: Sequence[tuple[float, float]], colour: 
 
 def _which(one: Effect) -> str:
     return "higher error" if one.low > 1 else "lower error" if one.high < 1 else "not told apart"
-
-
-def _spaced(ticks: Sequence[float], span: float) -> list[float]:
-    """Those that leave room for their text, 1 always among them."""
-    least = span ** (1 / 8)
-    kept = [1.0]
-    for tick in ticks:
-        if all(max(tick, other) / min(tick, other) >= least for other in kept):
-            kept.append(tick)
-    return sorted(kept)
 
 
 def spreads(of: Analysis) -> dict[str, go.Figure]:

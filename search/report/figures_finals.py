@@ -20,7 +20,11 @@ NAME = 30  # characters of a name on one line
 
 
 def _label(finals: Finals, standing: Standing) -> str:
-    return "<br>".join(escape(line) for line in wrap(name(finals, standing.finalist), NAME))
+    return _folded(name(finals, standing.finalist), NAME)
+
+
+def _folded(text: str, width: int) -> str:
+    return "<br>".join(escape(line) for line in wrap(text, width))
 
 
 def _height(rows: int) -> int:
@@ -40,7 +44,7 @@ def errors(of: Analysis) -> go.Figure | None:
         if run.test_error is not None
     ]
     printed = [
-        (found.figure.error, row, f"<b>{_label(finals, standing)}</b><br>{_folded(f'published: {source(found)}')}")
+        (found.figure.error, row, f"<b>{_label(finals, standing)}</b><br>{_folded(f'published: {source(found)}', 60)}")
         for row, standing in enumerate(order)
         for found in of.published[standing.finalist.number]
         if found.figure.error is not None
@@ -59,10 +63,6 @@ def errors(of: Analysis) -> go.Figure | None:
         yaxis={"tickvals": list(range(len(order))), "ticktext": names, "range": [len(order) - 0.4, -0.6]},
         meta={"rows": True},
     )
-
-
-def _folded(text: str) -> str:
-    return "<br>".join(escape(line) for line in wrap(text, 60))
 
 
 def _points(name: str, points: Sequence[tuple[float, int, str]], **look: Any) -> go.Scatter:

@@ -1,21 +1,21 @@
 """The report of a study, written as report.json, report.md and report.html."""
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from search.records import Finals, SeedRun, StudySummary, TrialRecord
+from pydantic_core import to_json
+
+from search.records import Finals, StudySummary, TrialRecord
 from search.report import pages
 from search.report.analysis import Analysis
 from search.report.answer import missing_finals
 from search.report.effects import LEVEL
 from search.report.finals import Standing, flattery
 from search.spec import Found
-from search.statistics import median_interval, test_set_error
+from search.statistics import median_interval, standard_error
 from search.storage import files
 
 FILES = "report.json", "report.md", "report.html"
@@ -46,17 +46,9 @@ def short_answer(summary: StudySummary, records: Sequence[TrialRecord]) -> str:
 def is_of(folder: Path, summary: StudySummary) -> bool:
     """Whether `folder` holds a report with which this study, as it is now, has ended."""
     places = [folder / name for name in FILES]
-    if not all(file.exists() for file in places):
-        return False
     content = files.json_object(places[0])
-    now = {
-        "study": summary.name,
-        "description": summary.description,
-        "space": summary.space,
-        "settings": settings(summary),
-        "concluded": True,
-    }
-    return now == {key: content.get(key) for key in now}
+    now = {**_asked(summary), "concluded": True}
+    return all(file.exists() for file in places) and now == {key: content.get(key) for key in now}
 
 
 def write(
@@ -80,59 +72,61 @@ def write(
     """
     of = Analysis.of(summary, records, importance)
     parts = pages.sections(of)
+    content = to_json({**_document(of), "concluded": concluded}, indent=1, inf_nan_mode="null") + b"\n"
+    texts = content, pages.markdown(of, parts).encode(), pages.page(of, parts).encode()
     places = [folder / name for name in FILES]
-    files.replace(places[0], text(document(of, concluded)).encode())
-    files.replace(places[1], pages.markdown(of, parts).encode())
-    files.replace(places[2], pages.page(of, parts).encode())
+    for place, text in zip(places, texts, strict=True):
+        files.replace(place, text)
     front = tuple(trial.number for trial in of.front)
     return Report(places[0], places[1], places[2], pages.short_answer(of), front)
 
 
-def document(of: Analysis, concluded: bool = True) -> dict[str, Any]:
-    """The content of report.json; trials by number, NaN and infinite values as None."""
-    summary = of.summary
-    content = {
-        "schema_version": SCHEMA_VERSION,
+def _asked(summary: StudySummary) -> dict[str, Any]:
+    """What the study is, and how it searches."""
+    same = ("epochs", "first_rung", "trials", "sampler", "scheduler", "seed", "limits")
+    objectives = [objective.value for objective in summary.objectives]
+    return {
         "study": summary.name,
         "description": summary.description,
+        "space": summary.space,
+        "settings": {**_of(summary, *same), "objectives": objectives},
+    }
+
+
+def _document(of: Analysis) -> dict[str, Any]:
+    """The content of report.json, which assets/report.schema.json describes; trials by number."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **_asked(of.summary),
         "answer": of.answer.sentence,
         "caveats": of.answer.caveats,
         "counts": of.trials.counts(),
         "best": None if of.best is None else _trial(of.best),
-        "finals": None if summary.finals is None else _finals(of, summary.finals),
+        "finals": None if of.summary.finals is None else _finals(of, of.summary.finals),
         "trials": [_trial(trial) for trial in of.trials],
-        "infeasible": [
-            {"number": trial.number, "params": trial.params, "reason": trial.reason, "limits": trial.exceeded}
-            for trial in of.refused
-        ],
+        "infeasible": [{**_of(t, "number", "params", "reason"), "limits": t.exceeded} for t in of.refused],
         "pareto": [trial.number for trial in of.front],
         "importance": of.importance,
         "effects": [{**asdict(effect), "level": LEVEL} for effect in of.effects],
-        "settings": settings(summary),
         "cost": None if of.cost is None else {**asdict(of.cost), "total": of.cost.total},
-        "concluded": concluded,
+        **_of(of.summary, "data", "elapsed_seconds", "stopped", "hardware", "versions"),
     }
-    same = ("data", "space", "elapsed_seconds", "stopped", "hardware", "versions")
-    return _finite(content | {key: getattr(summary, key) for key in same})
 
 
-def settings(summary: StudySummary) -> dict[str, Any]:
-    """How the study searches."""
-    same = ("epochs", "first_rung", "trials", "sampler", "scheduler", "seed", "limits")
-    objectives = [objective.value for objective in summary.objectives]
-    return {key: getattr(summary, key) for key in same} | {"objectives": objectives}
+def _of(thing: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in names}
 
 
 def _trial(trial: TrialRecord) -> dict[str, Any]:
     same = ("number", "state", "params", "epochs", "val_error", "params_count", "macs", "seconds", "images_per_s")
-    found = {key: getattr(trial, key) for key in (*same, "reason", "mlflow_run_id")}
+    found = _of(trial, *same, "reason", "mlflow_run_id")
     return found | {"best_val_error": trial.lowest, "curve": sorted(trial.curve.items())}
 
 
 def _finals(of: Analysis, finals: Finals) -> dict[str, Any]:
     """Every finalist with its statistics and trainings, the best first, and what they say together."""
     same = ("complete", "compared", "epochs", "seeds", "level", "trained_on", "tested_on", "scale_name", "champion_run")
-    return {key: getattr(finals, key) for key in same} | {
+    return _of(finals, *same) | {
         "missing": missing_finals(of),
         "max_seeds": finals.most_seeds,
         "scale": _pairs(finals.scale),
@@ -157,60 +151,28 @@ def _verdict(of: Analysis, finals: Finals) -> dict[str, Any] | None:
         "close": [standing.finalist.number for standing in verdict.close],
         "probability": verdict.probability,
         "seeds_needed": verdict.needed,
-        "test_set_error": test_set_error(of.standings[0].mean or 0.0, finals.tested_on),
+        "test_set_error": standard_error(of.standings[0].mean or 0.0, finals.tested_on),
     }
 
 
 def _finalist(of: Analysis, finals: Finals, standing: Standing) -> dict[str, Any]:
     one, errors = standing.finalist, standing.errors
-    middle, compared = median_interval(errors, finals.level), of.comparisons.get(one.number)
-    same = ("number", "label", "params", "params_count", "macs", "mlflow_run_id")
-    return {key: getattr(one, key) for key in same} | {
-        "rank": standing.rank,
-        "published": [_published(found) for found in of.published[one.number]],
-        "comparison": None if compared is None else asdict(compared),
+    found = _of(one, "number", "label", "params", "params_count", "macs", "mlflow_run_id")
+    return found | {
+        **_of(standing, "rank", "mean", "interval", "median", "seconds"),
+        "published": [_published(figure) for figure in of.published[one.number]],
+        "comparison": of.comparisons.get(one.number),
         "tested": len(errors),
-        "mean": standing.mean,
         "std": standing.deviation,
-        "interval": None if standing.interval is None else asdict(standing.interval),
-        "median": standing.median,
-        "median_interval": None if middle is None else asdict(middle),
+        "median_interval": median_interval(errors, finals.level),
         "min": min(errors, default=None),
         "max": max(errors, default=None),
         "probability_lower": standing.lower,
-        "difference": None if standing.against is None else asdict(standing.against),
-        "seconds": standing.seconds,
-        "runs": [_run(run) for run in one.runs],
+        "difference": standing.against,
+        "runs": [{**asdict(run), "train_curve": sorted(run.train_curve.items())} for run in one.runs],
     }
 
 
-def _run(run: SeedRun) -> dict[str, Any]:
-    return {**asdict(run), "train_curve": sorted(run.train_curve.items())}
-
-
 def _published(found: Found) -> dict[str, Any]:
-    same = ("key", "error", "statistic", "source")
-    figure = {key: getattr(found.figure, key) for key in same}
+    figure = _of(found.figure, "key", "error", "statistic", "source")
     return figure | {"shown": str(found.figure), "differences": _pairs(found.differences)}
-
-
-def text(content: dict[str, Any]) -> str:
-    """Strict JSON of `document`.
-
-    Raises:
-        TypeError: a value is no JSON type.
-    """
-    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: both become null, however deep."""
-    match value:
-        case float():
-            return value if isfinite(value) else None
-        case Mapping():
-            return {key: _finite(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_finite(inner) for inner in value]
-        case _:
-            return value

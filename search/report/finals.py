@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from search import formatting, optimize
 from search.records import Finalist, Finals, SeedRun, TrialState
-from search.statistics import Difference, Interval, difference, probability_lower, seeds_needed
+from search.statistics import Difference, Interval, difference, seeds_needed
 
 LOST = (TrialState.FAILED, TrialState.DIVERGED, TrialState.INFEASIBLE)
 
@@ -25,13 +25,17 @@ class Standing:
     deviation: float | None  # of single trainings, in points
     interval: Interval | None  # of the mean over seeds, on these test images
     median: float | None
-    lower: float | None  # probability that its mean is below the champion's; None for the champion itself
-    against: Difference | None  # its mean less the champion's
+    against: Difference | None  # its mean less the champion's; None for the champion itself
 
     @property
     def errors(self) -> tuple[float, ...]:
         """Test errors by seed."""
         return self.finalist.tested
+
+    @property
+    def lower(self) -> float | None:
+        """Probability that its mean is below the champion's."""
+        return None if self.against is None else self.against.probability_lower
 
     @property
     def lost(self) -> tuple[SeedRun, ...]:
@@ -57,28 +61,27 @@ class Standing:
 
 def standings(finals: Finals) -> tuple[Standing, ...]:
     """The finalists: the champion, then by mean test error those that lost no training, those that did, the rest."""
-    resolution = 100 / finals.tested_on
     best = finals.champion
 
     def place(finalist: Finalist) -> tuple[bool, bool, bool, float, int]:
         lost = any(run.state in LOST for run in finalist.runs)
         return finalist is not best, not finalist.tested, lost, finalist.mean or 0.0, finalist.number
 
-    def standing(rank: int, finalist: Finalist) -> Standing:
-        errors = finalist.tested
-        other = best.tested if best is not None and finalist is not best else ()
-        return Standing(
-            finalist,
-            rank if errors else None,
-            finalist.mean,
-            stdev(errors) if len(errors) > 1 else None,
-            finals.interval(finalist),
-            median(errors) if errors else None,
-            probability_lower(errors, other, resolution),
-            difference(errors, other, finals.level, resolution),
-        )
+    return tuple(_standing(finals, one, rank) for rank, one in enumerate(sorted(finals.finalists, key=place), start=1))
 
-    return tuple(standing(rank, finalist) for rank, finalist in enumerate(sorted(finals.finalists, key=place), start=1))
+
+def _standing(finals: Finals, finalist: Finalist, rank: int) -> Standing:
+    errors = finalist.tested
+    other = finals.champion.tested if finals.champion is not None and finalist is not finals.champion else ()
+    return Standing(
+        finalist,
+        rank if errors else None,
+        finalist.mean,
+        stdev(errors) if len(errors) > 1 else None,
+        finals.interval(finalist),
+        median(errors) if errors else None,
+        difference(errors, other, finals.level, 100 / finals.tested_on),
+    )
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,4 @@ def flattery(order: Sequence[Standing]) -> float | None:
 
 def largest_of(k: int) -> float:
     """Expected largest of k independent standard normal values."""
-
-    def weighted(x: float) -> float:
-        return k * x * float(norm.pdf(x)) * float(norm.cdf(x)) ** (k - 1)
-
-    return float(integrate.quad(weighted, -12, 12)[0])
+    return float(integrate.quad(lambda x: k * x * norm.pdf(x) * norm.cdf(x) ** (k - 1), -12, 12)[0])

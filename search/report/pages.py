@@ -45,7 +45,7 @@ def sections(of: Analysis) -> list[Section]:
     """In the order of the questions: what was tested, what was tried, what mattered, at what cost, on what."""
     found = [*_finals(of), *([] if of.compares and not of.trials else _searched(of))]
     if of.summary.space:
-        space = tables.plain(("parameter", "searched over"), of.summary.space.items())
+        space = tables.pairs(("parameter", "searched over"), of.summary.space)
         found.append(Section("space", "Space", "The space", table=space, folded=True))
     found.append(Section("study", "Study", "The study", table=tables.study(of), folded=True))
     return [one for one in found if one.lines or one.table or one.shown]
@@ -66,72 +66,41 @@ def _finals(of: Analysis) -> list[Section]:
 
 
 def _searched(of: Analysis) -> list[Section]:
-    first, sought = of.summary.first_rung, of.summary.objectives
+    first, sought, never = of.summary.first_rung, of.summary.objectives, tables.refused(of)
     marked = "Not beaten in both" if len(sought) < 3 else f"The Pareto front of {wording.together(sought)}"
     costs = {f"cost-{other}": figures.cost(of, other) for other in sought[1:] or (Objective.MACS,)}
     spread = {f"effect-{path}": made for path, made in figures.spreads(of).items()}
-    never, ended = tables.refused(of), tables.ended(of)
+    curves, parallel = {"curves": figures.curves(of)}, {"parallel": figures.parallel(of)}
+    ratios, shares = {"effects": figures.ratios(of.effects)}, {"importance": figures.importances(of.importance)}
+    shade = "Stronger for a lower error; the best in orange, trials without a result in red."
     alike = f"Times the error at epoch {first}, all else alike: by a linear model, with {100 * LEVEL:g} % intervals."
-    trials, curves = tables.trials(of), figures.curves(of)
+    parts = f"What parts the best third of the trials from all, at epoch {first} (PED-ANOVA)."
+    median = f"At epoch {first}; the bar is the median. The other parameters differ too."
+    title, unfinished = "Every trial by its choices", "What did not run to the end, and why"
     return [
-        Section("trials", "Trials", "Trials by validation error", table=trials, folded=bool(of.settled)),
-        Section("learning", "Learning curves", "Learning curves of the search", figures={"curves": curves}),
-        Section(
-            "together",
-            "All at once",
-            "All trials at once",
-            "Stronger for a lower error; the best in orange, trials without a result in red.",
-            figures={"parallel": figures.parallel(of)},
-        ),
-        Section(
-            "choices",
-            "Choices",
-            "What one choice changes",
-            alike,
-            table=tables.effects(of),
-            figures={"effects": figures.ratios(of.effects)},
-        ),
+        Section("trials", "Trials", "Trials by validation error", table=tables.trials(of), folded=bool(of.settled)),
+        Section("learning", "Learning curves", "Learning curves of the search", figures=curves),
+        Section("together", "All at once", "All trials at once", shade, figures=parallel),
+        Section("choices", "Choices", "What one choice changes", alike, table=tables.effects(of), figures=ratios),
         Section("cost", "Cost", "Cost against error", f"{marked}: in orange.", figures=costs),
-        Section(
-            "mattered",
-            "Importance",
-            "What mattered",
-            f"What parts the best third of the trials from all, at epoch {first} (PED-ANOVA).",
-            table=tables.importance(of),
-            figures={"importance": figures.importances(dict(of.importance))},
-        ),
-        Section(
-            "spread",
-            "Every trial",
-            "Every trial by its choices",
-            f"At epoch {first}; the bar is the median. The other parameters differ too.",
-            figures=spread,
-            folded=True,
-            beside="effects",
-        ),
-        Section(
-            "ended",
-            "Not finished",
-            "What did not run to the end, and why",
-            lines=(never,) if never else (),
-            table=ended,
-            folded=True,
-        ),
+        Section("mattered", "Importance", "What mattered", parts, table=tables.importance(of), figures=shares),
+        Section("spread", "Every trial", title, median, figures=spread, folded=True, beside="effects"),
+        Section("ended", "Not finished", unfinished, "", (never,) if never else (), tables.ended(of), folded=True),
     ]
 
 
 def _tiles(of: Analysis) -> list[tuple[str, str]]:
     """The figures of the chosen network first, then those of the study."""
     counts, best = of.trials.counts(), of.standings[0] if of.settled else None
+    chosen = best.finalist if best is not None else of.best
     tiles: list[tuple[str, str]] = []
     if best is not None:
         tiles = [("test error", best.error), ("seeds", str(len(best.errors)))]
     elif of.best is not None:
         tiles = [("validation error", formatting.percent(of.best.measured, of.images))]
-    chosen = best.finalist if best is not None else of.best
     if chosen is not None:
-        tiles.append(("parameters", formatting.magnitude(chosen.params_count)))
-        tiles.append(("MACs", formatting.magnitude(chosen.macs)))
+        magnitude = formatting.magnitude
+        tiles += [("parameters", magnitude(chosen.params_count)), ("MACs", magnitude(chosen.macs))]
     if not of.compares:
         tiles.append(("complete trials", f"{counts['complete']} of {sum(counts.values())}"))
     tiles.append(("wall time", formatting.duration(of.summary.elapsed_seconds)))

@@ -26,13 +26,15 @@ def of_finalist(summary: StudySummary, finalist: Finalist) -> tuple[Found, ...]:
 
 def source(found: Found) -> str:
     """The figure, where it is from, and what was done in another way."""
-    other = ", ".join(
-        f"{path} {formatting.shown(here)} in place of {formatting.shown(paper)}"
-        for path, (paper, here) in found.differences.items()
-    )
-    how, one = f"; here with {other}" if other else "", found.figure
+    how, one = f"; here with {changed(found.differences)}" if found.differences else "", found.figure
     mean = f"; mean {one.mean:.2f} ± {one.std:.2f}" if one.mean is not None and one.std is not None else ""
     return f"{one} ({one.statistic}{mean}; {one.source}){how}"
+
+
+def changed(differences: Mapping[str, tuple[Any, Any]]) -> str:
+    """`net.depth 20 in place of 110`: what is done here in place of what a paper did."""
+    shown = {path: (formatting.shown(here), formatting.shown(paper)) for path, (paper, here) in differences.items()}
+    return ", ".join(f"{path} {here} in place of {paper}" for path, (here, paper) in shown.items())
 
 
 class Order(StrEnum):

@@ -1,15 +1,14 @@
 """The tables of a report: each once, with what a page sorts by; Markdown and HTML print the same."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from search import formatting
-from search.records import Finals, TrialRecord, TrialState
+from search.records import Finalist, Finals, TrialRecord, TrialState
 from search.report import published, wording
 from search.report.analysis import Analysis, DeviceHours
-from search.report.effects import Effect
 from search.report.finals import Standing, name
 from search.report.published import Comparison
 from search.spec import Found, Objective
@@ -35,49 +34,47 @@ class Cell:
 class Row:
     """The cells of a trial, or of anything else."""
 
-    cells: tuple[Cell, ...]
+    cells: Mapping[str, Cell]  # by heading
     trial: int | None = None  # whose lines in the plots stand out when the row is pointed at
     best: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows below headings."""
+    """Rows, one at least, below the same headings."""
 
-    head: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     kind: str = ""  # `trials`, `finalists`: a page lets them be sorted
+
+    @property
+    def head(self) -> list[str]:
+        """The headings."""
+        return list(self.rows[0].cells)
 
     @cached_property
     def numeric(self) -> list[bool]:
         """Of each column, whether it is set to the right."""
-        return [any(row.cells[column].number for row in self.rows) for column in range(len(self.head))]
+        return [any(row.cells[heading].number for row in self.rows) for heading in self.head]
 
 
-def plain(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of texts."""
-    return Table(tuple(head), tuple(Row(tuple(Cell(text, text) for text in row)) for row in rows))
+def pairs(head: tuple[str, str], rows: Mapping[str, str]) -> Table:
+    """A table of two columns of text."""
+    return Table([Row({h: Cell(text, text) for h, text in zip(head, row, strict=True)}) for row in rows.items()])
 
 
 def _number(value: int | None) -> Cell:
     return Cell("" if value is None else str(value), value)
 
 
-def _params(paths: Sequence[str]) -> dict[str, Callable[[Mapping[str, Any]], Cell]]:
-    """Heading -> the cell of a configuration."""
-
-    def cell(path: str) -> Callable[[Mapping[str, Any]], Cell]:
-        return lambda params: Cell(formatting.shown(params.get(path)), params.get(path))
-
-    return {heading: cell(path) for path, heading in formatting.headings(paths).items()}
+def _params(params: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Cell]:
+    found = {heading: params.get(path) for path, heading in formatting.headings(paths).items()}
+    return {heading: Cell(formatting.shown(value), value) for heading, value in found.items()}
 
 
-def _costs(params: int | None, macs: int | None, seconds: float | None) -> list[Cell]:
-    return [
-        Cell(formatting.magnitude(params), params),
-        Cell(formatting.magnitude(macs), macs),
-        Cell(formatting.duration(seconds), seconds),
-    ]
+def _costs(of: TrialRecord | Finalist, seconds: Mapping[str, float | None]) -> dict[str, Cell]:
+    counts = {"params": of.params_count, "MACs": of.macs}
+    cells = {heading: Cell(formatting.magnitude(count), count) for heading, count in counts.items()}
+    return cells | {heading: Cell(formatting.duration(value), value) for heading, value in seconds.items()}
 
 
 def _figure(found: Sequence[Found]) -> Cell:
@@ -85,6 +82,10 @@ def _figure(found: Sequence[Found]) -> Cell:
     errors = [one.figure.error for one in found if one.figure.error is not None]
     shown = " / ".join(dict.fromkeys(str(one.figure) for one in found))
     return Cell(shown, errors[0] if errors else shown or None, "\n".join(map(published.source, found)))
+
+
+def _state(state: TrialState) -> Cell:
+    return Cell("stopped" if state is TrialState.PRUNED else state.value, state, state=state)
 
 
 def trials(of: Analysis, only: Sequence[TrialRecord] | None = None) -> Table | None:
@@ -95,31 +96,27 @@ def trials(of: Analysis, only: Sequence[TrialRecord] | None = None) -> Table | N
     chosen = every if only is None else [trial for trial in order if trial in only]
     printed = {trial.number: published.of_params(of.summary, trial.params) for trial in chosen if only is None}
     worst = max((trial.measured or 0.0 for trial in of.trials), default=0.0)
-    params = _params(wording.columns(of.summary, of.trials))
-    front = {trial.number for trial in of.front}
+    paths = wording.columns(of.summary.space, of.trials)
     marked, speed = any(printed.values()), Objective.IMAGES_PER_S in of.summary.objectives
 
     def row(trial: TrialRecord) -> Row:
-        error = trial.measured
+        error, beaten = trial.measured, trial not in of.front
         part = None if error is None or not worst else 100 * error / worst
-        cells = [
-            _number(rank.get(trial.number)),
-            _number(trial.number),
-            Cell(formatting.percent(error, of.images), error, part=part),
-            *([_figure(printed[trial.number])] if marked else []),
-            Cell(f"{trial.epochs} of {of.summary.epochs}", trial.epochs),
-            *([] if only is not None else [Cell(_state(trial.state), trial.state, state=trial.state)]),
-            *([Cell("yes" if trial.number in front else "", int(trial.number in front))] if front else []),
-            *(cell(trial.params) for cell in params.values()),
-            *([Cell(f"{trial.images_per_s or 0:,.0f}", trial.images_per_s)] if speed else []),
-            *_costs(trial.params_count, trial.macs, trial.seconds),
-        ]
-        return Row(tuple(cells), trial.number, rank.get(trial.number) == 1)
+        cells = {
+            "rank": _number(rank.get(trial.number)),
+            "trial": _number(trial.number),
+            "val error": Cell(formatting.percent(error, of.images), error, part=part),
+            **({"published": _figure(printed[trial.number])} if marked else {}),
+            "epochs": Cell(f"{trial.epochs} of {of.summary.epochs}", trial.epochs),
+            **({"state": _state(trial.state)} if only is None else {}),
+            **({"front": Cell("" if beaten else "yes", int(not beaten))} if of.front else {}),
+            **_params(trial.params, paths),
+            **({"images/s": Cell(f"{trial.images_per_s or 0:,.0f}", trial.images_per_s)} if speed else {}),
+            **_costs(trial, {"time": trial.seconds}),
+        }
+        return Row(cells, trial.number, rank.get(trial.number) == 1)
 
-    head = ["rank", "trial", "val error", *(["published"] if marked else []), "epochs"]
-    head += [*([] if only is not None else ["state"]), *(["front"] if front else []), *params]
-    head += [*(["images/s"] if speed else []), "params", "MACs", "time"]
-    return Table(tuple(head), tuple(map(row, chosen)), "trials") if chosen else None
+    return Table([row(trial) for trial in chosen], "trials") if chosen else None
 
 
 def finalists(of: Analysis) -> Table | None:
@@ -127,47 +124,40 @@ def finalists(of: Analysis) -> Table | None:
     finals = of.summary.finals
     if finals is None:
         return None
-    marked = any(of.published.values())
-    params = _params(wording.finals_columns(finals))
+    paths, marked = wording.finals_columns(finals), any(of.published.values())
 
     def row(standing: Standing) -> Row:
-        one, errors = standing.finalist, standing.errors
+        one, errors, found = standing.finalist, standing.errors, standing.interval
         lost = f" (+{len(standing.lost)} lost)" if standing.lost else ""
-        found, ends = standing.interval, (standing.median, min(errors, default=None), max(errors, default=None))
-        cells = [
-            _number(standing.rank),
-            Cell(one.label, one.label) if one.label is not None else _number(one.number),
-            Cell(standing.error, standing.mean),
-            Cell(standing.between, None if found is None else found.low),
-            *([_figure(of.published[one.number])] if marked else []),
-            *(_compared(finals, of.comparisons.get(one.number)) if of.comparisons else []),
-            Cell(f"{len(errors)}{lost}", len(errors)),
-            *(Cell(formatting.points(v), v) for v in ends),
-            Cell(formatting.probability(standing.lower) if standing.against else "", standing.lower),
-            *(cell(one.params) for cell in params.values()),
-            *_costs(one.params_count, one.macs, standing.seconds or None),
-        ]
-        return Row(tuple(cells), None if finals.compared else one.number, one is finals.champion)
+        ends = {"median": standing.median, "min": min(errors, default=None), "max": max(errors, default=None)}
+        named = Cell(one.label, one.label) if one.label is not None else _number(one.number)
+        cells = {
+            "rank": _number(standing.rank),
+            "finalist" if finals.compared else "trial": named,
+            "test error": Cell(standing.error, standing.mean),
+            f"{100 * finals.level:g} % interval": Cell(standing.between, None if found is None else found.low),
+            **({"published": _figure(of.published[one.number])} if marked else {}),
+            **(_compared(finals, of.comparisons.get(one.number)) if of.comparisons else {}),
+            "seeds": Cell(f"{len(errors)}{lost}", len(errors)),
+            **{heading: Cell(formatting.points(value), value) for heading, value in ends.items()},
+            "P(better)": Cell(formatting.probability(standing.lower) if standing.against else "", standing.lower),
+            **_params(one.params, paths),
+            **_costs(one, {"training": standing.seconds or None}),
+        }
+        return Row(cells, None if finals.compared else one.number, one is finals.champion)
 
-    head = ["rank", "finalist" if finals.compared else "trial", "test error", f"{100 * finals.level:g} % interval"]
-    head += ["published"] if marked else []
-    head += [f"against {finals.finalists[0].label}", "paper"] if of.comparisons else []
-    head += ["seeds", "median", "min", "max", "P(better)", *params, "params", "MACs", "training"]
-    return Table(tuple(head), tuple(map(row, of.standings)), "finalists")
+    return Table([row(standing) for standing in of.standings], "finalists") if of.standings else None
 
 
-def _compared(finals: Finals, one: Comparison | None) -> list[Cell]:
+def _compared(finals: Finals, one: Comparison | None) -> dict[str, Cell]:
     """The difference from the one that a configuration is compared with, and whether a paper has the same order."""
-    if one is None:
-        return [Cell("reference"), Cell("")]
-    found = one.found
-    shown = "too few trainings" if found is None else f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
-    whom = "" if one.against == finals.finalists[0].label else f", against {one.against}"
-    return [Cell(shown + whom, None if found is None else found.mean), Cell(one.order or "", one.order)]
-
-
-def _state(state: TrialState) -> str:
-    return "stopped" if state is TrialState.PRUNED else state.value
+    shown, order = Cell("reference"), Cell("")
+    if one is not None:
+        found = one.found
+        whom = "" if one.against == finals.finalists[0].label else f", against {one.against}"
+        said = "too few trainings" if found is None else f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+        shown, order = Cell(said + whom, None if found is None else found.mean), Cell(one.order or "", one.order)
+    return {f"against {finals.finalists[0].label}": shown, "paper": order}
 
 
 def lost(of: Analysis) -> list[str]:
@@ -177,11 +167,9 @@ def lost(of: Analysis) -> list[str]:
 
 
 def _lost(standing: Standing, finals: Finals) -> str:
-    runs = ", ".join(
-        f"seed {run.seed} {run.state.value}" + (f" ({run.reason})" if run.reason else "") for run in standing.lost
-    )
-    named = name(finals, standing.finalist)
-    return f"{named[:1].upper()}{named[1:]} lost {formatting.plural(len(standing.lost), 'training')}: {runs}."
+    ends = [f"seed {run.seed} {run.state.value}" + (f" ({run.reason})" if run.reason else "") for run in standing.lost]
+    who = wording.begun(name(finals, standing.finalist))
+    return f"{who} lost {formatting.plural(len(ends), 'training')}: {', '.join(ends)}."
 
 
 LIMITS = {
@@ -205,49 +193,51 @@ def refused(of: Analysis) -> str | None:
 
 def ended(of: Analysis) -> Table | None:
     """Trials that ended before their last epoch, and why; None where there is none."""
-    early = [t for t in of.trials if t.state not in (TrialState.COMPLETE, TrialState.RUNNING)]
     rows = [
         Row(
-            (
-                _number(trial.number),
-                Cell(_state(trial.state), trial.state, state=trial.state),
-                Cell(formatting.network(trial.params)),
-                _number(trial.epochs),
-                Cell(formatting.percent(trial.measured, of.images), trial.measured),
-                Cell(trial.reason or ""),
-            )
+            {
+                "trial": _number(trial.number),
+                "state": _state(trial.state),
+                "network": Cell(formatting.network(trial.params)),
+                "epochs": _number(trial.epochs),
+                "val error": Cell(formatting.percent(trial.measured, of.images), trial.measured),
+                "reason": Cell(trial.reason or ""),
+            }
         )
-        for trial in early
+        for trial in of.trials
+        if trial.state not in (TrialState.COMPLETE, TrialState.RUNNING)
     ]
-    return Table(("trial", "state", "network", "epochs", "val error", "reason"), tuple(rows)) if rows else None
+    return Table(rows) if rows else None
 
 
 def effects(of: Analysis) -> Table | None:
     """What one choice changes; None where nothing can be told."""
-    head = ("parameter", "value", "in place of", "error, times", "interval")
     rows = [
-        Row((Cell(e.path), Cell(e.value), Cell(e.reference), Cell(f"{e.ratio:.2f}", e.ratio), Cell(_span(e))))
-        for e in of.effects
+        Row(
+            {
+                "parameter": Cell(one.path),
+                "value": Cell(one.value),
+                "in place of": Cell(one.reference),
+                "error, times": Cell(f"{one.ratio:.2f}", one.ratio),
+                "interval": Cell(f"{one.low:.2f} to {one.high:.2f}"),
+            }
+        )
+        for one in of.effects
     ]
-    return Table(head, tuple(rows)) if rows else None
-
-
-def _span(effect: Effect) -> str:
-    return f"{effect.low:.2f} to {effect.high:.2f}"
+    return Table(rows) if rows else None
 
 
 def importance(of: Analysis) -> Table | None:
     """The share of each parameter, the largest first; None where nothing can be told."""
     shares = sorted(of.importance.items(), key=lambda item: -item[1])
-    rows = tuple(Row((Cell(path, path), Cell(f"{share:.2f}", share))) for path, share in shares)
-    return Table(("parameter", "importance"), rows) if rows else None
+    rows = [Row({"parameter": Cell(path, path), "importance": Cell(f"{share:.2f}", share)}) for path, share in shares]
+    return Table(rows) if rows else None
 
 
 def study(of: Analysis) -> Table:
     """Settings and environment."""
     summary = of.summary
     found = ", ".join(f"{number} {state}" for state, number in of.trials.counts().items() if number)
-    seconds = sum(trial.seconds or 0.0 for trial in of.trials) + sum(s.seconds for s in of.standings)
     facts: dict[str, str] = {}
     if not of.compares:
         facts["trials"] = f"{len(of.trials)} of {summary.trials}{': ' if found else ''}{found}"
@@ -257,12 +247,12 @@ def study(of: Analysis) -> Table:
     facts |= {f"limit: {limit}": f"{value:,}" for limit, value in summary.limits.items()}
     facts |= {"finals": _extent(summary.finals)} if summary.finals else {}
     facts["wall time"] = formatting.duration(summary.elapsed_seconds)
-    facts["training time"] = formatting.duration(seconds)
+    facts["training time"] = formatting.duration(sum(of.seconds))
     facts |= {"cost": cost(of.cost)} if of.cost else {}
     facts |= {f"data: {key}": _data(key, value) for key, value in summary.data.items()}
     facts["hardware"] = summary.hardware
     facts["versions"] = ", ".join(f"{package} {version}" for package, version in summary.versions.items())
-    return plain(("what", "value"), facts.items())
+    return pairs(("what", "value"), facts)
 
 
 def cost(of: DeviceHours) -> str:

@@ -1,9 +1,9 @@
 """Words of a report: what it calls objectives and costs, and the parameters that tell trials apart."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from search.formatting import ABSENT, ASKED, duration, listed, magnitude, percent
-from search.records import Finals, StudySummary, TrialRecord
+from search.records import Finalist, Finals, TrialRecord
 from search.spec import Objective
 
 OBJECTIVES = {
@@ -35,6 +35,11 @@ def objective(trial: TrialRecord, which: Objective, images: int) -> str:
             return f"{duration(value)} of training"
 
 
+def begun(text: str) -> str:
+    """With a capital first letter, as a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
 def hours(value: float) -> str:
     """`0.042`, `1.3`, `12`, `1,240`."""
     return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
@@ -49,29 +54,26 @@ def sort_key(value: object) -> tuple[int, float, str]:
     return 1, 0.0, str(value)
 
 
-def varied(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
-    """Dotted paths that tell trials apart, those of the space first and in its order.
+def varied(space: Collection[str], of: Sequence[TrialRecord | Finalist]) -> list[str]:
+    """Dotted paths that tell configurations apart, those of the `space` first and in its order.
 
     A searched path counts `n/a` as a value; a path that follows from others (absent or constant) does not vary.
     """
-    others = sorted({path for trial in trials for path in trial.params} - summary.space.keys())
-    values = {path: [trial.params.get(path) for trial in trials] for path in (*summary.space, *others)}
+    others = sorted({path for one in of for path in one.params}.difference(space))
+    values = {path: [one.params.get(path) for one in of] for path in (*space, *others)}
     return [
         path
         for path, seen in values.items()
-        if len({repr(value) for value in seen if path in summary.space or value is not None}) > 1
+        if len({repr(value) for value in seen if path in space or value is not None}) > 1
     ]
 
 
-def columns(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[str]:
-    """Paths that a table of trials shows: depth, version and shortcut, then whatever else varies."""
-    asked = [path for path in ASKED if any(path in trial.params for trial in trials)]
-    return [*asked, *(path for path in varied(summary, trials) if path not in asked)]
+def columns(space: Collection[str], of: Sequence[TrialRecord | Finalist]) -> list[str]:
+    """Paths that a table of them shows: depth, version and shortcut, then whatever else varies."""
+    asked = [path for path in ASKED if any(path in one.params for one in of)]
+    return [*asked, *(path for path in varied(space, of) if path not in asked)]
 
 
 def finals_columns(finals: Finals) -> list[str]:
-    """Likewise of a table of finalists."""
-    every = sorted({path for finalist in finals.finalists for path in finalist.params})
-    asked = [path for path in ASKED if path in every]
-    values = {path: {repr(finalist.params.get(path)) for finalist in finals.finalists} for path in every}
-    return [*asked, *(path for path in every if path not in asked and len(values[path]) > 1)]
+    """`columns` of finalists."""
+    return columns(sorted({path for one in finals.finalists for path in one.params}), finals.finalists)

@@ -204,10 +204,6 @@ class Driver:
         image, name = self.data.info.shape[:2], self.ledger.study.study_name
         return final_ledger(self._storage, name, lambda trial: appraise(trial, image, LimitSpec()), create)
 
-    def _checkpoints(self, run: int) -> str:
-        """Path or URL of the folder of the checkpoints of a training of the finals."""
-        return f"{self.folder.finals}/{run:04d}"
-
     def summary(self) -> StudySummary:
         """The study as the report shows it."""
         environment = Environment.of(self.ledger.study) or Environment.here(self.data.info)
@@ -246,23 +242,23 @@ class Driver:
         Raises:
             OSError, Halted: the disk is full or cannot be written; the URL does not answer.
         """
-        finalist = finals.champion
-        if finalist is None or not finals.complete:
+        finalist, chosen = finals.champion, export.champion(self.spec, self.folder, finals)
+        if finalist is None or chosen is None or not finals.complete:
             return None, None
         try:
-            place = export.export_champion(self.spec, self.data, self.folder, finals, self._checkpoints)
+            place = export.export_champion(chosen, self.data, self.folder)
         except (NotTheSame, InputError) as reason:
             return None, f"the champion is not exported: {reason}"
         return Champion(*_of_champion(finals, finalist), self.folder.relative(place), finalist.tested), None
 
     def _is_crowned(self, finals: Finals, said: Conclusion) -> bool:
         """Whether `_crown` has nothing left to do, where that is what was `said`."""
-        finalist, champion = finals.champion, said.champion
-        if finalist is None:
+        finalist, champion, chosen = finals.champion, said.champion, export.champion(self.spec, self.folder, finals)
+        if finalist is None or chosen is None:
             return True
         now = (*_of_champion(finals, finalist), finalist.tested)
         same = champion is not None and (champion.number, champion.seed, champion.tested) == now
-        return same and export.is_exported(self.spec, self.folder, finals, self._checkpoints)
+        return same and export.is_exported(chosen, self.folder)
 
     def _done(self, finals: Finals | None) -> int:
         """Trials and trainings of the finals that are over."""

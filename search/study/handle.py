@@ -11,7 +11,7 @@ from rich.console import Console
 from search import data, execution, export, report, tracking
 from search.errors import InputError, halt
 from search.execution import Interrupt
-from search.export import Exportable, Facts, Searched
+from search.export import Exportable, Facts
 from search.records import Finals, StudyFolder, Trials, answering, open_storage
 from search.report import Report
 from search.spec import StudySpec, load
@@ -276,11 +276,8 @@ class Study:
                     f"(digest {prepared.info.digest[:12]}); bring back the data that it was searched on, or run it "
                     "again"
                 )
-            trials = {trial.number: f"{folder.trials}/{trial.number:04d}" for trial in seen.records}
-            searched = Searched(
-                self.spec, prepared, seen.records, seen.finals, trials, lambda run: f"{folder.finals}/{run:04d}"
-            )
-            with answering(self.spec.search.storage), export.exportable(searched, trial) as model:
+            found = export.chosen(self.spec, prepared, folder, seen.records, seen.finals, trial)
+            with answering(self.spec.search.storage), found.loaded(prepared) as model:
                 yield model
         finally:
             folder.leave()

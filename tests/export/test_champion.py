@@ -1,7 +1,9 @@
 """The champion in the registry of a real MLflow server: registered once, loaded, served over HTTP."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -40,13 +42,9 @@ def renamed(made: Made, folder: Path, name: str, bias: float = 0.0, **facts: Any
 
     Its graphs are left as they are: registering does not look into them.
     """
-    folder.mkdir()
-    for path in made.folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(made.folder, folder)
     config = json.loads((folder / "config.json").read_text())
     if bias:
-        import hashlib
-
         weights = load_file(folder / "model.safetensors")
         save_file(weights | {"fc.bias": weights["fc.bias"] + bias}, folder / "model.safetensors")
         config["weights_sha256"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
@@ -58,11 +56,8 @@ def renamed(made: Made, folder: Path, name: str, bias: float = 0.0, **facts: Any
 @pytest.fixture(scope="module")
 def registered(made: Made, mlflow_server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Path]:
     """A champion that was tested with three seeds, in the registry."""
-    tested = {
-        "test_error": 2.5,
-        "test_error_by_seed": {"0": 2.5, "1": 2.0, "2": 3.0},
-        "test_interval": [1.2579, 3.7421],
-    }
+    errors = {"test_error": 2.5, "test_error_by_seed": {"0": 2.5, "1": 2.0, "2": 3.0}}
+    tested = errors | {"test_interval": [1.2579, 3.7421]}
     folder = renamed(made, tmp_path_factory.mktemp("champion") / "digits", "digits", **tested)
     where = place(mlflow_server.url, "champion")
     assert register(*where, str(folder)) == "1"

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import resnet
@@ -20,7 +22,6 @@ from search.data import prepare
 from search.errors import InputError
 from search.export import NotTheSame, graphs, mend
 from search.export.bundle import export, is_whole
-from search.export.trained import Exportable
 from search.spec import DataSpec, TrialSpec
 from tests.support.exported import NET, Made, trained
 from tests.support.sample_data import write_folder, write_npz
@@ -36,6 +37,7 @@ folder = sys.argv[1]
 np.save(sys.argv[3], onnx)
 assert not {"resnet", "search", "torch"} & sys.modules.keys()
 """
+TWO_CLASSES = TrialSpec.from_flat({"net.depth": 8, "net.num_classes": 2, "train.epochs": 1, "train.batch_size": 4})
 FAMILIES = {
     "v1, conv1x1": NetSpec(depth=5, unit="single", shortcut="conv1x1", in_channels=1),
     "v2, bottleneck, exclusive gate": NetSpec(
@@ -84,16 +86,6 @@ def test_every_family_is_exported(name: str) -> None:
         np.testing.assert_allclose(graphs.run_onnx(onnx, images), expected, rtol=1e-5, atol=1e-4)
 
 
-def test_the_graph_says_what_it_takes_and_gives(made: Made) -> None:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(made.folder / "model.onnx")
-    (taken,), (given,) = session.get_inputs(), session.get_outputs()
-    assert (taken.name, taken.shape, taken.type) == ("images", ["n", 8, 8, 1], "tensor(uint8)")
-    assert (given.name, given.shape, given.type) == ("logits", ["n", 10], "tensor(float)")
-    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list("0123456789")
-
-
 def test_the_folder(made: Made) -> None:
     files = {"README.md", "config.json", "examples.npy", "model.onnx", "model.safetensors", "SHA256SUMS"}
     assert {path.name for path in made.folder.iterdir()} == files
@@ -105,6 +97,11 @@ def test_the_folder(made: Made) -> None:
     assert (made.folder / "model.safetensors").read_bytes() == made.model.weights.read_bytes()
     examples = np.load(made.folder / "examples.npy")
     assert (examples == made.model.data.validation().images[:4]).all()
+    session = onnxruntime.InferenceSession(made.folder / "model.onnx")
+    (taken,), (given,) = session.get_inputs(), session.get_outputs()
+    assert (taken.name, taken.shape, taken.type) == ("images", ["n", 8, 8, 1], "tensor(uint8)")
+    assert (given.name, given.shape, given.type) == ("logits", ["n", 10], "tensor(float)")
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list("0123456789")
     config = json.loads((made.folder / "config.json").read_text())
     assert config["about"]["data"]["digest"] == made.model.data.info.digest
     assert TrialSpec(net=config["net"], train=config["about"]["train"]) == made.model.spec
@@ -136,14 +133,20 @@ def test_the_card(made: Made, tmp_path: Path) -> None:
     assert about["test_interval"] == pytest.approx([1.2579, 3.7421], abs=1e-4)
 
 
+def test_other_data(tmp_path: Path) -> None:
+    """Colour, oblong, two classes: nothing is of digits alone."""
+    prepared = prepare(DataSpec(name=write_npz(tmp_path / "noise.npz")))
+    export(tmp_path / "out", trained(TWO_CLASSES, prepared, tmp_path / "weights.safetensors"))
+    images = np.array(prepared.test().images)
+    assert images.shape == (6, 4, 5, 3)
+    assert resnet.load(tmp_path / "out")(images).shape == (6, 2)
+
+
 def test_pictures_of_any_size(tmp_path: Path) -> None:
     """A network of an image folder takes photographs as training did, and its card names no path of this machine."""
-    from PIL import Image
-
     name = write_folder(tmp_path / "photos", {"train": {"cat": 12, "dog": 12}, "test": {"cat": 3, "dog": 3}})
     prepared = prepare(DataSpec(name=name, image_size=16, validation=0.25))
-    spec = TrialSpec.from_flat({"net.depth": 8, "net.num_classes": 2, "train.epochs": 1, "train.batch_size": 4})
-    export(tmp_path / "out", trained(spec, prepared, tmp_path / "weights.safetensors"))
+    export(tmp_path / "out", trained(TWO_CLASSES, prepared, tmp_path / "weights.safetensors"))
     model = resnet.load(tmp_path / "out")
     files = [tmp_path / f"photos/test/{c}/{k}.png" for c in ("cat", "dog") for k in range(3)]
     with torch.no_grad():
@@ -202,22 +205,21 @@ def test_a_place_that_is_taken(made: Made, tmp_path: Path) -> None:
             export(tmp_path / name, made.model)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_a_new_export_takes_the_place_of_an_earlier_one(made: Made, tmp_path: Path) -> None:
     folder = tmp_path / "champion"
     shutil.copytree(made.folder, folder)
+    with pytest.raises(FileNotFoundError):
+        export(folder, replace(made.model, weights=tmp_path / "none"), replace=True)
+    assert contents(folder) == contents(made.folder), "one that fails leaves the earlier one"
     facts = replace(made.model.facts, training="trial 9")
     export(folder, replace(made.model, facts=facts), replace=True)
     assert json.loads((folder / "config.json").read_text())["about"]["training"] == "trial 9"
     assert is_whole(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["champion"]
-
-
-def test_one_that_fails_leaves_the_earlier_one(made: Made, tmp_path: Path) -> None:
-    folder = tmp_path / "champion"
-    shutil.copytree(made.folder, folder)
-    with pytest.raises(FileNotFoundError):
-        export(folder, replace(made.model, weights=tmp_path / "none"), replace=True)
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in made.folder.iterdir()}
 
 
 def test_a_link_is_not_replaced(made: Made, tmp_path: Path) -> None:
@@ -256,13 +258,3 @@ def test_a_full_disk_leaves_nothing(made: Made, small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         export(small_disk / "out", made.model)
     assert list(small_disk.iterdir()) == []
-
-
-def test_other_data(tmp_path: Path) -> None:
-    """Colour, oblong, two classes: nothing is of digits alone."""
-    prepared = prepare(DataSpec(name=write_npz(tmp_path / "noise.npz")))
-    spec = TrialSpec.from_flat({"net.depth": 8, "net.num_classes": 2, "train.epochs": 1, "train.batch_size": 4})
-    model: Exportable = trained(spec, prepared, tmp_path / "weights.safetensors")
-    config = export(tmp_path / "out", model)
-    assert config.image.shape == (4, 5, 3)
-    assert resnet.load(tmp_path / "out")(prepared.test().images).shape == (6, 2)

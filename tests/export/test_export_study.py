@@ -9,11 +9,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from resnet import build
-from search import Study, data, training
+from search import Study, data, export, training
 from search.errors import InputError
-from search.export import Exportable, Searched
+from search.export import Exportable
 from search.export.__main__ import main
-from search.export.bundle import chosen
 from search.records import (
     Environment,
     Finalist,
@@ -119,10 +118,11 @@ def test_what_cannot_be_exported(
     folder = searched(output, weights, {8: TrialState.DIVERGED, 14: TrialState.RUNNING, 20: TrialState.FAILED})
     assert "did you mean 'small'?" in refused(capsys, 2, "smal", *to)
     assert "has no complete trial, hence no champion; run it to its end" in refused(capsys, 2, "small", *to)
-    assert "--trial = 2 of study 'small' is failed, without a network" in refused(
-        capsys, 2, "small", "--trial", "2", *to
-    )
-    assert "--trial = 9 is none of study 'small', which has 3" in refused(capsys, 2, "small", "--trial", "9", *to)
+    for number, said in (
+        (2, "2 of study 'small' is failed, without a network"),
+        (9, "9 is none of study 'small', which"),
+    ):
+        assert f"--trial = {said}" in refused(capsys, 2, "small", "--trial", str(number), *to)
     locked = StudyFolder.enter(output, "small")
     assert f"is being worked on by process {os.getpid()}" in refused(capsys, 2, "small", *to)
     locked.leave()
@@ -132,20 +132,17 @@ def test_what_cannot_be_exported(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_checkpoint(
-    output: Output, weights: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_damaged_checkpoint(output: Output, weights: Path, tmp_path: Path) -> None:
     searched(output, weights, DEPTHS)
     file = output.path / "small" / "trials" / "0001" / "epoch-000003" / "model.safetensors"
     damaged = bytearray(file.read_bytes())
     damaged[-5] ^= 1
     file.write_bytes(damaged)
-    said = refused(capsys, 2, "small", "--to", str(tmp_path / "out"), "--output", str(output))
-    assert "trial 1 has no whole checkpoint of epoch 3 in" in said
+    with pytest.raises(InputError, match="trial 1 has no whole checkpoint of epoch 3 in"):
+        Study.open("small", output=output).export(tmp_path / "out")
 
 
-@pytest.fixture
-def study() -> Searched:
+def test_the_champion_of_the_finals_comes_before_the_best_trial(output: Output) -> None:
     """By hand: two finalists with three seeds each, after two trials."""
     records = [
         TrialRecord(k, TrialState.COMPLETE, TrialSpec.from_flat({"net.depth": depth}).flat(), 12, {12: error})
@@ -155,22 +152,14 @@ def study() -> Searched:
     better = [replace(run, number=run.number + 3, test_error=(run.test_error or 0) - 1) for run in runs]
     finalists = (Finalist(0, records[0].params, tuple(runs)), Finalist(1, records[1].params, tuple(better)))
     finals = Finals(finalists, 12, 3, 5, 0.95, 1438, 359, True, champion_number=1, champion_run=5)
-    trials, prepared = {0: "trials/0000", 1: "trials/0001"}, data.prepare(DataSpec())
-    return Searched(STUDY, prepared, records, finals, trials, lambda run: f"finals/{run:04d}")
-
-
-def test_the_champion_of_the_finals(study: Searched) -> None:
-    found = chosen(study, None)
-    assert found.checkpoints == "finals/0005"
+    folder, prepared = StudyFolder.enter(output, "small"), data.prepare(DataSpec())
+    found = export.chosen(STUDY, prepared, folder, records, finals, None)
+    assert found.checkpoints == f"{folder.finals}/0005"
     assert found.spec == TrialSpec.from_flat({"net.depth": 14, "train.seed": 2})
     facts = found.facts
     assert (facts.training, facts.val_error, facts.trained_on) == ("trial 1, seed 2", None, 1438)
-    assert facts.tested == {0: 1.0, 1: 3.0, 2: 2.0}
-    assert facts.test_error == 2.0
-
-
-def test_a_trial_beside_the_champion(study: Searched) -> None:
-    assert chosen(study, 0).checkpoints == "trials/0000"
-    assert study.finals is not None
-    unfinished = replace(study, finals=replace(study.finals, champion_number=None, champion_run=None))
-    assert chosen(unfinished, None).checkpoints == "trials/0000"
+    assert (facts.tested, facts.test_error) == ({0: 1.0, 1: 3.0, 2: 2.0}, 2.0)
+    unfinished = replace(finals, champion_number=None, champion_run=None)
+    for asked in ((finals, 0), (unfinished, None)):
+        assert export.chosen(STUDY, prepared, folder, records, *asked).checkpoints == f"{folder.trials}/0000"
+    folder.leave()

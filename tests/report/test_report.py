@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from search import formatting, report, statistics
+from search import formatting, report
 from search.records import StudySummary, TrialRecord, Trials, TrialState
 from search.report.analysis import Analysis
 from search.report.effects import by_value
@@ -43,21 +43,7 @@ def tables(markdown: str) -> list[list[dict[str, str]]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("error", "images", "points"),
-    [
-        (10.0, 100, 3.0),  # sqrt(0.1 * 0.9 / 100)
-        (100 * 4 / 287, 287, 0.6920),  # 4 of 287 images
-        (6.37, 10_000, 0.2442),  # the standard error of a published error of 6.37 % on CIFAR-10's test images
-        (50.0, 1, 50.0),
-    ],
-)
-def test_standard_error_is_binomial(error: float, images: int, points: float) -> None:
-    assert statistics.standard_error(error, images) == pytest.approx(points, abs=5e-5)
-
-
 def test_no_error_at_all_is_not_certainty() -> None:
-    assert statistics.standard_error(0.0, 300) == 0.0
     assert trial(0, 0.0).margin(300) == pytest.approx(1.0)  # the rule of three: 3 / 300
     assert trial(0, 0.0).margin(2) == 100.0  # and no error is above 100 %
     summary = sample.summary(data={"name": "d", "validation": 300})
@@ -67,9 +53,8 @@ def test_no_error_at_all_is_not_certainty() -> None:
 def test_best_is_the_lowest_complete_then_the_cheaper_then_the_earlier() -> None:
     complete = [trial(5, 3.0, macs=100), trial(1, 2.0, macs=200), trial(4, 2.0, macs=90), trial(3, 2.0, macs=90)]
     complete += [trial(2, 2.0), trial(0, nan)]
-    pruned = [trial(6, 0.5, TrialState.PRUNED, macs=1)]
-    assert [t.number for t in Trials([*complete, *pruned]).ranked()] == [3, 4, 1, 2, 5, 6]
-    assert Trials([*pruned, *complete]).best is complete[3]
+    pruned = trial(6, 0.5, TrialState.PRUNED, macs=1)
+    assert [t.number for t in Trials([*complete, pruned]).ranked()] == [3, 4, 1, 2, 5, 6]
 
 
 def test_a_pruned_trial_is_named_only_where_none_is_complete() -> None:
@@ -81,11 +66,9 @@ def test_a_pruned_trial_is_named_only_where_none_is_complete() -> None:
 
 def test_no_result_at_all_is_said_in_one_sentence(tmp_path: Path) -> None:
     ended = [trial(0, None, TrialState.FAILED), trial(1, None, TrialState.FAILED), trial(2, 60.0, TrialState.DIVERGED)]
-    told = "No network can be recommended: none of 3 trials has a result (2 failed, 1 diverged).\n"
-    assert report.write(tmp_path, sample.summary(), ended, {}).answer == told
-    assert (
-        report.short_answer(sample.summary(), []) == "No network can be recommended: none of 0 trials has a result.\n"
-    )
+    told = "No network can be recommended: none of {} trials has a result{}.\n"
+    assert report.write(tmp_path, sample.summary(), ended, {}).answer == told.format(3, " (2 failed, 1 diverged)")
+    assert report.short_answer(sample.summary(), []) == told.format(0, "")
     assert json.loads((tmp_path / "report.json").read_text())["best"] is None
 
 
@@ -101,11 +84,8 @@ def test_effect_compares_at_one_epoch_whatever_came_later() -> None:
     without = replace(trial(2, 9.0), params={}, curve={1: 20.0})
     unreached = replace(trial(3, None, TrialState.FAILED), params={"net.depth": 14})
     groups = by_value([without, stopped, first, unreached], "net.depth", epoch=1)
-    assert [(value, [error for _, error in members]) for value, members in groups.items()] == [
-        ("8", [40.0]),
-        ("20", [30.0]),
-        ("n/a", [20.0]),
-    ]
+    found = {value: [error for _, error in members] for value, members in groups.items()}
+    assert list(found.items()) == [("8", [40.0]), ("20", [30.0]), ("n/a", [20.0])]
 
 
 @pytest.mark.parametrize(
@@ -202,39 +182,25 @@ def test_json_documents_every_key(tmp_path: Path) -> None:
 
 
 def test_markdown_tables(tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("old")
     written = report.write(tmp_path, sample.summary(), sample.trials(), {"net.shortcut": 0.75, "train.lr": 0.25})
     ranking, choices, shares, ended, space, study = tables(written.markdown.read_text())
     assert {row["parameter"] for row in choices} == {"net.depth", "net.version", "net.shortcut"}
     assert ranking[0]["trial"] == "10"
+    assert {row["gate bias"] for row in ranking if row["shortcut"] != "exclusive_gate"} == {"n/a"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
     assert [row["rank"] for row in ranking] == [*map(str, range(1, 21)), "", "", "", ""]
     by_state = {row["state"]: [one["trial"] for one in ended if one["state"] == row["state"]] for row in ended}
-    assert {state: len(found) for state, found in by_state.items()} == {
-        "stopped": 9, "diverged": 2, "failed": 1, "infeasible": 1,
-    }  # fmt: skip
+    ends = {"stopped": 9, "diverged": 2, "failed": 1, "infeasible": 1}
+    assert {state: len(found) for state, found in by_state.items()} == ends
     assert by_state["diverged"] == ["9", "17"]
     (failed,) = (row["reason"] for row in ended if row["state"] == "failed")
     assert failed == "RuntimeError: &lt;b>unexpected&lt;/b> \\| shape 4x4 & more"
-    assert shares == [
-        {"parameter": "net.shortcut", "importance": "0.75"},
-        {"parameter": "train.lr", "importance": "0.25"},
-    ]
+    assert [(row["parameter"], row["importance"]) for row in shares] == [("net.shortcut", "0.75"), ("train.lr", "0.25")]
     assert {row["parameter"] for row in space} == sample.summary().space.keys()
-    assert {"what": "data: shape", "value": "8 x 8 x 1"} in study
-    assert {"what": "data: classes", "value": "10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"} in study
-    assert {"what": "hardware", "value": sample.summary().hardware} in study
-
-
-def test_a_searched_parameter_that_some_trials_lack_is_shown_as_absent() -> None:
-    (table,) = tables(report.short_answer(sample.summary(), sample.trials()))
-    assert {row["gate bias"] for row in table if row["shortcut"] != "exclusive_gate"} == {"n/a"}
-
-
-def test_written_anew_without_leftovers(tmp_path: Path) -> None:
-    (tmp_path / "report.md").write_text("old")
-    for number in (3, 24):
-        report.write(tmp_path, sample.summary(), sample.trials()[:number], {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
-    assert "24 of 24" in (tmp_path / "report.md").read_text()
+    facts = {row["what"]: row["value"] for row in study}
+    assert (facts["data: shape"], facts["data: classes"]) == ("8 x 8 x 1", "10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9")
+    assert facts["hardware"] == sample.summary().hardware
 
 
 def test_a_missing_folder_is_not_made(tmp_path: Path) -> None:

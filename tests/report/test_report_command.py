@@ -34,16 +34,15 @@ def content(folder: Path) -> dict[str, Any]:
 
 def digests(folder: Path) -> dict[str, str]:
     """Of everything in the output folder but reports."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if not path.name.startswith("report.")
-    }
+    kept = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("report."))
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
+Reported = tuple[Path, dict[str, Any], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A study with finals in its folder; the report that was made while it ran, and the one that it ended with."""
     folder = tmp_path_factory.mktemp("reported")
     process, log = start(folder, command(folder, **WITH_FINALS))
@@ -57,25 +56,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 @pytest.mark.slow
-def test_a_running_study_is_reported_and_goes_on(finished: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
+def test_a_running_study_is_reported_and_goes_on(finished: Reported) -> None:
     _, early, late = finished
-    assert early["concluded"] is False
-    assert late["concluded"] is True
+    assert (early["concluded"], late["concluded"]) == (False, True)
     assert 1 <= len(early["trials"]) <= 5
     for before, after in zip(early["trials"], late["trials"], strict=False):
         assert before["params"] == after["params"]
         assert before["curve"] == after["curve"][: len(before["curve"])]
     assert early["finals"] is None or not early["finals"]["complete"]
-    assert early["settings"] == late["settings"]
-    assert early["data"] == late["data"]
-    assert early["hardware"] == late["hardware"]
+    assert all(early[key] == late[key] for key in ("settings", "data", "hardware"))
     assert [len(f["runs"]) for f in late["finals"]["finalists"]] == [2, 2]
 
 
 @pytest.mark.slow
-def test_made_again_it_says_the_same_and_touches_nothing_else(
-    finished: tuple[Path, dict[str, Any], dict[str, Any]],
-) -> None:
+def test_made_again_it_says_the_same_and_touches_nothing_else(finished: Reported) -> None:
     folder, _, late = finished
     study = folder / "results" / "tiny"
     for path in (study / "report.html", study / "report.md", study / "report.json"):
@@ -97,7 +91,7 @@ def test_made_again_it_says_the_same_and_touches_nothing_else(
 
 
 @pytest.mark.slow
-def test_trials_in_a_database(finished: tuple[Path, dict[str, Any], dict[str, Any]], tmp_path: Path) -> None:
+def test_trials_in_a_database(finished: Reported, tmp_path: Path) -> None:
     folder, _, late = finished
     shutil.copytree(folder / "results", tmp_path / "results")
     journal = tmp_path / "results" / "tiny" / "optuna.journal"
@@ -117,9 +111,7 @@ def test_trials_in_a_database(finished: tuple[Path, dict[str, Any], dict[str, An
 
 @pytest.mark.slow
 def test_a_study_at_a_url_is_reported_on_another_machine(
-    finished: tuple[Path, dict[str, Any], dict[str, Any]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    finished: Reported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its records are there alone, and stay as they are; its report is written here."""
     folder, _, late = finished

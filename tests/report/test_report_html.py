@@ -1,7 +1,6 @@
 """report.html in a real browser that cannot reach any network."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from search import report
 from search.records import StudySummary, TrialRecord, TrialState
@@ -19,9 +18,8 @@ from search.report.analysis import Analysis
 from tests.support import sample_finals as finals
 from tests.support import sample_study as sample
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+pytest_plugins = ["tests.support.fixtures_pages"]
+
 SHARES = {"net.shortcut": 0.6, "train.lr": 0.3, "net.depth": 0.1}
 SEGMENTS = """id => [...document.querySelectorAll(`[id="${id}"] .scatterlayer .js-line`)]
     .map(line => (line.getAttribute("d") ?? "").split("M").length - 1).reduce((a, b) => a + b, 0)"""
@@ -76,22 +74,6 @@ def test_every_colour_of_a_figure_is_in_the_style_sheet() -> None:
         assert named <= set(re.findall(r"--(\w+):", half))
 
 
-def test_the_smallest_studies_make_a_page(tmp_path: Path) -> None:
-    for count in range(3):
-        page = report.write(tmp_path, sample.summary(), sample.trials()[:count], {}).html.read_text(encoding="utf-8")
-        assert page.count("<tr data-trial=") == count
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @contextmanager
 def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[TrialRecord]) -> Iterator[Page]:
     """A report offline; in the end nothing may have been said in the console or asked of a network."""
@@ -101,10 +83,7 @@ def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[Tr
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on(
-            "request",
-            lambda request: troubles.extend([] if request.url.startswith(("file:", "blob:")) else [request.url]),
-        )
+        page.on("request", lambda asked: troubles.extend([asked.url] * (not asked.url.startswith(("file:", "blob:")))))
         page.goto(written.html.as_uri())
         page.wait_for_selector("body[data-drawn]")
         yield page
@@ -112,9 +91,9 @@ def shown(browser: Browser, folder: Path, summary: StudySummary, trials: list[Tr
 
 
 @pytest.fixture(scope="module")
-def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The sample's report, opened once: loading 5 MB takes longer than all that is looked at."""
-    with shown(chromium, tmp_path_factory.mktemp("sample"), sample.summary(), sample.trials()) as page:
+    with shown(browser, tmp_path_factory.mktemp("sample"), sample.summary(), sample.trials()) as page:
         yield page
 
 
@@ -205,12 +184,12 @@ def test_the_page_is_no_wider_than_the_screen(page: Page) -> None:
 
 
 @pytest.mark.browser
-def test_strings_of_the_study_are_text_and_never_run(chromium: Browser, tmp_path: Path) -> None:
+def test_strings_of_the_study_are_text_and_never_run(browser: Browser, tmp_path: Path) -> None:
     evil = "</script><script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
     first, failed = sample.trials()[5], sample.trials()[13]
     hit = replace(first, reason=evil, params=first.params | {"net.version": evil})
     trials = [hit, replace(failed, reason=evil), *sample.trials()[6:9]]
-    with shown(chromium, tmp_path, sample.summary(name=evil, description=evil, hardware=evil), trials) as page:
+    with shown(browser, tmp_path, sample.summary(name=evil, description=evil, hardware=evil), trials) as page:
         assert page.evaluate("window.harmed") is None
         assert page.locator("h1").inner_text() == evil
         assert page.locator("img").count() == 0
@@ -219,18 +198,18 @@ def test_strings_of_the_study_are_text_and_never_run(chromium: Browser, tmp_path
 
 
 @pytest.mark.browser
-def test_a_study_where_nothing_trained_opens_and_says_so(chromium: Browser, tmp_path: Path) -> None:
+def test_a_study_where_nothing_trained_opens_and_says_so(browser: Browser, tmp_path: Path) -> None:
     failed = [replace(t, state=TrialState.FAILED, curve={}, epochs=0, macs=None) for t in sample.trials()[:3]]
-    with shown(chromium, tmp_path, sample.summary(), failed) as page:
+    with shown(browser, tmp_path, sample.summary(), failed) as page:
         assert page.locator(".sentence").inner_text().startswith("No network can be recommended")
         assert page.evaluate(SEGMENTS, "parallel") == 3
 
 
 @pytest.fixture(scope="module")
-def tested(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def tested(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The sample's report with finals, of which a training was lost."""
     summary = finals.summary(finals=finals.with_lost(finals.finals()))
-    with shown(chromium, tmp_path_factory.mktemp("finals"), summary, sample.trials()) as page:
+    with shown(browser, tmp_path_factory.mktemp("finals"), summary, sample.trials()) as page:
         yield page
 
 
@@ -253,36 +232,28 @@ def test_every_seed_is_a_dot(tested: Page) -> None:
     tested.wait_for_function("() => document.querySelectorAll('#finals-errors .point').length === 12 + 3")
     lost = tested.evaluate("document.getElementById('finals-curves').data.find(t => t.name === 'lost').x")
     assert lost == [1, 2, 3, 4]
-
-
-@pytest.mark.browser
-def test_a_finalist_pointed_at_stands_out_in_the_search(tested: Page) -> None:
-    tested.locator("table.finalists tr[data-trial='5']").hover()
+    tested.locator("table.finalists tr[data-trial='5']").hover()  # which stands out in the search
     assert tested.evaluate("document.getElementById('curves').data.at(-1).y") == list(sample.trial(5).curve.values())
     tested.locator("h1").hover()
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance of `#rrggbb` (WCAG 2.2)."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 def contrast(one: str, other: str) -> float:
+    """Of two `#rrggbb`, by their relative luminance (WCAG 2.2)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
-
-
-def test_contrast_as_the_guidelines_reckon_it() -> None:
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)  # the lightest grey that just fails
 
 
 @pytest.mark.parametrize("half", [0, 1], ids=["light", "dark"])
 def test_text_and_lines_stand_out_from_the_page(half: int) -> None:
     sheet = (Path(files.__file__).parent / "assets" / "report.css").read_text()
     named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", sheet.split("prefers-color-scheme: dark", 1)[half]))
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)  # the lightest grey that just fails
     for ground in ("page", "card"):
         for text in ("ink", "muted", "good", "bad"):
             assert contrast(named[text], named[ground]) >= 4.5, (text, ground)  # success criterion 1.4.3
@@ -311,8 +282,8 @@ def test_text_that_is_drawn_stands_out(tested: Page, scheme: Any) -> None:
 
 
 @pytest.mark.browser
-def test_a_study_that_compares_fits_a_phone(chromium: Browser, tmp_path: Path) -> None:
-    with shown(chromium, tmp_path, finals.comparing(), []) as page:
+def test_a_study_that_compares_fits_a_phone(browser: Browser, tmp_path: Path) -> None:
+    with shown(browser, tmp_path, finals.comparing(), []) as page:
         page.set_viewport_size({"width": 390, "height": 844})
         page.wait_for_function("() => document.getElementById('finals-errors').layout.annotations?.length === 11")
         page.wait_for_function("() => document.getElementById('finals-errors').getBoundingClientRect().right <= 390")

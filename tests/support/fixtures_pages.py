@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.mlflow_pages import LOAD_MS
 
@@ -21,16 +21,22 @@ localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip(f"needs Chromium at {CHROMIUM}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        page = browser.new_page(viewport={"width": 1400, "height": 950})
-        page.add_init_script(NO_CHAT)
-        page.set_default_timeout(LOAD_MS)
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Page:
+    """An empty page, to show MLflow's in."""
+    page = browser.new_page(viewport={"width": 1400, "height": 950})
+    page.add_init_script(NO_CHAT)
+    page.set_default_timeout(LOAD_MS)
+    return page
 
 
 @pytest.fixture

@@ -51,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace, console: Console) -> int:
     if given.sync:
         return _sync(given, console)
-    asked = cli.study(given)  # for what is refused before torch is loaded, which takes seconds
-    info = data.check(asked.data)
-    asked.make_space(info.shape, len(info.classes)).check(info.shape[:2])
+    data.check(cli.study(given).data)  # for what is refused before torch is loaded, which takes seconds
     asked = study.Study.create(
         given.study,
         output=given.output,

@@ -142,7 +142,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["--set", "search.reduction=1"], ["search.reduction = 1", "give at least 2"]),
     # the machine
     (["--gpus-per-trial", "2"], ["resources.gpus_per_trial = 2", "trains on one GPU", "give at most 1"]),
-    (["--gpus-per-trial", "-1"], ["resources.gpus_per_trial = '-1'", "give at least 0"]),
+    (["--gpus-per-trial", "-1"], ["resources.gpus_per_trial = '-1'", "greater than or equal to 0"]),
     (["--cpus-per-trial", "99999"], ["resources.cpus_per_trial = 99999", f"{CORES} CPU cores", f"at most {CORES}"]),
     (["--set", "resources.gpus_per_trial=1.5"], ["resources.gpus_per_trial = 1.5", "one GPU", "give at most 1"]),
     (["--cpus-per-trial", "0.00001"], ["resources.cpus_per_trial = 1e-05", "too fine", "four decimals"]),

@@ -20,7 +20,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["digits", "cifar10"], ["unrecognized arguments: cifar10", "--help"]),
     (["--foo"], ["unrecognized arguments: --foo", "--help"]),
     (["--output"], ["--output", "expected one argument", "--help"]),
-    (["--trails", "5"], ["unrecognized arguments: --trails 5", "did you mean '--trials'?"]),
+    (["--trails", "5"], ["unrecognized arguments: --trails", "did you mean '--trials'?"]),
     (["--trails=5"], ["--trails=5", "did you mean '--trials'?"]),
     # the study's keys
     (["--set", "nam=x"], ["nam = 'x' is not a key", "did you mean 'name'?"]),

@@ -2,12 +2,14 @@
 
 Arrays and tensors are taken as they are. A PIL image is brought to the network's channels where that is exact: grey to
 equal colours, equal colours to grey, a palette to its colours, an opaque picture without its opacity. For a network
-that was trained on pictures of any size (`fit: centre`) it becomes what it would have become in training.
+that was trained on pictures of any size (`fit: centre`) it becomes what it would have become in training; another is
+given it resized and cropped in the same way where its size differs, and a warning says so.
 """
 # the annotations of torch and of NumPy's types are partial:
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
@@ -70,20 +72,20 @@ def _read(images: Any, spec: ImageSpec, name: str, most: int) -> UInt8[Tensor, "
     return pixels if pixels.ndim == 4 else pixels[None]
 
 
-def centre(picture: "Image", side: int) -> "Image":
-    """The picture's shorter side resized to `side` pixels, bilinear, and the longer one cropped at the centre.
+def centre(picture: "Image", width: int, height: int) -> "Image":
+    """The picture resized, bilinear, until it just covers width x height pixels, and cropped to them at the centre.
 
     Raises ValueError for so long a strip that resizing it would take gigabytes.
     """
     from PIL.Image import Resampling  # noqa: PLC0415  Pillow, for pictures only
 
-    width, height = picture.size
-    scale = side / min(width, height)
-    wide, high = max(side, round(width * scale)), max(side, round(height * scale))
-    left, top = (wide - side) // 2, (high - side) // 2
-    if wide * high > max(LARGEST, LONGEST * side**2):
-        raise ValueError(f"{width} x {height} pixels are too long a strip to be resized; crop it to about a square")
-    return picture.resize((wide, high), Resampling.BILINEAR).crop((left, top, left + side, top + side))
+    scale = max(width / picture.width, height / picture.height)
+    wide, high = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
+    left, top = (wide - width) // 2, (high - height) // 2
+    if wide * high > max(LARGEST, LONGEST * width * height):
+        size = f"{picture.width} x {picture.height}"
+        raise ValueError(f"{size} pixels are too long a strip to be resized; crop it to about a square")
+    return picture.resize((wide, high), Resampling.BILINEAR).crop((left, top, left + width, top + height))
 
 
 def _is_picture(image: Any) -> "TypeGuard[Image]":
@@ -151,14 +153,16 @@ def _picture(picture: "Image", spec: ImageSpec, name: str) -> Tensor:
         raise ValueError(f"{name} has more than 8 bits a channel ({picture.mode}); convert it to 8 bits")
     upright = ImageOps.exif_transpose(picture)
     if spec.fit == "centre":
-        fitted = centre(upright.convert("RGB"), spec.height)
+        fitted = centre(upright.convert("RGB"), spec.width, spec.height)
     else:
-        if upright.size != (spec.width, spec.height):
-            raise ValueError(
-                f"{name} is {upright.width} x {upright.height} pixels, and this network reads {spec.width} x "
-                f"{spec.height}; resize it as its training images were"
-            )
         fitted = _exactly(upright, spec.channels, name)
+        if fitted.size != (spec.width, spec.height):
+            warnings.warn(
+                f"{name} is {fitted.width} x {fitted.height} pixels, and this network was trained on {spec.width} x "
+                f"{spec.height}: it is resized and cropped at the centre",
+                stacklevel=2,
+            )
+            fitted = centre(fitted, spec.width, spec.height)
     return torch.from_numpy(np.array(fitted)).reshape(spec.shape)
 
 

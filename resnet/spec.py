@@ -201,9 +201,17 @@ def _sentence(error: ValidationError, fields: list[str]) -> str:
         case "enum":
             known = findall(r"'(\w+)'", limits["expected"])  # pydantic: "'zero_pad' or 'projection'"
             return f"net {name} {value!r} is unknown; {hint(str(value), known)}"
-        case _:
-            remedy = first["msg"].removeprefix("Input ")  # pydantic: "Input should be greater than 0"
-            return f"{' '.join(filter(None, ['net', name]))} {value!r} is not valid; it {remedy}"
+        case kind:
+            what = next((words for known, words in _KINDS.items() if kind.startswith(known)), None)
+            bound = next(
+                (f"{words} {limits[known]:.15g}" for known, words in _BOUNDS.items() if known in limits), "another"
+            )
+            told = f"is no {what}; write one" if what else f"is not valid; give {bound}"
+            return f"{' '.join(filter(None, ['net', name]))} {value!r} {told}"
+
+
+_KINDS = {"int": "whole number", "float": "number", "finite": "finite number", "model": "mapping", "dict": "mapping"}
+_BOUNDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
 
 
 def hint(word: str, known: list[str]) -> str:

@@ -1,7 +1,9 @@
 """The flags of the commands, and what each changes in a study."""
 
 import argparse
+import re
 from collections.abc import Collection, Iterator, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from search.errors import InputError
@@ -17,7 +19,10 @@ class Parser(argparse.ArgumentParser):
     """Bad flags are an InputError."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; `{self.prog} --help` lists what can be given")
+        flag = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        near = get_close_matches(flag[1], self._option_string_actions, n=1) if flag else []
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"{message}; {meant}`{self.prog} --help` lists what can be given")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -44,6 +44,8 @@ def show(console: Console, spec: StudySpec) -> None:
     info, space, proposer = study.planned(spec)
     out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     out(spec.to_yaml())
+    if info.note:
+        out(info.note)
     if spec.compare:
         show_comparison(out, spec, info)
         return

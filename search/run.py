@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markdown import Markdown
 
-from search import cli, cluster, export, spec, study
+from search import cli, cluster, data, export, spec, study
 from search.errors import Halted, InputError, without_credentials
 from search.storage import Output
 
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace, console: Console) -> int:
     if given.sync:
         return _sync(given, console)
+    data.check(cli.study(given).data)  # for what is refused before torch is loaded, which takes seconds
     asked = study.Study.create(
         given.study,
         output=given.output,

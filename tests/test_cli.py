@@ -61,13 +61,15 @@ runpy.run_module("search.run", run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize(("flags", "status"), [(["--help"], 0), (["--list"], 0), (["--trails", "3"], 2)])
+@pytest.mark.parametrize(
+    ("flags", "status"), [(["--help"], 0), (["--list"], 0), (["--trails", "3"], 2), (["--set", "data=cifar1"], 2)]
+)
 def test_what_needs_no_network_loads_no_framework(flags: list[str], status: int) -> None:
     asked = subprocess.run([sys.executable, "-c", LISTED, *flags], capture_output=True, text=True)
     assert asked.returncode == status, asked.stderr
     loaded = asked.stdout.rpartition("loaded: ")[2].split()
     assert "search.cli" in loaded
-    assert not {"torch", "ray", "mlflow", "optuna"} & set(loaded)
+    assert not {"torch", "ray", "mlflow", *(() if "--set" in flags else ("optuna",))} & set(loaded)
 
 
 def test_dry_run_of_digits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,11 @@ from rich.console import Console
 import resnet
 import search
 from search import cli, execution
+from search import study as studies
 from search.errors import InputError, first_line, public
 from search.spec import StudySpec, find, shipped
 from search.storage import is_url, scratch
-from search.study import ENVIRONMENT, planned
+from search.study import ENVIRONMENT
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -282,7 +283,7 @@ def _checked(given: argparse.Namespace) -> StudySpec | None:
     spec = cli.study(given)
     kind, _, path = spec.data.name.partition(":")
     if not path or kind not in ("imagefolder", "npz"):  # those are where the cluster sees them
-        planned(spec.model_copy(update={"data": spec.data.model_copy(update={"dir": None})}))
+        studies.planned(spec.model_copy(update={"data": spec.data.model_copy(update={"dir": None})}))
     return spec
 
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from resnet.images import centre
-from search.data.source import Pixels, images_at_a_time
+from search.data.source import Pixels, Unfit, UnfitError, images_at_a_time
 from search.errors import InputError, first_line
 
 FILES_PER_PROCESS = 256  # an image takes 0.3 ms and more: fewer are decoded before a process has started
@@ -32,7 +32,7 @@ def decode(path: Path, size: int) -> Pixels:
     """One image as uint8 (size, size, 3): upright, shorter side resized to `size` (bilinear), cropped at the centre.
 
     Raises:
-        InputError: naming the file, when it cannot be decoded, is too long a strip, or has more than 8 bits a channel.
+        UnfitError: naming the file, when it cannot be decoded, is too long a strip, or has more than 8 bits a channel.
     """
     try:
         # Pillow warns of metadata that it leaves out and of images above 89 million pixels; above 178 it refuses them.
@@ -40,11 +40,11 @@ def decode(path: Path, size: int) -> Pixels:
             mode = image.mode
             ImageOps.exif_transpose(image, in_place=True)
             image.load()
-            square = None if mode[0] in "IF" else centre(image.convert("RGB"), size)
+            square = None if mode[0] in "IF" else centre(image.convert("RGB"), size, size)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise InputError(f"data.name: image {path} cannot be decoded ({error}); replace or remove it") from error
+        raise UnfitError([Unfit(path, f"cannot be decoded ({error})")]) from error
     if square is None:  # converting would clip the upper bits, silently
-        raise InputError(f"data.name: image {path} has more than 8 bits a channel ({mode}); convert it to 8 bits")
+        raise UnfitError([Unfit(path, f"has more than 8 bits a channel ({mode})", "convert it to 8 bits")])
     return np.asarray(square)
 
 
@@ -65,7 +65,8 @@ def decoded(files: Sequence[Path], size: int, processes: int) -> Generator[Pixel
         processes: how many decode, 0: this one, as ever outside of the main thread. The pixels are the same.
 
     Raises:
-        InputError: an image cannot be decoded, a process was killed, or none can be started.
+        UnfitError: naming all that cannot be decoded, once every image has been looked at.
+        InputError: a process was killed, or none can be started.
     """
     step = min(TASK, images_at_a_time((size, size, 3)))
     # Elsewhere torch would wait for ever for the rest of what a process was sending when it was killed.
@@ -79,11 +80,15 @@ def decoded(files: Sequence[Path], size: int, processes: int) -> Generator[Pixel
         worker_init_fn=_end_with_parent,
         generator=torch.Generator(),  # it draws a number at its start, which must not be one of the process's
     )
+    unfit: list[Unfit] = []
     try:
         for piece in loader:
-            if isinstance(piece, InputError):
-                raise piece
-            yield piece
+            if isinstance(piece, list):
+                unfit += piece
+            elif not unfit:
+                yield piece
+        if unfit:
+            raise UnfitError(unfit)
         return
     except (OSError, RuntimeError) as error:
         cause = first_line(error)
@@ -94,17 +99,21 @@ def decoded(files: Sequence[Path], size: int, processes: int) -> Generator[Pixel
     )
 
 
-class _Decoder(Dataset[Pixels | InputError]):
-    """The images of a list of files, or what is wrong with one of them, as data: torch would add a traceback."""
+class _Decoder(Dataset[Pixels | list[Unfit]]):
+    """The images of a list of files, or those that are unfit, as data: torch would add a traceback."""
 
     def __init__(self, size: int) -> None:
         self._size = size
 
-    def __getitem__(self, files: Sequence[Path]) -> Pixels | InputError:
-        try:
-            return np.stack([decode(path, self._size) for path in files])
-        except InputError as error:
-            return error
+    def __getitem__(self, files: Sequence[Path]) -> Pixels | list[Unfit]:
+        images: list[Pixels] = []
+        unfit: list[Unfit] = []
+        for path in files:
+            try:
+                images.append(decode(path, self._size))
+            except UnfitError as error:
+                unfit += error.images
+        return unfit or np.stack(images)
 
 
 def _end_with_parent(_: int) -> None:

@@ -1,4 +1,4 @@
-"""`imagefolder:PATH`: train/CLASS/*.jpg and, if shipped, val/ and test/ with the same class folders."""
+"""`imagefolder:PATH`: train/CLASS/*.jpg and, if shipped, val/ and test/ with the same classes; or CLASS/*.jpg alone."""
 
 import os
 import unicodedata
@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from search.data.decode import decoded, processes_for
-from search.data.source import Images, Pixels, Source
+from search.data.source import Images, Pixels, Source, Unfit, UnfitError
 from search.errors import InputError
 from search.machine import usable
 from search.storage import paths
@@ -18,6 +17,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", "
 DEFAULT_SIZE = 32  # pixels
 # A class's name stands in reports, tables and JSON. These cannot be written as UTF-8, end a line, or turn the text that
 # follows: Unicode's general categories, and its classes of bidirectional embeddings, overrides and isolates.
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})  # names that no class has
 UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
@@ -28,21 +28,22 @@ def folder_source(root: Path, size: int) -> Source:
         InputError: when train/ or its class folders are missing, a class folder has no image or an unfit name, an image
             is no file that can be read, or the classes of val/ or test/ differ from those of train/.
     """
-    train = _class_files(root / "train")
+    alone = root.is_dir() and not any(os.path.lexists(root / split) for split in ("train", "val", "test"))
+    top, unfit = root if alone else root / "train", list[Unfit]()
+    train = _class_files(top, unfit)
     if not train:
         raise InputError(
-            f"data.name: there are no class folders in {root / 'train'}; put the images of each class into "
-            f"{root / 'train'}/CLASS/"
+            f"data.name: there are no class folders in {top}; put the images of each class into {top}/CLASS/"
         )
     if len(train) < 2:
-        raise InputError(
-            f"data.name: {root / 'train'} has the one class {next(iter(train))!r}; add a second class folder"
-        )
+        raise InputError(f"data.name: {top} has the one class {next(iter(train))!r}; add a second class folder")
+    if alone and (splits := sorted(name for name in train if name.lower() in SPLITS)):
+        raise InputError(f"data.name: {top / splits[0]} is no class; call the splits train, val and test")
     shipped = {"train": train}
     for split, folder in (("validation", root / "val"), ("test", root / "test")):
         if not os.path.lexists(folder):
             continue
-        shipped[split] = _class_files(folder)
+        shipped[split] = _class_files(folder, unfit)
         if shipped[split].keys() != train.keys():
             odd = min(shipped[split].keys() ^ train.keys())
             where, lacks = (folder, root / "train") if odd in shipped[split] else (root / "train", folder)
@@ -50,7 +51,12 @@ def folder_source(root: Path, size: int) -> Source:
                 f"data.name: class folder {odd!r} is in {where} but not in {lacks}; give both the same classes"
             )
 
+    if unfit:
+        raise UnfitError(unfit)
+
     def images(found: dict[str, list[Path]]) -> Images:
+        from search.data.decode import decoded, processes_for  # noqa: PLC0415  torch, once images are read
+
         files = [path for paths in found.values() for path in paths]
 
         def stream(indices: NDArray[np.int64]) -> Generator[Pixels]:
@@ -64,11 +70,14 @@ def folder_source(root: Path, size: int) -> Source:
         counts={split: tuple(map(len, found.values())) for split, found in shipped.items()},
         files=tuple(path for found in shipped.values() for files in found.values() for path in files),
         load=lambda: {split: images(found) for split, found in shipped.items()},
+        note=f"{root} has no train/: its {len(train)} folders are the classes, and the splits are made here"
+        if alone
+        else "",
     )
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    """Class name -> its image files, both sorted."""
+def _class_files(folder: Path, unfit: list[Unfit]) -> dict[str, list[Path]]:
+    """Class name -> its image files, both sorted; those that are no files are added to `unfit`, too."""
     if not folder.is_dir():
         raise InputError(f"data.name: there is no folder {folder}; give the folder that holds train/ and val/ or test/")
     found: dict[str, list[Path]] = {}
@@ -83,7 +92,7 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
                 f"data.name: class folder {entry.name!r} in {folder} has a name with bytes that are not UTF-8, or with "
                 "control characters; rename it"
             )
-        found[entry.name] = sorted(_images(entry))
+        found[entry.name] = sorted(_images(entry, unfit))
         if not found[entry.name]:
             raise InputError(
                 f"data.name: class folder {entry} has no image ({', '.join(sorted(SUFFIXES))}); add images or remove it"
@@ -91,7 +100,7 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def _images(folder: Path, unfit: list[Unfit]) -> Iterator[Path]:
     """The images in `folder` and in the folders below it, but for hidden ones; none of them is opened."""
     pending = [folder]
     while pending:
@@ -108,5 +117,5 @@ def _images(folder: Path) -> Iterator[Path]:
                 )
             elif path.suffix.lower() in SUFFIXES:
                 if cause := paths.fault(path):
-                    raise InputError(f"data.name: image {path} {cause}; replace or remove it")
+                    unfit.append(Unfit(path, cause))
                 yield path

@@ -22,7 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from search.data.folder import DEFAULT_SIZE, folder_source
-from search.data.source import Images, Pixels, Source, images_at_a_time, npz_source
+from search.data.source import Images, Pixels, Source, Unfit, UnfitError, images_at_a_time, npz_source
 from search.data.splits import Part, arrange, planned
 from search.data.standard import STANDARD, digits_source, standard_source
 from search.errors import InputError, hint
@@ -197,8 +197,10 @@ def _build(folder: Path, source: Source, spec: DataSpec) -> None:
     partial.mkdir()
     shipped = source.load()
     parts = arrange(spec, source.classes, {split: images.labels for split, images in shipped.items()})
-    _write(partial, "", source.shape, shipped, [parts["train"], parts["validation"]])
-    _write(partial, "test_", source.shape, shipped, [parts["test"]])
+    unfit = _write(partial, "", source.shape, shipped, [parts["train"], parts["validation"]])
+    unfit += _write(partial, "test_", source.shape, shipped, [parts["test"]])
+    if unfit:
+        raise UnfitError(unfit)
     info = planned(spec, source)
     sizes = {"n_train": info.n_train, "n_validation": info.n_validation, "n_test": info.n_test}
     content = json.dumps([*(_sha256(partial / name) for name in ARRAYS), sizes, info.classes])
@@ -215,17 +217,23 @@ def _build(folder: Path, source: Source, spec: DataSpec) -> None:
 
 def _write(
     partial: Path, prefix: str, shape: tuple[int, ...], shipped: Mapping[str, Images], parts: Sequence[Part]
-) -> None:
+) -> list[Unfit]:
+    """Writes images and labels; returns the images that cannot be used, of which there are to be none."""
+    unfit: list[Unfit] = []
     n = sum(len(indices) for _, indices in parts)
     header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
     with (partial / f"{prefix}images.npy").open("wb") as file:  # not a memory map: a full disk must raise, not signal
         np.lib.format.write_array_header_1_0(file, header)
         for split, indices in parts:
-            with closing(shipped[split].stream(indices)) as pieces:
-                for piece in pieces:
-                    file.write(np.ascontiguousarray(piece).data)
+            try:
+                with closing(shipped[split].stream(indices)) as pieces:
+                    for piece in pieces:
+                        file.write(np.ascontiguousarray(piece).data)
+            except UnfitError as error:
+                unfit += error.images
     labels = [shipped[split].labels[indices] for split, indices in parts]
     np.save(partial / f"{prefix}labels.npy", np.concatenate(labels))
+    return unfit
 
 
 def _statistics(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -6,7 +6,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,32 @@ from search.storage import paths
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """An image that cannot be used."""
+
+    path: Path
+    fault: str  # the end of a clause about it
+    remedy: str = "replace or remove it"
+
+
+class UnfitError(InputError):
+    """Images that cannot be used, told together."""
+
+    SHOWN = 10
+
+    def __init__(self, images: Sequence[Unfit]) -> None:
+        self.images = tuple(images)
+        first, *others = self.images
+        told = f"image {first.path} {first.fault}; {first.remedy}"
+        if others:
+            listed = ", ".join(f"{image.path} {image.fault}" for image in self.images[: self.SHOWN])
+            more = len(self.images) - self.SHOWN
+            listed += f" and {more} more" if more > 0 else ""
+            told = f"{len(self.images)} images cannot be used; replace, convert or remove them: {listed}"
+        super().__init__(f"data.name: {told}")
 
 
 def images_at_a_time(shape: tuple[int, ...]) -> int:
@@ -64,6 +90,7 @@ class Source:
     files: tuple[Path, ...]  # what was found; their names, sizes and times identify the content
     load: Callable[[], Mapping[str, Images]]  # shipped split -> its images
     download: Callable[[], None] | None = None  # set when the files are missing: fetches them
+    note: str = ""  # how they were understood, where a user may have meant something else
 
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")

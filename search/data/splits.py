@@ -72,7 +72,9 @@ def planned(spec: DataSpec, source: Source) -> DataInfo:
     labels = {split: np.repeat(np.arange(len(counts)), counts) for split, counts in source.counts.items()}
     sizes = {f"n_{split}": len(where) for split, (_, where) in arrange(spec, source.classes, labels).items()}
     height, width, channels = source.shape
-    return DataInfo(name=spec.name, classes=source.classes, height=height, width=width, channels=channels, **sizes)
+    return DataInfo(
+        name=spec.name, classes=source.classes, height=height, width=width, channels=channels, **sizes, note=source.note
+    )
 
 
 def arrange(spec: DataSpec, classes: Sequence[str], labels: Mapping[str, Indices]) -> dict[str, Part]:

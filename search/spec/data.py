@@ -61,6 +61,7 @@ class DataInfo(BaseModel):
     n_train: int  # numbers of images
     n_validation: int
     n_test: int
+    note: str = ""  # how the files were understood, where a user may have meant something else
 
     @property
     def shape(self) -> tuple[int, int, int]:

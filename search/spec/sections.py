@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -96,7 +96,9 @@ class SearchSpec(BaseModel):
     trials: int = Field(default=24, ge=1, description="trials in all, however they end, but for those beyond limits")
     sampler: Sampler = Field(default=Sampler.TPE, description="who proposes the next trial")
     scheduler: Scheduler = Field(default=Scheduler.ASHA, description="who stops trials early")
-    first_rung: int = Field(default=3, ge=1, description="epochs before a trial may be stopped; asha")
+    first_rung: int = Field(
+        default=3, ge=1, description="epochs before a trial may be stopped, fewer in a short training; asha"
+    )
     reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha")
     objectives: tuple[Objective, ...] = Field(
         default=(Objective.VAL_ERROR,), description="what is sought; the first stops trials early, so it is val_error"
@@ -122,6 +124,21 @@ class SearchSpec(BaseModel):
         if len(set(value)) < len(value):
             raise ValueError(f"= [{names}] names one twice; remove the repetition")
         return value
+
+    def within(self, epochs: Any) -> Self:
+        """The same where trials are complete after so many epochs: a default `first_rung` comes before the last.
+
+        Raises:
+            ValueError: no trial could ever be stopped early.
+        """
+        if self.scheduler is Scheduler.NONE or not isinstance(epochs, int) or self.first_rung < epochs:
+            return self
+        if "first_rung" in self.model_fields_set:
+            raise ValueError(
+                f"search.first_rung = {self.first_rung} is not below train.epochs = {epochs}, so no trial can stop "
+                "early; set it lower, more epochs, or search.scheduler=none"
+            )
+        return self.model_copy(update={"first_rung": epochs - 1} if epochs > 1 else {"scheduler": Scheduler.NONE})
 
     def budget_used(self, elapsed: float) -> bool:
         """Whether the time budget is used up after so many seconds."""

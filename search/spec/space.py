@@ -3,18 +3,21 @@
 import itertools
 import math
 import random
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from resnet.names import OF_DATA
 from resnet.spec import NetSpec, needs
-from search.errors import InputError, hint
+from search.errors import InputError, hint, redacted
 from search.spec.plain_yaml import is_list, is_mapping
 from search.spec.trial import TrialSpec, Value
 
@@ -196,16 +199,72 @@ class Space:
             yield self.draw(lambda d, forced=forced: forced[d.path] if d.path in forced else choose(d.extremes))
 
 
+ELSEWHERE = {  # what other tools have a field for -> what there is here
+    "optimizer": "training is by SGD, so set train.lr, train.momentum, train.nesterov, or leave it out",
+    "learning_rate": "did you mean 'train.lr'?",
+    "layers": "did you mean 'net.depth'?",
+}
+
+
+def near(path: str) -> str:
+    """The remedy for a path that is no field: one of that name elsewhere, a near miss, or the list of what is known."""
+    section, _, name = path.rpartition(".")
+    if name in ELSEWHERE:
+        return ELSEWHERE[name]
+    paths = TrialSpec.paths()
+    for known in paths:
+        if known.endswith(f".{name}"):
+            return f"did you mean {known!r}?"
+    names = [known.partition(".")[2] for known in paths if known.startswith(f"{section}.")]
+    return hint(path, [f"{section}.{known}" for known in get_close_matches(name, names, n=1)] or paths)
+
+
 def sentence(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """The first thing wrong, as `field = value: what and what instead`; `known`: keys, of a trial by default."""
+    """The first thing wrong, as `field = value is wrong; what instead`; `known`: keys, of a trial by default."""
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"{path} is not a field; {hint(path, [*known] or TrialSpec.paths())}"
-    if first["type"] == "value_error":
-        return f"{path} {message}" if message.startswith("=") else message
-    return f"{path} = {first['input']!r}: {message[0].lower()}{message[1:]}"
+    match first["type"]:
+        case "extra_forbidden":
+            return f"{path} is not a field; {hint(path, [*known]) if known else near(path)}"
+        case "missing":
+            return f"{path} is missing; add it"
+        case "value_error":
+            return f"{path} {message}" if message.startswith("=") else message
+        case _:
+            return f"{path} = {redacted(first['input'])!r} {_remedy(first)}"
+
+
+def _remedy(fault: ErrorDetails) -> str:
+    """What is wrong with a value and what instead, as the end of a sentence."""
+    context, kind = fault.get("ctx", {}), fault["type"]
+    for bound, words in BOUNDS.items():
+        if bound in context:
+            return f"is too {words} {context[bound]:,.15g}"
+    if kind in ("enum", "literal_error"):
+        known = re.findall(r"'([^']+)'", context["expected"])  # pydantic: "'tpe', 'random' or 'grid'"
+        return f"is unknown; {hint(fault['input'], known)}"
+    return next((words for known, words in KINDS.items() if kind.startswith(known)), "cannot be used; correct it")
+
+
+BOUNDS = {
+    "gt": "small; give more than",
+    "ge": "small; give at least",
+    "lt": "large; give less than",
+    "le": "large; give at most",
+}
+KINDS = {  # how pydantic's names of errors begin -> what is said
+    "int": "is no whole number; write one, such as 8",
+    "float": "is no number; write one, such as 0.1",
+    "finite": "is no finite number; write one, such as 0.1",
+    "bool": "is neither true nor false; write one of them",
+    "string_too_short": "is empty; give a word",
+    "string": "is no text; write a word, in quotes where it looks like a number",
+    "tuple": "is no list; write [ONE, ANOTHER]",
+    "list": "is no list; write [ONE, ANOTHER]",
+    "dict": "is no mapping; write {KEY: VALUE}",
+    "model": "is no mapping; write {KEY: VALUE}",
+}
 
 
 def _expand(
@@ -238,7 +297,7 @@ FROM_DATA = {f"net.{name}" for name in OF_DATA}
 def check_path(path: str, before: str = "") -> None:
     """Refuses a path that is no field, or that follows from the data, in a sentence that begins with `before`."""
     if path not in TrialSpec.paths():
-        raise InputError(f"{before}{path} is not a field; {hint(path, TrialSpec.paths())}")
+        raise InputError(f"{before}{path} is not a field; {near(path)}")
     if path in FROM_DATA:
         raise InputError(f"{before}{path} follows from the data set; remove it")
 
@@ -267,7 +326,7 @@ def _dimension(path: str, entry: Any) -> Dimension:
     when: dict[str, tuple[Any, ...]] = {str(k): tuple(v) if is_list(v) else (v,) for k, v in given_when.items()}
     for other in when:
         if other not in TrialSpec.paths():
-            raise InputError(f"{name}: when: {other} is not a field; {hint(other, TrialSpec.paths())}")
+            raise InputError(f"{name}: when: {other} is not a field; {near(other)}")
     for other, effective in _effects(path).items():
         given = when.get(other, effective)
         when[other] = tuple(v for v in given if v in effective) or given

@@ -26,8 +26,8 @@ from search.spec.sections import (
     TrackingSpec,
     dotted,
 )
-from search.spec.space import Space, check_path, make, sentence
-from search.spec.trial import TrainSpec
+from search.spec.space import ELSEWHERE, Space, check_path, make, sentence
+from search.spec.trial import TrainSpec, TrialSpec
 from search.storage import layout
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a study, and of its folder
@@ -66,6 +66,13 @@ class StudySpec(BaseModel):
     )
     resources: ResourceSpec = Field(default=ResourceSpec(), description="what one trial holds while it runs")
     tracking: TrackingSpec = Field(default=TrackingSpec(), description="where MLflow keeps the runs")
+
+    def __init__(self, **given: Any) -> None:
+        """Raises InputError, one sentence, where pydantic's would be a list."""
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise InputError(_study_sentence(error)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -110,6 +117,8 @@ class StudySpec(BaseModel):
             raise ValueError(f"start: study {self.name!r} cannot begin with its own trials; give it another --name")
         if self.compare:
             check_alone(self.space, self.start, self.fixed, self.search, self.limits)
+        else:
+            object.__setattr__(self, "search", self.search.within(self.train.get("epochs", TrainSpec().epochs)))
         return self
 
     @property
@@ -219,7 +228,7 @@ def load(
 
 def _validated(raw: Mapping[str, Any]) -> StudySpec:
     try:
-        return StudySpec.model_validate(raw)
+        return StudySpec(**{str(key): value for key, value in raw.items()})
     except ValidationError as error:
         raise InputError(_study_sentence(error)) from None
 
@@ -243,4 +252,15 @@ def _study_sentence(error: ValidationError) -> str:
     for section in sections:
         fields = getattr(fields[section].annotation, "model_fields", fields)
     where = ".".join([*sections, key])
-    return f"{where} = {redacted(first['input'])!r} is not a key of a study; {hint(key, list(fields))}"
+    remedy = hint(key, list(fields)) if sections else _near(key)
+    return f"{where} = {redacted(first['input'])!r} is not a key of a study; {remedy}"
+
+
+def _near(key: str) -> str:
+    """The remedy for a key at the top that is none: where one of that name is, or as `hint` says."""
+    names = {path.rpartition(".")[2]: f"{path} (fixed) or space.{path} (searched)" for path in TrialSpec.paths()}
+    for section, field in StudySpec.model_fields.items():
+        names |= {name: f"{section}.{name}" for name in getattr(field.annotation, "model_fields", {})}
+    if key in ELSEWHERE:
+        return ELSEWHERE[key]
+    return f"did you mean {names[key]}?" if key in names else hint(key, list(StudySpec.model_fields))

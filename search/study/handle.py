@@ -1,5 +1,6 @@
 """`Study`: a study in the hands of its user, from a notebook, a script, or a command line."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -20,7 +21,7 @@ from search.study.driver import Driver, Result, delete_study, refuse_to_delete
 from search.study.preflight import planned
 from search.study.process import unchanged
 from search.study.reader import Reader
-from search.study.request import Changes, spec_of, specify
+from search.study.request import KEYS, Changes, changed, spec_of, specify, unasked
 
 if TYPE_CHECKING:
     import optuna
@@ -42,6 +43,7 @@ class Study:
     ) -> None:
         self.output, self.name, self.spec = output, name, spec
         self._may_run, self._fresh, self._yes = may_run, fresh, yes
+        self._keys: frozenset[str] = frozenset()  # of the study, that were named when it was asked for
 
     @classmethod
     def create(
@@ -81,7 +83,9 @@ class Study:
                     _former(where, former.study, spec)
             if execution.address() is None:
                 execution.share(spec.resources, spec.search)
-        return cls(where, spec.name, spec, may_run=True, fresh=fresh, yes=yes)
+        made = cls(where, spec.name, spec, may_run=True, fresh=fresh, yes=yes)
+        made._keys = frozenset(key for key, _ in changed(set or {}, changes))
+        return made
 
     @classmethod
     def open(cls, study: str | Path, *, output: str | Path | Output | None = None, storage: str | None = None) -> Self:
@@ -115,7 +119,9 @@ class Study:
         console = Console()
         with self._driver(console, sync=False) as driver:
             self.__dict__.pop("_read", None)
-            console.print(driver.announcement(self.place), highlight=False, soft_wrap=True)
+            for line in (driver.announcement(self.place), driver.data.info.note):
+                if line:
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
             result = driver.concluded()
             if result is None:
                 with Interrupt() as interrupt:
@@ -326,12 +332,31 @@ class Study:
             for former in driver.former:
                 out(str(former))
             if not sync:
+                if driver.ledger.conclusion is not None and driver.ledger.conclusion.state in ("complete", "failed"):
+                    self._check_finished(folder)
                 folder.settle(spec)
             yield driver
         except OSError as error:
             raise halt(error, folder.place) or error from None
         finally:
             folder.leave()
+
+    def _check_finished(self, folder: StudyFolder) -> None:
+        """Refuses to go on with a study that is complete, where that was not asked for by a word."""
+        try:
+            before = load(folder.study_file)
+        except InputError:  # its file is gone or damaged, and is written anew
+            return
+        changes = unasked(before, self.spec, self._keys)
+        if not changes:
+            return
+        (path, (old, new)), *others = changes.items()
+        also = f" (also changed: {', '.join(other for other, _ in others)})" if others else ""
+        flag = f"--trials {new}" if path == KEYS["trials"] else f"--set {path}={json.dumps(new)}"
+        raise InputError(
+            f"{path} = {new}, but study {self.name!r} in {folder.place} is complete with {old}{also}; nothing was "
+            f"trained: ask for it by {flag}, give the study its former flags, another --name, or --fresh to begin again"
+        )
 
     def _trials_of(self, name: str) -> Trials:
         """Those of another study in the same output."""

@@ -33,6 +33,14 @@ def planned(spec: StudySpec) -> tuple[DataInfo, Space, Proposer]:
     space = spec.make_space(info.shape, len(info.classes))
     space.check(info.shape[:2])
     spec.rows(info.shape, len(info.classes))
+    path = "train.batch_size"
+    asked = [d.ends[1] for d in space.dimensions if d.path == path]
+    asked += [float(given[path]) for given in (spec.fixed, *(row.set for row in spec.compare)) if path in given]
+    if max(asked, default=0) > info.n_train:
+        raise InputError(
+            f"{path} = {max(asked):.0f} is more than the {info.n_train} training images of {info.name}; give at most "
+            "as many"
+        )
     return info, space, check(spec, space, info.shape[:2])
 
 

@@ -1,7 +1,7 @@
 """What is asked for: a study by its name, file, mapping or specification, and what is changed in it by a word."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
@@ -78,6 +78,19 @@ def changed(set: Mapping[str, Any], changes: Changes) -> list[tuple[str, Any]]:
             raise InputError(f"{name} changes nothing in a study; {hint(name, list(KEYS))}, or use set={{KEY: VALUE}}")
     environment = [(key, os.environ[name]) for name, key in ENVIRONMENT.items() if os.environ.get(name)]
     return [*environment, *set.items(), *((KEYS[n], value) for n, value in changes.items() if value is not None)]
+
+
+def unasked(before: "StudySpec", now: "StudySpec", keys: Collection[str]) -> dict[str, tuple[Any, Any]]:
+    """Path -> value before and now, of what decides how long a study goes on, where none of `keys` asks for it."""
+    old, new = before.flat(), now.flat()
+    return {
+        path: (old.get(path), new.get(path))
+        for path in {**old, **new}
+        if path.startswith(("search.", "finals."))
+        and path not in ("search.storage", "search.max_concurrent")
+        and old.get(path) != new.get(path)
+        and not any(f"{path}.".startswith(f"{key}.") for key in keys)
+    }
 
 
 def spec_of(output: Output, name: str, storage: str | None = None) -> "StudySpec":

@@ -1,5 +1,6 @@
 """The splits hold the right images: against scikit-learn's own arrays, published figures and hand arithmetic."""
 
+import gzip
 import shutil
 import struct
 import subprocess
@@ -52,7 +53,7 @@ def test_check_knows_what_prepare_finds_without_heavy_imports() -> None:
     info = check(DataSpec(limit=100))
     assert info.n_train == 100
     assert info.model_dump() == prepare(DataSpec(limit=100)).info.model_dump(exclude={"digest", "mean", "std"})
-    heavy = "{'torchvision', 'ray', 'mlflow', 'sklearn'}"
+    heavy = "{'torch', 'torchvision', 'ray', 'mlflow', 'sklearn'}"
     code = "import sys; from search.data import check; from search.spec import DataSpec; check(DataSpec()); "
     code += f"print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -161,3 +162,19 @@ def test_cifar10_from_its_archive() -> None:
     assert prepared.info.classes[prepared.test().labels[0]] == "cat"
     assert prepared.info.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-3)  # published, of all 50000
     assert prepared.info.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=1e-3)
+
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="the package dataset-fashion-mnist is not installed")
+def test_the_real_files_of_fashion_mnist(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in FASHION.iterdir():
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    prepared = prepare(DataSpec(name="fashion-mnist", dir=str(tmp_path), limit=1000))
+    assert per_class(prepared.test()) == [1000] * 10
+    assert per_class(prepared.validation()) == [600] * 10
+    assert prepared.test().labels[:5].tolist() == [9, 2, 1, 1, 6]  # ankle boot, pullover, trouser, trouser, shirt
+    assert prepared.info.mean[0] == pytest.approx(0.2860, abs=0.01)  # of all 60000; the limit adds the noise

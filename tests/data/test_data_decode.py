@@ -142,7 +142,7 @@ def test_an_unfit_image_is_one_sentence(tmp_path: Path, content: bytes, cause: s
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_the_first_broken_image_is_named(tmp_path: Path, processes: int) -> None:
+def test_every_broken_image_is_named(tmp_path: Path, processes: int) -> None:
     files = write_photographs(tmp_path, 60)
     odd = tmp_path / "new\nline \udce9.jpg"  # names are bytes
     for path in (files[50], odd):
@@ -150,8 +150,10 @@ def test_the_first_broken_image_is_named(tmp_path: Path, processes: int) -> None
     with pytest.raises(InputError) as raised:
         list(decoded([*files[:30], odd, *files[30:]], 8, processes))
     shown = tmp_path / r"new line \udce9.jpg"  # a sentence is one line, and can be printed
-    assert str(raised.value).startswith(f"data.name: image {shown} cannot be decoded (")
-    assert str(raised.value).endswith("); replace or remove it")
+    told = str(raised.value)
+    assert told.startswith("data.name: 2 images cannot be used; replace, convert or remove them: ")
+    assert f"{shown} cannot be decoded (" in told
+    assert f"{files[50]} cannot be decoded (" in told
     assert children() == []
 
 

@@ -54,6 +54,32 @@ def test_a_missing_split_is_carved_from_train(
     assert sorted(grey for split in carved for grey in greys(split)) == list(range(20))
 
 
+def test_class_folders_alone_are_split_and_a_line_says_so(tmp_path: Path) -> None:
+    """A fifth of the ten of each class, then a tenth of the eight that are left, as without val/ and test/."""
+    name = write_folder(tmp_path, {"photos": {"a": 10, "b": 10}}) + "/photos"
+    prepared = prepare(DataSpec(name=name))
+    assert (prepared.info.classes, *map(len, (prepared.train(), prepared.test()))) == (("a", "b"), 14, 4)
+    assert prepared.info.note.startswith(f"{tmp_path / 'photos'} has no train/: its 2 folders are the classes")
+    (tmp_path / "photos/b").rename(tmp_path / "photos/Valid")
+    with pytest.raises(InputError, match=r"photos/Valid is no class; call the splits train, val and test$"):
+        check(DataSpec(name=name))
+
+
+def test_unfit_images_of_all_splits_are_named_at_once_ten_of_them_by_name(tmp_path: Path) -> None:
+    spec = DataSpec(name=write_folder(tmp_path, {"train": {"a": 20, "b": 20}, "test": {"a": 4, "b": 4}}))
+    broken = [*sorted((tmp_path / "train/a").iterdir())[:9], *sorted((tmp_path / "test/b").iterdir())]
+    for path in broken:
+        path.write_text("no image")
+    with pytest.raises(InputError, match=r"^data\.name: 13 images cannot be used; .* and 3 more$") as raised:
+        prepare(spec)
+    assert sum(f"{path} cannot be decoded (" in str(raised.value) for path in broken) == 10
+    broken[-1].unlink()
+    for path in (broken[-1], tmp_path / "train/b/gone.png"):
+        path.symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"^data\.name: 2 images .*gone.png is a link that .*3.png is a link that "):
+        check(spec)
+
+
 def test_images_are_turned_upright_and_made_rgb(tmp_path: Path) -> None:
     grey = np.repeat(np.array([[0, 255]], np.uint8), 2, axis=0)  # black left, white right
     exif = Image.Exif()

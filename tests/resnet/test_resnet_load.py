@@ -126,6 +126,16 @@ def test_pictures_of_any_size_become_what_they_were_in_training(
         assert (given(opened, PHOTOS)[0] == decode(path, 8)).all()
 
 
+def test_pictures_of_another_size_are_resized_and_cropped_and_a_warning_says_so() -> None:
+    """Of 16 x 8 pixels for a network that was trained on 6 x 4: 8 x 4, without a column on either side."""
+    wide = Image.fromarray(RNG.integers(0, 256, (8, 16, 3), dtype=np.uint8))
+    with pytest.warns(
+        UserWarning, match="image is 16 x 8 pixels, and this network was trained on 6 x 4: it is resized"
+    ):
+        found = given(wide, COLOUR)[0]
+    assert (found == np.asarray(wide.resize((8, 4), Image.Resampling.BILINEAR))[:, 1:7]).all()
+
+
 REFUSED: list[tuple[Any, ImageSpec, str]] = [
     (grey() / 255.0, GREY, "images: floats may be on any scale; give uint8 from 0 to 255, such as .*round"),
     (torch.zeros(1, 4, 6, 1), GREY, "images: floats may be on any scale; give uint8"),
@@ -144,7 +154,6 @@ REFUSED: list[tuple[Any, ImageSpec, str]] = [
     ([colour()], COLOUR, r"image 0 has shape \(2, 4, 6, 3\)"),
     ("photo.jpg", COLOUR, r"images: 'photo.jpg' is a path; give what it holds, such as PIL.Image.open"),
     ([3], COLOUR, "image 0: int is no image; give a uint8 array or tensor, a PIL image, or a list of them"),
-    (picture("RGB").resize((5, 4)), COLOUR, "the image is 5 x 4 pixels, and this network reads 6 x 4"),
     ([picture("RGB")], GREY, "image 0 is in colour, and this network reads grey; convert it to L"),
     (picture("CMYK"), COLOUR, "the image is CMYK, and this network reads 3 channels; convert it to RGB or L"),
     (Image.new("I;16", (6, 4)), GREY, r"the image has more than 8 bits a channel \(I;16\); convert it"),

@@ -155,7 +155,7 @@ def test_no_time_budget(given: Any) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "", "a b", "x" * 101, "-x"])
 def test_name_that_is_no_folder(name: str) -> None:
-    with pytest.raises(ValidationError, match="cannot name a folder"):
+    with pytest.raises(InputError, match=r"^name = '.*' cannot name a folder; use letters, digits, dots, - and _$"):
         StudySpec(name=name)
 
 

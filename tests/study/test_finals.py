@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int],
     with Opened(*test_files()) as during_search:
         searched = run(folder, command(folder, *FLAGS))
     assert searched.returncode == 0, searched.stdout + searched.stderr
-    line = command(folder, *FLAGS, finals=FINALS)
+    line = command(folder, *FLAGS, "--set", f"finals={FINALS}")
     with Opened(*test_files()) as during_finals:
         process, log = start(folder, line)
         wait_until(lambda: during_finals.counts()[0] > 0, process, log)

@@ -140,6 +140,27 @@ def test_a_changed_study_is_refused_and_begins_under_another_name(output: Output
                 shutil.rmtree(output.path / "small")
 
 
+def test_a_finished_study_goes_on_only_where_a_word_asks_for_it(output: Output, weights: Path) -> None:
+    asked = STUDY.model_dump(mode="json", exclude={"search", "finals"}) | {"finals": {"top": 0}}
+    done = StudySpec(**asked, search={"trials": 3})
+    searched(output, weights, DEPTHS, done)
+    assert not Study.create(done, output=output).sync()[0].interrupted
+    kept = everything(output.path / "small")
+    more = StudySpec(**asked, search={"trials": 24, "reduction": 4})
+    told = (
+        r"search.trials = 24, but study 'small' in .* is complete with 3 \(also changed: search.reduction\); nothing "
+    )
+    with pytest.raises(
+        InputError, match=f"{told}was trained: ask for it by --trials 24, .* another --name, or --fresh to"
+    ):
+        Study.create(more, output=output, set={"search.first_rung": 1}).run()
+    written = {path for path, content in everything(output.path / "small").items() if content != kept.get(path)}
+    assert written <= {str(output.path / "small"), str(output.path / "small" / ".holder")}
+    named = Study.create(more, output=output, trials=24, set={"search.reduction": 4, "search.first_rung": 1})
+    with named._driver(Console(), sync=False) as driver:
+        assert (driver.finished, driver.complete) == (3, False)
+
+
 def test_the_names_of_the_package_load_nothing_heavy() -> None:
     heavy = "{'torch', 'ray', 'optuna', 'mlflow'}"
     code = f"import sys; from search import InputError, Halted; print({heavy} & {{*sys.modules}})"

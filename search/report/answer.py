@@ -48,30 +48,36 @@ def answer(of: "Analysis") -> Answer:
     )
 
 
+def _guessing(of: "Analysis", finals: Finals) -> Standing | None:
+    """The best of finalists that were all tested, where none of them is better than guessing."""
+    sound = [one for one in of.standings if len(one.errors) >= finals.seeds and not one.lost]
+    able = any(beats_guessing(one.mean or 0.0, finals.guess, finals.tested_on) for one in sound)
+    return sound[0] if sound and finals.complete and not able else None
+
+
 def _nothing(of: "Analysis") -> str | None:
     """That no network is better than guessing, of those tested or else of the search; None where one is."""
-    finals, data, best = of.summary.finals, of.summary.data, of.best
-    seen, guess = "", None
-    if finals is not None and finals.complete:
-        sound = [standing for standing in of.standings if standing.errors and not standing.lost]
-        if sound and finals.champion is None:
-            seen, guess = f"test error of the finalists, {sound[0].error}", finals.guess
+    finals, best, guess_of_search = of.summary.finals, of.best, of.summary.data.get("guess_validation")
+    if of.settled is not None:
+        return None
+    if finals is not None and (first := _guessing(of, finals)):
+        seen, guess = f"test error of the finalists, {first.error}", finals.guess
     elif best is not None and best.measured is not None:
-        guess = data.get("guess_validation")
-        if not beats_guessing(best.measured, guess, of.images):
-            seen = f"validation error, {formatting.percent(best.measured, of.images)}"
-    if not seen or guess is None:
+        seen, guess = f"validation error, {formatting.percent(best.measured, of.images)}", guess_of_search
+        if beats_guessing(best.measured, guess, of.images):
+            return None
+    else:
         return None
     named = f"always naming the largest class ({guess:.1f} %)"
     return f"Nothing is recommended: the lowest {seen}, is no better than {named}."
 
 
 def _costs(params: Mapping[str, Any], count: int | None, macs: int | None) -> str:
-    """` (basic units, 0.27M parameters, 41M MACs)`."""
+    """`, of basic units, 0.27M parameters and 41M MACs,`."""
     costs = [f"{unit} units".replace("single", "single-layer")] if (unit := params.get("net.unit")) else []
     costs += [] if count is None else [f"{formatting.magnitude(count)} parameters"]
     costs += [] if macs is None else [f"{formatting.magnitude(macs)} MACs"]
-    return f" ({', '.join(costs)})" if costs else ""
+    return f", of {formatting.listed(costs)}," if costs else ""
 
 
 def _finals_sentence(of: "Analysis", finals: Finals) -> str:
@@ -155,7 +161,8 @@ def _finals_settings(of: "Analysis", finals: Finals) -> str:
     if n > 1:
         basis = f"Mean ± standard deviation of {n} seeds on {finals.tested_on:,} test images{known}"
     paths = [path for path in wording.finals_columns(finals) if finals.compared or not path.startswith("net.")]
-    chosen = f"{name(finals, best)}{_costs(best.params, best.params_count, best.macs)}{_values(best.params, paths)}"
+    costs = _costs(best.params, best.params_count, best.macs)
+    chosen = f"{name(finals, best)}{costs}{_values(best.params, paths)}".rstrip(",")
     images = f"{finals.trained_on:,} images (train and validation)"
     trained = f"each seed trained for {plural(finals.epochs, 'epoch')} on {images} and tested once"
     return f"{basis}. {wording.begun(chosen)}; {trained}."
@@ -168,7 +175,8 @@ def _search_settings(of: "Analysis") -> str:
     found = "The lowest error was found" if of.front else "Found"
     best = of.best
     costs = _costs(best.params, best.params_count, best.macs)
-    return f"{found} by trial {best.number}{costs}{_values(best.params, list(of.summary.space))}."
+    values = _values(best.params, list(of.summary.space))
+    return f"{f'{found} by trial {best.number}{costs}{values}'.rstrip(',')}."
 
 
 def _values(params: Mapping[str, Any], paths: Sequence[str]) -> str:
@@ -217,10 +225,10 @@ def missing_finals(of: "Analysis") -> str | None:
     if of.settled:
         return None
     runs = [run for finalist in finals.finalists for run in finalist.runs]
-    if finals.complete and any(run.state in LOST for run in runs):
+    if finals.complete and all(any(run.state in LOST for run in one.runs) for one in finals.finalists):
         ends = ", ".join(f"{count} {state}" for state in LOST if (count := sum(run.state is state for run in runs)))
         return f"The finals name no champion: every finalist lost a training ({ends})."
-    if finals.complete:
+    if _guessing(of, finals):
         return "The finals name no champion: no finalist is better than guessing the largest class."
     done = sum(run.test_error is not None for run in runs)
     least = max(len(finals.finalists) * finals.seeds, len(runs))

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from search.optimize import verdict
+from search.optimize.finals import best_trials
 from search.optimize.race import Claim, Outcomes, Verdict, equal_pairs, outcomes, race
-from search.records import Finalist, Finals, SeedRun, TrialState
+from search.records import Finalist, Finals, SeedRun, TrialRecord, Trials, TrialState
+from search.spec import Objective, TrialSpec
 from search.statistics import seeds_for, seeds_needed
 
 CLEAR = {0: [6.0, 6.1, 6.2, 6.05, 6.1], 1: [6.2, 6.3, 6.25, 6.1, 6.15], 2: [9.0, 9.1, 9.2, 9.1, 9.0]}
@@ -224,3 +226,15 @@ def test_the_verdict_of_a_study_uses_its_rules() -> None:
     late = (*sound[:1], SeedRun(1, 1, TrialState.DIVERGED, 1), running, SeedRun(3, 3, TrialState.COMPLETE, 1))
     assert outcomes(Finalist(4, {}, late)) == (2.5, None), "those that are over, up to the first that is not"
     assert outcomes(Finalist(4, {}, (late[3], late[0]))) == (2.5,)
+
+
+def test_finalists_are_different_networks_first() -> None:
+    """Of four trials by rising error the first, second and fourth are of one network, and the third of another."""
+
+    def trial(number: int, depth: int) -> TrialRecord:
+        params = TrialSpec.from_flat({"net.depth": depth, "train.lr": 0.1 + number / 10}).flat()
+        return TrialRecord(number, TrialState.COMPLETE, params, epochs=1, curve={1: 1.0 + number})
+
+    trials = Trials(trial(number, depth) for number, depth in enumerate((20, 20, 8, 20)))
+    assert [one.number for one in best_trials(trials, (Objective.VAL_ERROR,), 2)] == [0, 2]
+    assert [one.number for one in best_trials(trials, (Objective.VAL_ERROR,), 3)] == [0, 2, 1]

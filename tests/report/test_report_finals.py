@@ -71,7 +71,7 @@ def test_the_sentence_of_finalists_that_cannot_be_told_apart() -> None:
     )
     assert told.settings.startswith(
         "Mean ± standard deviation of 5 seeds on 360 test images, 95 % interval 1.16 to 1.73."
-        " 20-layer v2 identity (trial 10) (basic units, 0.27M parameters, 2.6M MACs) with lr "
+        " 20-layer v2 identity (trial 10), of basic units, 0.27M parameters and 2.6M MACs, with lr "
     )
     assert told.more == ("About 13 seeds of each would tell it from 20-layer v2 identity (trial 5).",)
 

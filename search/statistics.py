@@ -131,6 +131,16 @@ def power(difference: float, deviations: tuple[float, float], seeds: int, level:
     return 1 - float(WEIGHTS @ missed)
 
 
+def power_seen(
+    a: Sequence[float], b: Sequence[float], seeds: int, level: float = 0.95, resolution: float | None = None
+) -> float:
+    """`power` of so many trainings for the difference seen here, were it the true one; 0 as `difference` is None."""
+    first, second = _sample(a, resolution), _sample(b, resolution)
+    if first is None or second is None:
+        return 0.0
+    return power(first.mean - second.mean, (sqrt(first.variance), sqrt(second.variance)), seeds, level)
+
+
 def seeds_needed(
     a: Sequence[float], b: Sequence[float], level: float = 0.95, resolution: float | None = None
 ) -> int | None:
@@ -168,6 +178,14 @@ def standard_error(error: float, images: int) -> float:
     """
     share = min(max(error / 100, 1 / images), 1 - 1 / images)
     return 100 * sqrt(share * (1 - share) / images)
+
+
+def beats_guessing(error: float, guess: float | None, images: int) -> bool:
+    """Whether `error` is below that of who always names the largest class, by more than two standard errors.
+
+    True where the latter is not known.
+    """
+    return guess is None or error < guess - 2 * standard_error(guess, images)
 
 
 def _sample(values: Sequence[float], resolution: float | None) -> _Sample | None:

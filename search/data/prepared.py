@@ -29,7 +29,7 @@ from search.errors import InputError, hint
 from search.spec import DataInfo, DataSpec, PreparedInfo
 from search.storage import paths
 
-FORMAT = 4  # of the folder; part of its name's digest
+FORMAT = 5  # of the folder; part of its name's digest
 ARRAYS = ("images.npy", "labels.npy", "test_images.npy", "test_labels.npy")
 META, SUMS, VERIFIED = "meta.json", "SHA256SUMS", "verified.json"
 NAMES = ["digits", *STANDARD, "imagefolder:PATH", "npz:PATH"]

@@ -70,10 +70,20 @@ def planned(spec: DataSpec, source: Source) -> DataInfo:
         InputError: as `arrange` does.
     """
     labels = {split: np.repeat(np.arange(len(counts)), counts) for split, counts in source.counts.items()}
-    sizes = {f"n_{split}": len(where) for split, (_, where) in arrange(spec, source.classes, labels).items()}
+    parts = arrange(spec, source.classes, labels)
+    sizes = {f"n_{split}": len(where) for split, (_, where) in parts.items()}
+    largest = {split: np.bincount(labels[of][where]).max() / len(where) for split, (of, where) in parts.items()}
     height, width, channels = source.shape
     return DataInfo(
-        name=spec.name, classes=source.classes, height=height, width=width, channels=channels, **sizes, note=source.note
+        name=spec.name,
+        classes=source.classes,
+        height=height,
+        width=width,
+        channels=channels,
+        guess_validation=100 * (1 - largest["validation"]),
+        guess_test=100 * (1 - largest["test"]),
+        **sizes,
+        note=source.note,
     )
 
 

@@ -3,21 +3,26 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, takewhile
+from math import inf
 from statistics import fmean
 from typing import Any, ClassVar
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 
+from resnet import NetSpec
 from search.optimize.plan import SEED, Candidate, Plan
-from search.optimize.race import race
+from search.optimize.race import race, verdict
 from search.records import Asked, Finalist, Finals, Ledger, SeedRun, TrialRecord, Trials, TrialState
 from search.spec import Appraisal, Configuration, LimitSpec, Objective, Space, StudySpec, TrialSpec, appraise
-from search.statistics import LEVEL
+from search.statistics import LEVEL, beats_guessing
 
 
 def best_trials(records: Trials, objectives: Sequence[Objective], top: int) -> list[Candidate]:
-    """The `top` complete trials of the lowest validation error; with several objectives, of the Pareto front."""
+    """The `top` complete trials of the lowest validation error; with several objectives, of the Pareto front.
+
+    The best trial of each architecture comes first: the same network with other rates would answer nothing.
+    """
     complete = [r for r in records.ranked() if r.state is TrialState.COMPLETE]
     if len(objectives) > 1:
         unbeaten = {r.number for r in records.front(objectives)}
@@ -26,7 +31,11 @@ def best_trials(records: Trials, objectives: Sequence[Objective], top: int) -> l
     for record in complete:
         spec = TrialSpec.from_flat(without_seed(record.params))
         different.setdefault(spec.digest, Candidate(record.number, spec))
-    return list(different.values())[:top]
+    networks: dict[NetSpec, Candidate] = {}
+    for one in different.values():
+        networks.setdefault(one.spec.net, one)
+    first = list(networks.values())
+    return [*first, *(one for one in different.values() if one not in first)][:top]
 
 
 def without_seed(params: Mapping[str, object]) -> dict[str, object]:
@@ -52,7 +61,7 @@ class FinalPlan(Plan):
     ledger: Ledger
     candidates: Sequence[Candidate]
     spec: StudySpec
-    images: tuple[int, int]  # that they train on, train and validation together, and that they are tested on
+    data: Mapping[str, Any]  # as `StudySummary.data`
     final: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -115,12 +124,14 @@ class FinalPlan(Plan):
                 seeds=spec.finals.seeds,
                 most_seeds=spec.finals.max_seeds,
                 level=LEVEL,
-                trained_on=self.images[0],
-                tested_on=self.images[1],
+                trained_on=self.data["train"] + self.data["validation"],
+                tested_on=self.data["test"],
                 complete=self.is_complete,
                 compared=bool(spec.compare),
                 scale=spec.scale.changed if spec.scale else {},
                 scale_name=spec.scale.name if spec.scale else None,
+                cost=next(iter(spec.search.objectives[1:]), Objective.MACS),
+                guess=self.data.get("guess_test"),
             )
         )
 
@@ -138,7 +149,7 @@ class FinalPlan(Plan):
 
         results = {c.number: outcomes(c.number) for c in self.candidates}
         most = self.spec.finals.max_seeds
-        wanted = race(results, self.spec.finals.seeds, most, LEVEL, 100 / self.images[1]).wanted
+        wanted = race(results, self.spec.finals.seeds, most, LEVEL, 100 / self.data["test"]).wanted
         return [(number, seed) for seed in range(most) for number in wanted if seed < wanted[number]]
 
 
@@ -176,17 +187,27 @@ def finalist(
 
 
 def with_champion(finals: Finals) -> Finals:
-    """Names the champion: of the finalists without a failed training, the one of the lowest mean test error.
+    """Names the champion: the cheapest of the finalists that the race has not found worse than another.
 
-    None before every finalist has its `seeds` trainings. The training whose weights stand for it is that of the median
-    test error, the lower of two: its error is what the mean says, not better by choice.
+    It has lost no training and is better than guessing. Costs that read the same, to two digits, are the same: then the
+    lower mean test error decides. None before every finalist has its `seeds` trainings. The training whose weights
+    stand for it is that of the median test error, the lower of two: its error is what the mean says, not better by
+    choice.
     """
     if any(sum(r.state is not TrialState.RUNNING for r in f.runs) < finals.seeds for f in finals.finalists):
         return finals
     sound = [f for f in finals.finalists if f.tested and all(r.test_error is not None for r in f.runs)]
-    if not sound:
+    raced = verdict(finals)
+    able = [f for f in sound if beats_guessing(fmean(f.tested), finals.guess, finals.tested_on)]
+    close = [f for f in able if f.number in (raced.best, *raced.rivals)] or able
+    if not close:
         return finals
-    best = min(sound, key=lambda f: (fmean(f.tested), f.macs or 0, f.number))
+
+    def price(finalist: Finalist) -> float:
+        cost = finalist.cost(finals.cost)
+        return inf if cost is None else float(f"{cost:.1e}")
+
+    best = min(close, key=lambda f: (price(f), fmean(f.tested), f.number))
     order = sorted(best.runs, key=lambda r: (r.test_error or 0.0, r.seed))
     return replace(finals, champion_number=best.number, champion_run=order[(len(order) - 1) // 2].number)
 
@@ -205,7 +226,7 @@ def plan_finals(spec: StudySpec, ledger: Ledger, trials: Trials, data: Mapping[s
         candidates = compared(spec.rows((height, width, channels), len(data["classes"])), ledger)
     else:
         candidates = best_trials(trials, spec.search.objectives, spec.finals.top)
-    return FinalPlan(ledger, candidates, spec, (data["train"] + data["validation"], data["test"]))
+    return FinalPlan(ledger, candidates, spec, data)
 
 
 def final_ledger(

@@ -2,7 +2,8 @@
 
 A race is a number of looks, at `seeds`, `seeds` + 1 ... `max_seeds` trainings. At each look every two finalists in the
 race are compared, by Welch's test of exactly so many trainings of both. Who is found worse than another is out; the
-others get one more seed. So it never matters which trainings of an incomplete round have ended.
+others get one more seed. So it never matters which trainings of an incomplete round have ended. A race is over where no
+two in it have a chance of `FUTILE` or more to be told apart by the last look, were the differences seen the true ones.
 
 Comparing often, and many, finds differences where there are none. Over the whole race that is held to 1 - level:
 - over looks: each spends a share of 1 - level (Bonferroni), of which (n / most)^3 is spent by n trainings, little at
@@ -20,10 +21,11 @@ from math import comb
 from statistics import fmean
 
 from search.records import Finalist, Finals, TrialState
-from search.statistics import difference, seeds_needed
+from search.statistics import difference, power_seen, seeds_needed
 
 Outcomes = Mapping[int, Sequence[float | None]]  # finalist -> test errors in percent by seed, None: that run failed
 GROWTH = 3  # with 3 the looks spend much like O'Brien and Fleming's
+FUTILE = 0.2  # a chance below which more seeds are not worth their time
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def race(
     claims, errors = list[Claim](), dict[int, list[float]]()
     entered = sum(None not in finalist[:seeds] for finalist in results.values())
     for size in range(seeds, max_seeds + 1):
-        if errors and len(_racing(results, failed, claims)) < 2:
+        pairs = combinations([errors[n] for n in _racing(results, failed, claims) if n in errors], 2)
+        shared = (1 - level) / max(1, equal_pairs(entered, len(claims)))
+        if errors and all(power_seen(a, b, max_seeds, 1 - shared, resolution) < FUTILE for a, b in pairs):
             break
         if not _complete(results, size, failed, claims, wanted):
             break

@@ -53,6 +53,13 @@ class Finalist:
         """Mean of its test errors in percent; None while there are none."""
         return fmean(self.tested) if self.tested else None
 
+    def cost(self, by: Objective) -> float | None:
+        """MACs, parameters, or mean seconds of a training; None where it is not known."""
+        if by in (Objective.MACS, Objective.PARAMS):
+            return self.macs if by is Objective.MACS else self.params_count
+        seconds = [run.seconds for run in self.runs if run.test_error is not None and run.seconds]
+        return fmean(seconds) if seconds else None
+
 
 @dataclass(frozen=True)
 class Finals:
@@ -69,12 +76,14 @@ class Finals:
     compared: bool = False  # the configurations were given: there was no search
     scale: dict[str, tuple[Any, Any]] = field(default_factory=dict[str, tuple[Any, Any]])  # path -> (published, run)
     scale_name: str | None = None  # which of the study's scales
-    champion_number: int | None = None  # of the finalist with the lowest mean test error; None while none is tested
+    cost: Objective = Objective.MACS  # by which the cheapest of those that cannot be told apart is chosen
+    guess: float | None = None  # test error of who always names the largest class; None where it is not known
+    champion_number: int | None = None  # of the finalist that is recommended, see `search.optimize.finals`
     champion_run: int | None = None  # number of its run whose weights are exported: of median test error (the lower)
 
     @property
     def champion(self) -> Finalist | None:
-        """The finalist with the lowest mean test error; None while none is tested."""
+        """The finalist that is recommended; None while none is tested, and where none is better than guessing."""
         return next((f for f in self.finalists if f.number == self.champion_number), None)
 
     def interval(self, finalist: Finalist) -> Interval | None:

@@ -54,6 +54,13 @@ class Analysis:
         """Of the search; None where no trial has a result."""
         return self.trials.best
 
+    @property
+    def chosen(self) -> TrialRecord | None:
+        """The trial whose network the answer names: the champion's, else the best of the search."""
+        if self.settled is None:
+            return self.best
+        return next((trial for trial in self.trials if trial.number == self.settled.champion_number), None)
+
     @cached_property
     def front(self) -> Trials:
         """The Pareto front of a study of several objectives; empty where there is one alone."""
@@ -96,7 +103,7 @@ class Analysis:
     @cached_property
     def effects(self) -> list[Effect]:
         """What one choice changes, between trials of the search."""
-        return effects(self.summary, self.trials)
+        return effects(self.summary, self.trials, self.chosen)
 
     @property
     def seconds(self) -> tuple[float, float]:

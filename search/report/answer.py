@@ -10,7 +10,8 @@ from search.records import Finals, TrialRecord, TrialState
 from search.report import published, wording
 from search.report.finals import LOST, Standing, flattery, name
 from search.report.published import Order
-from search.statistics import standard_error
+from search.spec import Objective
+from search.statistics import beats_guessing, standard_error
 
 if TYPE_CHECKING:
     from search.report.analysis import Analysis
@@ -31,7 +32,9 @@ class Answer:
 
 def answer(of: "Analysis") -> Answer:
     """The words of a study. A Pareto front of several networks comes before the champion, and that before a trial."""
-    several = len(of.front) > 1
+    nothing, several = _nothing(of), len(of.front) > 1
+    if nothing:
+        return Answer(nothing, "", _more(of, False), (), _stopped(of))
     settled = None if several else of.settled
     stopped = _stopped(of)
     caveats = _caveats_of_finals(of, settled) if settled else _caveats_of_search(of)
@@ -45,29 +48,41 @@ def answer(of: "Analysis") -> Answer:
     )
 
 
-def _network(params: Mapping[str, Any], count: int | None, macs: int | None) -> str:
-    """`a 20-layer v2 residual network with identity shortcuts (basic units, 0.27M parameters, 41M MACs)`."""
+def _guessing(of: "Analysis", finals: Finals) -> Standing | None:
+    """The best of finalists that were all tested, where none of them is better than guessing."""
+    sound = [one for one in of.standings if len(one.errors) >= finals.seeds and not one.lost]
+    able = any(beats_guessing(one.mean or 0.0, finals.guess, finals.tested_on) for one in sound)
+    return sound[0] if sound and finals.complete and not able else None
+
+
+def _nothing(of: "Analysis") -> str | None:
+    """That no network is better than guessing, of those tested or else of the search; None where one is."""
+    finals, best, guess_of_search = of.summary.finals, of.best, of.summary.data.get("guess_validation")
+    if of.settled is not None:
+        return None
+    if finals is not None and (first := _guessing(of, finals)):
+        seen, guess = f"test error of the finalists, {first.error}", finals.guess
+    elif best is not None and best.measured is not None:
+        seen, guess = f"validation error, {formatting.percent(best.measured, of.images)}", guess_of_search
+        if beats_guessing(best.measured, guess, of.images):
+            return None
+    else:
+        return None
+    named = f"always naming the largest class ({guess:.1f} %)"
+    return f"Nothing is recommended: the lowest {seen}, is no better than {named}."
+
+
+def _costs(params: Mapping[str, Any], count: int | None, macs: int | None) -> str:
+    """`, of basic units, 0.27M parameters and 41M MACs,`."""
     costs = [f"{unit} units".replace("single", "single-layer")] if (unit := params.get("net.unit")) else []
     costs += [] if count is None else [f"{formatting.magnitude(count)} parameters"]
     costs += [] if macs is None else [f"{formatting.magnitude(macs)} MACs"]
-    return formatting.network_sentence(params) + (f" ({', '.join(costs)})" if costs else "")
-
-
-def _named(standing: Standing, finals: Finals) -> str:
-    own = name(finals, standing.finalist)
-    return own if finals.compared else f"{own} ({formatting.network(standing.finalist.params)})"
+    return f", of {formatting.listed(costs)}," if costs else ""
 
 
 def _finals_sentence(of: "Analysis", finals: Finals) -> str:
     best = of.standings[0]
-    n, found = len(best.errors), best.finalist
-    basis = "one seed" if n < 2 else f"mean ± standard deviation of {n} seeds"
-    known = f", {100 * finals.level:g} % interval {best.between}" if best.interval else ""
-    use = f"Of {len(of.standings)} configurations compared, use" if finals.compared else "Use"
-    return (
-        f"{use} {_network(found.params, found.params_count, found.macs)}: {best.error} test error"
-        f" ({basis}{known}, {finals.tested_on:,} test images), {_stands(of, finals)}."
-    )
+    return f"Use {formatting.network_sentence(best.finalist.params)}: {best.error} test error; {_stands(of, finals)}."
 
 
 def _stands(of: "Analysis", finals: Finals) -> str:
@@ -76,29 +91,42 @@ def _stands(of: "Analysis", finals: Finals) -> str:
     if verdict is None or verdict.next is None:
         return "the only finalist" if len(of.standings) == 1 else "the only finalist that lost no training"
     if not verdict.close:
-        return (
-            f"separated from the next, {_named(verdict.next, finals)} with {verdict.next.error} (probability"
-            f" {formatting.probability(verdict.probability)} that its own mean is lower)"
-        )
-    near, others = verdict.close[0], len(verdict.close) - 1
-    more = f" and {plural(others, 'other')}" if others else ""
-    mine, theirs = len(of.standings[0].errors), len(near.errors)
-    seeds = plural(mine, "seed") if mine == theirs else f"{mine} and {plural(theirs, 'seed')}"
-    needed = "" if near.against is None else ", for their means are equal"
-    if verdict.needed is not None:
-        needed = f"; about {verdict.needed} of each would be needed"
-    return f"not separable from {_named(near, finals)}{more} with {seeds}{needed}"
+        return f"separated from the next, {_short(of, verdict.next, finals)} with {verdict.next.error}"
+    near, *more = verdict.close
+    dearer = _dearer(of.standings[0], verdict.close, finals)
+    if more:
+        return f"{len(verdict.close)} others{dearer} are not distinguishable"
+    return f"{_short(of, near, finals)}{dearer} is not distinguishable"
+
+
+def _short(of: "Analysis", standing: Standing, finals: Finals) -> str:
+    """The network alone where that tells it from the champion, and what the study calls it otherwise."""
+    network = formatting.network(standing.finalist.params)
+    same = finals.compared or network == formatting.network(of.standings[0].finalist.params)
+    return name(finals, standing.finalist) if same else network
+
+
+def _dearer(champion: Standing, others: Sequence[Standing], finals: Finals) -> str:
+    """`, at 2.0 times the MACs,`; `, at up to 2.0 times the MACs,` of several."""
+    own = champion.finalist.cost(finals.cost)
+    costs = [cost for one in others if (cost := one.finalist.cost(finals.cost))]
+    if not own or not costs:
+        return ""
+    ratio = f"{max(costs) / own:.1f}"
+    what = "training time" if finals.cost is Objective.IMAGES_PER_S else wording.OBJECTIVES[finals.cost]
+    if ratio == "1.0":
+        return f", at the same {what},"
+    return f", at {'up to ' if len(others) > 1 else ''}{ratio} times the {what},"
 
 
 def _front_sentence(of: "Analysis") -> str:
+    """The ends of the front, by the first objective beside the error; a table has the others."""
     found, objectives = of.front, of.summary.objectives
-    shown = found if len(found) <= NAMED else found[:: -(-len(found) // NAMED)]
-    named: list[str] = []
-    for trial in shown:
-        reached = ", ".join(wording.objective(trial, objective, of.images) for objective in objectives)
-        named.append(f"{formatting.network_sentence(trial.params)} (trial {trial.number}: {reached})")
-    among = "" if len(shown) == len(found) else "among them "
-    return f"{len(found)} networks are not beaten in {wording.together(objectives)}: {among}{formatting.listed(named)}."
+    ends: list[str] = []
+    for trial in (found[0], found[-1]):
+        reached = ", ".join(wording.objective(trial, objective, of.images) for objective in objectives[:2])
+        ends.append(f"{formatting.network(trial.params)} ({reached})")
+    return f"{len(found)} networks are not beaten in {wording.together(objectives)}: from {ends[0]} to {ends[1]}."
 
 
 def _search_sentence(of: "Analysis") -> str:
@@ -109,7 +137,7 @@ def _search_sentence(of: "Analysis") -> str:
     others = [wording.OBJECTIVES[objective] for objective in of.summary.objectives[1:]]
     alone = f"; no other complete trial is better in {' or '.join(others)}" if of.front == (chosen,) else ""
     return (
-        f"Use {_network(chosen.params, chosen.params_count, chosen.macs)}: {formatting.percent(error, images)}"
+        f"Use {formatting.network_sentence(chosen.params)}: {formatting.percent(error, images)}"
         f" validation error ({round(error * images / 100)} of {images} images) after {plural(chosen.epochs, 'epoch')}"
         f"{early}{alone}."
     )
@@ -126,11 +154,18 @@ def _no_network(of: "Analysis") -> str:
 
 
 def _finals_settings(of: "Analysis", finals: Finals) -> str:
-    """Which finalist was chosen, with its other values, and how it was trained."""
-    best = of.standings[0].finalist
-    chosen = wording.begun(name(finals, best)) + _values(best.params, wording.finals_columns(finals))
+    """Which finalist was chosen, with its interval, costs and other values, and how it was trained."""
+    best, n = of.standings[0].finalist, len(of.standings[0].errors)
+    known = f", {100 * finals.level:g} % interval {of.standings[0].between}" if of.standings[0].interval else ""
+    basis = f"One seed on {finals.tested_on:,} test images"
+    if n > 1:
+        basis = f"Mean ± standard deviation of {n} seeds on {finals.tested_on:,} test images{known}"
+    paths = [path for path in wording.finals_columns(finals) if finals.compared or not path.startswith("net.")]
+    costs = _costs(best.params, best.params_count, best.macs)
+    chosen = f"{name(finals, best)}{costs}{_values(best.params, paths)}".rstrip(",")
     images = f"{finals.trained_on:,} images (train and validation)"
-    return f"{chosen}; each seed trained for {plural(finals.epochs, 'epoch')} on {images} and tested once."
+    trained = f"each seed trained for {plural(finals.epochs, 'epoch')} on {images} and tested once"
+    return f"{basis}. {wording.begun(chosen)}; {trained}."
 
 
 def _search_settings(of: "Analysis") -> str:
@@ -138,7 +173,10 @@ def _search_settings(of: "Analysis") -> str:
     if of.best is None:
         return ""
     found = "The lowest error was found" if of.front else "Found"
-    return f"{found} by trial {of.best.number}{_values(of.best.params, list(of.summary.space))}."
+    best = of.best
+    costs = _costs(best.params, best.params_count, best.macs)
+    values = _values(best.params, list(of.summary.space))
+    return f"{f'{found} by trial {best.number}{costs}{values}'.rstrip(',')}."
 
 
 def _values(params: Mapping[str, Any], paths: Sequence[str]) -> str:
@@ -156,8 +194,27 @@ def _more(of: "Analysis", several: bool) -> tuple[str, ...]:
         ends = f"{same} found here too, {other} the other way round, {near} not told apart"
         told.append(f"Of {plural(len(orders), 'published order')}: {ends}.")
     if several and of.settled:
-        told.append(f"Of the finalists, by error alone: {_finals_sentence(of, of.settled)}")
+        told.append(f"Of the finalists: {_finals_sentence(of, of.settled)}")
+    if of.settled and (beside := _beside(of, of.settled)):
+        told.append(beside)
     return tuple(told)
+
+
+def _beside(of: "Analysis", finals: Finals) -> str:
+    """How the champion goes with the lowest mean of the finalists, the best of the search and the front."""
+    champion = of.standings[0]
+    told: list[str] = []
+    lowest = of.verdict.close[0] if of.verdict and of.verdict.close else None
+    if lowest is not None and (lowest.mean or 0.0) < (champion.mean or 0.0):
+        room = "" if lowest.against is None else f"; the two may be {-lowest.against.low:.2g} points apart"
+        told.append(f"The lowest mean is {lowest.error}, of {name(finals, lowest.finalist)}, at no lower cost{room}.")
+    elif lowest is not None and of.verdict and of.verdict.needed:
+        told.append(f"About {of.verdict.needed} seeds of each would tell it from {name(finals, lowest.finalist)}.")
+    if of.best is not None and of.best is not of.chosen and not finals.compared:
+        reached = formatting.percent(of.best.measured, of.images)
+        first = f"{formatting.network(of.best.params)} (trial {of.best.number})"
+        told.append(f"The search alone put {first} first, with {reached} validation error, each trial trained once.")
+    return " ".join(told)
 
 
 def missing_finals(of: "Analysis") -> str | None:
@@ -168,9 +225,11 @@ def missing_finals(of: "Analysis") -> str | None:
     if of.settled:
         return None
     runs = [run for finalist in finals.finalists for run in finalist.runs]
-    if finals.complete:
+    if finals.complete and all(any(run.state in LOST for run in one.runs) for one in finals.finalists):
         ends = ", ".join(f"{count} {state}" for state in LOST if (count := sum(run.state is state for run in runs)))
         return f"The finals name no champion: every finalist lost a training ({ends})."
+    if _guessing(of, finals):
+        return "The finals name no champion: no finalist is better than guessing the largest class."
     done = sum(run.test_error is not None for run in runs)
     least = max(len(finals.finalists) * finals.seeds, len(runs))
     return f"The finals are not complete: {done} of at least {least} trainings are tested."
@@ -179,13 +238,15 @@ def missing_finals(of: "Analysis") -> str | None:
 def _caveats_of_finals(of: "Analysis", finals: Finals) -> list[str]:
     order, best = of.standings, of.standings[0]
     told: list[str] = []
-    if len(order) > 1:
+    if len(order) > 1 and best.rank == 1:
         points = flattery(order)
         by = "" if points is None else f", by about {points:.2g} points if all are equal"
         picked = f"The best of {len(order)} finalists is picked on the test images that score it"
         told.append(f"{picked}: its error is optimistic{by}.")
+    if len(order) > 1:
         level = f"{100 * finals.level:.3g} %"
-        told.append(f"What is called separated is so with {level} confidence, over all pairs and seeds together.")
+        sure = f"What is called separated is so with {level} confidence, over all pairs and seeds together"
+        told.append(f"{sure}; not distinguishable does not mean equal.")
     images = standard_error(best.mean or 0.0, finals.tested_on)
     seeds = "" if best.deviation is None else f"Seeds differ by {best.deviation:.2g} points (standard deviation); "
     other = f"another {finals.tested_on:,} test images would move the error by about {images:.2g} points."

@@ -56,8 +56,8 @@ def by_value(trials: Sequence[TrialRecord], path: str, epoch: int) -> dict[str, 
     return groups
 
 
-def effects(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[Effect]:
-    """Of every value of the parameters of `effect_paths`, against the value that the best trial has.
+def effects(summary: StudySummary, trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -> list[Effect]:
+    """Of every value of the parameters of `effect_paths`, against the value that the `chosen` trial has, or the best.
 
     Least squares of the logarithm of the error on all parameters that varied at once: a level for each category, a line
     and a parabola for a number (without the parabolas where they would leave too few degrees of freedom), no
@@ -66,7 +66,7 @@ def effects(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[Effect
     All trials that reached the first rung count, with their error there: an equal budget, before any could be stopped.
     An error of 0 counts as half an image.
     """
-    measured, chosen = Trials(trials).at(summary.first_rung), Trials(trials).best
+    measured, chosen = Trials(trials).at(summary.first_rung), chosen or Trials(trials).best
     if chosen is None or not measured:
         return []
     compared = [trial for trial, _ in measured]
@@ -98,7 +98,7 @@ def _design(
 ) -> tuple[dict[tuple[str, Any], int], NDArray[np.float64]]:
     """(path, value) -> its column, and the matrix: a row for each trial, 1 and then every parameter that varied.
 
-    A value that the best trial has, as reference, has no column; a trial that lacks a parameter has 0.
+    A value that the chosen trial has, as reference, has no column; a trial that lacks a parameter has 0.
     """
     rows = [np.ones(len(trials))]
     columns: dict[tuple[str, Any], int] = {}

@@ -124,12 +124,18 @@ def curves(of: Analysis) -> go.Figure | None:
     )
     traces: list[go.Scatter] = []
     for name, states, colour, width in groups:
-        members = [t for t in with_curve if t.state in states and t is not of.best]
+        members = [t for t in with_curve if t.state in states and t is not of.chosen]
         traces += [lines(name, members, points, colour, width)] if members else []
-    traces += [lines(f"best: trial {of.best.number}", [of.best], points, "accent", 3)] if of.best else []
+    traces += [lines(_chosen(of, of.chosen), [of.chosen], points, "accent", 3)] if of.chosen else []
     errors = [error for trial in with_curve for error in trial.finite_curve.values()]
     axes = {"xaxis": epoch_axis(of.summary.epochs), "yaxis": error_axis(errors, "validation error")}
     return figure([*traces, focus()], 420, **axes)
+
+
+def _chosen(of: Analysis, trial: TrialRecord) -> str:
+    """`champion: 20-layer v2 identity (trial 10)`; orange stands for this network in every figure."""
+    named = f"{formatting.network(trial.params)} (trial {trial.number})"
+    return escape(f"{'champion' if of.settled else 'best'}: {named}")
 
 
 def importances(importance: Mapping[str, float]) -> go.Figure | None:
@@ -178,9 +184,9 @@ def parallel(of: Analysis) -> go.Figure | None:
 
     traces: list[go.Scatter] = []
     for shade, members in reversed(_shaded(by_error)):
-        rest = [trial for trial in members if trial is not of.best]
+        rest = [trial for trial in members if trial is not of.chosen]
         traces += [lines(shade, rest, points, shade, 1.6)] if rest else []
-    traces += [lines("best", [of.best], points, "accent", 3.2)] if of.best else []
+    traces += [lines("chosen", [of.chosen], points, "accent", 3.2)] if of.chosen else []
     hidden = {"visible": False, "fixedrange": True, "automargin": False}
     notes: list[dict[str, Any]] = []
     for index, (name, (_, ticks)) in enumerate(axes.items()):
@@ -279,7 +285,7 @@ AXES = {
 
 
 def cost(of: Analysis, objective: Objective) -> go.Figure | None:
-    """Error against one other objective, in orange the Pareto front; None where no trial has both."""
+    """Error against one other objective, with the Pareto front; None where no trial has both."""
     costed = [trial for trial in of.trials.ranked() if trial.objective(objective) is not None]
     if not costed:
         return None
@@ -307,9 +313,12 @@ def cost(of: Analysis, objective: Objective) -> go.Figure | None:
     if best:
         # Of two objectives the front is a flight of steps; of more, a cloud in each plane.
         shape = "vh" if objective is Objective.IMAGES_PER_S else "hv"
-        steps = {"mode": "lines+markers", "line": {"color": "var(--accent)", "width": 2, "shape": shape}}
+        steps = {"mode": "lines+markers", "line": {"color": "var(--third)", "width": 2, "shape": shape}}
         look = steps if len(sought) == 2 else {"mode": "markers"}
-        traces.append(dots(best, name="Pareto front", marker={"color": "var(--accent)", "size": 10}, **look))
+        traces.append(dots(best, name="Pareto front", marker={"color": "var(--third)", "size": 10}, **look))
+    if of.chosen in costed:
+        look = {"mode": "markers", "marker": {"color": "var(--accent)", "size": 12}}
+        traces.append(dots([of.chosen], name=_chosen(of, of.chosen), **look))
     values = [trial.objective(objective) or 0.0 for trial in costed]
     errors = [error for trial in costed if (error := trial.measured) is not None]
     x_axis = {"title": {"text": AXES.get(objective, objective.value)}, "type": scale(values)}
@@ -395,7 +404,7 @@ def _spread_of(of: Analysis, path: str) -> go.Figure:
     across, middles = zip(*medians, strict=True)
     ticks = [f"{escape(value).replace('_', '_<br>')}<br><i>n = {len(members)}</i>" for value, members in groups.items()]
     dot = {"mode": "markers", "marker": {"color": "var(--line)", "size": 7, "opacity": 0.75}, "hovertemplate": HOVER}
-    bar = {"color": "var(--accent)", "width": 3}
+    bar = {"color": "var(--ink)", "width": 3}
     x_axis = {"tickvals": list(range(len(groups))), "ticktext": ticks, "range": [-0.6, len(groups) - 0.4]}
     return figure(
         [

@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from search import formatting, optimize
 from search.records import Finalist, Finals, SeedRun, TrialState
+from search.report import wording
 from search.statistics import Difference, Interval, difference, seeds_needed
 
 LOST = (TrialState.FAILED, TrialState.DIVERGED, TrialState.INFEASIBLE)
@@ -60,14 +61,17 @@ class Standing:
 
 
 def standings(finals: Finals) -> tuple[Standing, ...]:
-    """The finalists: the champion, then by mean test error those that lost no training, those that did, the rest."""
-    best = finals.champion
+    """The finalists: the champion, then by mean test error those that lost no training, those that did, the rest.
 
-    def place(finalist: Finalist) -> tuple[bool, bool, bool, float, int]:
+    Ranks are by mean test error, so that the champion's need not be 1.
+    """
+
+    def place(finalist: Finalist) -> tuple[bool, bool, float, int]:
         lost = any(run.state in LOST for run in finalist.runs)
-        return finalist is not best, not finalist.tested, lost, finalist.mean or 0.0, finalist.number
+        return not finalist.tested, lost, finalist.mean or 0.0, finalist.number
 
-    return tuple(_standing(finals, one, rank) for rank, one in enumerate(sorted(finals.finalists, key=place), start=1))
+    order = [_standing(finals, one, rank) for rank, one in enumerate(sorted(finals.finalists, key=place), start=1)]
+    return tuple(sorted(order, key=lambda standing: standing.finalist is not finals.champion))
 
 
 def _standing(finals: Finals, finalist: Finalist, rank: int) -> Standing:
@@ -86,7 +90,7 @@ def _standing(finals: Finals, finalist: Finalist, rank: int) -> Standing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the champion stands to the others that lost no training."""
+    """How the champion, the cheapest of those that cannot be told apart, stands to the others that lost no training."""
 
     next: Standing | None  # the lowest mean of the others; None where there is none to compare with
     close: tuple[Standing, ...]  # those that the race has not told from it, nearest first
@@ -111,10 +115,13 @@ def verdict(order: Sequence[Standing], finals: Finals) -> Verdict:
 
 
 def name(finals: Finals, finalist: Finalist) -> str:
-    """`trial 7`, or what the study calls it."""
+    """`20-layer v2 identity, width 32 (trial 7)`, or what the study calls it."""
     if finalist.label is not None:
         return finalist.label
-    return f"row {finalist.number + 1}" if finals.compared else f"trial {finalist.number}"
+    if finals.compared:
+        return f"row {finalist.number + 1}"
+    paths = [path for path in wording.finals_columns(finals) if path.startswith("net.")]
+    return f"{formatting.configuration(finalist.params, paths)} (trial {finalist.number})"
 
 
 def flattery(order: Sequence[Standing]) -> float | None:

@@ -72,7 +72,7 @@ def _searched(of: Analysis) -> list[Section]:
     spread = {f"effect-{path}": made for path, made in figures.spreads(of).items()}
     curves, parallel = {"curves": figures.curves(of)}, {"parallel": figures.parallel(of)}
     ratios, shares = {"effects": figures.ratios(of.effects)}, {"importance": figures.importances(of.importance)}
-    shade = "Stronger for a lower error; the best in orange, trials without a result in red."
+    shade = "Stronger for a lower error; the network of the answer in orange, trials without a result in red."
     alike = f"Times the error at epoch {first}, all else alike: by a linear model, with {100 * LEVEL:g} % intervals."
     parts = f"What parts the best third of the trials from all, at epoch {first} (PED-ANOVA)."
     median = f"At epoch {first}; the bar is the median. The other parameters differ too."
@@ -82,7 +82,7 @@ def _searched(of: Analysis) -> list[Section]:
         Section("learning", "Learning curves", "Learning curves of the search", figures=curves),
         Section("together", "All at once", "All trials at once", shade, figures=parallel),
         Section("choices", "Choices", "What one choice changes", alike, table=tables.effects(of), figures=ratios),
-        Section("cost", "Cost", "Cost against error", f"{marked}: in orange.", figures=costs),
+        Section("cost", "Cost", "Cost against error", f"{marked}: in violet.", figures=costs),
         Section("mattered", "Importance", "What mattered", parts, table=tables.importance(of), figures=shares),
         Section("spread", "Every trial", title, median, figures=spread, folded=True, beside="effects"),
         Section("ended", "Not finished", unfinished, "", (never,) if never else (), tables.ended(of), folded=True),

@@ -114,7 +114,7 @@ def trials(of: Analysis, only: Sequence[TrialRecord] | None = None) -> Table | N
             **({"images/s": Cell(f"{trial.images_per_s or 0:,.0f}", trial.images_per_s)} if speed else {}),
             **_costs(trial, {"time": trial.seconds}),
         }
-        return Row(cells, trial.number, rank.get(trial.number) == 1)
+        return Row(cells, trial.number, trial is of.chosen)
 
     return Table([row(trial) for trial in chosen], "trials") if chosen else None
 
@@ -275,7 +275,7 @@ def _extent(finals: Finals) -> str:
 def _data(key: str, value: object) -> str:
     """A value of the data set's description: a shape as `8 x 8 x 1`, class names as their number and the first ten."""
     if not isinstance(value, (list, tuple)):
-        return f"{value:,}" if isinstance(value, int) else str(value)
+        return f"{value:,}" if isinstance(value, int) else formatting.shown(value)
     if key == "shape":
         return " x ".join(map(str, value))
     return f"{len(value)}: {', '.join(map(str, value[:10]))}{', ...' if len(value) > 10 else ''}"

@@ -61,6 +61,8 @@ class DataInfo(BaseModel):
     n_train: int  # numbers of images
     n_validation: int
     n_test: int
+    guess_validation: float  # error in percent of who always names the largest class of that split
+    guess_test: float
     note: str = ""  # how the files were understood, where a user may have meant something else
 
     @property
@@ -87,4 +89,6 @@ class PreparedInfo(DataInfo):
             "test": self.n_test,
             "shape": list(self.shape),
             "digest": self.digest,
+            "guess_validation": self.guess_validation,
+            "guess_test": self.guess_test,
         }

@@ -47,6 +47,7 @@ def test_digits_are_stratified_class_by_class() -> None:
     info = prepared.info
     assert (info.n_train, info.n_validation, info.n_test, info.shape) == (1293, 145, 359, (8, 8, 1))
     assert info.classes == tuple("0123456789")
+    assert (info.guess_validation, info.guess_test) == pytest.approx((100 * 130 / 145, 100 * 322 / 359))
 
 
 def test_check_knows_what_prepare_finds_without_heavy_imports() -> None:

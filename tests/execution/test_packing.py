@@ -154,9 +154,8 @@ def test_a_timing_trains_the_network_at_its_batch_size() -> None:
 
 
 def data_of(images: int) -> DataInfo:
-    return DataInfo(
-        name="x", classes=("a", "b"), height=32, width=32, channels=3, n_train=images, n_validation=0, n_test=0
-    )
+    sizes = {"n_train": images, "n_validation": 0, "n_test": 0, "guess_validation": 50.0, "guess_test": 50.0}
+    return DataInfo(name="x", classes=("a", "b"), height=32, width=32, channels=3, **sizes)
 
 
 def test_data_and_context_count_as_memory_of_a_trial() -> None:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from search.optimize import verdict
+from search.optimize.finals import best_trials
 from search.optimize.race import Claim, Outcomes, Verdict, equal_pairs, outcomes, race
-from search.records import Finalist, Finals, SeedRun, TrialState
+from search.records import Finalist, Finals, SeedRun, TrialRecord, Trials, TrialState
+from search.spec import Objective, TrialSpec
 from search.statistics import seeds_for, seeds_needed
 
-CLEAR = {0: [6.0, 6.1, 6.2, 6.05, 6.1], 1: [6.1, 6.0, 6.25, 6.1, 6.2], 2: [9.0, 9.1, 9.2, 9.1, 9.0]}
+CLEAR = {0: [6.0, 6.1, 6.2, 6.05, 6.1], 1: [6.2, 6.3, 6.25, 6.1, 6.15], 2: [9.0, 9.1, 9.2, 9.1, 9.0]}
 
 
 def upto(results: Outcomes, size: int) -> dict[int, list[float | None]]:
@@ -55,6 +57,15 @@ def test_a_race_ends_when_one_is_left() -> None:
     alone = race({7: [6.0, 6.1, 6.2]}, 3, 5)
     assert (alone.best, alone.separated, alone.wanted, alone.claims) == (7, True, {7: 3}, ())
     assert race({}, 3, 5).best is None
+
+
+@pytest.mark.parametrize(("apart", "seeds"), [(0.0, 3), (0.06, 3), (0.1, 4)])
+def test_a_race_ends_where_more_seeds_have_little_chance(apart: float, seeds: int) -> None:
+    """Of 5 seeds with a deviation of 0.1, by Student's noncentral t."""
+    a, b = [6.0, 6.1, 6.2], [6.0 + apart, 6.1 + apart, 6.2 + apart]
+    chance = stats.nct.sf(stats.t.ppf(0.975, 8), 8, apart / (0.1 * math.sqrt(2 / 5)))
+    assert bool(chance > 0.2) is (seeds == 4)
+    assert race({0: a, 1: b}, 3, 5).wanted == {0: seeds, 1: seeds}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +118,7 @@ def test_the_advice_is_for_the_tests_that_are_left() -> None:
 def test_who_failed_is_out_and_lets_in_whom_it_had_put_out() -> None:
     diverged = race({**upto(CLEAR, 3), 0: [6.0, None, 6.2]}, 3, 5)
     assert (diverged.best, diverged.separated, diverged.wanted) == (1, True, {0: 3, 1: 3, 2: 3})
-    late = {0: [6.0, 6.1, 6.2, None], 1: [5.0, 6.1, 7.2, 6.0], 2: [7.0, 7.1, 7.2]}
+    late = {0: [6.0, 6.1, 6.2, None], 1: [6.4, 6.5, 7.2, 6.2], 2: [7.0, 7.1, 7.2]}
     before = race(upto(late, 3), 3, 5)
     assert [(c.better, c.worse) for c in before.claims] == [(0, 2)]
     assert before.wanted == {0: 4, 1: 4, 2: 3}
@@ -215,3 +226,15 @@ def test_the_verdict_of_a_study_uses_its_rules() -> None:
     late = (*sound[:1], SeedRun(1, 1, TrialState.DIVERGED, 1), running, SeedRun(3, 3, TrialState.COMPLETE, 1))
     assert outcomes(Finalist(4, {}, late)) == (2.5, None), "those that are over, up to the first that is not"
     assert outcomes(Finalist(4, {}, (late[3], late[0]))) == (2.5,)
+
+
+def test_finalists_are_different_networks_first() -> None:
+    """Of four trials by rising error the first, second and fourth are of one network, and the third of another."""
+
+    def trial(number: int, depth: int) -> TrialRecord:
+        params = TrialSpec.from_flat({"net.depth": depth, "train.lr": 0.1 + number / 10}).flat()
+        return TrialRecord(number, TrialState.COMPLETE, params, epochs=1, curve={1: 1.0 + number})
+
+    trials = Trials(trial(number, depth) for number, depth in enumerate((20, 20, 8, 20)))
+    assert [one.number for one in best_trials(trials, (Objective.VAL_ERROR,), 2)] == [0, 2]
+    assert [one.number for one in best_trials(trials, (Objective.VAL_ERROR,), 3)] == [0, 2, 1]

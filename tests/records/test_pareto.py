@@ -73,16 +73,15 @@ def test_the_answer_names_the_front() -> None:
     summary = sample.summary(objectives=(ERROR, MACS))
     answer = report.short_answer(summary, three())
     assert answer.splitlines()[0] == (
-        "2 networks are not beaten in both validation error and MACs: an 8-layer v2 residual network with identity"
-        " shortcuts (trial 0: 13.9 %, 0.75M MACs) and a 14-layer v2 residual network with identity shortcuts"
-        " (trial 1: 3.5 %, 1.6M MACs)."
+        "2 networks are not beaten in both validation error and MACs: from 8-layer v2 identity (13.9 %, 0.75M MACs) to"
+        " 14-layer v2 identity (3.5 %, 1.6M MACs)."
     )
     (table,) = tables(answer)
     assert [(row["rank"], row["trial"]) for row in table] == [("1", "1"), ("2", "0")]
     assert sentence(sample.summary(), three()).startswith("Use a 14-layer")
     in_three = sentence(sample.summary(objectives=(ERROR, SPEED, SECONDS)), three())
     assert "not beaten in all of validation error, images/s and training time" in in_three
-    assert "(trial 0: 13.9 %, 1,771 images/s, 1.0 s of training)" in in_three
+    assert "8-layer v2 identity (13.9 %, 1,771 images/s)" in in_three
     one = sentence(summary, three()[1:])
     assert one.startswith("Use a 14-layer")
     assert one.endswith("after 2 epochs; no other complete trial is better in MACs.")

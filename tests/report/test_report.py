@@ -122,9 +122,10 @@ def test_answer_is_one_sentence_and_a_table() -> None:
         one.params["train.lr"] = 0.1 * (1 + one.number)
     answer = report.short_answer(sample.summary(), trials)
     assert answer.splitlines()[0] == (
-        "Use a 20-layer v2 residual network with identity shortcuts (basic units, 0.27M parameters, 2.5M MACs):"
-        " 1.4 % validation error (4 of 287 images) after 12 epochs."
+        "Use a 20-layer v2 residual network with identity shortcuts: 1.4 % validation error (4 of 287 images) after 12"
+        " epochs."
     )
+    assert "Found by trial 0, of basic units, 0.27M parameters and 2.5M MACs, with lr 0.1" in answer
     (table,) = tables(answer)
     assert [row["trial"] for row in table] == ["0", "1", "2", "3", "4"]
     assert table[1] == {

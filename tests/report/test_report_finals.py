@@ -13,10 +13,12 @@ from scipy import stats
 
 from search import report
 from search.export.trained import Facts
+from search.optimize.finals import with_champion
 from search.records import Finalist, Finals, SeedRun, TrialState
 from search.report import files, tables
 from search.report.analysis import Analysis, DeviceHours
 from search.report.finals import flattery, largest_of, standings
+from search.spec import Objective
 from search.tracking import shown
 from tests.report.test_report import refuse
 from tests.support import sample_finals as sample
@@ -52,23 +54,84 @@ def finals(*finalists: tuple[float | None, ...], **changes: Any) -> Finals:
     return sample.finals(**(more | changes))
 
 
+def more(found: Finals) -> str:
+    return " ".join(Analysis.of(sample.summary(finals=found), sample_study.trials()).answer.more)
+
+
 def answer(found: Finals) -> str:
     return report.short_answer(sample.summary(finals=found), sample_study.trials()).splitlines()[0]
 
 
 def test_the_sentence_of_finalists_that_cannot_be_told_apart() -> None:
     # 5.2 of 360 images; standard deviation of 5, 6, 4, 6, 5 images 0.8367; Student's 97.5 % quantile of 4 is 2.7764
-    assert answer(sample.finals()) == (
-        "Use a 20-layer v2 residual network with identity shortcuts (basic units, 0.27M parameters, 2.6M MACs):"
-        " 1.44 ± 0.23 % test error (mean ± standard deviation of 5 seeds, 95 % interval 1.16 to 1.73, 360 test images),"
-        " not separable from trial 5 (20-layer v2 identity) with 5 seeds; about 13 of each would be needed."
+    told = Analysis.of(sample.summary(), sample_study.trials()).answer
+    assert told.sentence == (
+        "Use a 20-layer v2 residual network with identity shortcuts: 1.44 ± 0.23 % test error;"
+        " 20-layer v2 identity (trial 5), at the same MACs, is not distinguishable."
     )
+    assert told.settings.startswith(
+        "Mean ± standard deviation of 5 seeds on 360 test images, 95 % interval 1.16 to 1.73."
+        " 20-layer v2 identity (trial 10), of basic units, 0.27M parameters and 2.6M MACs, with lr "
+    )
+    assert told.more == ("About 13 seeds of each would tell it from 20-layer v2 identity (trial 5).",)
+
+
+def cheap(*macs: int, **changes: Any) -> Finals:
+    """Three finalists in a tie of falling error, of these costs, with the champion that the race gives."""
+    tie = finals((5.2, 5.4, 5.1), (5.1, 5.3, 5.0), (4.9, 5.2, 5.0), (9.0, 9.1, 9.2), champion_number=None)
+    costs = zip(tie.finalists, (*macs, 1_000), strict=True)
+    return with_champion(replace(tie, finalists=tuple(replace(one, macs=cost) for one, cost in costs), **changes))
+
+
+@pytest.mark.parametrize(
+    ("macs", "best", "told"),
+    [
+        ((1_000_000, 2_000_000, 2_100_000), 0, "5.23 ± 0.15 % test error; 2 others, at up to 2.1 times the MACs, are"),
+        ((2_000_000, 1_000_000, 2_000_000), 1, "5.13 ± 0.15 % test error; 2 others, at up to 2.0 times the MACs, are"),
+        ((1_010_000, 1_014_000, 1_006_000), 2, "5.03 ± 0.15 % test error; 2 others, at the same MACs, are"),
+    ],
+)
+def test_the_cheapest_of_a_tie_is_the_champion(macs: tuple[int, int, int], best: int, told: str) -> None:
+    """The fourth is the cheapest of all, and worse; costs that read the same are the same."""
+    found = cheap(*macs)
+    assert found.champion_number == best
+    assert told in answer(found)
+    assert f"of {20 + 2}-layer v2 identity (trial 2), at no lower cost" in more(found) or best == 2
+    assert standings(found)[0].rank == 3 - best
+
+
+def test_the_cost_is_that_which_the_study_names() -> None:
+    slow = [1.0, 9.0, 2.0, 1.0]
+    found = cheap(1, 2, 3, cost=Objective.SECONDS)
+    timed = [
+        replace(one, runs=tuple(replace(run, seconds=10 - seconds) for run in one.runs))
+        for one, seconds in zip(found.finalists, slow, strict=True)
+    ]
+    assert with_champion(replace(found, finalists=tuple(timed))).champion_number == 1
+
+
+def test_nothing_better_than_guessing_is_recommended(tmp_path: Path) -> None:
+    """Of 360 images of two equal classes: 50 %, with a standard error of 2.64 points; 45 % is within two of them."""
+    guess = {"guess": 50.0, "tested_on": 360, "champion_number": None}
+    guessing = with_champion(finals((45.0, 45.1, 45.2), (50.0, 50.1, 50.2), **guess))
+    assert guessing.champion is None
+    assert answer(guessing) == (
+        "Nothing is recommended: the lowest test error of the finalists, 45.10 ± 0.10 %, is no better than always"
+        " naming the largest class (50.0 %)."
+    )
+    assert checked(tmp_path, finals=guessing)["finals"]["missing"].endswith("better than guessing the largest class.")
+    better = with_champion(finals((44.0, 44.1, 44.2), (50.0, 50.1, 50.2), **guess))
+    assert better.champion_number == 0
+    data = sample_study.summary().data | {"guess_validation": 50.0}
+    low = [replace(trial, curve={12: 49.0}, epochs=12) for trial in sample_study.trials()[:3]]
+    told = Analysis.of(sample_study.summary(data=data), low).answer.sentence
+    assert told.startswith("Nothing is recommended: the lowest validation error, 49.0 %, is no better than always")
 
 
 def test_no_interval_of_an_error_leaves_0_to_100_percent(tmp_path: Path) -> None:
     """Errors of 10, 60 and 95 %: 55 -+ 4.303 x 42.7 / sqrt(3) is -51 to 161."""
     wide = finals((10.0, 60.0, 95.0), (60.0, 100.0), tested_on=360)
-    assert "95 % interval 0.00 to 100.00," in answer(wide)
+    assert "95 % interval 0.00 to 100.00." in report.short_answer(sample.summary(finals=wide), sample_study.trials())
     found = checked(tmp_path, finals=wide)["finals"]["finalists"]
     assert [(one["interval"]["low"], one["interval"]["high"]) for one in found] == [(0, 100), (0, 100)]
     for name in ("report.md", "report.html"):
@@ -88,11 +151,14 @@ def test_no_interval_of_an_error_leaves_0_to_100_percent(tmp_path: Path) -> None
     [
         (
             ((5.0, 5.1, 4.9), (8.0, 8.1, 7.9)),  # 0.1 / sqrt(3) times 4.3027
-            "Use a 20-layer .* 95 % interval 4.75 to 5.25, .* separated from the next, trial 1"
-            " \\(21-layer v2 identity\\) with 8.00 ± 0.10 % \\(probability > 0.99 that its own mean is lower\\)\\.",
+            "Use a 20-layer .*: 5.00 ± 0.10 % test error; separated from the next, 21-layer v2 identity with"
+            " 8.00 ± 0.10 %\\.",
         ),
-        (((5.0, 5.1, 4.9), (4.0, 4.1, None)), "Use a 20-layer .*, the only finalist that lost no training\\."),
-        (((5.0, 5.1, 5.2), (5.1, 5.0, 5.2)), ".* with 3 seeds, for their means are equal\\."),
+        (((5.0, 5.1, 4.9), (4.0, 4.1, None)), "Use a 20-layer .*; the only finalist that lost no training\\."),
+        (
+            ((5.0, 5.1, 5.2), (5.1, 5.0, 5.2)),
+            ".* 5.10 ± 0.10 % test error; 21-layer v2 identity is not distinguishable\\.",
+        ),
     ],
 )
 def test_how_a_champion_stands(errors: tuple[tuple[float | None, ...], ...], told: str) -> None:
@@ -192,7 +258,7 @@ def test_a_study_that_compares_has_no_trials(tmp_path: Path) -> None:
     assert figure["error"] == papers[0]["error_pct"] == 6.61
     assert figure["differences"]["net.depth"] == {"published": 110, "run": 20}
     told = written.markdown.read_text(encoding="utf-8")
-    assert told.split("\n\n")[2].startswith("**Of 11 configurations compared, use a 20-layer v1 residual network")
+    assert told.split("\n\n")[2].startswith("**Use a 20-layer v1 residual network")
     assert "## Trials" not in told
     assert "## The space" not in told
 

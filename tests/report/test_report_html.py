@@ -24,7 +24,8 @@ SHARES = {"net.shortcut": 0.6, "train.lr": 0.3, "net.depth": 0.1}
 SEGMENTS = """id => [...document.querySelectorAll(`[id="${id}"] .scatterlayer .js-line`)]
     .map(line => (line.getAttribute("d") ?? "").split("M").length - 1).reduce((a, b) => a + b, 0)"""
 BEST_AT_EPOCH_8 = """[...document.querySelectorAll("#curves .trace")]
-    .find(trace => trace.__data__[0].trace.name === "best: trial 10").querySelectorAll(".point")[7]"""
+    .find(trace => trace.__data__[0].trace.name === "best: 20-layer v2 identity (trial 10)")
+    .querySelectorAll(".point")[7]"""
 FIRST_COLUMN = "rows => rows.map(row => Number(row.dataset.trial))"
 
 
@@ -153,7 +154,7 @@ def test_a_figure_can_be_saved_as_a_picture(page: Page, tmp_path: Path) -> None:
     saved.value.save_as(tmp_path / "cost.png")
     with Image.open(tmp_path / "cost.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6) or []}
-    assert {(0xFF, 0xFF, 0xFF), (0xCF, 0x5F, 0x06)} <= colours  # the light card, and the front in orange
+    assert {(0xFF, 0xFF, 0xFF), (0xCF, 0x5F, 0x06)} <= colours  # the light card, and the best in orange
 
 
 @pytest.mark.browser

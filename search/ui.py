@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from search import study
+from search import study, tracking
 from search.errors import Halted, InputError, public
 from search.storage import Output, layout
 from search.tracking import PageServer, Store
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _open(given: argparse.Namespace, console: Console) -> int:
     seen = study.Study.open(given.study or _latest(given.output), output=given.output)
     asked, given_now = seen.spec.tracking, os.environ.get("MLFLOW_TRACKING_URI", "")
-    # with the password of a database, which the study's file does not keep
+    # with the password, which the study's file does not keep
     uri = given_now if public(given_now) == asked.uri else asked.uri
     store = Store.chosen(uri, asked.experiment, given.output)
     if store.remote:
         for run in seen.mlflow_runs[:1]:
-            store.look(run)  # the server answers, lets us in, and has it
+            tracking.look(store, run)  # the server answers, lets us in, and has it
         charts = _show(console, seen)
         if not given.no_browser:
             webbrowser.open(charts)

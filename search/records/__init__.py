@@ -7,9 +7,10 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.records.conclusion import Champion, Conclusion
-    from search.records.folder import Owner, StudyFolder
-    from search.records.ledger import Asked, Ledger, answering, open_storage, read_journal
-    from search.records.stored import StoredStudy, identity
+    from search.records.folder import StudyFolder
+    from search.records.journal import answering, open_storage, read_journal
+    from search.records.ledger import Asked, Ledger
+    from search.records.stored import StoredStudy
     from search.records.summary import Environment, Finalist, Finals, SeedRun, StudySummary
     from search.records.trial import Metrics, TrialRecord, TrialState
     from search.records.trials import Standings, Trials
@@ -17,9 +18,10 @@ else:
     __getattr__ = lazy(
         __name__,
         conclusion="Champion Conclusion",
-        folder="Owner StudyFolder",
-        ledger="Asked Ledger answering open_storage read_journal",
-        stored="StoredStudy identity",
+        folder="StudyFolder",
+        journal="answering open_storage read_journal",
+        ledger="Asked Ledger",
+        stored="StoredStudy",
         summary="Environment Finalist Finals SeedRun StudySummary",
         trial="Metrics TrialRecord TrialState",
         trials="Standings Trials",

@@ -1,8 +1,10 @@
 """How a study has ended so far, as it was last said."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from search.records.trial import Metrics, now_ms
 
@@ -29,33 +31,27 @@ class Conclusion:
     metrics: dict[int, Metrics] = field(default_factory=dict[int, Metrics])  # trials and trainings over -> of the study
     champion: Champion | None = None
 
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Self:
+    @staticmethod
+    def of(stored: Mapping[str, Any]) -> "Conclusion":
         """As `stored` has it."""
-        champion = stored["champion"]
-        return cls(
-            state=stored["state"],
-            time_ms=stored["time_ms"],
-            note=stored["note"],
-            front=tuple(stored["front"]),
-            files=tuple(stored["files"]),
-            metrics={int(step): Metrics.of(one) for step, one in stored["metrics"].items()},
-            champion=None if champion is None else Champion(**champion | {"tested": tuple(champion["tested"])}),
-        )
+        return _STORED.validate_python(stored)
 
     @property
     def stored(self) -> dict[str, Any]:
         """As it is written into a storage."""
-        return asdict(self) | {"metrics": {str(step): one.stored for step, one in self.metrics.items()}}
+        return _STORED.dump_python(self, mode="json")
 
     def after(self, before: "Conclusion | None") -> "Conclusion":
         """With what was said `before` of metrics and of a champion; what says nothing new keeps its time."""
         if before is None:
             return self
-        said = {step: one for step, one in before.metrics.items() if self._says(step, one)}
-        metrics = {**before.metrics, **self.metrics, **said}
-        whole = replace(self, metrics=metrics, champion=self.champion or before.champion)
+        new = {step: one for step, one in self.metrics.items() if not _says(before, step, one)}
+        whole = replace(self, metrics=before.metrics | new, champion=self.champion or before.champion)
         return before if replace(whole, time_ms=before.time_ms) == before else whole
 
-    def _says(self, step: int, one: Metrics) -> bool:
-        return step in self.metrics and self.metrics[step].values == one.values
+
+def _says(before: Conclusion, step: int, one: Metrics) -> bool:
+    return step in before.metrics and before.metrics[step].values == one.values
+
+
+_STORED = TypeAdapter(Conclusion)

@@ -33,12 +33,8 @@ class Owner:
             return True
         if place == self.place:
             return owner == self.id or self.begun  # its id was damaged, and has been made again
-        return owner == self.id and not _has_id(place, owner)  # else this folder is a copy of that one
-
-
-def _has_id(place: str, identity: str) -> bool:
-    file = Path(place) / layout.ID_FILE
-    return file.is_file() and file.read_bytes().strip() == identity.encode()
+        other = Path(place, layout.ID_FILE)  # if it is there with this id, this folder is a copy of that one
+        return owner == self.id and not (other.is_file() and other.read_bytes().strip() == owner.encode())
 
 
 @dataclass(frozen=True)
@@ -69,9 +65,8 @@ class StudyFolder:
             try:
                 path, lock = _locked(output, name)
                 undo.callback(lock.release)
-                lease, replica = None, Replica(path, None)
+                lease, replica = None, Replica(path, Remote(url) if url else None)
                 if url is not None:
-                    replica = Replica(path, Remote(url))
                     lease = Lease(url, lambda: replica.send(path / layout.JOURNAL))
                     undo.callback(lease.leave)
                     _check_free(url, replica.fetch(), name)
@@ -94,13 +89,10 @@ class StudyFolder:
             return
         kind, _, source = data.name.partition(":")
         study = Path(os.path.realpath(output.path / name))
-        for field, given, path, whole in (
-            ("data.name", data.name, source, kind == "imagefolder"),
-            ("data.dir", data.dir, data.dir, False),
-        ):
+        for field, given, path in (("data.name", data.name, source), ("data.dir", data.dir, data.dir)):
             if not path or is_url(path):
                 continue
-            images = Path(os.path.realpath(Path(path).expanduser()))
+            images, whole = Path(os.path.realpath(Path(path).expanduser())), path == source and kind == "imagefolder"
             if images.is_relative_to(study) or (whole and study.is_relative_to(images)):
                 raise InputError(
                     f"{field} = {given!r} and the study's folder {output.path / name} overlap; choose another --output "
@@ -149,12 +141,12 @@ class StudyFolder:
 
     @property
     def trials(self) -> str:
-        """Path or URL of the checkpoints' folder."""
+        """Path or URL of the folder of the checkpoints of the search."""
         return f"{self.place}/trials"
 
     @property
     def finals(self) -> str:
-        """Path or URL of the folder of the checkpoints of the finals."""
+        """As `trials`, of the finals."""
         return f"{self.place}/finals"
 
     @property
@@ -191,15 +183,12 @@ class StudyFolder:
         self._write(self._key, key)
 
     def clear(self) -> list[str]:
-        """Deletes the study, but for what says which it was; returns where what is not its own is: that stays.
-
-        What says which it was is for `forget`, once nothing refers to it.
-        """
+        """Deletes the study, but for what says which it was (see `forget`); returns what is not its own: that stays."""
         here = layout.delete(self.path)
         return [*(str(path) for path in here), *self.replica.clear()]
 
     def forget(self) -> None:
-        """Deletes the file that says which study it was."""
+        """Deletes the file that says which study it was, once nothing refers to it."""
         self.study_file.unlink(missing_ok=True)
         self.replica.remove(self.study_file)
 

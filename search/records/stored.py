@@ -14,7 +14,7 @@ from search.records.trials import Trials
 from search.spec import Appraisal, PreparedInfo, Space, StudySpec, TrialSpec
 
 
-def identity(spec: StudySpec, space: Space, info: PreparedInfo) -> dict[str, str]:
+def _identity(spec: StudySpec, space: Space, info: PreparedInfo) -> dict[str, str]:
     """What makes a study the one that it is, in words by its key: data, space, training, limits and seed.
 
     A value that is searched nowhere counts as fixed, at its default where none is given.
@@ -50,22 +50,29 @@ class StoredStudy:
         return optuna.load_study(study_name=self.name, storage=self.storage) if known else None
 
     def open(
-        self, owner: Owner, asked: Mapping[str, str], space: Space, appraise: Callable[[TrialSpec], Appraisal]
+        self,
+        owner: Owner,
+        spec: StudySpec,
+        space: Space,
+        info: PreparedInfo,
+        appraise: Callable[[TrialSpec], Appraisal],
     ) -> Ledger:
         """Opens the records of its search, or begins them. What it searches may change as long as it has no trial.
 
         Args:
             owner: the study's folder.
-            asked: `identity` of what is to be searched.
-            space: what is searched.
+            spec: what is asked.
+            space: of `spec`.
+            info: of the prepared data.
             appraise: what a trial would cost, and whether it is within the limits.
 
         Raises:
             InputError: it belongs to another folder, or searches something else.
         """
         self.check_owner(owner)
+        asked = _identity(spec, space, info)
         ledger = Ledger(self.storage, self.name, space, appraise)
-        notes = {"identity": dict(asked), "owner": owner.id, "place": owner.place}
+        notes = {"identity": asked, "owner": owner.id, "place": owner.place}
         if self._has_trials():
             self._check_same(ledger.study.user_attrs["identity"], asked, owner)
             del notes["identity"]

@@ -74,9 +74,7 @@ class Finals:
     tested_on: int  # images
     complete: bool  # nothing is left to run
     compared: bool = False  # the configurations were given: there was no search
-    scale: dict[str, tuple[Any, Any]] = field(
-        default_factory=dict[str, tuple[Any, Any]]
-    )  # path -> (as published, as run)
+    scale: dict[str, tuple[Any, Any]] = field(default_factory=dict[str, tuple[Any, Any]])  # path -> (published, run)
     scale_name: str | None = None  # which of the study's scales
     cost: Objective = Objective.MACS  # by which the cheapest of those that cannot be told apart is chosen
     guess: float | None = None  # test error of who always names the largest class; None where it is not known
@@ -115,10 +113,8 @@ class StudySummary:
     stopped: str | None = None  # why the study ended before `trials`: "time budget of 30m spent"
     finals: Finals | None = None  # None where there are none, or none yet
     finals_asked: bool = False  # whether there are to be finals: without any yet, they are missing
-    holds: dict[str, float] = field(
-        default_factory=dict[str, float]
-    )  # what a trial held: cpus, gpus; {} where it is not known
-    finals_hold: dict[str, float] = field(default_factory=dict[str, float])  # likewise a training of the finals
+    holds: dict[str, float] = field(default_factory=dict[str, float])  # cpus and gpus of a trial; {}: not known
+    finals_hold: dict[str, float] = field(default_factory=dict[str, float])  # of a training of the finals
 
 
 @dataclass(frozen=True)

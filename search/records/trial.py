@@ -150,12 +150,6 @@ class TrialRecord:
         """Whether it was started and is over."""
         return not self.running and not self.refused
 
-    def error_at(self, epoch: int) -> float | None:
-        """Validation error at an epoch, `WORST` for a trial that diverged before it; None when it was not reached."""
-        if self.state is TrialState.DIVERGED and epoch > self.epochs:
-            return self.WORST
-        return self.curve.get(epoch)
-
     @property
     def val_error(self) -> float | None:
         """Validation error at the last epoch trained; None when no epoch ended."""

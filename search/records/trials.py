@@ -3,7 +3,8 @@
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from math import inf, isfinite
@@ -25,6 +26,10 @@ class Trials(tuple[TrialRecord, ...]):
     def of(cls, study: optuna.Study) -> "Trials":
         """Those of a study in the storage."""
         return cls(map(TrialRecord.of, study.get_trials(deepcopy=False)))
+
+    def with_runs(self, run_ids: Mapping[int, str]) -> "Trials":
+        """The same with the ids of their MLflow runs, which are given by number."""
+        return Trials(replace(trial, mlflow_run_id=run_ids.get(trial.number)) for trial in self)
 
     def counts(self) -> dict[str, int]:
         """Number of trials by state: the five ends always, `running` only while some still run."""
@@ -148,7 +153,7 @@ class Standings:
         self._records[record.number] = record
 
     def at(self, epoch: int) -> Sequence[Place]:
-        """`TrialRecord.error_at` of all trials that have one, best first."""
+        """Errors at an epoch, best first: `WORST` of a trial that diverged before it, none where it was not reached."""
         places = self._reached[epoch]
         if late := [(TrialRecord.WORST, r.number) for r in self._diverged if r.epochs < epoch]:
             places = sorted(places + late)

@@ -33,7 +33,6 @@ from search.records import (
     StudySummary,
     Trials,
     answering,
-    identity,
     open_storage,
 )
 from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
@@ -81,8 +80,7 @@ class Driver:
         spec, info = self.spec, self.data.info
         self._storage = open_storage(self.folder.journal, spec.search.storage, self.folder.forced)
         owner = self.folder.owner(shared=spec.search.storage is not None)
-        asked = identity(spec, self.space, info)
-        ledger = StoredStudy(self._storage, spec.name).open(owner, asked, self.space, self._appraise)
+        ledger = StoredStudy(self._storage, spec.name).open(owner, spec, self.space, info, self._appraise)
         self.folder.bind(ledger.key, begun=bool(ledger.records))
         self.former = self._begin_with_former(ledger) if not ledger.records else []
         export.mend(self.folder.path / export.CHAMPION)
@@ -209,13 +207,13 @@ class Driver:
     def summary(self) -> StudySummary:
         """The study as the report shows it."""
         environment = Environment.of(self.ledger.study) or Environment.here(self.data.info)
-        ids = self.mirror.run_ids(), self.mirror.seed_run_ids()
+        ids = self.mirror.cursor.trials, self.mirror.cursor.seeds
         finals = self.finals.results(*ids) if self.search.is_complete else None
         return summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
 
     def _conclude(self, interrupted: bool, patient: bool = True) -> Result:
         first = self.mirror.send(patient)
-        records, summary = self.ledger.with_run_ids(self.mirror.run_ids()), self.summary()
+        records, summary = self.ledger.records.with_runs(self.mirror.cursor.trials), self.summary()
         finals, importances = summary.finals, importance(self.ledger.study, self.search.scheduler.first_compared)
         written = report.write(self.folder.path, summary, records, importances)
         champion, trouble = self._crown(finals) if finals is not None else (None, None)

@@ -1,6 +1,6 @@
 """A study as its records hold it at one moment. It is only read: nothing is locked, sent, changed or copied."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -61,8 +61,7 @@ class Reader:
     @cached_property
     def records(self) -> Trials:
         """Its trials by number, refused proposals among them."""
-        runs = self.cursor.trials
-        return Trials(replace(trial, mlflow_run_id=runs.get(trial.number)) for trial in Trials.of(self.study))
+        return Trials.of(self.study).with_runs(self.cursor.trials)
 
     @cached_property
     def finals(self) -> Finals | None:

@@ -3,17 +3,14 @@
 import getpass
 import logging
 import os
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
-from sqlalchemy import create_engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from search.errors import InputError, without_credentials
+from search.errors import InputError
 from search.tracking.store import (
     ANSWER_SECONDS,
     SQLITE,
@@ -128,47 +125,47 @@ def find_runs(client: MlflowClient, experiment_id: str, condition: str, view: in
 
 
 def check(store: Store) -> None:
-    """See `Store.check`, for a tracking server or a database server."""
-    uri = store.uri
-    if not store.remote:
-        _check_database(uri)
-        return
-    client = connect(uri)
-    with _timeout(ANSWER_SECONDS), _answering(store):
+    """See `Store.check`, for a tracking server."""
+    client = connect(store.uri)
+    with _asking(store):
         found = client.get_experiment_by_name(store.experiment)
     if found is not None and found.name != store.experiment:
-        raise refusal(uri, "answers, but not as an MLflow server")
+        raise refusal(store.uri, "answers, but not as an MLflow server")
     if found is not None and found.lifecycle_stage == "deleted":
         raise store.deleted()
-    _check_writing(store, client)
+    # Who may only read is refused at the first thing that is written. A server that has just answered, and fails now,
+    # is no reason not to begin: what it misses is sent later.
+    with _asking(store, lenient=True):
+        made = client.get_experiment(find_or_create(client, store.experiment, None))
+        client.set_experiment_tag(made.experiment_id, KIND[0], made.tags.get(*KIND))
 
 
 def look(store: Store, run_id: str) -> None:
-    """See `Store.look`."""
+    """Asks a tracking server for a run.
+
+    Raises:
+        InputError: it does not answer, refuses us, or has no such run.
+    """
     client = connect(store.uri)
-    with _answering(store):
+    with _asking(store):
         client.get_run(run_id)
 
 
-def _check_writing(store: Store, client: MlflowClient) -> None:
-    """Who may only read is refused at the first thing that is written."""
-    try:
-        with _timeout(ANSWER_SECONDS):
-            made = client.get_experiment(find_or_create(client, store.experiment, None))
-            client.set_experiment_tag(made.experiment_id, KIND[0], made.tags.get(*KIND))
-    except MlflowException as error:
-        # A server that has just answered, and fails now, is no reason not to begin: what it misses is sent later.
-        if error.error_code in _REFUSED or not is_transient(error, remote=True):
-            raise _fault(store, error) from error
-
-
 @contextmanager
-def _answering(store: Store) -> Iterator[None]:
-    """Tells in a sentence what is wrong with a server that fails in here."""
+def _asking(store: Store, lenient: bool = False) -> Iterator[None]:
+    """Gives a server seconds to answer what is asked in here, and says what is wrong with one that does not.
+
+    One that is only busy, or away, is let pass if `lenient`.
+    """
+    before = os.environ[_TIMEOUT]
+    os.environ[_TIMEOUT] = str(ANSWER_SECONDS)  # which MLflow reads at each request
     try:
         yield
     except MlflowException as error:
-        raise _fault(store, error) from error
+        if not lenient or error.error_code in _REFUSED or not is_transient(error, remote=True):
+            raise _fault(store, error) from error
+    finally:
+        os.environ[_TIMEOUT] = before
 
 
 def _fault(store: Store, error: MlflowException) -> InputError:
@@ -187,36 +184,3 @@ def _fault(store: Store, error: MlflowException) -> InputError:
 
 def _words(error: BaseException) -> str:
     return " ".join(str(error).split()).rpartition("Response body: ")[2].strip("'")[:150]
-
-
-def _check_database(uri: str) -> None:
-    """Connect to a database server; from a thread, since drivers have no common way to limit the time."""
-    outcome: list[Exception | None] = []
-
-    def connect() -> None:
-        try:
-            create_engine(uri).connect().close()
-            outcome.append(None)
-        except (SQLAlchemyError, ImportError, ValueError) as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(ANSWER_SECONDS)
-    if not outcome:
-        raise refusal(uri, f"did not answer within {ANSWER_SECONDS} seconds")
-    if isinstance(outcome[0], ImportError):
-        raise refusal(uri, f"needs a database driver ({outcome[0]})", "install it, or use another store")
-    if outcome[0] is not None:
-        raise refusal(uri, f"cannot be opened: {' '.join(without_credentials(str(outcome[0]), uri).split())[:200]}")
-
-
-@contextmanager
-def _timeout(seconds: int) -> Iterator[None]:
-    """MLflow's time-out of a request, which it reads at each."""
-    before = os.environ[_TIMEOUT]
-    os.environ[_TIMEOUT] = str(seconds)
-    try:
-        yield
-    finally:
-        os.environ[_TIMEOUT] = before

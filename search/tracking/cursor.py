@@ -1,7 +1,7 @@
 """What has been sent to MLflow: one small file in the study's folder."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -58,23 +58,16 @@ class Cursor:
     @property
     def trials(self) -> dict[int, str]:
         """Number of a trial -> id of its run."""
-        return of_trials(self.runs)
+        return {int(key): run for key, run in self._known() if key.isdigit()}
 
     @property
     def seeds(self) -> dict[tuple[int, int], str]:
         """Number of a trial, and seed of its training in the finals -> id of its run."""
-        return of_seeds(self.runs)
+        parted = [(key.split("."), run) for key, run in self._known() if "." in key]
+        return {(int(number), int(seed)): run for (number, seed), run in parted}
 
-
-def of_trials(runs: Mapping[str, str]) -> dict[int, str]:
-    """Of runs by their keys those of trials: number -> id."""
-    return {int(key): run for key, run in runs.items() if key.isdigit()}
-
-
-def of_seeds(runs: Mapping[str, str]) -> dict[tuple[int, int], str]:
-    """Of runs by their keys those of trainings in the finals: (number of the trial, seed) -> id."""
-    parted = [(key.split("."), run) for key, run in runs.items() if "." in key]
-    return {(int(number), int(seed)): run for (number, seed), run in parted}
+    def _known(self) -> list[tuple[str, str]]:
+        return list(self.runs.items())  # at once: the mirror's thread adds to them
 
 
 _CURSOR = TypeAdapter(Cursor)

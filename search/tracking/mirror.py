@@ -8,19 +8,21 @@ from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from search.errors import without_credentials
-from search.tracking.cursor import STUDY, Cursor, of_seeds, of_trials
+from search.tracking.cursor import STUDY, Cursor
 from search.tracking.shown import CONCLUSION, STATUS, Shown, Source
 from search.tracking.store import Store, follow, is_transient
 from search.tracking.stored import RunState, active_runs, deleted_runs, stored
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from search.tracking.runs import RunWriter
 
 T = TypeVar("T")
 
 LOOK_SECONDS = 1.0  # how often the records are looked at, and the cursor is saved at most
-FIRST_PAUSE, LAST_PAUSE, HURRIED_PAUSE = 0.1, 10.0, 1.0  # seconds between attempts: doubled up to the last
-IDLE_SECONDS, HURRIED_SECONDS = 30.0, 5.0  # how long is waited for a server that takes nothing
+FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0  # seconds between attempts: doubled up to the last
+PATIENCE, HURRY = 30.0, 5.0  # seconds for which a server that takes nothing is waited for
 
 
 class TrackingError(RuntimeError):
@@ -51,28 +53,20 @@ class Mirror:
         self.trouble: str | None = None  # why nothing can be sent at the moment, in one line
         self._source, self._store, self._forced = source, store, forced
         self._path = folder / Cursor.FILE
-        self._cursor = Cursor.at(self._path)
+        self.cursor = Cursor.at(self._path)  # what MLflow has, by what was sent
         self._deleted: dict[str, str] = {}  # key -> run id, of the runs that a user has deleted in MLflow
-        self._changed = threading.Condition()  # guards the six below; notified of every change
+        self._changed = threading.Condition()  # guards the five below; notified of every change
         self._asked = self._answered = 0  # times that all was asked for, and was sent
         self._calls = 0  # that succeeded
-        self._hurry = self._closing = False
+        self._closing = False
         self._fault: Exception | None = None
         self._saved = 0.0
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
-    def run_ids(self) -> dict[int, str]:
-        """Trial number -> MLflow run id, of the trials that MLflow has."""
-        return of_trials(dict(self._cursor.runs))
-
-    def seed_run_ids(self) -> dict[tuple[int, int], str]:
-        """(Trial number, seed) -> MLflow run id, of the trainings of finalists that MLflow has."""
-        return of_seeds(dict(self._cursor.runs))
-
     @property
     def unsent(self) -> int:
         """Runs of which MLflow lacks something, by the cursor; all where another store is meant."""
-        sent = self._cursor.sent if self._cursor.store == str(self._store) else {}
+        sent = self.cursor.sent if self.cursor.store == str(self._store) else {}
         return len({shown.run for shown in self._source.shown() if sent.get(shown.key) != shown.mark})
 
     def behind(self, study_too: bool = False) -> bool:
@@ -96,7 +90,7 @@ class Mirror:
     def send(self, patient: bool) -> str | None:
         """Waits until MLflow has everything; why it has not. If not `patient`, for seconds at most."""
         try:
-            left = self.drain(IDLE_SECONDS if patient else HURRIED_SECONDS, patient)
+            left = self.drain(PATIENCE if patient else HURRY, patient)
         except TrackingError as refused:
             return str(refused)
         return f"MLflow has not taken all of {left} runs ({self.trouble or 'it is slow'})" if left else None
@@ -109,7 +103,7 @@ class Mirror:
         """
         with self._changed:
             self._asked += 1
-            asked, self._hurry = self._asked, True
+            asked = self._asked
             self._changed.notify_all()
             over = lambda: bool(self._fault) or self._answered >= asked  # noqa: E731
             moves = True
@@ -117,7 +111,6 @@ class Mirror:
                 before = self._calls
                 self._changed.wait_for(lambda now=before: over() or (patient and self._calls != now), timeout)
                 moves = patient and self._calls != before
-            self._hurry = False
         if self._fault:
             reason = without_credentials(f"{type(self._fault).__name__}: {self._fault}", self._store.uri)
             error = TrackingError(f"MLflow tracking stopped with {self.unsent} runs unsent: {reason}")
@@ -152,48 +145,51 @@ class Mirror:
     def _connect(self) -> "RunWriter":
         from search.tracking import client, runs  # noqa: PLC0415  MLflow takes seconds: in this thread
 
-        store, key = self._store, self._source.search.key
-        self._attempt(lambda: client.ready(store.uri))
-        self._attempt(lambda: follow(store))
-        service = self._attempt(lambda: client.connect(store.uri))
-        experiment = self._attempt(lambda: client.find_or_create(service, store.experiment, store.root))
-        states = self._attempt(lambda: stored(store, key))
+        store = self._store
+
+        def prepare() -> "tuple[MlflowClient, str, dict[str, RunState]]":
+            client.ready(store.uri)
+            follow(store)
+            service = client.connect(store.uri)
+            experiment = client.find_or_create(service, store.experiment, store.root)
+            return service, experiment, stored(store, self._source.search.key)
+
+        service, experiment, states = self._attempt(prepare)
         self._deleted = deleted_runs(states)
         # As a database does that was restored from an older copy. A study that its user has deleted, and that goes on,
         # is sent again, and all of it.
-        if self._cursor.store != str(store) or STUDY in self._deleted or self._lacks(states):
-            self._cursor.runs, self._cursor.sent = {}, {}
+        if self.cursor.store != str(store) or STUDY in self._deleted or self._lacks(states):
+            self.cursor.runs, self.cursor.sent = {}, {}
         if STUDY in self._deleted:
             self._deleted.clear()
-        self._cursor.store, self._cursor.experiment = str(store), experiment
-        self._cursor.runs = {**active_runs(states), **self._cursor.runs, **self._deleted}
-        return runs.RunWriter(service, experiment, self._source, self._cursor.runs, self._deleted, self._attempt)
+        self.cursor.store, self.cursor.experiment = str(store), experiment
+        self.cursor.runs = {**active_runs(states), **self.cursor.runs, **self._deleted}
+        return runs.RunWriter(service, experiment, self._source, self.cursor.runs, self._deleted, self._attempt)
 
     def _lacks(self, states: Mapping[str, RunState]) -> bool:
         """Whether a store, of which these are the runs by id, lacks something that it was sent."""
-        runs, sent = self._cursor.runs, self._cursor.sent
+        runs, marks = self.cursor.runs, self.cursor.sent
         if any(run not in states for run in runs.values()):
             return True
-        return any(self._is_behind(states[runs[s.run]], s) for s in self._source.shown() if s.key in sent)
-
-    def _is_behind(self, state: RunState, shown: Shown) -> bool:
-        if state.deleted:
-            return False
-        sent = self._cursor.sent[shown.key]
-        ended = STATUS[shown.state] != "RUNNING" and sent.end == shown.mark.end
-        if ended and state.status != STATUS[shown.state]:
-            return True
-        return any(state.steps.get(metric, -1) < step for metric, step in shown.steps(sent).items())
+        for shown in self._source.shown():
+            sent, state = marks.get(shown.key), states.get(runs.get(shown.run, ""))
+            if sent is None or state is None or state.deleted:
+                continue
+            ended = STATUS[shown.state] != "RUNNING" and sent.end == shown.mark.end
+            missing = any(state.steps.get(metric, -1) < step for metric, step in shown.steps(sent).items())
+            if missing or (ended and state.status != STATUS[shown.state]):
+                return True
+        return False
 
     def _send_difference(self, writer: "RunWriter") -> None:
         changed = False
         for shown in self._source.shown():
-            mark, sent = shown.mark, self._cursor.sent.get(shown.key)
+            mark, sent = shown.mark, self.cursor.sent.get(shown.key)
             if sent == mark:
                 continue
             if shown.run not in self._deleted or shown.key == CONCLUSION:
                 self._write(writer, shown)
-            self._cursor.sent[shown.key] = mark
+            self.cursor.sent[shown.key] = mark
             changed = True
             if monotonic() > self._saved + LOOK_SECONDS:
                 self._save()
@@ -201,7 +197,7 @@ class Mirror:
             self._save()
 
     def _save(self) -> None:
-        self._cursor.save(self._path, self._forced)
+        self.cursor.save(self._path, self._forced)
         self._saved = monotonic()
 
     def _write(self, writer: "RunWriter", shown: Shown) -> None:
@@ -209,7 +205,7 @@ class Mirror:
         from mlflow.exceptions import MlflowException  # noqa: PLC0415  MLflow takes seconds: in the mirror's thread
 
         try:
-            writer.write(shown, self._cursor.sent.get(shown.key))
+            writer.write(shown, self.cursor.sent.get(shown.key))
         except MlflowException:
             deleted = deleted_runs(self._attempt(lambda: stored(self._store, self._source.search.key)))
             if STUDY in deleted or deleted.keys() <= self._deleted.keys():
@@ -234,13 +230,7 @@ class Mirror:
                     self._calls += 1
                     self._changed.notify_all()
                 return result
-            self._pause(pause)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, pause)
             pause = min(pause * 2, LAST_PAUSE)
         raise _Closed
-
-    def _pause(self, seconds: float) -> None:
-        with self._changed:
-            hurry = self._hurry
-            # who begins to wait during a long pause ends it
-            wake = lambda: self._closing or self._hurry > hurry  # noqa: E731
-            self._changed.wait_for(wake, min(seconds, HURRIED_PAUSE) if hurry else seconds)

@@ -64,13 +64,7 @@ class Pages:
         return self._page("compare-runs", runs=shown, experiments=json.dumps([self.experiment]))
 
     def named(self, name: str, run_ids: Sequence[str], finals: bool) -> dict[str, str]:
-        """What it is -> address; the first compares the trials.
-
-        Args:
-            name: of the study.
-            run_ids: of its trials, the best first.
-            finals: whether finalists were trained.
-        """
+        """What it is -> address, of the study `name` and its trials, the best first; the first compares them."""
         pages = {
             f"{name}: parallel coordinates and learning curves": self.charts,
             "table of trials": self.table,
@@ -88,14 +82,7 @@ class Pages:
 
 
 class PageServer:
-    """MLflow's pages on a database; making one takes seconds.
-
-    Where the database and the artifacts beside it were moved together, their new place is noted in it first.
-
-    Args:
-        store: the database, and where its runs keep their files.
-        token: who has it may enter; default: 256 random bits.
-    """
+    """MLflow's pages on a database, for who has `token` (default: 256 random bits); making one takes seconds."""
 
     def __init__(self, store: Store, token: str | None = None) -> None:
         follow(store)

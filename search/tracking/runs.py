@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from search.records import Metrics
 from search.storage import is_url, local_copy
 from search.tracking.client import PARAM_LENGTH, TAG_LENGTH, find_runs, user
 from search.tracking.cursor import STUDY, Mark
-from search.tracking.registry import crown
+from search.tracking.registry import register
 from search.tracking.shown import NOTE, RUNNING, STATUS, Dataset, Face, Shown, Source
 from search.tracking.stored import label
 from search.tracking.views import views
@@ -29,31 +30,21 @@ PARETO = "search.pareto"  # the tag of trials that no other beats in every objec
 PAIRS_PER_CALL, METRICS_PER_CALL = 50, 500
 
 
+@dataclass(frozen=True)
 class RunWriter:
-    """Writes one study into its MLflow runs.
+    """Writes one study into its MLflow runs."""
 
-    Args:
-        client: of the tracking server, or of a database.
-        experiment_id: of the study.
-        source: the study.
-        runs: key -> id of all runs that the server has of the study; it is added to.
-        deleted: those of them that a user has deleted in MLflow: nothing is written to them.
-        attempt: makes every call on the server, and repeats it until it succeeds or raises.
-    """
+    client: MlflowClient
+    experiment_id: str
+    source: Source
+    runs: dict[str, str]  # key -> id of all runs that the server has of the study; it is added to
+    deleted: Mapping[str, str]  # those of them that a user has deleted in MLflow: nothing is written to them
+    attempt: Callable[[Callable[[], Any]], Any]  # makes each call on the server, until it succeeds or raises
 
-    def __init__(
-        self,
-        client: MlflowClient,
-        experiment_id: str,
-        source: Source,
-        runs: dict[str, str],
-        deleted: Mapping[str, str],
-        attempt: Callable[[Callable[[], Any]], Any],
-    ) -> None:
-        self.client, self.experiment_id, self.source = client, experiment_id, source
-        self.study_key = label(source.search.key)
-        self.runs, self.deleted = runs, deleted
-        self._attempt = attempt
+    @property
+    def study_key(self) -> str:
+        """What the tags `search.key` of its runs begin with."""
+        return label(self.source.search.key)
 
     def write(self, shown: Shown, sent: Mark | None) -> None:
         """Writes what is not yet `sent` of a run."""
@@ -100,17 +91,17 @@ class RunWriter:
             every = {**tags, **source, "mlflow.user": user(), "search.key": key}
             return self.client.create_run(self.experiment_id, shown.began, every, name)
 
-        run: Run = self._attempt(find_or_create)
+        run: Run = self.attempt(find_or_create)
         self.runs[shown.run] = run.info.run_id
         return run
 
     def _log_face(self, run: Run, shown: Shown, face: Face) -> None:
         self._log_dataset(run.info.run_id, face.dataset)
         if face.spec is not None:
-            self._attempt(lambda: self._log_text(run, face.spec or "", "trial.json"))
+            self.attempt(lambda: self._log_text(run, face.spec or "", "trial.json"))
         if shown.run == STUDY:
             for name, view in views(run.info.run_id, self.study_key, face.params).items():
-                self._attempt(lambda tag=(name, view): self.client.set_experiment_tag(self.experiment_id, *tag))
+                self.attempt(lambda tag=(name, view): self.client.set_experiment_tag(self.experiment_id, *tag))
 
     def _log_text(self, run: Run, text: str, name: str) -> None:
         """As the client does, which would first ask the store for the run: a third of what a trial takes."""
@@ -124,11 +115,11 @@ class RunWriter:
         for file in shown.files:
             if is_url(file) or Path(file).exists():
                 with local_copy(file) as path:
-                    self._attempt(lambda path=path: self.client.log_artifact(run_id, path))
+                    self.attempt(lambda path=path: self.client.log_artifact(run_id, path))
         if shown.state != RUNNING:
-            self._attempt(lambda: self.client.set_terminated(run_id, STATUS[shown.state], shown.ended))
+            self.attempt(lambda: self.client.set_terminated(run_id, STATUS[shown.state], shown.ended))
         elif run is None or run.info.status != "RUNNING":  # it goes on after it had ended
-            self._attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
+            self.attempt(lambda: self.client.update_run(run_id, status="RUNNING"))
 
     def _conclude(self, shown: Shown) -> None:
         """What the end of a study says of other runs, and of its champion."""
@@ -137,16 +128,14 @@ class RunWriter:
         self._delete_doubles()
         self._mark_front(said.front)
         if said.champion is not None:
-            key, place = f"{said.champion.number}.{said.champion.seed}", self.source.champion(said.champion)
+            key, place = f"{said.champion.number}.{said.champion.seed}", self.source.where(said.champion.place)
             run = None if key in self.deleted else self.runs.get(key)
-            self._attempt(lambda: crown(self.client, self.experiment_id, run, place))
+            self.attempt(lambda: register(self.client, self.experiment_id, run, place))
 
     def _mark_front(self, numbers: Sequence[int]) -> None:
         """Tag the runs on the Pareto front, and those that no longer are on it."""
         front = {self.runs[key] for key in map(str, numbers) if key in self.runs and key not in self.deleted}
-        marked = self._search(f"tags.`search.key` LIKE '{self.study_key}/%' AND tags.`{PARETO}` = 'true'")
-        # In LIKE, _ stands for any letter.
-        before = {r.info.run_id for r in marked if r.data.tags["search.key"].startswith(f"{self.study_key}/")}
+        before = {run.info.run_id for run in self._own() if run.data.tags.get(PARETO) == "true"}
         for run_id in sorted(before - front):
             self._log(run_id, tags={PARETO: "false"})
         for run_id in sorted(front - before):
@@ -154,13 +143,16 @@ class RunWriter:
 
     def _delete_doubles(self) -> None:
         """Delete runs that a hanging server created after the request for them had been given up and repeated."""
-        for run in self._search(f"tags.`search.key` LIKE '{self.study_key}/%'"):
-            study_key, _, key = run.data.tags["search.key"].rpartition("/")
-            if study_key == self.study_key and key in self.runs and run.info.run_id != self.runs[key]:
-                self._attempt(lambda run_id=run.info.run_id: self.client.delete_run(run_id))
+        for run in self._own():
+            key = run.data.tags["search.key"].rpartition("/")[2]
+            if key in self.runs and run.info.run_id != self.runs[key]:
+                self.attempt(lambda run_id=run.info.run_id: self.client.delete_run(run_id))
 
-    def _search(self, condition: str) -> list[Run]:
-        return self._attempt(lambda: find_runs(self.client, self.experiment_id, condition))
+    def _own(self) -> list[Run]:
+        condition = f"tags.`search.key` LIKE '{self.study_key}/%'"
+        found = self.attempt(lambda: find_runs(self.client, self.experiment_id, condition))
+        # in LIKE, _ stands for any letter
+        return [run for run in found if run.data.tags["search.key"].rpartition("/")[0] == self.study_key]
 
     def _log(
         self,
@@ -174,13 +166,13 @@ class RunWriter:
         labels = [RunTag(key, value) for key, value in _tags(tags or {}).items()]
         parts = zip_longest(points, _parts(settings, PAIRS_PER_CALL), _parts(labels, PAIRS_PER_CALL), fillvalue=())
         for part in parts:
-            self._attempt(lambda part=part: self.client.log_batch(run_id, *part))
+            self.attempt(lambda part=part: self.client.log_batch(run_id, *part))
 
     def _log_dataset(self, run_id: str, dataset: Dataset) -> None:
         source, profile = json.dumps({"uri": dataset.source}), json.dumps(dataset.profile)
         logged = entities.Dataset(dataset.name, dataset.digest, "local", source, profile=profile)
         context = [entities.InputTag("mlflow.data.context", dataset.context)]
-        self._attempt(lambda: self.client.log_inputs(run_id, [entities.DatasetInput(logged, context)]))
+        self.attempt(lambda: self.client.log_inputs(run_id, [entities.DatasetInput(logged, context)]))
 
 
 def _metrics(metrics: Metrics, step: int) -> list[Metric]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from statistics import stdev
 from typing import Any
 
-from search.records import Champion, Conclusion, Ledger, Metrics, TrialRecord, TrialState
+from search.records import Conclusion, Ledger, Metrics, TrialRecord, TrialState
 from search.spec import PreparedInfo, StudySpec, TrialSpec
 from search.statistics import LEVEL, mean_error_interval
 from search.storage import is_url
@@ -58,37 +58,21 @@ class Face:
 
 @dataclass(frozen=True)
 class Shown:
-    """One run, or what is sent of one at a time.
+    """One run, or what is sent of one at a time. Times are Unix times in ms."""
 
-    Args:
-        run: the run's key among those of the study.
-        key: names this part of it in the cursor.
-        parent: key of the run above.
-        began: Unix time in ms.
-        face: None where another part has it.
-        version: of the face.
-        epochs: number of an epoch -> its metrics.
-        once: (step, metrics) of what is known when it has ended.
-        state: how it has ended, a key of `STATUS`.
-        tags: that tell more of it.
-        files: paths or URLs.
-        ended: Unix time in ms.
-        conclusion: of the study, in its last part.
-    """
-
-    run: str
-    key: str
+    run: str  # its key among those of the study
+    key: str  # names this part of it in the cursor
     began: int
-    parent: str | None = None
-    face: Callable[[], Face] | None = None
-    version: str = ""
+    parent: str | None = None  # key of the run above
+    face: Callable[[], Face] | None = None  # None where another part has it
+    version: str = ""  # of the face
     epochs: Mapping[int, Metrics] = field(default_factory=dict[int, Metrics])
-    once: Sequence[tuple[int, Metrics]] = ()
-    state: str = RUNNING
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    files: Sequence[str] = ()
+    once: Sequence[tuple[int, Metrics]] = ()  # by step, what is known when it has ended
+    state: str = RUNNING  # how it has ended, a key of `STATUS`
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])  # that say more of it
+    files: Sequence[str] = ()  # paths or URLs
     ended: int | None = None
-    conclusion: Conclusion | None = None
+    conclusion: Conclusion | None = None  # of the study, in its last part
 
     @cached_property
     def mark(self) -> Mark:
@@ -97,39 +81,26 @@ class Shown:
 
     def steps(self, sent: Mark) -> dict[str, int]:
         """Metric -> its last step, of what was `sent`."""
-        told = [(epoch, metrics) for epoch, metrics in self.epochs.items() if epoch <= sent.epoch]
-        told += self.once if sent.end == self.mark.end else ()
+        points = [(epoch, metrics) for epoch, metrics in self.epochs.items() if epoch <= sent.epoch]
+        points += self.once if sent.end == self.mark.end else ()
         found: dict[str, int] = {}
-        for step, metrics in told:
+        for step, metrics in points:
             found.update({name: max(step, found.get(name, step)) for name in metrics.values})
         return found
 
 
 @dataclass(frozen=True)
 class Source:
-    """The records of a study that MLflow mirrors. Any thread may ask: records are frozen.
-
-    Args:
-        spec: of the study.
-        info: of its data.
-        place: path or URL of its folder, below which weights and reports are.
-        search: the ledger of its search.
-        finals: the ledger of its finals; it is another once they begin.
-    """
+    """The records of a study that MLflow mirrors. Any thread may ask: records are frozen."""
 
     spec: StudySpec
-    info: PreparedInfo
-    place: str
+    info: PreparedInfo  # of its data
+    place: str  # path or URL of its folder, below which weights and reports are
     search: Ledger
-    finals: Callable[[], Ledger]
+    finals: Callable[[], Ledger]  # it is another once they begin
     _last: dict[int, tuple[TrialRecord, Shown]] = field(
         default_factory=dict[int, tuple[TrialRecord, Shown]], init=False, compare=False
     )
-
-    @property
-    def params(self) -> dict[str, str]:
-        """Those of the study."""
-        return {path: str(value) for path, value in self.spec.flat().items()}
 
     def shown(self) -> Iterator[Shown]:
         """Everything in an order in which it can be sent: a run comes after its parent, the conclusion last."""
@@ -152,7 +123,7 @@ class Source:
             yield self._conclusion(study, conclusion)
 
     def _study(self) -> Shown:
-        params = self.params
+        params = {path: str(value) for path, value in self.spec.flat().items()}
         tags = {"search.study": self.spec.name, "search.kind": "study"}
         version = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:12]
         face = lambda: Face(self.spec.name, params, tags, self._dataset())  # noqa: E731
@@ -163,16 +134,12 @@ class Source:
         before = self._last.get(record.number)
         if before is not None and before[0] is record and not trainings:
             return before[1]
-        shown = self._shown(record, trainings)
-        self._last[record.number] = record, shown
-        return shown
-
-    def _shown(self, record: TrialRecord, trainings: Sequence[TrialRecord]) -> Shown:
         best = {"best/val_error": min(record.curve.values())} if record.curve else {}
         once = [_costs(record, best), *self._means(trainings)] if record.ended else []
-        key = str(record.number)
         face = lambda: self._face("trial", record.number, TrialSpec.from_flat(record.params))  # noqa: E731
-        return self._training(record, key, STUDY, face, once)
+        shown = self._training(record, str(record.number), STUDY, face, once)
+        self._last[record.number] = record, shown
+        return shown
 
     def _seed(self, number: int, record: TrialRecord) -> Shown:
         def face() -> Face:
@@ -187,7 +154,7 @@ class Source:
     def _training(
         self, record: TrialRecord, key: str, parent: str, face: Callable[[], Face], once: list[tuple[int, Metrics]]
     ) -> Shown:
-        told = {"search.reason": record.reason, "search.traceback": record.traceback}
+        why = {"search.reason": record.reason, "search.traceback": record.traceback}
         return Shown(
             key,
             key,
@@ -197,8 +164,8 @@ class Source:
             epochs=record.metrics,
             once=once,
             state=record.state.value,
-            tags={name: text for name, text in told.items() if text},
-            files=(self._place(record.weights),) if record.weights else (),
+            tags={name: text for name, text in why.items() if text},
+            files=(self.where(record.weights),) if record.weights else (),
             ended=record.ended,
         )
 
@@ -241,7 +208,7 @@ class Source:
             once=sorted(said.metrics.items()),
             state=said.state,
             tags={} if running else {NOTE: said.note},
-            files=[] if running else [self._place(file) for file in said.files],
+            files=[] if running else [self.where(file) for file in said.files],
             ended=None if running else said.time_ms,
             conclusion=said,
         )
@@ -282,12 +249,9 @@ class Source:
                 errors.append(record.test["error"])
                 yield len(errors), Metrics(latest, tested(errors, self.info.n_test))
 
-    def _place(self, file: str) -> str:
+    def where(self, file: str) -> str:
+        """Path or URL of a file of the study."""
         return file if is_url(file) else f"{self.place}/{file}"
-
-    def champion(self, champion: Champion) -> str:
-        """Path or URL of where it is exported."""
-        return self._place(champion.place)
 
 
 def tested(errors: Sequence[float], images: int) -> dict[str, float]:

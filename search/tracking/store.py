@@ -1,4 +1,4 @@
-"""Where tracking goes: an experiment of a tracking server, or of a database, such as the file of a plain run."""
+"""Where tracking goes: an experiment of a tracking server, or of the SQLite file of a plain run."""
 
 import sqlite3
 from contextlib import closing
@@ -12,7 +12,6 @@ from search.tracking.cursor import Cursor
 
 ANSWER_SECONDS = 4  # how long a store may take to answer the first question
 SQLITE = "sqlite:///"
-DATABASES = ("postgresql", "mysql", "mssql")
 REMEDY = "correct --tracking-uri (or MLFLOW_TRACKING_URI), or leave it out to keep runs in a file below --output"
 _PLACES = (
     ("experiments", "artifact_location"),
@@ -75,26 +74,15 @@ class Store:
             InputError: it is no store, or refuses us.
             NoAnswer: after seconds of silence.
         """
-        scheme = urlsplit(self.uri).scheme
-        if scheme == "sqlite":
-            _check_file(self)
-        elif self.remote or scheme.partition("+")[0] in DATABASES:
+        if self.remote:
             from search.tracking import client  # noqa: PLC0415  MLflow takes seconds, and a file is read without
 
             client.check(self)
+        elif urlsplit(self.uri).scheme == "sqlite":
+            _check_file(self)
         else:
-            known = "http://, https://, sqlite:///, postgresql:// or mysql://"
+            known = "http://, https:// or sqlite:///"
             raise refusal(self.uri, f"is not an address of an MLflow store, which begins with {known}")
-
-    def look(self, run_id: str) -> None:
-        """Asks a tracking server for a run.
-
-        Raises:
-            InputError: it does not answer, refuses us, or has no such run.
-        """
-        from search.tracking import client  # noqa: PLC0415  MLflow takes seconds; bad flags are told before
-
-        client.look(self, run_id)
 
     def deleted(self) -> InputError:
         """The experiment has been deleted."""

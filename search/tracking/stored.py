@@ -5,9 +5,8 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from search.tracking.store import SQLITE, Store, file_of
+from search.tracking.store import Store, file_of
 
 _LOCK_SECONDS = 4.0  # how long a file that another process writes is waited for
 _RUNS = """
@@ -40,10 +39,7 @@ def stored(store: Store, study_key: str) -> dict[str, RunState]:
         MlflowException, OSError: the store does not answer.
     """
     study = label(study_key)
-    if store.uri.startswith(SQLITE):
-        states = _in_file(file_of(store.uri), store.experiment, study)
-    else:
-        states = _on_server(store, study)
+    states = _on_server(store, study) if store.remote else _in_file(store, study)
     own: dict[str, RunState] = {}
     for run, state in states.items():
         of, _, state.key = state.key.rpartition("/")
@@ -63,14 +59,14 @@ def deleted_runs(states: Mapping[str, RunState]) -> dict[str, str]:
     return {state.key: run for run, state in states.items() if state.deleted and state.key not in active}
 
 
-def _in_file(path: Path, experiment: str, study: str) -> dict[str, RunState]:
+def _in_file(store: Store, study: str) -> dict[str, RunState]:
     """Read without MLflow, whose import takes longer than all else at the start of a complete study."""
-    states: dict[str, RunState] = {}
+    states, path = dict[str, RunState](), file_of(store.uri)
     if not path.exists():
         return states
     with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as database:
         try:
-            rows = database.execute(_RUNS, [experiment, f"{study}/"]).fetchall()
+            rows = database.execute(_RUNS, [store.experiment, f"{study}/"]).fetchall()
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):  # a new file, in which MLflow has not made its tables
                 return states

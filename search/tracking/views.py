@@ -20,15 +20,8 @@ _MAY_BE_WITHOUT_EFFECT = {"train.crop_padding": "train.crop"}  # field -> on whi
 
 
 def views(study_run: str, study_key: str, params: Mapping[str, str]) -> dict[str, str]:
-    """The experiment's tags that hold a study's views.
-
-    The trials' is named by the run id of the study, the seeds' by that and `SEEDS`.
-
-    Args:
-        study_run: id of the study's run.
-        study_key: what the tags `search.key` of its runs begin with.
-        params: the study's own, flattened.
-    """
+    """The experiment's tags that hold a study's views: that of its trials is named by the id of its run, that of its
+    seeds by the id and `SEEDS`. What the tags `search.key` of its runs begin with is `study_key`."""
     searched = {".".join(path.split(".")[1:3]) for path in params if path.startswith("space.")}
     axes = [*ALWAYS, *sorted(searched - set(ALWAYS))]
     return {

@@ -60,7 +60,7 @@ def registered(made: Made, mlflow_server: Server, tmp_path_factory: pytest.TempP
     tested = errors | {"test_interval": [1.2579, 3.7421]}
     folder = renamed(made, tmp_path_factory.mktemp("champion") / "digits", "digits", **tested)
     where = place(mlflow_server.url, "champion")
-    assert register(*where, folder) == "1"
+    assert register(*where, str(folder)) == "1"
     return where, folder
 
 
@@ -88,7 +88,7 @@ def test_what_the_registry_says(registered: tuple[Place, Path], made: Made) -> N
 def test_the_same_champion_again(registered: tuple[Place, Path]) -> None:
     where, folder = registered
     before = [model.model_id for model in where[0].search_logged_models([where[1]])]
-    assert register(*where, folder) == "1"
+    assert register(*where, str(folder)) == "1"
     assert versions(where[0], "digits") == ["1"]
     assert [model.model_id for model in where[0].search_logged_models([where[1]])] == before
     assert len(where[0].get_run(where[2]).outputs.model_outputs) == 1
@@ -184,12 +184,12 @@ def test_another_champion_takes_over(made: Made, tmp_path: Path) -> None:
     client = where[0]
     first = renamed(made, tmp_path / "first", "rivals")
     second = renamed(made, tmp_path / "second", "rivals", bias=1.0)
-    assert register(*where, first) == "1"
-    assert register(*where, second) == "2"
+    assert register(*where, str(first)) == "1"
+    assert register(*where, str(second)) == "2"
     assert str(client.get_model_version_by_alias("rivals", "champion").version) == "2"
     more = {"test_error": 1.5, "test_error_by_seed": {"0": 1.0, "1": 2.0}, "test_interval": [0.0, 7.85]}
     again = renamed(made, tmp_path / "again", "rivals", **more)
-    assert register(*where, again) == "1"
+    assert register(*where, str(again)) == "1"
     found = client.get_model_version_by_alias("rivals", "champion")
     assert (str(found.version), found.tags["test/error"], found.tags["test/seeds"]) == ("1", "1.5", "2")
     assert versions(client, "rivals") == ["1", "2"]
@@ -214,9 +214,9 @@ def test_answers_that_are_lost(lost: str, made: Made, mlflow_server: Server, tmp
     try:
         client = connect(proxy.url)
         with pytest.raises(Exception, match="500"):
-            register(client, experiment, run, folder)
+            register(client, experiment, run, str(folder))
         assert len(done) == 1
-        assert register(client, experiment, run, folder) == "1"
+        assert register(client, experiment, run, str(folder)) == "1"
     finally:
         proxy.close()
     client = connect(mlflow_server.url)
@@ -230,9 +230,9 @@ def test_versions_that_a_hanging_server_made_after_all(made: Made, tmp_path: Pat
     where = place(f"sqlite:///{tmp_path}/mlflow.db", "doubles", tmp_path / "artifacts")
     client = where[0]
     folder = renamed(made, tmp_path / "folder", "doubles")
-    assert register(*where, folder) == "1"
+    assert register(*where, str(folder)) == "1"
     first = client.get_model_version("doubles", "1")
     client.create_model_version("doubles", first.source, tags=first.tags)
     client.create_model_version("doubles", first.source, tags={DIGEST: "another"})
-    assert register(*where, folder) == "1"
+    assert register(*where, str(folder)) == "1"
     assert versions(client, "doubles") == ["1", "3"]

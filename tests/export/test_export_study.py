@@ -22,7 +22,6 @@ from search.records import (
     StudyFolder,
     TrialRecord,
     TrialState,
-    identity,
     open_storage,
 )
 from search.spec import DataSpec, Share, StudySpec, TrialSpec, appraise
@@ -51,8 +50,7 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
     folder.settle(spec)
     storage = open_storage(folder.journal, None, folder.forced)
     owner, stored = folder.owner(shared=False), StoredStudy(storage, spec.name)
-    asked = identity(spec, space, prepared.info)
-    ledger = stored.open(owner, asked, space, lambda trial: appraise(trial, (8, 8), spec.limits))
+    ledger = stored.open(owner, spec, space, prepared.info, lambda trial: appraise(trial, (8, 8), spec.limits))
     Environment.save(ledger.study, prepared.info, Share(1, 0, 1))
     for depth, state in depths.items():
         asked = ledger.add({**space.fixed, "net.depth": depth})

@@ -110,7 +110,8 @@ def test_reopened_is_the_same(tmp_path: Path) -> None:
     assert again.records[0].seconds == 1.5
     assert again.records[0].images_per_s == 80.0, "90 images in the first second, 30 in half of the next"
     assert again.records[2].reason == "loss became infinite"
-    assert again.key == ledger.key
+    (tmp_path / "another").mkdir()
+    assert again.key == ledger.key != opened(tmp_path / "another").key
     assert again.elapsed == 12.5
     again.add_elapsed(1)
     assert opened(tmp_path).elapsed == 13.5
@@ -125,7 +126,10 @@ def test_running_trials_go_on_as_they_were(tmp_path: Path) -> None:
     assert [again.asked(0), again.asked(1)] == trials
     again.report(0, 1, 99.0, epoch_of(1.0, 80.0))  # told twice: the first stays
     again.report(0, 2, 40.0, epoch_of(1.0, 80.0))
-    again.finish(0, TrialState.COMPLETE)
+    again.finish(0, TrialState.COMPLETE, "first")
+    again.finish(0, TrialState.PRUNED, "second")  # the first stays
+    for record in (again.record(0), opened(tmp_path).record(0)):
+        assert (record.state, record.reason) == (TrialState.COMPLETE, "first")
     assert again.record(0).curve == {1: 50.0, 2: 40.0}
     assert stored(tmp_path).trials[0].intermediate_values == {1: 50.0, 2: 40.0}
     assert asked(again).number == 2
@@ -145,17 +149,6 @@ def test_what_waits_is_remembered_until_its_next_epoch(tmp_path: Path) -> None:
     assert opened(tmp_path).waiting == ledger.waiting == set()
     ledger.hold(1)
     assert opened(tmp_path).waiting == {1}
-
-
-def test_first_ending_stays(tmp_path: Path) -> None:
-    ledger = opened(tmp_path)
-    asked(ledger)
-    ledger.report(0, 1, 50.0, epoch_of(1.0, 80.0))
-    ledger.finish(0, TrialState.PRUNED, "first")
-    ledger.finish(0, TrialState.COMPLETE, "second")
-    assert (ledger.record(0).state, ledger.record(0).reason) == (TrialState.PRUNED, "first")
-    assert opened(tmp_path).record(0).reason == "first"
-    assert stored(tmp_path).trials[0].state.name == "PRUNED"
 
 
 def test_out_of_memory_is_a_trial_and_beyond_the_limits_is_none(tmp_path: Path) -> None:
@@ -213,10 +206,3 @@ def test_killed_while_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(json.loads(line) for line in journal.read_text().splitlines())
     assert len(stored(tmp_path).trials) == 2
     assert not (tmp_path / "optuna.journal.lock").is_symlink()
-
-
-def test_study_has_a_key_of_its_own(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-    assert opened(tmp_path / "a").key != opened(tmp_path / "b").key
-    assert opened(tmp_path / "a").key == opened(tmp_path / "a").key

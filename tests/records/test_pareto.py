@@ -31,18 +31,9 @@ def test_by_hand() -> None:
     assert numbers(Trials(trials).front([ERROR, MACS])) == [5, 1, 3, 7]  # 3 and 7 are equal: neither beats the other
     assert numbers(Trials(trials).front([ERROR])) == [3, 6, 7]
     assert Trials().front([ERROR, MACS]) == ()
-
-
-def test_only_complete_trials_with_every_objective_are_compared() -> None:
-    complete = trial(0, 5.0, macs=100)
     others = [trial(1, 0.1, TrialState.PRUNED, macs=1), trial(2, 0.2), trial(3, float("nan"), macs=1)]
     others += [trial(4, 0.1, TrialState.RUNNING, macs=1), trial(5, 0.1, TrialState.DIVERGED, macs=1)]
-    assert Trials([*others, complete]).front([ERROR, MACS]) == (complete,)
-
-
-def test_fast_is_good_and_long_is_not() -> None:
-    quick, slow = trial(0, 5.0, images_per_s=900.0, seconds=3.0), trial(1, 5.0, images_per_s=100.0, seconds=20.0)
-    assert Trials([quick, slow]).front([ERROR, SPEED]) == Trials([quick, slow]).front([ERROR, SECONDS]) == (quick,)
+    assert numbers(Trials([*others, trial(0, 5.0, macs=100)]).front([ERROR, MACS])) == [0], "complete, with both"
 
 
 @pytest.mark.parametrize("objectives", [(ERROR, MACS), (ERROR, MACS, PARAMS), (ERROR, SPEED, MACS, SECONDS)])
@@ -91,21 +82,9 @@ def test_the_answer_names_the_front() -> None:
     in_three = sentence(sample.summary(objectives=(ERROR, SPEED, SECONDS)), three())
     assert "not beaten in all of validation error, images/s and training time" in in_three
     assert "8-layer v2 identity (13.9 %, 1,771 images/s)" in in_three
-
-
-def test_one_network_that_is_best_in_everything() -> None:
-    summary = sample.summary(objectives=(ERROR, MACS))
-    told = sentence(summary, three()[1:])
-    assert told.startswith("Use a 14-layer")
-    assert told.endswith("after 2 epochs; no other complete trial is better in MACs.")
-
-
-def test_trials_stopped_early_may_hide_cheaper_networks() -> None:
-    stopped = trial(3, 20.0, TrialState.PRUNED, macs=1)
-    told = [sample.summary(objectives=(ERROR, MACS)), sample.summary()]
-    several, one = (" ".join(Analysis.of(summary, [*three(), stopped]).answer.caveats) for summary in told)
-    assert "stopped early by their error alone" in several
-    assert "stopped early by their error alone" not in one
+    one = sentence(summary, three()[1:])
+    assert one.startswith("Use a 14-layer")
+    assert one.endswith("after 2 epochs; no other complete trial is better in MACs.")
 
 
 def test_the_files_of_several_objectives(tmp_path: Path) -> None:
@@ -156,23 +135,9 @@ def test_proposals_beyond_the_limits_are_counted_and_nothing_else(tmp_path: Path
     assert "24 of 24: 11 complete, 9 pruned, 1 failed, 1 infeasible, 2 diverged" in written.markdown.read_text()
     assert '"reason 2"' in written.json.read_text()
     assert '"number": 26' not in content[0]
-
-
-def test_nothing_within_the_limits_is_said_in_one_sentence() -> None:
-    beyond = replace(trial(0, None, TrialState.INFEASIBLE), violation=1.0, exceeded=("macs",))
-    summary = sample.summary(limits={"macs": 5}, stopped="1,000 proposals in a row were beyond the limits")
-    assert report.short_answer(summary, [beyond]) == (
-        "No network can be recommended: no trial was started (1,000 proposals in a row were beyond the limits).\n"
+    assert report.short_answer(sample.summary(limits=limits, stopped="1,000 proposals were"), beyond) == (
+        "No network can be recommended: no trial was started (1,000 proposals were).\n"
     )
-
-
-@pytest.mark.parametrize("damage", [b"", b"[]", b"5", b"null", b"\xff\xfe", b"[" * 100_000, b'{"study": []}'])
-def test_a_damaged_report_is_of_no_study(damage: bytes, tmp_path: Path) -> None:
-    summary = sample.summary()
-    report.write(tmp_path, summary, sample.trials(), {})
-    assert report.is_of(tmp_path, summary)
-    (tmp_path / "report.json").write_bytes(damage)
-    assert not report.is_of(tmp_path, summary)
 
 
 def test_a_report_is_of_the_study_that_it_was_written_for(tmp_path: Path) -> None:
@@ -182,5 +147,6 @@ def test_a_report_is_of_the_study_that_it_was_written_for(tmp_path: Path) -> Non
     assert report.is_of(tmp_path, sample.summary(elapsed_seconds=7.0))
     for change in ({"objectives": (ERROR, MACS)}, {"limits": {"params": 5}}, {"space": {}}, {"trials": 25}):
         assert not report.is_of(tmp_path, sample.summary(**change))
-    (tmp_path / "report.json").write_text('{"study": "dig')
-    assert not report.is_of(tmp_path, summary)
+    for damage in (b"", b"[]", b"5", b"null", b"\xff\xfe", b"[" * 100_000, b'{"study": []}', b'{"study": "dig'):
+        (tmp_path / "report.json").write_bytes(damage)
+        assert not report.is_of(tmp_path, summary)

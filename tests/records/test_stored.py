@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from search.errors import InputError
-from search.records import Ledger, Owner, StoredStudy, TrialState, identity, open_storage
+from search.records import Ledger, StoredStudy, TrialState, open_storage
+from search.records.folder import Owner
 from search.spec import PreparedInfo, StudySpec, appraise, load
 from tests.support.epochs import epoch_of
 from tests.support.mirrored import INFO as DIGITS
@@ -27,7 +28,7 @@ def opened(folder: Path, changes: Mapping[str, Any] = {}, owner: Owner = HERE, i
     spec = load(STUDY, list(changes.items()))
     space = spec.make_space(info.shape, len(info.classes))
     stored = StoredStudy(open_storage(folder / "optuna.journal"), spec.name)
-    return stored.open(owner, identity(spec, space, info), space, lambda t: appraise(t, (8, 8), spec.limits))
+    return stored.open(owner, spec, space, info, lambda t: appraise(t, (8, 8), spec.limits))
 
 
 def with_a_trial(folder: Path, owner: Owner = HERE) -> Ledger:
@@ -91,10 +92,6 @@ def test_a_changed_study_is_refused(changes: Mapping[str, Any], told: str, tmp_p
         "begin this one again with --fresh"
     )
     assert (tmp_path / "optuna.journal").read_bytes() == before
-
-
-def test_other_images_of_the_same_name_are_refused(tmp_path: Path) -> None:
-    with_a_trial(tmp_path)
     with pytest.raises(InputError, match=r"the digest of the images = ffff, but .* was begun with 0123456789ab; "):
         opened(tmp_path, info=INFO.model_copy(update={"digest": "ffff"}))
 
@@ -108,25 +105,23 @@ def test_what_has_no_trial_may_still_change(tmp_path: Path) -> None:
         opened(tmp_path, {"train.epochs": 4})
 
 
-def test_another_folder_of_the_same_name_is_refused(tmp_path: Path) -> None:
-    with_a_trial(tmp_path)
-    for other in (
-        Owner("2" * 32, "/other/study", shared=True, begun=True),
-        Owner("2" * 32, "/results/study", shared=True, begun=False),  # on another machine, where nothing is of it
-    ):
-        with pytest.raises(InputError, match="'study' in this storage belongs to /results/study; use another --name"):
-            opened(tmp_path, owner=other)
-
-
-def test_a_folder_is_known_wherever_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("owner", "known"),
+    [
+        (Owner("2" * 32, "/other/study", shared=True, begun=True), False),
+        (Owner("2" * 32, "/results/study", shared=True, begun=False), False),  # on another machine, nothing is of it
+        (Owner("1" * 32, "/moved/study", shared=True, begun=True), True),
+        (Owner("3" * 32, "/results/study", shared=True, begun=True), True),  # its id was damaged
+        (Owner("4" * 32, "/anywhere", shared=False, begun=True), True),  # the journal is in the folder
+    ],
+)
+def test_a_folder_is_known_wherever_it_is_and_no_other(owner: Owner, known: bool, tmp_path: Path) -> None:
     first = with_a_trial(tmp_path)
-    for again in (
-        Owner("1" * 32, "/moved/study", shared=True, begun=True),
-        Owner("3" * 32, "/moved/study", shared=True, begun=True),  # its id was damaged
-        Owner("3" * 32, "/moved again", shared=True, begun=True),
-        Owner("4" * 32, "/anywhere", shared=False, begun=True),  # the journal is in the folder
-    ):
-        assert opened(tmp_path, owner=again).records == first.records
+    if known:
+        assert opened(tmp_path, owner=owner).records == first.records
+        return
+    with pytest.raises(InputError, match="'study' in this storage belongs to /results/study; use another --name"):
+        opened(tmp_path, owner=owner)
 
 
 def test_a_copy_is_not_the_folder(tmp_path: Path) -> None:
@@ -150,7 +145,7 @@ def test_other_studies_of_the_storage_are_left_alone(tmp_path: Path) -> None:
         StudySpec.model_validate(STUDY | {"name": "study-finals"}),
     )
     space, other = spec.make_space(INFO.shape, 10), StoredStudy(storage, "study-finals")
-    other.open(there, identity(spec, space, INFO), space, lambda t: appraise(t, (8, 8), spec.limits))
+    other.open(there, spec, space, INFO, lambda t: appraise(t, (8, 8), spec.limits))
     StoredStudy(storage, "study").delete(there)
     assert StoredStudy(storage, "study").finished(HERE) == 1
     StoredStudy(storage, "study").delete(HERE)

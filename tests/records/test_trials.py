@@ -1,6 +1,11 @@
-"""What is asked of the trials of a study as a whole."""
+"""What is asked of the trials of a study as a whole, and standings that are kept as they arrive."""
 
-from search.records import Trials, TrialState
+import random
+from dataclasses import replace
+
+import pytest
+
+from search.records import Standings, TrialRecord, Trials, TrialState
 from tests.support import sample_study as sample
 
 
@@ -23,3 +28,39 @@ def test_nothing_follows_from_no_trials() -> None:
     assert (none.ranked(), none.finished, none.at(1)) == ((), 0, [])
     assert none.to_frame().empty
     assert none.counts() == dict.fromkeys((state.value for state in TrialState if state != "running"), 0)
+
+
+ENDS = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.DIVERGED, TrialState.FAILED]
+
+
+def worked_out(records: list[TrialRecord], epoch: int) -> list[tuple[float, int]]:
+    """Slowly: of trials that reached the epoch, and of those that diverged before it."""
+    reached = [(record.curve[epoch], record.number) for record in records if epoch in record.curve]
+    diverged = [record for record in records if record.state is TrialState.DIVERGED and record.epochs < epoch]
+    return sorted([*reached, *((100.0, record.number) for record in diverged)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_standings_are_as_if_worked_out_from_all(seed: int) -> None:
+    draw = random.Random(seed)
+    kept, now = Standings(), {}
+    for _ in range(200):
+        if draw.random() < 0.2 or not now:
+            now[len(now)] = TrialRecord(len(now), TrialState.RUNNING, {}, 0)
+            kept.put(now[len(now) - 1])
+        number = draw.choice(sorted(now))
+        record = now[number]
+        if record.running and draw.random() < 0.2:
+            record = replace(record, state=draw.choice(ENDS))
+        elif record.running:  # few values, so that many are equal
+            epochs = record.epochs + 1
+            error = TrialRecord.WORST if draw.random() < 0.1 else float(draw.randrange(5))
+            record = replace(record, epochs=epochs, curve={**record.curve, epochs: error})
+        now[number] = record
+        kept.put(record)
+        kept.put(record)  # twice is once
+    records = list(now.values())
+    assert list(kept) == records
+    assert len(kept) == len(records)
+    for epoch in range(1, 12):
+        assert list(kept.at(epoch)) == worked_out(records, epoch)

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from search.records import TrialState
 from search.tracking import Store
@@ -106,52 +104,6 @@ def test_every_prefix_then_the_rest(mirrored: Callable[[list[Path]], Rows], whol
     for cut in cuts[:: len(cuts) // 6]:
         assert mirrored([cut, whole]) == once
     assert mirrored([whole, whole]) == once
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[tuple[int, str]]:
-    """What happens to up to three trials that run at the same time: (trial, start, epoch or how it ends)."""
-    left = [["start", *["epoch"] * draw(st.integers(0, 3)), *draw(st.sampled_from([[], *([s] for s in ENDS)]))]]
-    left += [["start", *["epoch"] * draw(st.integers(0, 3))] for _ in range(draw(st.integers(0, 2)))]
-    told: list[tuple[int, str]] = []
-    while any(left):
-        trial = draw(st.sampled_from([n for n, events in enumerate(left) if events]))
-        told.append((trial, left[trial].pop(0)))
-    return told
-
-
-ENDS = [state.value for state in TrialState if state is not TrialState.RUNNING]
-
-
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(histories(), st.data())
-def test_what_is_stored_is_what_was_recorded(
-    mirrored: Callable[[list[Path]], Rows], tmp_path: Path, told: list[tuple[int, str]], data: st.DataObject
-) -> None:
-    study = Study(tmp_path / f"study-{len(list(tmp_path.iterdir()))}", NOWHERE)
-    numbers: dict[int, int] = {}
-    points: list[tuple[str, int, int]] = []
-    for trial, event in told:
-        if event == "start":
-            numbers[trial] = study.start()
-            continue
-        number = numbers[trial]
-        epoch = study.search.record(number).epochs + 1
-        if event == "epoch":
-            study.report(number, epoch, **{"val/loss": data.draw(st.sampled_from([1.5, float("nan"), float("inf")]))})
-            points.append(
-                (f"{number:03d} depth 8 v1 identity", epoch, study.search.record(number).metrics[epoch].time_ms)
-            )
-        elif event != "complete" or epoch > 1:
-            study.search.finish(number, TrialState(event))
-    lines = len((study.folder / "optuna.journal").read_bytes().splitlines())
-    cut = data.draw(st.integers(BEGIN, lines))
-    some = prefix(study.folder, cut, tmp_path / f"{study.folder.name}-{cut}")
-    rows = mirrored([some, study.folder])
-    assert rows == mirrored([study.folder])
-    assert sorted((row[0], row[2], row[3]) for row in rows if len(row) == 6 and row[1] == "val/loss") == sorted(points)
-    states = {row[0]: row[2] for row in rows if row[1] == "search.state" and row[0] != "digits"}
-    assert states == {f"{r.number:03d} depth 8 v1 identity": r.state.value for r in study.search.records}
 
 
 def test_the_front_moves(mirrored: Callable[[list[Path]], Rows], tmp_path: Path) -> None:

@@ -111,17 +111,12 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
     assert sentence("sqlite://").endswith("names no file; write sqlite:/// and a path.")
 
 
-@pytest.mark.parametrize("uri", ["./mlruns", "", "ftp://example.org", "file:///tmp/mlruns", "127.0.0.1:5000"])
+@pytest.mark.parametrize(
+    "uri", ["./mlruns", "", "ftp://example.org", "file:///tmp/mlruns", "127.0.0.1:5000", "mysql://127.0.0.1/mlflow"]
+)
 def test_addresses_of_no_store(uri: str) -> None:
-    begins = "http://, https://, sqlite:///, postgresql:// or mysql://"
-    fault = f"is not an address of an MLflow store, which begins with {begins}"
+    fault = "is not an address of an MLflow store, which begins with http://, https:// or sqlite:///"
     assert sentence(uri) == f"tracking URI {uri!r} {fault}; {REMEDY}"
-
-
-def test_a_database_without_its_driver() -> None:
-    text = sentence("mysql+nodriver://name:secret@127.0.0.1/mlflow")
-    assert "mysql+nodriver://127.0.0.1/mlflow" in text
-    assert "secret" not in text
 
 
 def test_an_experiment_that_was_deleted(mlflow_server: Server) -> None:

@@ -141,8 +141,7 @@ def _logged(client: MlflowClient, experiment_id: str, run_id: str | None, folder
 
 
 def _save(path: Path, folder: Path, config: Config, model: LoggedModel, run_id: str | None) -> None:
-    image, number = config["image"], DataType.double
-    pixels = TensorSpec(np.dtype(np.uint8), (-1, image["height"], image["width"], image["channels"]))
+    number = DataType.double
     answer: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "label"),
         ColSpec(number, "probability"),
@@ -153,7 +152,7 @@ def _save(path: Path, folder: Path, config: Config, model: LoggedModel, run_id: 
         path,
         python_model=_CODE,
         artifacts={"champion": str(folder)},
-        signature=ModelSignature(Schema([pixels]), Schema(answer)),
+        signature=ModelSignature(outputs=Schema(answer)),  # what goes in, the model checks itself
         input_example=np.load(folder / "examples.npy"),
         pip_requirements=[f"{name}=={version(name)}" for name in NEEDS],
         metadata={"classes": config["classes"], "search.study": config["about"]["study"]},

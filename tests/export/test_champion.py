@@ -109,8 +109,9 @@ def test_the_registered_model_says_what_the_network_says(
     np.testing.assert_allclose(np.stack(found["probabilities"]), shares, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found["probability"], shares.max(1), rtol=0, atol=1e-5)
     assert model.loader_module == "mlflow.pyfunc.loaders.code_model"  # no pickle
-    for wrong in (made.images / 255.0, made.images[:, :7], made.images[..., 0]):
-        with pytest.raises(mlflow.exceptions.MlflowException):
+    assert model.predict(made.images.astype(int)).equals(found)
+    for wrong in (made.images / 255.0, made.images[:, :7], made.images[..., 0], made.images.astype(int) - 1):
+        with pytest.raises(mlflow.exceptions.MlflowException, match="give whole numbers from 0 to 255"):
             model.predict(wrong)
 
 
@@ -132,8 +133,9 @@ def test_what_is_kept_with_it(
     assert resnet.load(whole).predict(made.images) == [str(k) for k in made.logits.argmax(1)]
     example = mlflow.models.Model.load(kept).load_input_example(str(kept))
     assert (example == made.model.data.validation().images[:4]).all()
-    (given,) = mlflow.models.Model.load(kept).signature.inputs
-    assert (given.type, given.shape) == (np.dtype("uint8"), (-1, 8, 8, 1))
+    assert [given.name for given in mlflow.models.Model.load(kept).signature.outputs] == [
+        *("label", "probability", "probabilities")
+    ]
 
 
 def test_it_is_served(registered: tuple[Place, Path], made: Made, mlflow_server: Server, tmp_path: Path) -> None:
@@ -154,9 +156,11 @@ def test_it_is_served(registered: tuple[Place, Path], made: Made, mlflow_server:
         rows = asked(base, made.images[:50].tolist())
         assert [row["label"] for row in rows] == [str(k) for k in made.logits[:50].argmax(1)]
         assert all(abs(sum(row["probabilities"]) - 1) < 1e-6 for row in rows)
-        for wrong in (made.images[:2, :7].tolist(), [[[[300]] * 8] * 8]):
-            with pytest.raises(urllib.error.HTTPError, match="400"):
+        fractions = (made.images[:2] / 255).tolist()
+        for wrong in (made.images[:2, :7].tolist(), [[[[300]] * 8] * 8], [[[[-1]] * 8] * 8], fractions):
+            with pytest.raises(urllib.error.HTTPError, match="400") as refused:
                 asked(base, wrong)
+            assert "give whole numbers from 0 to 255" in refused.value.read().decode()
     finally:
         if process.poll() is None:
             end_group(process)

@@ -235,8 +235,9 @@ def test_a_study_outside_of_the_output_folder_is_not_read(capsys: pytest.Capture
 
 
 def test_names_of_files_do_not_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("photos/train/a").mkdir(parents=True)
-    os.mkfifo("photos/train/a/\x1b[2J\n.png")
+    for name in "ab":
+        Path(f"photos/train/{name}").mkdir(parents=True)
+        os.mkfifo(f"photos/train/{name}/\x1b[2J\n.png")
     sentence = refusal(["--set", "data.name=imagefolder:photos"], capsys)
     assert "\x1b" not in sentence
     assert r"a/\x1b[2J .png is no regular file" in sentence

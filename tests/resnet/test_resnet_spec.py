@@ -51,7 +51,7 @@ REFUSED = [
     ({"downsample": None}, "net downsample None is unknown; choose from zero_pad, projection"),
     ({"detph": 20}, "net has no field 'detph'; did you mean 'depth'?"),
     ({"width": 0}, "net width 0 is not valid; give more than 0"),
-    ({"width": 0.03}, "net width 0.03 leaves stage 1 without channels; choose more than 03125"),
+    ({"width": 0.03}, "net width 0.03 leaves stage 1 without channels; choose more than 0.03125"),
     ({"width": float("nan")}, "net width nan is no finite number; write one"),
     ({"width": 65}, "net width 65 is not valid; give at most 64"),
     ({"dropout": 1.0}, "net dropout 1.0 is not valid; give less than 1"),

@@ -55,12 +55,11 @@ class Progress:
         self._due = 0.0  # when the next snapshot may come, on the clock of `monotonic`
         self._screen: Live | None = None
         self._output = uuid.uuid4().hex if console.is_jupyter and "IPython" in sys.modules else None  # of a notebook
+        self._drawn = False  # there; not before the first snapshot, for Ray clears the cell's output when it starts
 
     def __enter__(self) -> Self:
         self._start = monotonic()
-        if self._output is not None:
-            self._draw(update=False)
-        elif self._console.is_interactive:
+        if self._output is None and self._console.is_interactive:
             self._screen = Live(
                 console=self._console,
                 get_renderable=self.screen,
@@ -124,14 +123,15 @@ class Progress:
             return Group(*lines, self._finalists())
         return Group(*lines, self._best_line(), *([self._table(running)] if running else []))
 
-    def _draw(self, update: bool = True) -> None:
+    def _draw(self) -> None:
         from IPython.display import display  # noqa: PLC0415  there where a notebook runs, and nowhere needed
 
         console = Console(file=StringIO(), width=NOTEBOOK_WIDTH, record=True, force_jupyter=False)
         console.print(self.screen())
         text = console.export_text(clear=False)
         html = console.export_html(inline_styles=True, code_format='<pre style="line-height: 1.2">{code}</pre>')
-        display({"text/html": html, "text/plain": text}, raw=True, display_id=self._output, update=update)
+        display({"text/html": html, "text/plain": text}, raw=True, display_id=self._output, update=self._drawn)
+        self._drawn = True
 
     def _parts(self, done: int, running: int) -> Iterator[str]:
         numbers = self._trials.counts()

@@ -147,14 +147,14 @@ class Mirror:
 
         store = self._store
 
-        def prepare() -> "tuple[MlflowClient, str, dict[str, RunState]]":
+        def prepare() -> "tuple[MlflowClient, str]":
             client.ready(store.uri)
             follow(store)
             service = client.connect(store.uri)
-            experiment = client.find_or_create(service, store.experiment, store.root)
-            return service, experiment, stored(store, self._source.search.key)
+            return service, client.find_or_create(service, store.experiment, store.root)
 
-        service, experiment, states = self._attempt(prepare)
+        service, experiment = self._attempt(prepare)
+        states = self._attempt(lambda: stored(store, self._source.search.key))
         self._deleted = deleted_runs(states)
         # As a database does that was restored from an older copy. A study that its user has deleted, and that goes on,
         # is sent again, and all of it.

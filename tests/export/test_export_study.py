@@ -51,6 +51,7 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
     storage = open_storage(folder.journal, None, folder.forced)
     owner, stored = folder.owner(shared=False), StoredStudy(storage, spec.name)
     ledger = stored.open(owner, spec, space, prepared.info, lambda trial: appraise(trial, (8, 8), spec.limits))
+    folder.bind(ledger.key, begun=False)
     Environment.save(ledger.study, prepared.info, Share(1, 0, 1))
     for depth, state in depths.items():
         asked = ledger.add({**space.fixed, "net.depth": depth})

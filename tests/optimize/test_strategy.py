@@ -42,10 +42,10 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Studies:
 ELSEWHERE = """
 import json, os, sys
 import tests.optimize.test_strategy as t
-from optuna.storages.journal import JournalFileBackend
+from search.records.journal import _Journal as Journal
 from pathlib import Path
 from search.spec.sections import Sampler, Scheduler
-append, killed_at = JournalFileBackend.append_logs, []
+append, killed_at = Journal.append_logs, []
 def killed(setting, folder, writes):  # whether the process died before this write, for it had as many to do
     if not (child := os.fork()):
         left = [writes]
@@ -54,7 +54,7 @@ def killed(setting, folder, writes):  # whether the process died before this wri
                 os.kill(os.getpid(), 9)
             left[0] -= 1
             append(self, logs)
-        JournalFileBackend.append_logs = counted
+        Journal.append_logs = counted
         t.play(setting, folder)
         os._exit(0)
     return os.waitpid(child, 0)[1] == 9

@@ -183,6 +183,6 @@ def test_the_process_is_as_it_was(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-4000:]
     told = json.loads(ended.stdout.splitlines()[-1])
     assert told["trials"] == ["complete", "complete"]
-    assert told["answer"].startswith("Use an 8-layer ")
+    assert told["answer"].startswith("Nothing is recommended: the lowest validation error, ")
     assert told["fault"] == "IsADirectoryError"
     assert told["changed"] == {"completed": {}, "failed": {}}

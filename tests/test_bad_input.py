@@ -137,8 +137,8 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["--max-concurrent", "0"], ["search.max_concurrent = '0'", "give at least 1"]),
     (["--set", "search.first_rung=0"], ["search.first_rung = 0", "give at least 1"]),
     (["--epochs", "5", "--set", "search.first_rung=5"], ["search.first_rung = 5", "train.epochs = 5", "set it lower"]),
-    (["--set", "train.batch_size=1200"], ["train.batch_size = 1200", "the 1151 training images of digits", "at most"]),
-    (["--set", "space.train.batch_size=[32,1200]"], ["train.batch_size = 1200", "the 1151 training images"]),
+    (["--set", "train.batch_size=1200"], ["train.batch_size = 1200", "the 178 training images of digits", "at most"]),
+    (["--set", "space.train.batch_size=[32,1200]"], ["train.batch_size = 1200", "the 178 training images"]),
     (["--set", "search.reduction=1"], ["search.reduction = 1", "give at least 2"]),
     # the machine
     (["--gpus-per-trial", "2"], ["resources.gpus_per_trial = 2", "trains on one GPU", "give at most 1"]),

@@ -128,7 +128,7 @@ def test_a_study_with_secrets_is_kept_without_them(tmp_path: Path) -> None:
     spec = load(file)
     assert (spec.search.storage, spec.tracking.uri, spec.data.dir) == (NASTY, tracking["uri"], data["dir"])
     kept = spec.to_yaml()
-    assert not [part for part in ("TOP", "SEC", "RET", "KEY") if part in kept + str(spec.public())]
+    assert not [part for part in ("TOP", "SEC", "RET", "KEY") if part in kept + str(spec.flat())]
     file.write_text(kept)
     again = load(file)
     assert again.search.storage == "postgresql://127.0.0.1:1/x"

@@ -270,7 +270,8 @@ def test_a_study_among_the_images(name: str, output: str, images: str, capsys: p
 
 def test_images_beside_the_studies_are_fine(capsys: pytest.CaptureFixture[str]) -> None:
     pictures("photos")
-    given = ["imagefolder", "--set", "data.name=imagefolder:photos", "--set", "data.image_size=32", "--output", "."]
+    small = ("data.name=imagefolder:photos", "data.image_size=32", "train.batch_size=16")
+    given = ["imagefolder", *(f"--set={one}" for one in small), "--output", "."]
     assert main([*given, "--dry-run"]) == 0, capsys.readouterr().err
 
 

@@ -154,7 +154,7 @@ def test_flags_reach_the_study(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_flag_says_the_same_as_the_file_and_wins_over_set(capsys: pytest.CaptureFixture[str]) -> None:
-    assert dry(capsys, "--epochs", "12", "--seed", "0", "--trials", "24", "--set", "search.trials=9") == dry(capsys)
+    assert dry(capsys, "--epochs", "24", "--seed", "0", "--trials", "24", "--set", "search.trials=9") == dry(capsys)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Cost:
 def cost(spec: NetSpec, image_size: int | tuple[int, int] = 32) -> Cost:
     """What a network costs for images of `image_size` pixels: the side of a square or (height, width).
 
-    Raises ValueError when these are none for the network.
+    Raises ValueError when the network cannot take images of this size.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     spec.check_image(height, width)

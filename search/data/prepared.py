@@ -158,7 +158,7 @@ def _find(spec: DataSpec) -> Source:
 
 
 def _folder_name(spec: DataSpec, source: Source) -> str:
-    """Another one for a changed raw file or option; where the raw files lie is none.
+    """Differs when a raw file or an option changes, but not when the raw files are only in another place.
 
     The time of the last change of a file's content or its record (ctime) cannot be set, as the time of the last change
     of its content can be: by `touch`, `cp -p`, or an archive that is unpacked over another.
@@ -218,7 +218,7 @@ def _build(folder: Path, source: Source, spec: DataSpec) -> None:
 def _write(
     partial: Path, prefix: str, shape: tuple[int, ...], shipped: Mapping[str, Images], parts: Sequence[Part]
 ) -> list[Unfit]:
-    """Writes images and labels; returns the images that cannot be used, of which there are to be none."""
+    """Writes images and labels; returns the images that cannot be used: the caller refuses them."""
     unfit: list[Unfit] = []
     n = sum(len(indices) for _, indices in parts)
     header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}

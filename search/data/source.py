@@ -33,7 +33,7 @@ class Unfit:
 
 
 class UnfitError(InputError):
-    """Images that cannot be used, told together."""
+    """Names all images that cannot be used in one sentence."""
 
     SHOWN = 10
 

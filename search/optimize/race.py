@@ -3,7 +3,8 @@
 A race is a number of looks, at `seeds`, `seeds` + 1 ... `max_seeds` trainings. At each look every two finalists in the
 race are compared, by Welch's test of exactly so many trainings of both. Who is found worse than another is out; the
 others get one more seed. So it never matters which trainings of an incomplete round have ended. A race is over where no
-two in it have a chance of `FUTILE` or more to be told apart by the last look, were the differences seen the true ones.
+two in it have a chance of `FUTILE` or more to be told apart by the last look, if the true differences are those
+measured so far.
 
 Comparing often, and many, finds differences where there are none. Over the whole race that is held to 1 - level:
 - over looks: each spends a share of 1 - level (Bonferroni), of which (n / most)^3 is spent by n trainings, little at

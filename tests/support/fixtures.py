@@ -35,6 +35,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     out, err = capsys.readouterr()
     assert status == 2, (status, out, err)
     assert out == ""
+    err = outcome(err)
     assert err.startswith("error: ")
     assert err.endswith("\n")
     assert err.count("\n") == 1, "one line"

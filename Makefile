@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help run test test-long test-cluster kills check ui bench clean
+.PHONY: help run test test-long test-cluster kills check ui site bench clean
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -29,6 +29,9 @@ check: $(VENV)/.dev ## ruff, pyright and the rules of imports
 
 ui: $(VENV)/.run ## open MLflow on the comparison of the latest study, on this machine only; another: make ui ARGS="cifar10"
 	@$(BIN)/python -m search.ui $(ARGS)
+
+site: $(VENV)/.dev ## build docs/ as a site, into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.run ## measure what the service costs around the training
 	@$(BIN)/python -m benchmarks.service.overhead $(ARGS)

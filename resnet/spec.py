@@ -7,7 +7,7 @@ from math import prod
 from re import findall
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from resnet.depths import Blocks, default_unit, valid_depths
 from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
@@ -50,8 +50,8 @@ def _default_downsample(family: Family, unit: Unit) -> Downsample:
 class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A residual network for images; equal networks compare equal.
 
-    A field without effect (`inactive`) is held at its default. Errors are pydantic ValidationErrors, hence
-    ValueErrors, with one sentence each that names field, value and remedy.
+    A field without effect (`inactive`) is held at its default. Errors are ValueErrors of one sentence that names field,
+    value and remedy.
     """
 
     MAX_DEPTH: ClassVar[int] = 10_000
@@ -91,13 +91,12 @@ class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         description="outputs of the classifier; default 10, imagenet 1000",
     )
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _one_sentence(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def __init__(self, **given: Any) -> None:
+        """Raises ValueError, one sentence, where pydantic's would be a list."""
         try:
-            return handler(data)
+            super().__init__(**given)
         except ValidationError as error:
-            raise ValueError(_sentence(error, list(cls.model_fields))) from None
+            raise ValueError(_sentence(error, list(type(self).model_fields))) from None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -113,7 +112,7 @@ class NetSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with changes that are validated (pydantic's own would not look at them)."""
         del deep  # every field is immutable
-        return type(self).model_validate({**self.model_dump(), **(update or {})})
+        return type(self)(**{**self.model_dump(), **(update or {})})
 
     @property
     def inactive(self) -> frozenset[str]:

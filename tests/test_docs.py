@@ -1,8 +1,11 @@
 """README and docs/: short where they promise to be, and without a dead link."""
 
 import ast
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from search import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+QUIET = {"NO_MKDOCS_2_WARNING": "1"}  # mkdocs-material's advertisement of its successor
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -33,6 +37,21 @@ def test_the_index_names_every_page() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     pages = {page.name for page in (ROOT / "docs").iterdir() if page.suffix in (".md", ".ipynb")} - {"README.md"}
     assert {name for name in pages if f"({name})" not in index} == set()
+
+
+def test_the_site(tmp_path: Path) -> None:
+    """Every page is on it, equations are drawn by the browser itself, and nothing is fetched from elsewhere."""
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    ended = subprocess.run(build, cwd=ROOT, env=os.environ | QUIET, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    docs = ROOT / "docs"
+    for page in [*docs.rglob("*.md"), *docs.rglob("*.ipynb")]:
+        where = page.relative_to(docs).with_suffix("")
+        shown = (tmp_path / (where.parent if where.name == "README" else where) / "index.html").read_text()
+        assert re.findall(r'<(?:script|link|img)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*', shown) == []
+    equations = (tmp_path / "equations" / "index.html").read_text()
+    assert equations.count("<math ") >= 13, "as many as the article has"
+    assert "$" not in re.sub(r"<script.*?</script>", "", equations, flags=re.DOTALL)
 
 
 def test_the_readme_can_be_read_in_five_minutes() -> None:

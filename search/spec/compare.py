@@ -10,8 +10,8 @@ from search.errors import InputError, hint
 from search.spec.plain_yaml import is_list, is_mapping
 from search.spec.published import Figure
 from search.spec.sections import FROZEN, LimitSpec, SearchSpec, dotted
-from search.spec.space import check_path, sentence
-from search.spec.trial import TrialSpec, Value
+from search.spec.space import check_path
+from search.spec.trial import TrialSpec, Value, sentence
 
 SAME_FOR_ALL = {  # what a row cannot set, and where it is said instead
     "train.epochs": "all rows train equally long; set train.epochs of the study",
@@ -120,8 +120,6 @@ def _trial(row: Row, fixed: Mapping[str, Value], image: tuple[int, int]) -> Tria
     try:
         trial = TrialSpec.from_flat({**fixed, **row.set})
         trial.net.check_image(*image)
-    except ValidationError as error:
-        raise InputError(f"{where}: {sentence(error)}") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
     for path in row.set:

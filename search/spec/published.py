@@ -74,7 +74,7 @@ class Figure:
             images: that it was trained on, if that is to be compared too.
 
         Raises:
-            pydantic.ValidationError: the view is of no trial.
+            InputError: the view is of no trial.
         """
         trial = TrialSpec.from_flat(params)
         candidates = [TrialSpec(net=net.model_copy(update=_of_data(trial.net)), train=self.train) for net in self.nets]
@@ -115,7 +115,7 @@ def _of_data(net: NetSpec) -> dict[str, int]:
 
 def _design(net: NetSpec) -> NetSpec:
     """The network without what follows from the images."""
-    return NetSpec.model_validate(net.model_dump(exclude=set(OF_DATA)))
+    return NetSpec(**net.model_dump(exclude=set(OF_DATA)))
 
 
 @cache

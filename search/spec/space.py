@@ -3,23 +3,19 @@
 import itertools
 import math
 import random
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from resnet.names import OF_DATA
 from resnet.spec import NetSpec, needs
-from search.errors import InputError, hint, redacted
+from search.errors import InputError
 from search.spec.plain_yaml import is_list, is_mapping
-from search.spec.trial import TrialSpec, Value
+from search.spec.trial import TrialSpec, Value, near
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 SHORT = 100  # whole numbers in a range of which every one is checked
@@ -178,8 +174,6 @@ class Space:
             used |= chosen.keys()
             try:
                 TrialSpec.from_flat(chosen).net.check_image(*shape)
-            except ValidationError as error:
-                raise InputError(sentence(error)) from None
             except ValueError as error:
                 raise InputError(str(error)) from None
         for dimension in self.dimensions:
@@ -197,74 +191,6 @@ class Space:
         needed = [_needed(self, dimension, value) for dimension in self.dimensions for value in dimension.extremes]
         for forced in [*needed, *[dict[str, Value]()] * CHECKED_COMBINATIONS]:  # each extreme once, then at random
             yield self.draw(lambda d, forced=forced: forced[d.path] if d.path in forced else choose(d.extremes))
-
-
-ELSEWHERE = {  # what other tools have a field for -> what there is here
-    "optimizer": "training is by SGD, so set train.lr, train.momentum, train.nesterov, or leave it out",
-    "learning_rate": "did you mean 'train.lr'?",
-    "layers": "did you mean 'net.depth'?",
-}
-
-
-def near(path: str) -> str:
-    """The remedy for a path that is no field: one of that name elsewhere, a near miss, or the list of what is known."""
-    section, _, name = path.rpartition(".")
-    if name in ELSEWHERE:
-        return ELSEWHERE[name]
-    paths = TrialSpec.paths()
-    for known in paths:
-        if known.endswith(f".{name}"):
-            return f"did you mean {known!r}?"
-    names = [known.partition(".")[2] for known in paths if known.startswith(f"{section}.")]
-    return hint(path, [f"{section}.{known}" for known in get_close_matches(name, names, n=1)] or paths)
-
-
-def sentence(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """The first thing wrong, as `field = value is wrong; what instead`; `known`: keys, of a trial by default."""
-    first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    match first["type"]:
-        case "extra_forbidden":
-            return f"{path} is not a field; {hint(path, [*known]) if known else near(path)}"
-        case "missing":
-            return f"{path} is missing; add it"
-        case "value_error":
-            return f"{path} {message}" if message.startswith("=") else message
-        case _:
-            return f"{path} = {redacted(first['input'])!r} {_remedy(first)}"
-
-
-def _remedy(fault: ErrorDetails) -> str:
-    """What is wrong with a value and what instead, as the end of a sentence."""
-    context, kind = fault.get("ctx", {}), fault["type"]
-    for bound, words in BOUNDS.items():
-        if bound in context:
-            return f"is too {words} {context[bound]:,.15g}"
-    if kind in ("enum", "literal_error"):
-        known = re.findall(r"'([^']+)'", context["expected"])  # pydantic: "'tpe', 'random' or 'grid'"
-        return f"is unknown; {hint(fault['input'], known)}"
-    return next((words for known, words in KINDS.items() if kind.startswith(known)), "cannot be used; correct it")
-
-
-BOUNDS = {
-    "gt": "small; give more than",
-    "ge": "small; give at least",
-    "lt": "large; give less than",
-    "le": "large; give at most",
-}
-KINDS = {  # how pydantic's names of errors begin -> what is said
-    "int": "is no whole number; write one, such as 8",
-    "float": "is no number; write one, such as 0.1",
-    "finite": "is no finite number; write one, such as 0.1",
-    "bool": "is neither true nor false; write one of them",
-    "string_too_short": "is empty; give a word",
-    "string": "is no text; write a word, in quotes where it looks like a number",
-    "tuple": "is no list; write [ONE, ANOTHER]",
-    "list": "is no list; write [ONE, ANOTHER]",
-    "dict": "is no mapping; write {KEY: VALUE}",
-    "model": "is no mapping; write {KEY: VALUE}",
-}
 
 
 def _expand(

@@ -26,8 +26,8 @@ from search.spec.sections import (
     TrackingSpec,
     dotted,
 )
-from search.spec.space import ELSEWHERE, Space, check_path, make, sentence
-from search.spec.trial import TrainSpec, TrialSpec
+from search.spec.space import Space, check_path, make
+from search.spec.trial import ELSEWHERE, TrainSpec, TrialSpec, sentence
 from search.storage import layout
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a study, and of its folder

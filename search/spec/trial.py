@@ -2,15 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from resnet.spec import NetSpec
+from search.errors import InputError, hint, redacted
 
 Value = str | int | float | bool
 NOT_APPLICABLE = "n/a"  # how a field without effect is shown where every trial must show every field
@@ -94,6 +98,13 @@ class TrialSpec(BaseModel):
     net: NetSpec = NetSpec()
     train: TrainSpec = TrainSpec()
 
+    def __init__(self, **given: Any) -> None:
+        """Raises InputError, one sentence, where pydantic's would be a list."""
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise InputError(sentence(error)) from None
+
     @classmethod
     def paths(cls) -> tuple[str, ...]:
         """Every dotted path, such as `net.depth`, in the order of declaration."""
@@ -128,13 +139,13 @@ class TrialSpec(BaseModel):
         """The specification with these dotted paths set and defaults elsewhere.
 
         Raises:
-            pydantic.ValidationError: a path is unknown or a value is out of range.
+            InputError: a path is unknown or a value is out of range.
         """
         nested: dict[str, dict[str, Any]] = {}
         for path, value in flat.items():
             section, _, name = path.partition(".")
             nested.setdefault(section, {})[name] = value
-        return cls.model_validate(nested)
+        return cls(**nested)
 
     def flat(self) -> dict[str, Value]:
         """Dotted path -> value, only for fields that have an effect; enums by value."""
@@ -161,3 +172,71 @@ class TrialSpec(BaseModel):
 def _fields() -> dict[str, FieldInfo]:
     sections: tuple[tuple[str, type[BaseModel]], ...] = (("net", NetSpec), ("train", TrainSpec))
     return {f"{section}.{name}": field for section, model in sections for name, field in model.model_fields.items()}
+
+
+ELSEWHERE = {  # what other tools have a field for -> what there is here
+    "optimizer": "training is by SGD, so set train.lr, train.momentum, train.nesterov, or leave it out",
+    "learning_rate": "did you mean 'train.lr'?",
+    "layers": "did you mean 'net.depth'?",
+}
+
+
+def near(path: str) -> str:
+    """The remedy for a path that is no field: one of that name elsewhere, a near miss, or the list of what is known."""
+    section, _, name = path.rpartition(".")
+    if name in ELSEWHERE:
+        return ELSEWHERE[name]
+    paths = TrialSpec.paths()
+    for known in paths:
+        if known.endswith(f".{name}"):
+            return f"did you mean {known!r}?"
+    names = [known.partition(".")[2] for known in paths if known.startswith(f"{section}.")]
+    return hint(path, [f"{section}.{known}" for known in get_close_matches(name, names, n=1)] or paths)
+
+
+def sentence(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """The first thing wrong, as `field = value is wrong; what instead`; `known`: keys, of a trial by default."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    match first["type"]:
+        case "extra_forbidden":
+            return f"{path} is not a field; {hint(path, [*known]) if known else near(path)}"
+        case "missing":
+            return f"{path} is missing; add it"
+        case "value_error":
+            return f"{path} {message}" if message.startswith("=") else message
+        case _:
+            return f"{path} = {redacted(first['input'])!r} {_remedy(first)}"
+
+
+def _remedy(fault: ErrorDetails) -> str:
+    """What is wrong with a value and what instead, as the end of a sentence."""
+    context, kind = fault.get("ctx", {}), fault["type"]
+    for bound, words in BOUNDS.items():
+        if bound in context:
+            return f"is too {words} {context[bound]:,.15g}"
+    if kind in ("enum", "literal_error"):
+        known = re.findall(r"'([^']+)'", context["expected"])  # pydantic: "'tpe', 'random' or 'grid'"
+        return f"is unknown; {hint(fault['input'], known)}"
+    return next((words for known, words in KINDS.items() if kind.startswith(known)), "cannot be used; correct it")
+
+
+BOUNDS = {
+    "gt": "small; give more than",
+    "ge": "small; give at least",
+    "lt": "large; give less than",
+    "le": "large; give at most",
+}
+KINDS = {  # how pydantic's names of errors begin -> what is said
+    "int": "is no whole number; write one, such as 8",
+    "float": "is no number; write one, such as 0.1",
+    "finite": "is no finite number; write one, such as 0.1",
+    "bool": "is neither true nor false; write one of them",
+    "string_too_short": "is empty; give a word",
+    "string": "is no text; write a word, in quotes where it looks like a number",
+    "tuple": "is no list; write [ONE, ANOTHER]",
+    "list": "is no list; write [ONE, ANOTHER]",
+    "dict": "is no mapping; write {KEY: VALUE}",
+    "model": "is no mapping; write {KEY: VALUE}",
+}

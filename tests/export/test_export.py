@@ -1,11 +1,14 @@
 """Exported folders: three routes to the same numbers, every family, and what is refused."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,8 @@ from tests.support.sample_data import write_folder, write_npz
 
 pytest_plugins = ["tests.support.fixtures_export"]
 
+ROOT = Path(__file__).parents[2]
+
 WITHOUT_US = """
 import sys
 import numpy as np, onnxruntime
@@ -37,6 +42,13 @@ folder = sys.argv[1]
 np.save(sys.argv[3], onnx)
 assert not {"resnet", "search", "torch"} & sys.modules.keys()
 """
+ALONE = """
+import sys
+sys.modules |= dict.fromkeys(sys.argv[4:])  # they cannot be imported
+import numpy as np, resnet
+np.save(sys.argv[3], resnet.load(sys.argv[1])(np.load(sys.argv[2])).detach())
+"""
+LOADS = {"jaxtyping", "numpy", "pillow", "pydantic", "safetensors", "torch"}
 TWO_CLASSES = TrialSpec.from_flat({"net.depth": 8, "net.num_classes": 2, "train.epochs": 1, "train.batch_size": 4})
 FAMILIES = {
     "v1, conv1x1": NetSpec(depth=5, unit="single", shortcut="conv1x1", in_channels=1),
@@ -63,6 +75,20 @@ def test_the_routes_agree_on_the_whole_test_split(made: Made, tmp_path: Path) ->
     for found in (loaded, np.load(tmp_path / "found.npy")):
         assert (found.argmax(1) == answers).all()
         np.testing.assert_allclose(found, made.logits, rtol=0, atol=1e-4)
+
+
+def test_loading_needs_none_of_the_services_packages(made: Made, tmp_path: Path) -> None:
+    """Those that docs/export.md names are enough."""
+    document = (ROOT / "docs" / "export.md").read_text()
+    assert f"pip install {' '.join(sorted(LOADS))}\n" in document
+    given = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    others = {re.split(r"[\[>=]", one)[0] for one in given} - LOADS
+    modules = [name for name, owners in packages_distributions().items() if others & {o.lower() for o in owners}]
+    assert {"ray", "mlflow", "optuna", "torchvision", "sklearn"} <= set(modules)
+    np.save(tmp_path / "images.npy", made.images)
+    arguments = [str(made.folder), str(tmp_path / "images.npy"), str(tmp_path / "found.npy"), "search", *modules]
+    subprocess.run([sys.executable, "-c", ALONE, *arguments], check=True, cwd=ROOT)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), made.logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -1,5 +1,7 @@
 """NetSpec: what it refuses, what it holds equal, what it says of itself."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,16 +68,16 @@ REFUSED = [
 
 @pytest.mark.parametrize(("fields", "sentence"), REFUSED, ids=[str(fields) for fields, _ in REFUSED])
 def test_bad_value_is_refused_in_one_sentence(fields, sentence):
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
         NetSpec(**fields)
-    assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {sentence}"]
+    assert str(caught.value) == sentence
 
 
 def test_frozen_and_copies_are_checked():
     spec = NetSpec()
     with pytest.raises(ValidationError, match="frozen"):
         spec.depth = 32
-    with pytest.raises(ValidationError, match="57 is not 6n"):
+    with pytest.raises(ValueError, match="57 is not 6n"):
         spec.model_copy(update={"depth": 57})
     assert spec.model_copy(update={"depth": 32}) == NetSpec(depth=32)
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from resnet import Downsample, NetSpec, Shortcut, StrideOn, Unit, Version
+from search.errors import InputError
 from search.spec import Crop, Schedule, TrainSpec, TrialSpec
 
 ROOT = Path(__file__).parents[2]
@@ -124,10 +126,22 @@ def test_frozen_and_closed() -> None:
     spec = TrialSpec()
     with pytest.raises(ValidationError, match="frozen"):
         spec.train = TrainSpec(lr=0.2)
-    with pytest.raises(ValidationError, match="Extra inputs"):
-        TrialSpec.from_flat({"train.learning_rate": 0.1})
-    with pytest.raises(ValidationError, match="57 is not 6n"):
-        TrialSpec.from_flat({"net.depth": 57})
+
+
+WRONG = [
+    ({"train": {"learning_rate": 0.1}}, "train.learning_rate is not a field; did you mean 'train.lr'?"),
+    ({"train": {"lr": "big"}}, "train.lr = 'big' is no number; write one, such as 0.1"),
+    ({"net": {"depth": 57}}, "net depth 57 is not 6n+2 for unit=basic; the nearest valid depths are 56 and 62"),
+    ({"nets": {}}, "nets is not a field; "),
+]
+
+
+@pytest.mark.parametrize(("given", "sentence"), WRONG)
+def test_a_wrong_trial_is_refused_in_one_sentence(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        TrialSpec(**given)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
 
 
 OUT_OF_RANGE = {"lr": 0, "momentum": 1, "epochs": 0, "batch_size": 1, "seed": -1, "warmup": 1, "weight_decay": -1e-9}

@@ -1,4 +1,4 @@
-"""docs/study.ipynb, executed in a kernel of its own, as a reader does."""
+"""docs/tutorial.ipynb, executed in a kernel of its own, as a reader does."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOK = Path("docs/study.ipynb")
+NOTEBOOK = Path("docs/tutorial.ipynb")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 

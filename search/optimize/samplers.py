@@ -108,7 +108,7 @@ class Proposer:
     @property
     def learns(self) -> bool:
         """Whether proposals follow from the evidence."""
-        return self.kind is Sampler.TPE
+        return self.kind is Sampler.TPE or (self.kind is Sampler.AUTO and len(self.objectives) > 1)
 
     @property
     def example(self) -> dict[str, Value] | None:
@@ -117,9 +117,8 @@ class Proposer:
 
     def propose(self, number: int, evidence: Evidence, taken: Set[str]) -> dict[str, Value] | None:
         """A configuration for trial `number` whose key is not among `taken`; None when the space is exhausted."""
-        for start in self.starts:
-            if self.space.key(start) not in taken:
-                return dict(start)
+        if (start := self.start(taken)) is not None:
+            return start
         if self.kind is Sampler.GRID:
             return self._untried(taken)
         for attempt in range(TRIES if self.finite else 1):
@@ -127,6 +126,10 @@ class Proposer:
             if not self.finite or self.space.key(chosen) not in taken:
                 return chosen
         return self._untried(taken)
+
+    def start(self, taken: Set[str]) -> dict[str, Value] | None:
+        """The first of the starts whose key is not among `taken`."""
+        return next((dict(start) for start in self.starts if self.space.key(start) not in taken), None)
 
     def _untried(self, taken: Set[str]) -> dict[str, Value] | None:
         # What is taken stays taken, so the search through the rest goes on where it stopped.

@@ -9,8 +9,8 @@ from search.spec import schema
 HEAD = """# Every key of a study
 
 A study is a file of YAML. Nothing has to be given but what is searched (`space`) or compared (`compare`): the rest has
-the defaults below. `python -m search.run STUDY --dry-run` prints a study with all of them, and `--set KEY=VALUE` sets
-one of them for this run.
+the defaults below. `python -m search.run STUDY --dry-run --verbose` prints a study with all of them, and
+`--set KEY=VALUE` sets one of them for this run.
 
 After `python -m search.run --schema > schema.json` an editor with the YAML language server completes and checks a file
 that begins with `# yaml-language-server: $schema=schema.json`.

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from search.spec import StudySpec, TrialSpec
     from search.study import Result, Study
 
+__version__ = "0.1.0"
 __all__ = ["Halted", "InputError", "Result", "Study", "StudySpec", "TrialSpec"]
 
 

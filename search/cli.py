@@ -2,10 +2,11 @@
 
 import argparse
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from search import __version__
 from search.errors import InputError
 from search.spec import Sampler, Scheduler, plain_yaml, shipped
 from search.storage import Output
@@ -62,9 +63,12 @@ def parser() -> argparse.ArgumentParser:
     add("--fresh", action="store_true", help="begin the study again; deletes what there is of it only with --yes")
     add("--yes", action="store_true", help="delete what --fresh has named")
     add("--sync", action="store_true", help="send to MLflow what a study has left unsent, and train nothing")
-    add("--dry-run", action="store_true", help="print what would be searched and its cost, and train nothing")
+    add("--dry-run", action="store_true", help="print what would be searched, its time and cost, and train nothing")
+    add("--verbose", action="store_true", help="with --dry-run: the whole study too, with every default")
+    add("--json", action="store_true", help="print the result, --list or --dry-run as JSON; all else goes to stderr")
     add("--address", metavar="URL", help="of a cluster's job server: the study runs there; default: RAY_ADDRESS")
     add("--stop", action="store_true", help="stop the study's job on the cluster where its trials can be continued")
+    add("--version", action="version", version=f"resnet-search {__version__}")
     add("--list", action="store_true", help="name the shipped studies and their scales")
     add("--schema", action="store_true", help="print the JSON Schema of a study's file, for an editor")
     return made
@@ -86,12 +90,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
-def listing() -> Iterator[str]:
-    """A line for each shipped study: its name, what it is, and its scales."""
-    for name, path in shipped().items():
-        found = plain_yaml.read(path)
-        scales = f" --scale {' | '.join(found['scales'])}" if "scales" in found else ""
-        yield f"{name}{scales}: {found['description']}"
+def listing() -> list[dict[str, Any]]:
+    """Of each shipped study its name, what it is, and its scales."""
+    read = {name: plain_yaml.read(path) for name, path in shipped().items()}
+    return [
+        {"name": name, "description": found["description"], "scales": [*found.get("scales", ())]}
+        for name, found in read.items()
+    ]
 
 
 def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:

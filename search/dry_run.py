@@ -4,21 +4,19 @@ It is an estimate: every network of the space is taken to lie between its smalle
 third of the work of training an image, and the machine to be as busy as it is now.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from resnet import cost
 from resnet.costs import Cost
 from resnet.spec import NetSpec
-from search import study
-from search.errors import InputError
+from search import execution, study
+from search.errors import InputError, redacted
 from search.formatting import magnitude, plural
-from search.optimize import make_scheduler
+from search.optimize import Proposer, make_scheduler
 from search.spec import (
     Configuration,
     DataInfo,
@@ -36,67 +34,100 @@ STEP_MACS = 2e8  # forward, of one timed step on cores: tens of milliseconds
 STEPS = {"cpu": 2, "cuda": 30}  # of an epoch that is timed
 
 
-def show(console: Console, spec: StudySpec) -> None:
-    """Prints the resolved study, the size of its space, its smallest and largest network and its first trial.
+@dataclass(frozen=True)
+class Preview:
+    """What a study would do, in lines and as facts."""
 
-    Of a study that compares: its rows, and what their trainings will cost.
-    """
-    info, space, proposer = study.planned(spec)
-    out = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    out(spec.to_yaml())
-    if info.note:
-        out(info.note)
-    if spec.compare:
-        show_comparison(out, spec, info)
-        return
-    out(f"space: {size(space)}")
-    for dimension in space.dimensions:
-        out(f"  {dimension.path}: {dimension.describe()}")
+    lines: tuple[str, ...]  # the most asked first
+    details: tuple[str, ...]  # the study as YAML, and a trial
+    facts: dict[str, Any]
+
+    def text(self, verbose: bool) -> str:
+        """The lines; where it is `verbose` with details."""
+        return "\n".join([*self.lines, *(self.details if verbose else ())])
+
+    @classmethod
+    def of(cls, spec: StudySpec) -> "Preview":
+        """Of a study: its time, the size of its space, its smallest and largest network and its first trial.
+
+        Of one that compares: its rows, and what their trainings will cost.
+        """
+        info, space, proposer = study.planned(spec)
+        if spec.compare:
+            lines, facts, trial = *_of_rows(spec, info), ()
+        else:
+            lines, facts = _of_space(spec, info, space, proposer)
+            if proposer.example is None:
+                raise InputError("space holds no configuration; give it choices")
+            flat = space.specify(proposer.example).flat()
+            trial = ("example trial:", *(f"  {path}: {value}" for path, value in flat.items()))
+        asked = {"study": redacted(spec.model_dump(mode="json")), **facts}
+        lines += [info.note] if info.note else []
+        return cls(tuple(lines), (*trial, "study:", spec.to_yaml()), asked)
+
+
+def _of_space(spec: StudySpec, info: DataInfo, space: Space, proposer: Proposer) -> tuple[list[str], dict[str, Any]]:
     extremes = smallest_and_largest(space, info.shape[:2])
+    batch = int(space.fixed.get("train.batch_size", TrainSpec().batch_size))
+    speeds = Speeds.measured(spec, info.shape, *((net, batch) for _, net in extremes))
+    seconds = seconds_of_search(spec, info, speeds)
+    lines = [
+        f"{spec.name}: {plural(spec.search.trials, 'trial')} of up to {plural(spec.epochs, 'epoch')} over "
+        f"{info.n_train:,} images, then {plural(spec.finals.top, 'finalist')}",
+        wall_time(spec, seconds),
+        of_search(spec, info, speeds),
+        f"space: {size(space)}",
+        *(f"  {dimension.path}: {dimension.describe()}" for dimension in space.dimensions),
+    ]
     for word, (price, net) in zip(("smallest", "largest"), extremes, strict=True):
         words = (
             f"depth {net.depth}, unit {net.unit}, version {net.version}, shortcut {net.shortcut}, width {net.width:g}"
         )
-        out(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image ({words})")
+        lines.append(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image ({words})")
     if spec.limits != LimitSpec():
         counted = study.within(spec, space, info.shape[:2])
         networks = "{} of {} networks".format(*counted) if counted else "not counted, for there are too many networks"
-        out(f"within the limits: {networks}")
-    batch = int(space.fixed.get("train.batch_size", TrainSpec().batch_size))
-    out(of_search(spec, info, Speeds.measured(spec, info.shape, *((net, batch) for _, net in extremes))))
+        lines.append(f"within the limits: {networks}")
     for place, start in enumerate(proposer.starts, start=1):
         searched = ", ".join(f"{d.path} {start[d.path]}" for d in space.dimensions if d.path in start)
-        out(f"start {place}: {searched}")
-    for former in spec.formers:
-        out(f"start: the best {former.best} of study {former.study!r} that the space and its limits hold")
-    if proposer.example is None:
-        raise InputError("space holds no configuration; give it choices")
-    out("example trial:")
-    for path, value in space.specify(proposer.example).flat().items():
-        out(f"  {path}: {value}")
+        lines.append(f"start {place}: {searched}")
+    lines += [
+        f"start: the best {former.best} of study {former.study!r} that the space and its limits hold"
+        for former in spec.formers
+    ]
+    costs = [{"parameters": price.params, "macs": price.macs} for price, _ in extremes]
+    return lines, {"seconds": seconds, "smallest": costs[0], "largest": costs[1]}
 
 
-def show_comparison(out: Callable[[str], None], spec: StudySpec, info: DataInfo) -> None:
-    """Prints the rows with their costs and published figures, how many trainings there are, and how long they take."""
+def _of_rows(spec: StudySpec, info: DataInfo) -> tuple[list[str], dict[str, Any]]:
+    """The rows with their costs and published figures, how many trainings there are, and how long they take."""
     rows = spec.rows(info.shape, len(info.classes))
     prices = [cost(row.trial.net, info.shape[:2]) for row in rows]
-    out(f"rows: {len(rows)}, each against {rows[0].label!r} unless said otherwise")
-    for given, row, price in zip(spec.compare, rows, prices, strict=True):
-        out(f"  {row.label}: {', '.join(_described(given.set, row, rows[0], price))}")
-    if spec.scale is not None:
-        out(f"scale: {spec.scale.name or 'changed by hand'}")
-        for path, (before, now) in spec.scale.changed.items():
-            out(f"  {path}: {now} in place of {before}")
     seeds, more = spec.finals.seeds, spec.finals.max_seeds - spec.finals.seeds
+    order = sorted(range(len(rows)), key=lambda place: prices[place].macs)
+    ends = ((rows[place].trial.net, rows[place].trial.train.batch_size) for place in (order[0], order[-1]))
+    speeds = Speeds.measured(spec, info.shape, *ends)
+    once = seconds_of_rows(spec, info, [price.macs for price in prices], speeds)
+    seconds = [once * seeds, once * spec.finals.max_seeds]
+    lines = [
+        f"{spec.name}: {len(rows)} rows are compared",
+        wall_time(spec, seconds),
+        f"estimate: {speeds.hours(seconds[0])} {speeds}",
+        f"rows: {len(rows)}, each against {rows[0].label!r} unless said otherwise",
+    ]
+    for given, row, price in zip(spec.compare, rows, prices, strict=True):
+        lines.append(f"  {row.label}: {', '.join(_described(given.set, row, rows[0], price))}")
+    if spec.scale is not None:
+        lines.append(f"scale: {spec.scale.name or 'changed by hand'}")
+        for path, (before, now) in spec.scale.changed.items():
+            lines.append(f"  {path}: {now} in place of {before}")
     up_to = f", up to {len(rows) * spec.finals.max_seeds} where rows cannot be told from the best" if more else ""
-    out(
+    lines.append(
         f"trainings: {len(rows) * seeds} ({len(rows)} rows, {seeds} seeds){up_to}, "
         f"each of {plural(spec.epochs, 'epoch')} over "
         f"{info.n_train + info.n_validation:,} images (train and validation) and tested once on {info.n_test:,}"
     )
-    order = sorted(range(len(rows)), key=lambda place: prices[place].macs)
-    ends = ((rows[place].trial.net, rows[place].trial.train.batch_size) for place in (order[0], order[-1]))
-    out(of_comparison(spec, info, [price.macs for price in prices], Speeds.measured(spec, info.shape, *ends)))
+    return lines, {"seconds": seconds, "rows": [row.label for row in rows]}
 
 
 def _described(given: Mapping[str, Any], row: Configuration, first: Configuration, price: Cost) -> list[str]:
@@ -195,22 +226,53 @@ def _survives(net: NetSpec, height: int, width: int) -> bool:
 
 def of_search(spec: StudySpec, info: DataInfo, speeds: Speeds) -> str:
     """What a search costs: from one of its fastest networks alone to one of its slowest alone."""
-    trials, epochs = spec.search.trials, spec.search.trials * spec.epochs
-    images = info.n_train + info.n_validation / 3
-    all_epochs = [epochs * images / end.images_per_s for end in (speeds.small, speeds.large)]
+    epochs, fewest = spec.search.trials * spec.epochs, _fewest(spec)
+    all_epochs = [_seconds(epochs, info, end) for end in (speeds.small, speeds.large)]
     text = f"estimate: {speeds.hours(*all_epochs)} for {epochs:,} epochs, if no trial is stopped"
-    fewest = make_scheduler(spec.search, spec.epochs).fewest_epochs(trials)
     if fewest < epochs:
         fewer = speeds.hours(*(fewest / epochs * seconds for seconds in all_epochs))
         text += f"; {fewer} where {spec.search.scheduler.value} stops all that it can"
     return f"{text} {speeds}"
 
 
-def of_comparison(spec: StudySpec, info: DataInfo, macs: Sequence[int], speeds: Speeds) -> str:
-    """What the trainings of rows with these MACs cost; testing an image is taken for a third of training on it."""
+def seconds_of_search(spec: StudySpec, info: DataInfo, speeds: Speeds) -> list[float]:
+    """Of all trainings one after another, finals included: the least, and the most."""
+    finals, images = spec.finals, spec.epochs * (info.n_train + info.n_validation)
+    least = _seconds(_fewest(spec), info, speeds.small) + finals.top * finals.seeds * images / speeds.small.images_per_s
+    epochs, trainings = spec.search.trials * spec.epochs, finals.top * finals.max_seeds
+    return [least, _seconds(epochs, info, speeds.large) + trainings * images / speeds.large.images_per_s]
+
+
+def _fewest(spec: StudySpec) -> float:
+    return make_scheduler(spec.search, spec.epochs).fewest_epochs(spec.search.trials)
+
+
+def _seconds(epochs: float, info: DataInfo, end: Timed) -> float:
+    return epochs * (info.n_train + info.n_validation / 3) / end.images_per_s
+
+
+def seconds_of_rows(spec: StudySpec, info: DataInfo, macs: Sequence[int], speeds: Speeds) -> float:
+    """Of one training of each of the rows with these MACs; testing an image is taken for a third of training on it."""
     images = spec.epochs * (info.n_train + info.n_validation) + info.n_test / 3
-    seconds = spec.finals.seeds * images * sum(seconds_an_image(macs, speeds.small, speeds.large))
-    return f"estimate: {speeds.hours(seconds)} {speeds}"
+    return images * sum(seconds_an_image(macs, speeds.small, speeds.large))
+
+
+def wall_time(spec: StudySpec, seconds: Sequence[float]) -> str:
+    """How long these trainings take on this machine, side by side."""
+    at_once = execution.share(spec.resources, spec.search).concurrent
+    least, most = (rough(one / at_once) for one in (min(seconds), max(seconds)))
+    budget = spec.search.time_budget
+    ends = f"; the search ends after {rough(budget)}" if budget else ""
+    return f"time on this machine: about {least if least == most else f'{least} to {most}'}, {at_once} at once{ends}"
+
+
+def rough(seconds: float) -> str:
+    """`2 minutes`, `3.5 hours`, `12 days`: two significant digits."""
+    for unit, size in (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0)):
+        if seconds >= size:
+            number = float(f"{seconds / size:.2g}")
+            return f"{number:g} {unit}{'' if number == 1 else 's'}"
+    return "a minute"
 
 
 def seconds_an_image(macs: Sequence[int], small: Timed, large: Timed) -> list[float]:

@@ -20,14 +20,15 @@ FILE = "data: cifar10\nnet: {version: v1}\ntrain: {epochs: 4}\nspace: {net.depth
 
 
 def dry(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, Any], str]:
-    """The resolved study that a dry run prints, and what follows it."""
-    assert main([*arguments, "--dry-run"]) == 0
+    """The resolved study that a verbose dry run prints, and what it says of it, but for what it has measured."""
+    assert main([*arguments, "--dry-run", "--verbose"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert not Path("results").exists(), "a dry run leaves nothing"
-    resolved, rest = re.split(r"\n(?:space|rows): (?=\d|at least)", out, maxsplit=1)
-    before, _, after = rest.partition("\nestimate: ")  # has measured speeds: not twice the same
-    return yaml.safe_load(resolved), f"{before}\n{after.partition(chr(10))[2]}"
+    said, _, resolved = out.partition("\nstudy:\n")
+    measured, rest = re.split(r"\n(?:space|rows): (?=\d|at least)", said, maxsplit=1)
+    assert re.search(r"\ntime on this machine: about .*(minute|hour|day).*\nestimate: ", measured)
+    return yaml.safe_load(resolved), f"{rest}\n"
 
 
 def params_and_macs(text: str, word: str) -> tuple[int, int]:
@@ -70,6 +71,21 @@ def test_what_needs_no_network_loads_no_framework(flags: list[str], status: int)
     loaded = asked.stdout.rpartition("loaded: ")[2].split()
     assert "search.cli" in loaded
     assert not {"torch", "ray", "mlflow", *(() if "--set" in flags else ("optuna",))} & set(loaded)
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", "--json"]) == 0
+    listed = {one["name"]: one["scales"] for one in json.loads(capsys.readouterr().out)}
+    assert listed.keys() == shipped().keys()
+    assert listed["degradation"] == ["cpu", "gpu-hour", "smoke"]
+    Path("mine.yaml").write_text(FILE)
+    assert main(["mine.yaml", "--dry-run", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [(facts[end]["parameters"], facts[end]["macs"]) for end in ("smallest", "largest")] == [
+        published(20), published(110)
+    ]  # fmt: skip
+    assert facts["study"]["train"]["epochs"] == 4
+    assert 0 < facts["seconds"][0] < facts["seconds"][1]
 
 
 def test_dry_run_of_digits(capsys: pytest.CaptureFixture[str]) -> None:

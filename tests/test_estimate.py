@@ -7,7 +7,7 @@ import torch
 
 from resnet.spec import NetSpec
 from search import data
-from search.dry_run import Speeds, Timed, of_search, timed
+from search.dry_run import Speeds, Timed, of_search, rough, seconds_of_search, timed, wall_time
 from search.optimize import make_scheduler
 from search.spec import DataSpec, find, load
 
@@ -43,6 +43,24 @@ def test_hours_follow_from_speeds() -> None:
     assert "estimate: 0.041 to 41 GPU-hours" in of_search(spec, info, Speeds(small, large, 2, "NVIDIA H100"))
     stopped = load(find("digits"), [("search.trials", 9), ("train.epochs", 27), ("search.first_rung", 3)])
     assert "-hours where asha stops all that it can" in of_search(stopped, info, Speeds(small, large, 2, None))
+
+
+def test_wall_time_counts_the_finals_and_what_runs_at_once() -> None:
+    """1293 images to train on, 145 to validate by; 2 finalists of 4 epochs on both, with 2 seeds or 3."""
+    changes = {"search.trials": 10, "search.scheduler": "none", "train.epochs": 4, "resources.cpus_per_trial": 0.5}
+    finals = {"finals.top": 2, "finals.seeds": 2, "finals.max_seeds": 3, "search.max_concurrent": 2}
+    spec = load(find("digits"), [*changes.items(), *finals.items()])
+    info, speeds = data.check(DataSpec()), Speeds(Timed(1000.0, None), Timed(10.0, None), 0.5, None)
+    search = 40 * (1293 + 145 / 3)
+    least, most = (search + 4 * 4 * 1438) / 1000, (search + 6 * 4 * 1438) / 10
+    assert seconds_of_search(spec, info, speeds) == pytest.approx([least, most])
+    assert wall_time(spec, [least, most]) == "time on this machine: about a minute to 1.2 hours, 2 at once"
+    assert [rough(seconds) for seconds in (59, 60, 5400, 86400 * 12.3)] == [
+        "a minute",
+        "1 minute",
+        "1.5 hours",
+        "12 days",
+    ]
 
 
 def test_larger_networks_are_slower_and_none_takes_long() -> None:

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.activity import Activity
 from search.formatting import configuration, duration, network, percent, plural
 from search.optimize import Candidate, title
 from search.records import TrialRecord, Trials, TrialState
@@ -23,6 +24,7 @@ UPDATE_SECONDS = 0.25  # between two snapshots
 SHARE = 0.02  # of the time at most goes into them: each goes through all trials
 NOTEBOOK_SECONDS = 0.5  # between two pictures: a notebook keeps what it is sent until the browser has drawn it
 NOTEBOOK_WIDTH = 100
+LEAST = 0.02  # part of the work from which the rest is estimated
 RUNNING_ROWS = 8  # more running trials are counted, not listed
 
 
@@ -51,9 +53,13 @@ class Progress:
         self._told: set[int] | None = None
         self._best: TrialRecord | None = None  # of the trials that were told of
         self._told_waiting: dict[int, int] = {}  # number -> epochs
+        self._over = self._before = 0.0  # the part of the work that is done, and was when it was first measured,
+        self._since = 0.0  # so many seconds after the start
+        self._updated = self._measured = False
         self._start = monotonic()
         self._due = 0.0  # when the next snapshot may come, on the clock of `monotonic`
         self._screen: Live | None = None
+        self._activity: Activity | None = None  # tells a file or a pipe what goes on while no trial ends
         self._output = uuid.uuid4().hex if console.is_jupyter and "IPython" in sys.modules else None  # of a notebook
         self._drawn = False  # there; not before the first snapshot, for Ray clears the cell's output when it starts
 
@@ -68,15 +74,22 @@ class Progress:
                 redirect_stderr=False,
             )
             self._screen.start()
+        else:
+            self._activity = Activity(self._console.file, live=False).__enter__()
+            self._activity.begin("starting the workers")
         return self
 
     def __exit__(self, *raised: object) -> None:
+        if self._activity is not None:
+            self._activity.__exit__()
         if self._screen is not None:
             self._screen.stop()
 
     def say(self, text: str) -> None:
         """Prints one line, above what is drawn."""
         self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
+        if self._activity is not None:
+            self._activity.said()
 
     @property
     def is_due(self) -> bool:
@@ -96,28 +109,38 @@ class Progress:
             if self._values.setdefault(path, repr(value)) != repr(value):
                 self._varied.add(path)
         self._seen = len(self._trials)
+        self._measure(now=began)
         if self._output is not None:
             self._draw()
         elif self._screen is None:
             for line in self._news():
                 self.say(line)
+            if self._activity is not None:
+                self._activity.change(self._at_work())
         now = monotonic()
         self._due = now + max(UPDATE_SECONDS if self._output is None else NOTEBOOK_SECONDS, (now - began) / SHARE)
 
+    def _measure(self, now: float) -> None:
+        """How much of the work is over: it never goes back, though a trial that waited goes on."""
+        over = share_over(self._trials, self._total, self._epochs, self._waiting)
+        if not self._measured:  # until the first epoch ends, workers start
+            self._measured, self._before, self._since = self._updated and over > self._over, over, now - self._start
+        self._over, self._updated = max(self._over, over), True
+
     def screen(self, elapsed: float | None = None) -> RenderableType:
         """What is drawn of the last snapshot, after so many seconds; default: since it was entered."""
-        left = remaining(self._trials, self._total, self._waiting)
         running = [t for t in self._trials if t.running and t.number not in self._waiting]
         done = len(self._trials) - sum(t.running for t in self._trials)
-        time = f"{duration(monotonic() - self._start if elapsed is None else elapsed)} elapsed"
+        elapsed = monotonic() - self._start if elapsed is None else elapsed
+        left = remaining(elapsed - self._since, self._over, self._before)
         name = f"{self._name}: finals" if self._candidates else self._name
         head = Table.grid(expand=True)
         head.add_column(no_wrap=True)
         head.add_column(justify="right", no_wrap=True)
         about = "" if left is None else f", about {duration(left)} left"
-        head.add_row(Text(name, style="bold"), Text(f"{time}{about}", style="dim"))
+        head.add_row(Text(name, style="bold"), Text(f"{duration(elapsed)} elapsed{about}", style="dim"))
         bar = Table.grid(expand=True)
-        bar.add_row(ProgressBar(total=max(self._total, 1), completed=done, complete_style="cyan"))
+        bar.add_row(ProgressBar(total=1.0, completed=self._over, complete_style="cyan"))
         lines = [head, bar, Text(" · ".join(self._parts(done, len(running))), style="dim")]
         if self._candidates:
             return Group(*lines, self._finalists())
@@ -197,6 +220,15 @@ class Progress:
                 self._told_waiting[trial.number] = trial.epochs
                 yield f"{title(trial)} paused {self._reached(trial)}"
 
+    def _at_work(self) -> str:
+        """What runs, in a line."""
+        running = [t for t in self._trials if t.running and t.number not in self._waiting]
+        if not any(t.epochs for t in self._trials):
+            return f"{plural(len(running), 'worker')} starting, and training the first epoch"
+        shown = [f"{title(t, self._candidates)} {t.epochs}/{self._epochs} epochs" for t in running[:RUNNING_ROWS]]
+        more = [f"{len(running) - RUNNING_ROWS} more"] if len(running) > RUNNING_ROWS else []
+        return f"training {', '.join(shown + more) or 'nothing at the moment'}"
+
     def _opening(self, ended: Trials) -> Iterator[str]:
         if self._candidates:
             finalists, done = plural(len(self._candidates), "finalist"), f", {len(ended)} are done" if ended else ""
@@ -227,20 +259,21 @@ class Progress:
         return configuration(trial.params, [path for path in self._values if path in self._varied])
 
 
-def remaining(trials: Trials, total: int, waiting: Collection[int] = ()) -> float | None:
-    """Seconds until `total` trials have ended; None before the first one has.
+def share_over(trials: Trials, total: int, epochs: int, waiting: Collection[int] = ()) -> float:
+    """The part of the work of `total` trials that is done, from 0 to 1.
 
-    The mean time of the ended trials (stopped ones included, as more will be) for each trial to come, the rest of it
-    for each that runs, shared by as many as run now. How many of the `waiting` go on is not known: they count nothing.
+    One that has ended counts whole, and so does one that waits, for it may never go on; one that runs by its epochs.
     """
-    times = [trial.seconds for trial in trials if not trial.running and trial.seconds is not None]
-    if not times:
-        return None
-    mean = fmean(times)
-    running = [trial for trial in trials if trial.running and trial.number not in waiting]
-    to_come = max(0, total - len(trials))
-    left = to_come * mean + sum(max(0.0, mean - (trial.seconds or 0.0)) for trial in running)
-    return left / max(1, len(running))
+    parts = (t.epochs / epochs if t.running and t.number not in waiting else 1.0 for t in trials)
+    return min(1.0, sum(parts) / max(total, 1))
+
+
+def remaining(elapsed: float, done: float, before: float) -> float | None:
+    """Seconds until all is done, as fast as it went: from `before`, a part of all, to `done` in `elapsed` seconds.
+
+    None before that can be told.
+    """
+    return elapsed * (1.0 - done) / (done - before) if done - before > LEAST else None
 
 
 def _table(first: str, second: str, *others: str) -> Table:

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any, Self
 from rich.console import Console
 
 from search import machine
+from search.activity import Activity
 from search.data import Prepared
 from search.execution import host
 from search.execution.packing import pack
@@ -24,22 +26,21 @@ from search.spec import Share, StudySpec
 
 
 class Interrupt:
-    """While it is entered, the first SIGINT or SIGTERM sets `requested`; the next acts as it would without us."""
+    """While it is entered, the first SIGINT or SIGTERM sets `requested`, and is told; the next acts as without us.
+
+    It is entered while trainings run. Otherwise a signal acts as it does for the caller: nothing is lost by it.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self.say: Callable[[str], None] = print
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         self._before = signal_handlers((signal.SIGINT, signal.SIGTERM))
-        self.arm()
+        for number in self._before:
+            signal.signal(number, self._note)
         return self
-
-    def arm(self) -> None:
-        """Takes the signals, again where a library has taken them since, as Ray does when it starts."""
-        if not self.requested:
-            for number in self._before:
-                signal.signal(number, self._note)
 
     def __exit__(self, *raised: object) -> None:
         for number, handler in self._before.items():
@@ -49,6 +50,9 @@ class Interrupt:
         self.requested = True
         for each, handler in self._before.items():
             signal.signal(each, handler)
+        # In a thread, for this one may be just drawing.
+        told = "interrupted: what runs comes to the end of its epoch; once more to end at once"
+        threading.Thread(target=self.say, args=[told], name="interrupted", daemon=True).start()
 
 
 # How long a thread that computes may keep another waiting. Python's 5 ms would be waited by the loop after each
@@ -84,18 +88,23 @@ class Session:
     data: Prepared
     ledger: Ledger  # of the search, which also says on what the study runs
     interrupt: Interrupt  # ends what runs
+    activity: Activity  # is told what takes time
     share: Share  # what a trial has of a machine
     check: Callable[[], None]  # raises Halted once Ray has lost a part without which nothing can go on
     _packed: bool = False
 
     @classmethod
     @contextmanager
-    def connected(cls, spec: StudySpec, data: Prepared, ledger: Ledger, interrupt: Interrupt) -> Iterator[Self]:
+    def connected(
+        cls, spec: StudySpec, data: Prepared, ledger: Ledger, interrupt: Interrupt, activity: Activity
+    ) -> Iterator[Self]:
         """While it is entered, Ray runs here, or a cluster is joined; see `host.connected`."""
+        before = signal_handlers((signal.SIGINT, signal.SIGTERM))
         with host.connected(spec.resources, spec.search) as (share, check):
-            interrupt.arm()
+            for number, handler in before.items():  # Ray has taken SIGTERM
+                signal.signal(number, handler)
             sys.setswitchinterval(TURN_SECONDS)
-            yield cls(spec, data, ledger, interrupt, share, check)
+            yield cls(spec, data, ledger, interrupt, activity, share, check)
 
     def run(self, recorder: Recorder, console: Console) -> None:
         """Trains what the recorder's plan says, until that is over, its time is used up, or Ctrl-C was pressed."""
@@ -112,7 +121,11 @@ class Session:
 
         self._pack(plan, closed, console)
         Environment.save(self.ledger.study, self.data.info, self.share, finals=plan.final)
-        with Progress(console, self.spec.name, self.spec.epochs, plan.candidates) as progress:
+        from search.execution import tuner  # noqa: F401, PLC0415  takes seconds, of which is told
+
+        self.activity.end()
+        with Progress(console, self.spec.name, self.spec.epochs, plan.candidates) as progress, self.interrupt:
+            self.interrupt.say = progress.say
             self._train(recorder, closed, show, progress.say)
             clock.save()
             if not self.interrupt.requested:
@@ -130,6 +143,7 @@ class Session:
         self._packed = True
         if packing is not None:
             self.ledger.study.set_user_attr("packing", asdict(packing))
+            self.activity.end()
             console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
 
     def _train(

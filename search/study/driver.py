@@ -7,6 +7,7 @@ from typing import Literal
 from rich.console import Console
 
 from search import export, report
+from search.activity import Activity
 from search.data import Prepared
 from search.errors import InputError, without_credentials
 from search.execution import Interrupt, Recorder, Session
@@ -155,12 +156,13 @@ class Driver:
             return None
         return Result(answer, False, worked, None, reached=self.reached)
 
-    def run(self, console: Console, interrupt: Interrupt) -> Result:
-        """Runs what is left, writes the report and hands it to MLflow.
+    def run(self, console: Console, activity: Activity) -> Result:
+        """Runs what is left, writes the report and hands it to MLflow; the `activity` is told what takes time.
 
         Raises:
             Halted: the disk is full or cannot be written, or the storage went away.
         """
+        interrupt = Interrupt()
         with answering(self.spec.search.storage):
             said = self.ledger.conclusion
             if said is not None and not self.complete:
@@ -168,7 +170,8 @@ class Driver:
             self.mirror.start()
             try:
                 if not self.complete:
-                    self._train(console, interrupt)
+                    self._train(console, interrupt, activity)
+                activity.begin("writing the report" if interrupt.requested else "writing report and champion")
                 return self._conclude(interrupt.requested, patient=not interrupt.requested)
             finally:
                 self.mirror.close()
@@ -181,13 +184,15 @@ class Driver:
         finally:
             self.mirror.close()
 
-    def _train(self, console: Console, interrupt: Interrupt) -> None:
-        with Session.connected(self.spec, self.data, self.ledger, interrupt) as session:
+    def _train(self, console: Console, interrupt: Interrupt, activity: Activity) -> None:
+        activity.begin("starting Ray")
+        with Session.connected(self.spec, self.data, self.ledger, interrupt, activity) as session:
             if not self.search.is_complete:
                 session.run(Recorder(self.search, self.folder.trials), console)
             if self.search.is_complete and not (interrupt.requested or self.finals.is_complete):
                 self._final_ledger = self._open_finals(create=True)
                 session.run(Recorder(self.finals, self.folder.finals), console)
+            activity.begin("leaving Ray")
 
     def _appraise(self, trial: TrialSpec) -> Appraisal:
         return appraise(trial, self.data.info.shape[:2], self.spec.limits)

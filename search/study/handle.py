@@ -1,17 +1,18 @@
 """`Study`: a study in the hands of its user, from a notebook, a script, or a command line."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from rich.console import Console
 
 from search import data, execution, export, report, tracking
+from search.activity import Activity
 from search.errors import InputError, halt
-from search.execution import Interrupt
 from search.export import Exportable, Facts
 from search.records import Finals, StudyFolder, Trials, answering, open_storage
 from search.report import Report
@@ -117,16 +118,14 @@ class Study:
         if not self._may_run:
             raise InputError(f"study {self.name!r} was opened to be read; Study.create(...) continues it")
         console = Console()
-        with self._driver(console, sync=False) as driver:
+        with _activity(console) as activity, self._driver(console, activity, sync=False) as driver:
             self.__dict__.pop("_read", None)
+            activity.end()
             for line in (driver.announcement(self.place), driver.data.info.note):
                 if line:
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
-            result = driver.concluded()
-            if result is None:
-                with Interrupt() as interrupt:
-                    result = driver.run(console, interrupt)
-        return result
+            activity.begin("comparing records and report")
+            return driver.concluded() or driver.run(console, activity)
 
     @unchanged()
     def sync(self, set: Mapping[str, Any] | None = None) -> tuple[Result, str]:
@@ -140,7 +139,9 @@ class Study:
         """
         asked = [(key, value) for key, value in (set or {}).items() if key.startswith(("tracking.", "search.storage"))]
         self.spec = load(self.spec.model_dump(mode="json"), asked)
-        with self._driver(Console(), sync=True) as driver:
+        console = Console()
+        with _activity(console) as activity, self._driver(console, activity, sync=True) as driver:
+            activity.begin("sending to MLflow")
             unsent, behind = driver.mirror.unsent, driver.mirror.behind(study_too=True)
             result = driver.sync()
         store = self.mlflow_store
@@ -302,9 +303,15 @@ class Study:
         return self._read
 
     @contextmanager
-    def _driver(self, console: Console, sync: bool) -> Iterator[Driver]:
+    def _driver(self, console: Console, activity: Activity, sync: bool) -> Iterator[Driver]:
         """The study in its folder, locked; of one that is only sent to MLflow nothing is settled anew."""
-        spec, out = self.spec, partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        spec = self.spec
+
+        def out(line: str) -> None:
+            activity.end()
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        activity.begin("opening MLflow")
         _, space, _ = planned(spec)
         if spec.search.storage:
             open_storage(Path(), spec.search.storage)  # one that does not open is reported before anything is written
@@ -319,14 +326,11 @@ class Study:
                 if sync or self._fresh or not store.has_tracked(folder.path):
                     raise
                 out(f"{str(away).partition(';')[0]}; the study goes on, and keeps what it is to be sent")
+            activity.begin("reading the data")
             prepared = data.prepare(spec.data)
-            if self._fresh:  # last, after all that may be refused, and once
-                if execution.address() is not None:
-                    with execution.connected(spec.resources, spec.search):
-                        pass  # for what it refuses
-                for path in delete_study(folder, spec):
-                    out(f"not of the study, and kept: {path}")
-                self._fresh = self._yes = False
+            activity.begin("opening the records")
+            if self._fresh:
+                self._delete(folder, out)
             folder.check_version()
             driver = Driver(spec, space, prepared, folder, store, self._trials_of)
             for former in driver.former:
@@ -340,6 +344,15 @@ class Study:
             raise halt(error, folder.place) or error from None
         finally:
             folder.leave()
+
+    def _delete(self, folder: StudyFolder, out: Callable[[str], None]) -> None:
+        """Deletes the study, once, after all that may be refused."""
+        if execution.address() is not None:
+            with execution.connected(self.spec.resources, self.spec.search):
+                pass  # for what it refuses
+        for path in delete_study(folder, self.spec):
+            out(f"not of the study, and kept: {path}")
+        self._fresh = self._yes = False
 
     def _check_finished(self, folder: StudyFolder) -> None:
         """Refuses to go on with a study that is complete, where that was not asked for by a word."""
@@ -372,6 +385,11 @@ def _former(output: Output, name: str, spec: StudySpec) -> StudySpec:
         return spec_of(output, name, with_password) if former.search.storage and with_password else former
     except InputError as fault:
         raise InputError(f"start: {fault}") from None
+
+
+def _activity(console: Console) -> Activity:
+    """Where it can be told: a notebook would keep each of its lines."""
+    return Activity(StringIO() if console.is_jupyter else None)
 
 
 def _output(given: str | Path | Output) -> Output:

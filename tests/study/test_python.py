@@ -15,6 +15,7 @@ from optuna.visualization import plot_optimization_history
 from rich.console import Console
 
 from search import InputError, Study, StudySpec
+from search.activity import Activity
 from search.records import TrialState
 from search.storage import Output, Remote
 from tests.export.test_export_study import DEPTHS, ERRORS, STUDY, searched, weights
@@ -131,7 +132,7 @@ def test_a_changed_study_is_refused_and_begins_under_another_name(output: Output
         Study.create(longer, output=output, name="longer", set={"start": {"study": "smal"}})
     study = Study.create(longer, output=output, name="longer", set={"start": {"study": "small", "best": 1}})
     for _ in range(2):  # what it begins with is on record, and no longer looked up
-        with study._driver(Console(), sync=False) as driver:
+        with study._driver(Console(), Activity(), sync=False) as driver:
             asked = driver.search.proposer.example
             assert asked is not None
             assert (asked["net.depth"], asked["train.epochs"]) == (14, 5)
@@ -157,7 +158,7 @@ def test_a_finished_study_goes_on_only_where_a_word_asks_for_it(output: Output, 
     written = {path for path, content in everything(output.path / "small").items() if content != kept.get(path)}
     assert written <= {str(output.path / "small"), str(output.path / "small" / ".holder")}
     named = Study.create(more, output=output, trials=24, set={"search.reduction": 4, "search.first_rung": 1})
-    with named._driver(Console(), sync=False) as driver:
+    with named._driver(Console(), Activity(), sync=False) as driver:
         assert (driver.finished, driver.complete) == (3, False)
 
 

@@ -40,7 +40,8 @@ def assert_concluded(folder: Path) -> None:
     test = prepare(DataSpec.model_validate(STUDY["data"])).test()
     told = resnet.load(study / "champion").predict(np.array(test.images))
     wrong = np.mean(np.array([int(name) for name in told]) != np.array(test.labels))
-    assert abs(100 * wrong - chosen["test_error"]) < 1e-6
+    # Of an image between two classes bfloat16 may say another; workers test in it where the processor has it.
+    assert abs(100 * wrong - chosen["test_error"]) < 101 / len(test.labels)
 
     seen = folder / f"seen-{uuid.uuid4().hex}.db"  # a client knows a database by its name
     shutil.copy(folder / "results" / "mlflow.db", seen)

@@ -14,6 +14,7 @@ import ray
 import torch
 from rich.console import Console
 
+from search.activity import Activity
 from search.data import prepare
 from search.execution import Interrupt, Session, host, worker
 from search.spec import Scheduler, SearchSpec, StudySpec
@@ -50,7 +51,7 @@ def main(folder: Path, trials: int, large: int) -> None:
     recorder = opened(setting, folder)
     recorder.trials = folder / "trials"
     share = host.divide(spec.resources, spec.search, 2.0, 1.0, "the card")
-    session = Session(spec, prepare(spec.data), recorder.ledger, Interrupt(), share, lambda: None)
+    session = Session(spec, prepare(spec.data), recorder.ledger, Interrupt(), Activity(), share, lambda: None)
     session.run(recorder, Console())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from search.run import main
+from tests.support.study_process import outcome
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def run_here(folder: Path, arguments: Sequence[str]) -> "subprocess.CompletedPro
     out, err = io.StringIO(), io.StringIO()
     with chdir(folder), redirect_stdout(out), redirect_stderr(err):
         status = main(arguments[3:])
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), outcome(err.getvalue()))
 
 
 def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -34,6 +35,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     out, err = capsys.readouterr()
     assert status == 2, (status, out, err)
     assert out == ""
+    err = outcome(err)
     assert err.startswith("error: ")
     assert err.endswith("\n")
     assert err.count("\n") == 1, "one line"

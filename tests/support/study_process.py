@@ -1,6 +1,7 @@
 """Runs `python -m search.run` as a user does: a process of its own, the whole service real."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -39,11 +40,21 @@ def command(folder: Path, *flags: str, **changes: object) -> list[str]:
 def run(
     folder: Path, arguments: Sequence[str], shell: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """To its end, with `folder` as the working directory; `shell`: environment, if not that of this process."""
+    """To its end, with `folder` as the working directory; `shell`: environment, if not that of this process.
+
+    Of standard error what `outcome` leaves.
+    """
     environment = {**(shell or os.environ), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
+    ended = subprocess.run(
         arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
+    ended.stderr = outcome(ended.stderr)
+    return ended
+
+
+def outcome(errors: str) -> str:
+    """What was printed on standard error, without the lines that told how long something takes."""
+    return re.sub(r"^.* \(\d+ s\)\n", "", errors, flags=re.MULTILINE)
 
 
 def start(

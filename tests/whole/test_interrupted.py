@@ -1,0 +1,86 @@
+"""Ctrl-C at every stage of a study, in a terminal: a line at once, status 130, nothing left behind, nothing lost."""
+
+import os
+import pty
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.study_process import ROOT, command, wait_until_ended
+
+pytestmark = pytest.mark.long
+# What the terminal shows when the keys are pressed, what is said then, and within how many seconds the process ends on
+# idle cores; a test waits for ten times as long.
+STAGES = {
+    "starting (": ("interrupted; run the same command again", 5),
+    "reading study": ("interrupted; run the same command again", 5),
+    "starting Ray": ("interrupted; run the same command again", 5),
+    "1 running": ("interrupted: what runs comes to the end of its epoch", 15),
+    "finals": ("interrupted: what runs comes to the end of its epoch", 15),
+    "writing report": ("interrupted; run the same command again", 5),
+}
+
+
+class Terminal:
+    """The command in a terminal of its own."""
+
+    def __init__(self, folder: Path, arguments: list[str]) -> None:
+        ours, theirs = pty.openpty()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "80"}
+        self.process = subprocess.Popen(
+            arguments, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        )
+        os.close(theirs)
+        self.text = ""
+        self._reader = threading.Thread(target=self._read, args=[ours], daemon=True)
+        self._reader.start()
+
+    def _read(self, ours: int) -> None:
+        try:
+            while read := os.read(ours, 65536):
+                self.text += read.decode(errors="replace")
+        except OSError:  # the other side is closed: the process has ended
+            pass
+        os.close(ours)
+
+    def wait_for(self, text: str, seconds: float = 300) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.text:
+            assert self.process.poll() is None or self._reader.is_alive(), f"ended without {text!r}: {self.text}"
+            assert time.monotonic() < end, f"no {text!r}: {self.text}"
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(10)
+
+
+@pytest.mark.timeout(1800)
+def test_ctrl_c_at_every_stage(tmp_path: Path) -> None:
+    arguments = command(tmp_path, "--trials", "2", "--max-concurrent", "1", finals={"top": 1, "seeds": 2})
+    for shown, (told, seconds) in STAGES.items():
+        terminal = Terminal(tmp_path, arguments)
+        try:
+            terminal.wait_for(shown)
+            family = psutil.Process(terminal.process.pid).children(recursive=True)
+            pressed = time.monotonic()
+            terminal.process.send_signal(signal.SIGINT)
+            terminal.wait_for(told, 10 * seconds)
+            said = time.monotonic() - pressed
+            assert terminal.process.wait(10 * seconds) == 130, terminal.text
+            print(f"{shown}: {said:.1f} s to the line, {time.monotonic() - pressed:.1f} s to the end")  # noqa: T201
+        finally:
+            terminal.close()
+        wait_until_ended(family)
+        assert "Traceback" not in terminal.text
+        assert terminal.text.count("interrupted") == 1, terminal.text
+    terminal = Terminal(tmp_path, arguments)
+    assert terminal.process.wait(300) == 0, terminal.text
+    assert (tmp_path / "results" / "tiny" / "report.html").is_file()

@@ -129,11 +129,23 @@ def scaled(errors: Floats) -> Floats:
     return (logs - logs[:, 0].mean()) / (logs[:, 0].std() + 1e-9)
 
 
+def _seldom(n: int, first: int = 1) -> int:
+    """The largest number up to n of a series in which each is about `REFIT` times the one before."""
+    while math.ceil(first * REFIT) <= n:
+        first = math.ceil(first * REFIT)
+    return first
+
+
 @dataclass(frozen=True)
 class Begin:
     """The step is a new trial of this configuration."""
 
     chosen: dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """There is no step: no trial may begin, and none may go on."""
 
 
 @dataclass
@@ -152,13 +164,14 @@ class FreezeThaw:
     _axes: Axes = field(init=False)
     _known: dict[int, Floats] = field(default_factory=dict, init=False)  # rows of trials by number
     _scales: tuple[tuple[int, ...], Scales] | None = field(default=None, init=False)  # of which trials
+    _limits: tuple[int, Scales] | None = field(default=None, init=False)  # of how many beyond them
 
     def __post_init__(self) -> None:
         self._axes = Axes(self.space)
 
     def step(
         self, standings: Standings, waiting: Collection[int], fresh: Callable[[Mapping[str, Value]], bool] | None
-    ) -> int | Begin | None:
+    ) -> int | Begin | Rest | None:
         """The number of a waiting trial, or a new one; None where the model has nothing to say.
 
         Args:
@@ -189,7 +202,9 @@ class FreezeThaw:
                 chosen = self._axes.chosen(row)
                 if fresh(chosen):
                     return Begin(chosen)
-        return None if best is None else seen[able[best]].number
+        if best is not None:
+            return seen[able[best]].number
+        return None if fresh else Rest()
 
     def _new(
         self, standings: Standings, forecast: Forecast, best: Sequence[TrialRecord], rng: np.random.Generator
@@ -199,16 +214,12 @@ class FreezeThaw:
         process = forecast.process
         if begun:
             process = process.believing(self._axes.columns(self._rows(begun)))
-        beyond = [r for r in standings if (r.violation or 0) > 0 and self._at(r) is not None][-REFUSED:]
-        refused = self._axes.columns(self._rows(beyond)) if beyond else None
+        within = self._within(standings)
 
         def worth(rows: Floats) -> Floats:
             x = self._axes.columns(rows)
-            value = log_improvement(*forecast.new(x, process), forecast.lowest)
-            if refused is not None:  # the share of the allowed among its neighbours
-                good, bad = process.kernel(x).sum(1), process.kernel(x, refused).sum(1)
-                value = value + np.log((good + 1) / (good + bad + 1))
-            return value - math.log(self.rungs[-1])
+            value = log_improvement(*forecast.new(x, process), forecast.lowest) - math.log(self.rungs[-1])
+            return value if within is None else value + within.log_probability(x)
 
         around = self._rows(best)[rng.integers(len(best), size=NEAR)]
         spread = np.exp(rng.uniform(math.log(SPREADS[0]), math.log(SPREADS[1]), NEAR))
@@ -220,6 +231,20 @@ class FreezeThaw:
             rows, values = np.vstack([rows, more]), np.r_[values, worth(more)]
         for at in np.argsort(-values, kind="stable"):
             yield float(values[at]), rows[at]
+
+    def _within(self, standings: Standings) -> Process | None:
+        """A model of which configurations are within the limits, of those that were not and as many others."""
+        able = [record for record in standings if self._at(record) is not None]
+        beyond = [record for record in able if (record.violation or 0) > 0][-REFUSED:]
+        if not beyond:
+            return None
+        others = [record for record in able if not (record.violation or 0) > 0][-REFUSED:]
+        x = self._axes.columns(self._rows([*beyond, *others]))
+        y = np.repeat([-1.0, 1.0], [len(beyond), len(others)])
+        count = _seldom(len(beyond))
+        if self._limits is None or self._limits[0] != count:
+            self._limits = count, Scales.fitted(self._axes.owner, x, y)
+        return Process(self._axes.owner, self._limits[1], x, y)
 
     def _rows(self, records: Sequence[TrialRecord]) -> Floats:
         return np.array([self._known[record.number] for record in records])
@@ -253,9 +278,7 @@ class FreezeThaw:
 
     def _fitted(self, seen: Sequence[TrialRecord], x: Floats, errors: Floats) -> Scales:
         """Scales that follow from the first trials, of so many that they are fitted seldom."""
-        count = STARTUP
-        while count * REFIT <= len(seen):
-            count = math.ceil(count * REFIT)
+        count = _seldom(len(seen), STARTUP)
         numbers = tuple(record.number for record in seen[:count])
         if self._scales is None or self._scales[0] != numbers:
             z = scaled(errors[:count])[:, 0]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
-from scipy.special import ndtr
+from scipy.special import log_ndtr, ndtr
 
 Floats = NDArray[np.float64]
 ROOT5 = math.sqrt(5.0)
@@ -66,7 +66,10 @@ class Scales:
             r = ROOT5 * np.sqrt((inverse @ flat).reshape(n, n) + 1e-12)
             decay = np.exp(-r)
             kernel = (1 + r + r * r / 3) * decay
-            low = cholesky(signal * kernel + (noise + STEADY) * np.eye(n), lower=True, check_finite=False)
+            try:
+                low = cholesky(signal * kernel + (noise + STEADY) * np.eye(n), lower=True, check_finite=False)
+            except np.linalg.LinAlgError:  # scales that rounding does not allow: the search turns back
+                return 1e10, np.zeros_like(theta)
             solved = cho_solve((low, True), np.column_stack([np.eye(n), y]), check_finite=False)
             weights = solved[:, -1]
             inner = 0.5 * (solved[:, :-1] - np.outer(weights, weights))
@@ -111,6 +114,11 @@ class Process:
         kernel = self.kernel(x)
         part = solve_triangular(self._low, kernel.T, lower=True, check_finite=False)
         return kernel @ self._weights, np.maximum(self.scales.signal - (part * part).sum(0), 1e-9)
+
+    def log_probability(self, x: Floats) -> Floats:
+        """Of a target above 0 at these rows (n,)."""
+        mean, variance = self.predict(x)
+        return log_ndtr(mean / np.sqrt(variance + self.scales.noise))
 
     def believing(self, x: Floats) -> "Process":
         """With what it predicts at these rows taken for known: nobody looks twice where somebody looks already."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from resnet import cost
-from search.optimize.freeze_thaw import Begin, FreezeThaw
+from search.optimize.freeze_thaw import Begin, FreezeThaw, Rest
 from search.optimize.plan import Candidate, Plan
 from search.optimize.samplers import Evidence, Proposer, gather
 from search.optimize.schedulers import Halving, make_scheduler
@@ -31,7 +31,7 @@ class Strategy(Plan):
     _taken: set[str] = field(default_factory=set, init=False)
     _started: int = field(default=0, init=False)
     _model: FreezeThaw | None = field(default=None, init=False)
-    _decided: int | Begin | None = field(default=None, init=False)  # by a trial that came to a rung; the next step
+    _decided: int | Begin | Rest | None = field(default=None, init=False)  # the next step, by a trial that came to a rung
 
     def __post_init__(self) -> None:
         self.time_budget = self.search.time_budget
@@ -80,6 +80,8 @@ class Strategy(Plan):
                 return self.ledger.asked(step)
             case Begin():
                 return self._new(step.chosen)
+            case Rest():
+                return None
             case _:
                 return self._promoted() or self._new()
 
@@ -116,7 +118,7 @@ class Strategy(Plan):
             return f"{self.scheduler.rank(number, standings)}; others promised more"
         return self.scheduler.hold(number, standings) or "the search ended before its turn came"
 
-    def _step(self, waiting: Collection[int]) -> int | Begin | None:
+    def _step(self, waiting: Collection[int]) -> int | Begin | Rest | None:
         """What the model would do now; None where it has nothing to say, or starts are left."""
         if self._model is None or (self._begins and self.proposer.start(self._taken) is not None):
             return None

@@ -8,26 +8,26 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from search import study, tracking
+from search.activity import Activity
 from search.errors import Halted, InputError, public
-from search.storage import Output, layout
-from search.tracking import PageServer, Store
+from search.storage import Output, layout, replica
+from search.tracking import Cursor, Store
 
-if TYPE_CHECKING:
-    from search.study import Study
+_LOOK_SECONDS = 0.5  # how often is looked whether a study has begun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until it is interrupted; for a tracking server it only says where to look. Exit status 2: bad input."""
-    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+    console, errors = (Console(stderr=err, soft_wrap=True, markup=False, highlight=False) for err in (False, True))
     made = argparse.ArgumentParser(prog="python -m search.ui", description=__doc__)
     made.add_argument("study", nargs="?", help="name of a study in the output folder; default: the latest")
     made.add_argument("--output", type=Output, default=Output("results"), metavar="DIR", help="default: results")
@@ -37,34 +37,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _open(given, console)
     except (InputError, Halted) as error:
-        errors.print(f"error: {error}", markup=False)
+        errors.print(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         return 0
 
 
 def _open(given: argparse.Namespace, console: Console) -> int:
-    seen = study.Study.open(given.study or _latest(given.output), output=given.output)
-    asked, given_now = seen.spec.tracking, os.environ.get("MLFLOW_TRACKING_URI", "")
+    name = given.study or _latest(given.output)
+    asked, given_now = study.spec_of(given.output, name).tracking, os.environ.get("MLFLOW_TRACKING_URI", "")
     # with the password, which the study's file does not keep
     uri = given_now if public(given_now) == asked.uri else asked.uri
     store = Store.chosen(uri, asked.experiment, given.output)
     if store.remote:
-        for run in seen.mlflow_runs[:1]:
-            tracking.look(store, run)  # the server answers, lets us in, and has it
-        charts = _show(console, seen)
+        with Activity() as activity:
+            activity.begin(f"{name}: asking the tracking server for it")
+            pages = _pages(activity, given.output, name, store, public(store.uri))
+        charts = _show(console, pages)
         if not given.no_browser:
             webbrowser.open(charts)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # which the server knows
     with _listening(given.port) as listening:
-        server = PageServer(store)
-        charts = _show(console, seen, f"http://127.0.0.1:{listening.getsockname()[1]}", server.token)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
+        with Activity() as activity:
+            activity.begin(f"{name}: opening MLflow's pages")
+            server = tracking.PageServer(store)
+            base = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            pages = _pages(activity, given.output, name, store, base, server.token)
+        charts = _show(console, pages)
         with _privately(charts, given.output.path) as leads:
             if not given.no_browser:
                 webbrowser.open(leads)
             server.serve(listening)
     return 0
+
+
+def _pages(activity: Activity, output: Output, name: str, store: Store, base: str, token: str = "") -> dict[str, str]:
+    """What it is -> address, of MLflow's pages at `base` on a study; one that was just started is awaited."""
+    while not (sent := Cursor.parse(replica.read(output.place(name), Cursor.FILE))).study:
+        activity.change(f"{name}: waiting for `python -m search.run` to send it to MLflow")
+        time.sleep(_LOOK_SECONDS)
+    pages = tracking.Pages(base, sent.experiment, sent.study, token)
+    return pages.named(name, tracking.ranked(store, sent.study), bool(sent.seeds))
 
 
 def _latest(output: Output) -> str:
@@ -95,13 +110,10 @@ def _privately(address: str, folder: Path) -> Iterator[str]:
         yield Path(file.name).absolute().as_uri()
 
 
-def _show(console: Console, study: "Study", base: str = "", token: str = "") -> str:
-    """Prints the addresses of MLflow's pages at `base`; returns that of the charts."""
-    pages = study.mlflow_pages(base, token)
-    if not pages:
-        raise InputError(f"study {study.name!r} has no trial in MLflow; run the same search again to send them")
+def _show(console: Console, pages: Mapping[str, str]) -> str:
+    """Prints the addresses of MLflow's pages; returns the first, that of the charts."""
     for words, address in pages.items():
-        console.print(f"{words}\n  {address}", soft_wrap=True, highlight=False)
+        console.print(f"{words}\n  {address}")
     return next(iter(pages.values()))
 
 

@@ -91,6 +91,12 @@ class Proposer:
         return cls(space, search.sampler, search.seed, search.objectives, (*starts(spec.start, space), *then))
 
     def __post_init__(self) -> None:
+        if self.kind is Sampler.FREEZE_THAW and len(self.objectives) > 1:
+            names = ", ".join(self.objectives)
+            raise InputError(
+                f"search.sampler = freeze-thaw models val_error alone, not search.objectives = [{names}]; give one "
+                "objective, or search.sampler = tpe"
+            )
         if self.kind is Sampler.GRID and not self.finite:
             endless = [d.path for d in self.space.dimensions if d.values is None]
             cause = f"it has more than {ENUMERATED:,} configurations; remove some choices"
@@ -108,7 +114,7 @@ class Proposer:
     @property
     def learns(self) -> bool:
         """Whether proposals follow from the evidence."""
-        return self.kind is Sampler.TPE or (self.kind is Sampler.AUTO and len(self.objectives) > 1)
+        return self.kind is Sampler.TPE
 
     @property
     def example(self) -> dict[str, Value] | None:

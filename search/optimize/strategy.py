@@ -31,12 +31,14 @@ class Strategy(Plan):
     _taken: set[str] = field(default_factory=set, init=False)
     _started: int = field(default=0, init=False)
     _model: FreezeThaw | None = field(default=None, init=False)
-    _decided: int | Begin | Rest | None = field(default=None, init=False)  # the next step, by a trial that came to a rung
+    _decided: int | Begin | Rest | None = field(
+        default=None, init=False
+    )  # the next step, by a trial that came to a rung
 
     def __post_init__(self) -> None:
         self.time_budget = self.search.time_budget
         rungs = (*self.scheduler.rungs, self.epochs)
-        if self.proposer.kind is Sampler.AUTO and not self.proposer.learns:
+        if self.proposer.kind is Sampler.FREEZE_THAW:
             self._model = FreezeThaw(self.proposer.space, rungs, self.search.seed)
         self._pioneers = range(min(PIONEERS, len(self.proposer.starts)))
         self._waiting.update(self.ledger.waiting)

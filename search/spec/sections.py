@@ -19,8 +19,8 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class Sampler(StrEnum):
     """Who proposes the next trial."""
 
-    AUTO = "auto"  # freeze-thaw, or with several objectives tpe
     TPE = "tpe"  # a model of the trials at equal budget
+    FREEZE_THAW = "freeze-thaw"  # a model that also says which waiting trial goes on
     RANDOM = "random"
     GRID = "grid"  # every configuration of a finite space once
 
@@ -95,7 +95,7 @@ class SearchSpec(BaseModel):
     model_config = FROZEN
 
     trials: int = Field(default=24, ge=1, description="trials in all, however they end, but for those beyond limits")
-    sampler: Sampler = Field(default=Sampler.AUTO, description="who proposes the next trial")
+    sampler: Sampler = Field(default=Sampler.TPE, description="who proposes the next trial")
     scheduler: Scheduler = Field(default=Scheduler.ASHA, description="who stops trials early")
     first_rung: int = Field(
         default=3, ge=1, description="epochs before a trial may be stopped, fewer in a short training; asha"

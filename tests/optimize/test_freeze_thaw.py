@@ -13,7 +13,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from search.optimize.axes import Axes
 from search.optimize.gaussian import STEADY, Process, Scales, log_improvement
 from search.records import TrialState
-from search.spec import SearchSpec
+from search.spec import Sampler, SearchSpec
 from search.spec.space import make
 from tests.support.simulated import FIXED, Setting, play
 
@@ -82,7 +82,7 @@ def test_rows_are_configurations_of_the_space_and_back() -> None:
 
 def test_the_epochs_are_those_that_halving_would_need() -> None:
     """Of 40 trials of 9 epochs, rungs 1 and 3: 40 + 40/3 * 2 + 40/9 * 6 = 93.3."""
-    search = SearchSpec(trials=40, first_rung=1, reduction=3)
+    search = SearchSpec(sampler=Sampler.FREEZE_THAW, trials=40, first_rung=1, reduction=3)
     records = play(Setting(search, epochs=9), InMemoryStorage(), workers=3)
     assert len(records) == 40
     assert 80 <= sum(record.epochs for record in records) <= 93

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from search.activity import Activity, end_at_once
+from search.activity import INTERRUPTED, Activity, end_at_once, leave
 
 
 def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
@@ -25,7 +25,10 @@ def started() -> int:
     end_at_once()
     with Activity() as activity:
         activity.begin("starting")
-        return main(activity=activity)
+        status = main(activity=activity)
+    if status == INTERRUPTED:
+        leave()
+    return status
 
 
 COMMANDS = {"report": "search.report.__main__", "export": "search.export.__main__", "ui": "search.ui"}

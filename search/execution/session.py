@@ -51,7 +51,7 @@ class Interrupt:
         for each, handler in self._before.items():
             signal.signal(each, handler)
         # In a thread, for this one may be just drawing.
-        told = "interrupted: what runs comes to the end of its epoch; once more to end at once"
+        told = "interrupted: what trains comes to the end of its epoch; once more to end at once"
         threading.Thread(target=self.say, args=[told], name="interrupted", daemon=True).start()
 
 
@@ -171,4 +171,5 @@ class Session:
             self.check()
             show()
 
-        tuner.train(recorder, config, self.share, tuner.Loop(closed, turn, say))
+        loop = tuner.Loop(closed, lambda: self.interrupt.requested, turn, say)
+        tuner.train(recorder, config, self.share, loop)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from search import study, tracking
+from search.activity import Activity, run_alone
+from search.cli import Parser
 from search.errors import Halted, InputError, public
 from search.storage import Output, layout
 from search.tracking import PageServer, Store
@@ -25,41 +27,53 @@ if TYPE_CHECKING:
     from search.study import Study
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until it is interrupted; for a tracking server it only says where to look. Exit status 2: bad input."""
-    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
-    made = argparse.ArgumentParser(prog="python -m search.ui", description=__doc__)
-    made.add_argument("study", nargs="?", help="name of a study in the output folder; default: the latest")
-    made.add_argument("--output", type=Output, default=Output("results"), metavar="DIR", help="default: results")
+def parser() -> Parser:
+    """Its flags."""
+    made = Parser("ui", "Opens MLflow on the comparison of the trials of a study, for you alone.")
+    made.add_begun("name of a study in --output; default: the latest", nargs="?")
     made.add_argument("--port", type=int, default=5000, help="default: 5000")
     made.add_argument("--no-browser", action="store_true", help="print the address only")
-    given = made.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
+    """Serves until it is interrupted; for a tracking server it only says where to look. Exit status 2: bad input."""
+    activity = activity or Activity()
+    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        return _open(given, console)
+        given = parser().parse_args(arguments)
+        activity.begin("reading the study")
+        return _open(given, console, activity)
     except (InputError, Halted) as error:
+        activity.end()
         errors.print(f"error: {error}", markup=False)
         return 2
     except KeyboardInterrupt:
         return 0
 
 
-def _open(given: argparse.Namespace, console: Console) -> int:
+def _open(given: argparse.Namespace, console: Console, activity: Activity) -> int:
     seen = study.Study.open(given.study or _latest(given.output), output=given.output)
     asked, given_now = seen.spec.tracking, os.environ.get("MLFLOW_TRACKING_URI", "")
     # with the password, which the study's file does not keep
     uri = given_now if public(given_now) == asked.uri else asked.uri
     store = Store.chosen(uri, asked.experiment, given.output)
     if store.remote:
+        activity.begin("asking MLflow")
         for run in seen.mlflow_runs[:1]:
             tracking.look(store, run)  # the server answers, lets us in, and has it
+        activity.end()
         charts = _show(console, seen)
         if not given.no_browser:
             webbrowser.open(charts)
         return 0
     with _listening(given.port) as listening:
+        activity.begin("starting MLflow's pages")
         server = PageServer(store)
+        activity.end()
         charts = _show(console, seen, f"http://127.0.0.1:{listening.getsockname()[1]}", server.token)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with _privately(charts, given.output.path) as leads:
             if not given.no_browser:
                 webbrowser.open(leads)
@@ -106,4 +120,4 @@ def _show(console: Console, study: "Study", base: str = "", token: str = "") -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_alone(main))

@@ -171,7 +171,8 @@ class Progress:
     def _best_line(self) -> Text:
         chosen = self._trials.best
         if chosen is None:
-            return Text("no result yet", style="dim")
+            first = "" if any(t.epochs for t in self._trials) else ": workers start, and train their first epoch"
+            return Text(f"no result yet{first}", style="dim")
         line = Text("best so far ", no_wrap=True, overflow="ellipsis")
         line.append(percent(chosen.measured), style="bold green")
         early = "" if chosen.state is TrialState.COMPLETE else f" after {plural(chosen.epochs, 'epoch')}"

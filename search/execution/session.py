@@ -126,6 +126,7 @@ class Session:
         self.activity.end()
         with Progress(console, self.spec.name, self.spec.epochs, plan.candidates) as progress, self.interrupt:
             self.interrupt.say = progress.say
+            show(now=True)
             self._train(recorder, closed, show, progress.say)
             clock.save()
             if not self.interrupt.requested:

@@ -16,7 +16,7 @@ from search import export, study
 from search.activity import Activity, run_alone
 from search.cli import Parser
 from search.errors import Halted, InputError
-from search.formatting import plural
+from search.formatting import plural, say
 from search.storage import Output, paths
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
     """Prints a line for each image. Exit status 0: done; 1: a study cannot be read; 2: bad input, or a bad image."""
     activity = activity or Activity()
-    console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+    console, errors = Console(), Console(stderr=True)
     try:
         given = parser().parse_args(arguments)
         activity.begin("loading the network")
         model = _network(given.study, given.output)
     except (InputError, Halted) as error:
         activity.end()
-        errors.print(f"error: {error}", markup=False)
+        say(errors, f"error: {error}")
         return BAD_INPUT if isinstance(error, InputError) else FAILED
     activity.end()
     if given.json:
@@ -57,17 +57,17 @@ def main(arguments: Sequence[str] | None = None, activity: Activity | None = Non
             seen = _seen(model, path, notes)
         except InputError as error:
             refused += 1
-            errors.print(f"error: {error}", markup=False)
+            say(errors, f"error: {error}")
             continue
         found.append(seen)
         if not given.json:
-            console.print(f"{path}: {seen['label']} ({100 * seen['probability']:.1f} %)", markup=False)
+            say(console, f"{path}: {seen['label']} ({100 * seen['probability']:.1f} %)", whole=True)
     activity.end()
     if given.json:
-        console.print(json.dumps(found, indent=1), markup=False)
+        say(console, json.dumps(found, indent=1), whole=True)
     if notes:
         others = f" (as are {len(notes) - 1} others)" if len(notes) > 1 else ""
-        errors.print(f"note: {notes[0]}{others}", markup=False)
+        say(errors, f"note: {notes[0]}{others}")
     return BAD_INPUT if refused else DONE
 
 

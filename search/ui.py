@@ -20,6 +20,7 @@ from search import study, tracking
 from search.activity import Activity, run_alone
 from search.cli import Parser
 from search.errors import Halted, InputError, public
+from search.formatting import say
 from search.storage import Output, layout
 from search.tracking import PageServer, Store
 
@@ -39,14 +40,14 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
     """Serves until it is interrupted; for a tracking server it only says where to look. Exit status 2: bad input."""
     activity = activity or Activity()
-    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+    console, errors = Console(), Console(stderr=True)
     try:
         given = parser().parse_args(arguments)
         activity.begin("reading the study")
         return _open(given, console, activity)
     except (InputError, Halted) as error:
         activity.end()
-        errors.print(f"error: {error}", markup=False)
+        say(errors, f"error: {error}")
         return 2
     except KeyboardInterrupt:
         return 0
@@ -115,7 +116,7 @@ def _show(console: Console, study: "Study", base: str = "", token: str = "") -> 
     if not pages:
         raise InputError(f"study {study.name!r} has no trial in MLflow; run the same search again to send them")
     for words, address in pages.items():
-        console.print(f"{words}\n  {address}", soft_wrap=True, highlight=False)
+        say(console, f"{words}\n  {address}", whole=True)
     return next(iter(pages.values()))
 
 

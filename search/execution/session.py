@@ -19,6 +19,7 @@ from search.execution import host
 from search.execution.packing import pack
 from search.execution.progress import Progress
 from search.execution.recorder import Recorder
+from search.formatting import say
 from search.machine import signal_handlers
 from search.optimize import Plan
 from search.records import Asked, Environment, Ledger
@@ -126,7 +127,6 @@ class Session:
         self.activity.end()
         with Progress(console, self.spec.name, self.spec.epochs, plan.candidates) as progress, self.interrupt:
             self.interrupt.say = progress.say
-            show(now=True)
             self._train(recorder, closed, show, progress.say)
             clock.save()
             if not self.interrupt.requested:
@@ -145,7 +145,7 @@ class Session:
         if packing is not None:
             self.ledger.study.set_user_attr("packing", asdict(packing))
             self.activity.end()
-            console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
+            say(console, str(packing))
 
     def _train(
         self, recorder: Recorder, closed: Callable[[], bool], show: Callable[[], None], say: Callable[[str], None]

@@ -10,6 +10,7 @@ from search import study
 from search.activity import Activity, run_alone
 from search.cli import Parser
 from search.errors import Halted, InputError
+from search.formatting import say
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -28,7 +29,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
     """Writes the report and says where it is. Exit status: 0 done; 1 it cannot be written; 2 bad input."""
     activity = activity or Activity()
-    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+    console, errors = Console(), Console(stderr=True)
     try:
         given = parser().parse_args(arguments)
         activity.begin(f"reading study {given.study}")
@@ -37,10 +38,10 @@ def main(arguments: Sequence[str] | None = None, activity: Activity | None = Non
         written = seen.report()
     except (InputError, Halted) as error:
         activity.end()
-        errors.print(f"error: {error}", markup=False)
+        say(errors, f"error: {error}")
         return BAD_INPUT if isinstance(error, InputError) else FAILED
     activity.end()
-    console.print(f"{_sentence(seen)}: {written.html}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"{_sentence(seen)}: {written.html}")
     return DONE
 
 

@@ -21,7 +21,7 @@ STAGES = {
     "starting (": ("interrupted; run the same command again", 5),
     "reading study": ("interrupted; run the same command again", 5),
     "starting Ray": ("interrupted; run the same command again", 5),
-    "1 running": ("interrupted: what trains comes to the end of its epoch", 5),  # its worker is starting
+    "1 worker starting": ("interrupted: what trains comes to the end of its epoch", 5),
     "finals": ("interrupted: what trains comes to the end of its epoch", 15),
     "writing report": ("interrupted; run the same command again", 5),
 }

@@ -3,13 +3,19 @@
 import hashlib
 import os
 import platform
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from search import __version__
 
 CPUINFO = Path("/proc/cpuinfo")
 NAMED = ("torch", "torchvision", "ray", "optuna", "mlflow")
@@ -29,6 +35,24 @@ def software() -> dict[str, str]:
             digest.update(str(file.relative_to(project)).encode() + file.read_bytes())
     every = versions()
     return {name: every[name] for name in ("python", "torch", "ray")} | {"this code": digest.hexdigest()[:8]}
+
+
+def provenance() -> dict[str, str]:
+    """What this process runs: `version` of the project, the `command`, and the git `commit` where it is a checkout.
+
+    A commit with changes that are not in it ends with `-dirty`.
+    """
+    project, words = Path(__file__).parent.parent, sys.orig_argv[1:]
+    if not words or words[0].startswith("-"):
+        words = ["python", *words]
+    words[0] = Path(words[0]).name  # of a script, wherever it is installed
+    found = {"version": __version__, "command": shlex.join(words)}
+    if (project / ".git").exists() and shutil.which("git"):
+        asked = ["git", "-C", str(project), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if told.returncode == 0:
+            found["commit"] = told.stdout.strip()
+    return found
 
 
 def hardware() -> str:

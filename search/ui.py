@@ -8,11 +8,11 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -21,11 +21,10 @@ from search.activity import Activity, run_alone
 from search.cli import Parser
 from search.errors import Halted, InputError, public
 from search.formatting import say
-from search.storage import Output, layout
-from search.tracking import PageServer, Store
+from search.storage import Output, layout, replica
+from search.tracking import Cursor, Store
 
-if TYPE_CHECKING:
-    from search.study import Study
+_LOOK_SECONDS = 0.5  # how often is looked whether a study has begun
 
 
 def parser() -> Parser:
@@ -42,9 +41,7 @@ def main(arguments: Sequence[str] | None = None, activity: Activity | None = Non
     activity = activity or Activity()
     console, errors = Console(), Console(stderr=True)
     try:
-        given = parser().parse_args(arguments)
-        activity.begin("reading the study")
-        return _open(given, console, activity)
+        return _open(parser().parse_args(arguments), console, activity)
     except (InputError, Halted) as error:
         activity.end()
         say(errors, f"error: {error}")
@@ -54,32 +51,43 @@ def main(arguments: Sequence[str] | None = None, activity: Activity | None = Non
 
 
 def _open(given: argparse.Namespace, console: Console, activity: Activity) -> int:
-    seen = study.Study.open(given.study or _latest(given.output), output=given.output)
-    asked, given_now = seen.spec.tracking, os.environ.get("MLFLOW_TRACKING_URI", "")
+    name = given.study or _latest(given.output)
+    asked, given_now = study.spec_of(given.output, name).tracking, os.environ.get("MLFLOW_TRACKING_URI", "")
     # with the password, which the study's file does not keep
     uri = given_now if public(given_now) == asked.uri else asked.uri
     store = Store.chosen(uri, asked.experiment, given.output)
     if store.remote:
-        activity.begin("asking MLflow")
-        for run in seen.mlflow_runs[:1]:
-            tracking.look(store, run)  # the server answers, lets us in, and has it
+        activity.begin(f"{name}: asking the tracking server for it")
+        pages = _pages(activity, given.output, name, store, public(store.uri))
         activity.end()
-        charts = _show(console, seen)
+        charts = _show(console, pages)
         if not given.no_browser:
             webbrowser.open(charts)
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # so that the file below goes, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # which the server knows
     with _listening(given.port) as listening:
-        activity.begin("starting MLflow's pages")
-        server = PageServer(store)
+        activity.begin(f"{name}: opening MLflow's pages")
+        server = tracking.PageServer(store)
+        base = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        pages = _pages(activity, given.output, name, store, base, server.token)
         activity.end()
-        charts = _show(console, seen, f"http://127.0.0.1:{listening.getsockname()[1]}", server.token)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        charts = _show(console, pages)
         with _privately(charts, given.output.path) as leads:
             if not given.no_browser:
                 webbrowser.open(leads)
             server.serve(listening)
     return 0
+
+
+def _pages(activity: Activity, output: Output, name: str, store: Store, base: str, token: str = "") -> dict[str, str]:
+    """What it is -> address, of MLflow's pages at `base` on a study; one that was just started is awaited."""
+    while not (sent := Cursor.parse(replica.read(output.place(name), Cursor.FILE))).study:
+        activity.change(f"{name}: waiting for `python -m search.run` to send it to MLflow")
+        time.sleep(_LOOK_SECONDS)
+    pages = tracking.Pages(base, sent.experiment, sent.study, token)
+    return pages.named(name, tracking.ranked(store, sent.study), bool(sent.seeds))
 
 
 def _latest(output: Output) -> str:
@@ -110,11 +118,8 @@ def _privately(address: str, folder: Path) -> Iterator[str]:
         yield Path(file.name).absolute().as_uri()
 
 
-def _show(console: Console, study: "Study", base: str = "", token: str = "") -> str:
-    """Prints the addresses of MLflow's pages at `base`; returns that of the charts."""
-    pages = study.mlflow_pages(base, token)
-    if not pages:
-        raise InputError(f"study {study.name!r} has no trial in MLflow; run the same search again to send them")
+def _show(console: Console, pages: Mapping[str, str]) -> str:
+    """Prints the addresses of MLflow's pages; returns the first, that of the charts."""
     for words, address in pages.items():
         say(console, f"{words}\n  {address}", whole=True)
     return next(iter(pages.values()))

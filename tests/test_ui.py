@@ -19,13 +19,11 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from search.records import Environment
-from search.spec import Share
 from search.storage import Output
 from search.tracking import Store
 from search.ui import main
 from tests.support.empty_database import place
-from tests.support.mirrored import INFO, Study
+from tests.support.mirrored import Study
 from tests.support.mlflow_pages import LOAD_MS
 from tests.support.mlflow_server import end_group, wait_until
 
@@ -70,21 +68,18 @@ class Opened:
             return {name for (name,) in database.execute("SELECT name FROM experiments")}
 
 
-def finished(output: Path) -> None:
-    """A study with one trial in MLflow, as a search leaves it."""
+def begun(output: Path) -> Study:
+    """A study of which MLflow has nothing yet."""
     place(output / "mlflow.db")
     study = Study(output / "digits", Store.chosen(None, "resnet-search", Output(str(output))))
-    for note in ("owner", "place"):
-        study.search.study.set_user_attr(note, "here")
-    Environment.save(study.search.study, INFO, Share(1, 0, 1))
     (study.folder / "study.yaml").write_text(study.spec.to_yaml())
-    study.sent(lambda study: study.trial())
+    return study
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     folder = tmp_path_factory.mktemp("opened")
-    finished(folder / "results")
+    begun(folder / "results").sent(lambda study: study.trial())
     browser = folder / "browser"  # writes down its command line
     browser.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/typed.part\nmv {folder}/typed.part {folder}/typed\n')
     browser.chmod(0o755)
@@ -193,8 +188,28 @@ def test_a_port_in_use_is_refused(opened: Opened, capsys: pytest.CaptureFixture[
 
 
 def test_the_file_goes_with_the_command(opened: Opened) -> None:
-    """The last: it ends it."""
+    """The last: it ends it, while a browser is at its pages."""
     assert list((opened.folder / "results").glob("*.html"))
+    started = psutil.Process(opened.process.pid).children(recursive=True)
     opened.process.send_signal(signal.SIGTERM)
     assert opened.process.wait(60) == 0
     assert not list((opened.folder / "results").glob("*.html"))
+    assert [child for child in started if child.is_running()] == []
+
+
+@pytest.mark.parametrize("end", [signal.SIGHUP, signal.SIGINT], ids=["closed terminal", "Ctrl-C"])
+def test_a_study_that_has_just_begun(tmp_path: Path, end: signal.Signals) -> None:
+    """It is awaited, also where MLflow's tables are not yet there, and shown before a trial has a result."""
+    study = begun(tmp_path / "results")
+    (tmp_path / "results" / "mlflow.db").unlink()
+    command = [sys.executable, "-m", "search.ui", "--port", "0", "--no-browser"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+    told = (tmp_path / "log").read_text
+    wait_until(lambda: "waiting for `python -m search.run`" in told(), "the line", 200)
+    assert "http://" not in told()
+    assert told().startswith("digits: opening MLflow's pages (")
+    study.sent(lambda study: study.start())
+    wait_until(lambda: "trials side by side" in told(), "the addresses", 200)
+    process.send_signal(end)
+    assert process.wait(60) == 0, told()

@@ -68,6 +68,7 @@ SEARCHES: dict[str, Callable[[int, int], Player]] = {
     "one epoch of 200, top 20": _one_epoch(200, top=20),
     "ours, random + asha": _ours(Sampler.RANDOM, Scheduler.ASHA),
     "ours, tpe + asha": _ours(Sampler.TPE, Scheduler.ASHA),
+    "ours, freeze-thaw": _ours(Sampler.FREEZE_THAW, Scheduler.ASHA),
 }
 
 

@@ -91,6 +91,12 @@ class Proposer:
         return cls(space, search.sampler, search.seed, search.objectives, (*starts(spec.start, space), *then))
 
     def __post_init__(self) -> None:
+        if self.kind is Sampler.FREEZE_THAW and len(self.objectives) > 1:
+            names = ", ".join(self.objectives)
+            raise InputError(
+                f"search.sampler = freeze-thaw models val_error alone, not search.objectives = [{names}]; give one "
+                "objective, or search.sampler = tpe"
+            )
         if self.kind is Sampler.GRID and not self.finite:
             endless = [d.path for d in self.space.dimensions if d.values is None]
             cause = f"it has more than {ENUMERATED:,} configurations; remove some choices"
@@ -117,9 +123,8 @@ class Proposer:
 
     def propose(self, number: int, evidence: Evidence, taken: Set[str]) -> dict[str, Value] | None:
         """A configuration for trial `number` whose key is not among `taken`; None when the space is exhausted."""
-        for start in self.starts:
-            if self.space.key(start) not in taken:
-                return dict(start)
+        if (start := self.start(taken)) is not None:
+            return start
         if self.kind is Sampler.GRID:
             return self._untried(taken)
         for attempt in range(TRIES if self.finite else 1):
@@ -127,6 +132,10 @@ class Proposer:
             if not self.finite or self.space.key(chosen) not in taken:
                 return chosen
         return self._untried(taken)
+
+    def start(self, taken: Set[str]) -> dict[str, Value] | None:
+        """The first of the starts whose key is not among `taken`."""
+        return next((dict(start) for start in self.starts if self.space.key(start) not in taken), None)
 
     def _untried(self, taken: Set[str]) -> dict[str, Value] | None:
         # What is taken stays taken, so the search through the rest goes on where it stopped.

@@ -36,6 +36,10 @@ class Halving:
             rung *= self.reduction
         return tuple(rungs)
 
+    def after(self, epoch: int) -> int:
+        """The next rung, or the end."""
+        return next((rung for rung in self.rungs if rung > epoch), self.epochs)
+
     @property
     def first_compared(self) -> int:
         """The first epoch at which all trials can be compared."""
@@ -54,10 +58,17 @@ class Halving:
             return None
         at = standings.at(trial.epochs)
         places = max(1, len(at) // self.reduction)
-        rank = 1 + bisect_left(at, (trial.curve[trial.epochs],))  # equal errors share a rank
-        if rank <= places:
+        if bisect_left(at, (trial.curve[trial.epochs],)) < places:
             return None
-        return f"rank {rank} of {len(at)} after {plural(trial.epochs, 'epoch')}; the best {places} went on"
+        return f"{self.rank(number, standings)}; the best {places} went on"
+
+    @staticmethod
+    def rank(number: int, standings: Standings) -> str:
+        """Where trial `number` is among those that came as far, in words; equal errors share a rank."""
+        trial = standings[number]
+        at = standings.at(trial.epochs)
+        rank = 1 + bisect_left(at, (trial.curve[trial.epochs],))
+        return f"rank {rank} of {len(at)} after {plural(trial.epochs, 'epoch')}"
 
     def promote(self, standings: Standings, waiting: Collection[int]) -> int | None:
         """Which of the `waiting` trials goes on next; None when none should.

@@ -1,16 +1,18 @@
 """The plan of a search: which trial is next, one to promote or a new one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from resnet import cost
+from search.optimize.freeze_thaw import Begin, FreezeThaw, Rest
 from search.optimize.plan import Candidate, Plan
 from search.optimize.samplers import Evidence, Proposer, gather
 from search.optimize.schedulers import Halving, make_scheduler
 from search.records import Asked, Ledger, TrialRecord, TrialState
-from search.spec import SearchSpec, Space, StudySpec, TrialSpec
+from search.spec import Sampler, SearchSpec, Space, StudySpec, TrialSpec, Value
 
+PIONEERS = 2  # starts that train to the end whatever comes: what early epochs say is measured against them
 REFUSALS = 1_000  # proposals beyond the limits, one after another, after which the search gives up
 
 
@@ -28,9 +30,17 @@ class Strategy(Plan):
     _waiting: set[int] = field(default_factory=set, init=False)
     _taken: set[str] = field(default_factory=set, init=False)
     _started: int = field(default=0, init=False)
+    _model: FreezeThaw | None = field(default=None, init=False)
+    _decided: int | Begin | Rest | None = field(
+        default=None, init=False
+    )  # the next step, by a trial that came to a rung
 
     def __post_init__(self) -> None:
         self.time_budget = self.search.time_budget
+        rungs = (*self.scheduler.rungs, self.epochs)
+        if self.proposer.kind is Sampler.FREEZE_THAW:
+            self._model = FreezeThaw(self.proposer.space, rungs, self.search.seed)
+        self._pioneers = range(min(PIONEERS, len(self.proposer.starts)))
         self._waiting.update(self.ledger.waiting)
         for record in self.ledger.records:
             self._take(record)
@@ -57,7 +67,7 @@ class Strategy(Plan):
 
     def hold(self, number: int) -> bool:
         """Whether trial `number` does not go on after its last epoch; then it waits to be promoted."""
-        if self._judge(number) is None:
+        if self._goes_on(number):
             return False
         self.ledger.hold(number)
         self._waiting.add(number)
@@ -65,12 +75,22 @@ class Strategy(Plan):
 
     def next(self) -> Asked | None:
         """The trial to run now; None when there is none at the moment, or none any more."""
-        return self._promoted() or self._new()
+        step, self._decided = self._decided or self._step(self._waiting), None
+        match step:
+            case int() if step in self._waiting:
+                self._waiting.remove(step)
+                return self.ledger.asked(step)
+            case Begin():
+                return self._new(step.chosen)
+            case Rest():
+                return None
+            case _:
+                return self._promoted() or self._new()
 
     def endings(self) -> Iterator[tuple[int, TrialState, str]]:
         """Trials that wait are stopped; where the time is used up, so are those that run."""
         for number in sorted(self._waiting):
-            yield number, TrialState.PRUNED, self._judge(number) or "the search ended before its turn came"
+            yield number, TrialState.PRUNED, self._why(number)
         if self.budget_used(self.ledger.elapsed):
             spent = f"time budget of {self.time_budget:g} s spent"
             yield from [(r.number, TrialState.PRUNED, spent) for r in self.records if r.running]
@@ -84,10 +104,49 @@ class Strategy(Plan):
         trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
         return trial.model_copy(update={"net": net})
 
-    def _judge(self, number: int) -> str | None:
+    def _goes_on(self, number: int) -> bool:
         # A process may die after the last epoch is on record and before the ending is: that trial is over.
-        compared = 0 < self.ledger.record(number).epochs < self.epochs
-        return self.scheduler.hold(number, self.ledger.standings) if compared else None
+        epochs = self.ledger.record(number).epochs
+        if not 0 < epochs < self.epochs or epochs not in self.scheduler.rungs or number in self._pioneers:
+            return True
+        step = self._step({*self._waiting, number})
+        self._decided = None if step == number else step
+        return step == number or (step is None and self.scheduler.hold(number, self.ledger.standings) is None)
+
+    def _why(self, number: int) -> str:
+        """Why a trial that waits was not continued."""
+        standings = self.ledger.standings
+        if self._model is not None and 0 < standings[number].epochs < self.epochs:
+            return f"{self.scheduler.rank(number, standings)}; others promised more"
+        return self.scheduler.hold(number, standings) or "the search ended before its turn came"
+
+    def _step(self, waiting: Collection[int]) -> int | Begin | Rest | None:
+        """What the model would do now; None where it has nothing to say, or starts are left."""
+        if self._model is None or (self._begins and self.proposer.start(self._taken) is not None):
+            return None
+        left = self._left(waiting)
+        able = [number for number in waiting if self._way(number) <= left]
+        return self._model.step(self.ledger.standings, able, self._is_fresh if self._begins else None)
+
+    @property
+    def _begins(self) -> bool:
+        return self._started < self.total and self.ledger.exhausted is None
+
+    def _is_fresh(self, chosen: Mapping[str, Value]) -> bool:
+        return not self.proposer.finite or self.proposer.space.key(chosen) not in self._taken
+
+    def _left(self, waiting: Collection[int]) -> float:
+        """Epochs that are left of what halving would need, when every new trial gets its first rung."""
+        kept = (self.total - self._started) * self.scheduler.first_compared
+        used = sum(
+            r.epochs + (self._way(r.number) if r.running and r.number not in waiting else 0) for r in self.records
+        )
+        return self.scheduler.fewest_epochs(self.total) - used - kept
+
+    def _way(self, number: int) -> int:
+        """Epochs from where a trial is to its next rung."""
+        epochs = self.ledger.record(number).epochs
+        return self.scheduler.after(epochs) - epochs
 
     def _promoted(self) -> Asked | None:
         number = self.scheduler.promote(self.ledger.standings, self._waiting)
@@ -96,16 +155,15 @@ class Strategy(Plan):
         self._waiting.remove(number)
         return self.ledger.asked(number)
 
-    def _new(self) -> Asked | None:
-        if self._started >= self.total or self.ledger.exhausted is not None:
+    def _new(self, chosen: dict[str, Value] | None = None) -> Asked | None:
+        """A new trial, of the configuration that is `chosen` already or is chosen now."""
+        if not self._begins:
             return None
         for _ in range(REFUSALS):
-            standings = self.ledger.standings
-            number = len(standings)
-            known = gather(standings, self.scheduler.rungs, self.epochs) if self.proposer.learns else Evidence()
-            chosen = self.proposer.propose(number, known, self._taken)
+            number = len(self.ledger.standings)
+            chosen = chosen or self._proposed()
             if chosen is None:
-                beyond = sum(r.refused for r in standings)
+                beyond = sum(r.refused for r in self.ledger.standings)
                 but = f", but for {beyond:,} beyond the limits" if beyond else ""
                 self.ledger.exhaust(f"all {len(self._taken):,} configurations of the space have been tried{but}")
                 return None
@@ -113,9 +171,18 @@ class Strategy(Plan):
             self._take(self.ledger.record(number))
             if asked:
                 return asked
+            chosen = None
         last = self.records[-1].reason
         self.ledger.exhaust(f"{REFUSALS:,} proposals in a row were beyond the limits (the last: {last})")
         return None
+
+    def _proposed(self) -> dict[str, Value] | None:
+        step = self._step(())
+        if isinstance(step, Begin):
+            return step.chosen
+        standings = self.ledger.standings
+        known = gather(standings, self.scheduler.rungs, self.epochs) if self.proposer.learns else Evidence()
+        return self.proposer.propose(len(standings), known, self._taken)
 
     def _take(self, record: TrialRecord) -> None:
         self._started += not record.refused

@@ -68,6 +68,7 @@ class Ledger:
         self.began = int(notes["began"])  # Unix time in ms
         self.numbers: dict[str, int] = notes.get("numbers", {})  # digest -> number of what was compared so far
         self.conclusion = Conclusion.of(notes["conclusion"]) if "conclusion" in notes else None  # as it was last said
+        self.provenance: dict[str, str] = notes.get("provenance", {})  # of the last start: see `search.machine`
         self._writing, self._failed = RLock(), False
         self._trials: dict[int, optuna.Trial] = {}  # handles of the trials that this process writes to
         self.standings = Standings()
@@ -201,6 +202,13 @@ class Ledger:
             known = self.numbers | dict(numbers)
             self.study.set_user_attr("numbers", known)
             self.numbers = known
+
+    def save_provenance(self, provenance: Mapping[str, str]) -> None:
+        """Notes what runs the study from now on."""
+        public = {name: without_credentials(text) for name, text in provenance.items()}
+        if public != self.provenance:
+            self.study.set_user_attr("provenance", public)
+            self.provenance = public
 
     def hold(self, number: int) -> None:
         """Notes that a trial waits after its last epoch. Its next epoch ends that."""

@@ -20,6 +20,7 @@ class Sampler(StrEnum):
     """Who proposes the next trial."""
 
     TPE = "tpe"  # a model of the trials at equal budget
+    FREEZE_THAW = "freeze-thaw"  # a model that also says which waiting trial goes on
     RANDOM = "random"
     GRID = "grid"  # every configuration of a finite space once
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from search import export, report
+from search import export, machine, report
 from search.activity import Activity
 from search.data import Prepared
 from search.errors import InputError, without_credentials
@@ -167,6 +167,8 @@ class Driver:
             said = self.ledger.conclusion
             if said is not None and not self.complete:
                 self.ledger.conclude(replace(said, state="running"))
+            if not self.complete:
+                self.ledger.save_provenance(machine.provenance())
             self.mirror.start()
             try:
                 if not self.complete:

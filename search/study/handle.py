@@ -196,34 +196,20 @@ class Study:
 
     @property
     def mlflow_url(self) -> str | None:
-        """The comparison of its trials in MLflow's pages; None before MLflow has any.
+        """The comparison of its trials in MLflow's pages; None before MLflow has the study.
 
         For a database of this machine it is where `python -m search.ui` shows it.
         """
-        return next(iter(self.mlflow_pages().values()), None)
-
-    def mlflow_pages(self, base: str = "", token: str = "") -> dict[str, str]:
-        """What it is -> address, of MLflow's pages of the study at `base`; by default as `mlflow_url`."""
-        sent, runs, store = self._begun.cursor if self._read else None, self.mlflow_runs, self.mlflow_store
-        if not (sent and sent.study and sent.experiment and runs):
-            return {}
-        where = base or (store.uri if store.remote else tracking.Pages.USUAL)
-        return tracking.Pages(where, sent.experiment, sent.study, token).named(self.name, runs, bool(sent.seeds))
+        sent, store = self._begun.cursor if self._read else None, self.mlflow_store
+        if not (sent and sent.study):
+            return None
+        return tracking.Pages(store.uri if store.remote else tracking.Pages.USUAL, sent.experiment, sent.study).charts
 
     @property
     def mlflow_store(self) -> "tracking.Store":
         """Where MLflow keeps its runs."""
         asked = self.spec.tracking
         return tracking.Store.chosen(asked.uri, asked.experiment, self.output)
-
-    @property
-    def mlflow_runs(self) -> list[str]:
-        """The ids in MLflow of its trials, the best first, and of rows that are compared."""
-        finals = self.finals
-        shown = [r for r in self.trials if r.mlflow_run_id and r.val_error is not None]
-        shown.sort(key=lambda r: (r.state != "complete", r.val_error))
-        rows = finals.finalists if finals is not None and finals.compared else ()
-        return [one.mlflow_run_id for one in (*shown, *rows) if one.mlflow_run_id]
 
     @unchanged()
     def report(self) -> Report:

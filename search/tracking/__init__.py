@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.tracking.client import look
+    from search.tracking.client import ranked
     from search.tracking.cursor import Cursor
     from search.tracking.mirror import Mirror
     from search.tracking.pages import Pages, PageServer
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = lazy(
         __name__,
-        client="look",
+        client="ranked",
         cursor="Cursor",
         mirror="Mirror",
         pages="PageServer Pages",

@@ -23,6 +23,7 @@ from search.tracking.store import (
     refusal,
     version,
 )
+from search.tracking.views import ORDER, TESTED
 
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _QUIET = {
@@ -38,6 +39,7 @@ from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Run, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
+SHOWN = 100  # trials in a comparison; a longer address breaks in some browsers
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000  # characters; MLflow refuses or cuts longer values
 KIND = "mlflow.experimentKind", "custom_model_development"  # MLflow's pages open on language models otherwise
 _REFUSED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
@@ -140,15 +142,18 @@ def check(store: Store) -> None:
         client.set_experiment_tag(made.experiment_id, KIND[0], made.tags.get(*KIND))
 
 
-def look(store: Store, run_id: str) -> None:
-    """Asks a tracking server for a run.
+def ranked(store: Store, study: str) -> list[str]:
+    """Ids of a study's trials, as its report orders them, by the id of its run; the first hundred.
 
     Raises:
-        InputError: it does not answer, refuses us, or has no such run.
+        InputError: the store does not answer, refuses us, or has no such run.
     """
     client = connect(store.uri)
     with _asking(store):
-        client.get_run(run_id)
+        experiment = client.get_run(study).info.experiment_id
+        condition, order = f"tags.`mlflow.parentRunId` = '{study}'", [f"tags.`{ORDER}`", f"metrics.`{TESTED}`"]
+        found = client.search_runs([experiment], condition, max_results=SHOWN, order_by=order)
+    return [run.info.run_id for run in found]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ cookie keeps, as with Jupyter. It lives in this process alone: not on a command 
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from socket import socket
@@ -21,9 +22,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from search.errors import public
 from search.tracking.store import Store, follow
-from search.tracking.views import SEEDS
+from search.tracking.views import GROUPS, SEEDS
 
-SHOWN = 100  # trials in a comparison; a longer address breaks in some browsers
+_LAST_SECONDS = 2  # for what browsers are being answered when the server ends
 _HERE = {"127.0.0.1", "localhost", "::1"}
 _WITHOUT = "This needs the address that `python -m search.ui` has printed: there is a token in it.\n"
 _ELSEWHERE = "Asked by another page, or by another name of this machine.\n"
@@ -58,9 +59,13 @@ class Pages:
         """Charts of the trainings of the finalists, by configuration."""
         return self._runs(self.study + SEEDS, compareRunsMode="CHART")
 
+    def least(self, field: str) -> str:
+        """Charts of the least error by one of `GROUPS`."""
+        return self._runs(f"{self.study}-{field}", compareRunsMode="CHART")
+
     def comparison(self, run_ids: Sequence[str]) -> str:
-        """Of runs, the first hundred: parallel coordinates, scatter and contour plots, params and metrics."""
-        shown = json.dumps(list(run_ids[:SHOWN]))
+        """Of runs: parallel coordinates, scatter and contour plots, params and metrics."""
+        shown = json.dumps(list(run_ids))
         return self._page("compare-runs", runs=shown, experiments=json.dumps([self.experiment]))
 
     def named(self, name: str, run_ids: Sequence[str], finals: bool) -> dict[str, str]:
@@ -68,8 +73,9 @@ class Pages:
         pages = {
             f"{name}: parallel coordinates and learning curves": self.charts,
             "table of trials": self.table,
-            "trials side by side": self.comparison(run_ids),
+            **{f"least error by {field}": self.least(field) for field in GROUPS},
         }
+        pages |= {"trials side by side": self.comparison(run_ids)} if run_ids else {}
         return pages | ({"finalists, mean over seeds": self.seeds} if finals else {})
 
     def _runs(self, view: str, **mode: str) -> str:
@@ -85,7 +91,6 @@ class PageServer:
     """MLflow's pages on a database, for who has `token` (default: 256 random bits); making one takes seconds."""
 
     def __init__(self, store: Store, token: str | None = None) -> None:
-        follow(store)
         self.token = token or secrets.token_urlsafe(32)
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
         os.environ.update(quiet | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})  # without eight workers of a queue
@@ -96,16 +101,24 @@ class PageServer:
         os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = "mlflow-artifacts:/"
         os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR] = str(store.root)
         os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
-        from mlflow.server.fastapi_app import app  # noqa: PLC0415  likewise
-        from mlflow.server.handlers import initialize_backend_stores  # noqa: PLC0415
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of MLflow's own modules
+            from mlflow.server.fastapi_app import app  # noqa: PLC0415  likewise
+            from mlflow.server.handlers import initialize_backend_stores  # noqa: PLC0415
 
+            from search.tracking import client  # noqa: PLC0415  likewise
+
+        client.ready(store.uri)  # of a study that has just been started it may not be there
+        follow(store)
         initialize_backend_stores(store.uri, store.uri, "mlflow-artifacts:/")
         self._pages = Guard(app, self.token)
 
     def serve(self, listening: socket) -> None:
         """Until the process is interrupted or terminated."""
         # not a line for every picture of a page
-        settings = uvicorn.Config(self._pages, log_level="warning", proxy_headers=False)
+        settings = uvicorn.Config(
+            self._pages, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=_LAST_SECONDS
+        )
         uvicorn.Server(settings).run(sockets=[listening])
 
 

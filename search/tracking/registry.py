@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ from search.tracking.client import TAG_LENGTH
 ALIAS = "champion"
 DIGEST = "search.weights_sha256"  # the tag by which a champion is known again
 NEEDS = ("mlflow", "numpy", "onnxruntime", "pandas")  # what `search.tracking.served_model` imports
+_VERSIONS = "mlflow.modelVersions"  # the tag of a logged model that MLflow's pages know its versions by
 ONNX = "model.onnx"  # which is served; an export has it where ONNX is installed
 DESCRIPTION_LENGTH = 5000  # characters that a registry keeps
 _CODE = Path(__file__).with_name("served_model.py")
@@ -35,7 +36,9 @@ _CODE = Path(__file__).with_name("served_model.py")
 Config = dict[str, Any]  # of the exported network: config.json
 
 
-def register(client: MlflowClient, experiment_id: str, run_id: str | None, place: str) -> str | None:
+def register(
+    client: MlflowClient, experiment_id: str, run_id: str | None, place: str, above: Sequence[str] = ()
+) -> str | None:
     """Makes an exported network the champion of its study; its version in the registry. None if it has no ONNX model.
 
     It may be called any number of times, also after a call that was cut off: the same champion has one version, and
@@ -45,6 +48,7 @@ def register(client: MlflowClient, experiment_id: str, run_id: str | None, place
         client: of the tracking server, or of a database.
         experiment_id: of the study.
         run_id: of the training that the weights are of; None where there is none in this store.
+        above: runs whose pages lead to the model, too: of the study, and of the trial.
         place: the folder that `search.export.bundle.export` writes, or the URL of its zip archive.
 
     Raises:
@@ -66,14 +70,18 @@ def register(client: MlflowClient, experiment_id: str, run_id: str | None, place
         found, *others = sorted((str(v.version) for v in known), key=int) or [None]
         for other in others:
             client.delete_model_version(name, str(other))
+        model = _logged(client, experiment_id, run_id, folder, config)
         if found is None:
-            model = _logged(client, experiment_id, run_id, folder, config)
             # not models:/ID: in a database that would be looked for where MLflow's global URI is
             source, wait = model.artifact_location, 0  # waiting is for registries that copy
             made = client.create_model_version(
                 name, source, run_id, tags, description=description, await_creation_for=wait, model_id=model.model_id
             )
             found = str(made.version)
+        # By these two the pages of runs lead to the version; a server does the first itself, a database does not.
+        client.set_logged_model_tags(model.model_id, {_VERSIONS: json.dumps([{"name": name, "version": found}])})
+        for run in [run_id, *above] if run_id else above:
+            _link(client, run, model.model_id)
         for key, value in tags.items():  # more seeds, or another error, of the same weights
             client.set_model_version_tag(name, found, key, value)
         client.update_model_version(name, found, description)
@@ -134,10 +142,14 @@ def _logged(client: MlflowClient, experiment_id: str, run_id: str | None, folder
             _save(place / "model", folder, config, model, run_id)
             client.log_model_artifacts(model.model_id, str(place / "model"))
         model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    outputs = client.get_run(run_id).outputs if run_id else None
-    if run_id and all(o.model_id != model.model_id for o in (outputs.model_outputs if outputs else [])):
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return model
+
+
+def _link(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """Lets the page of a run lead to a model."""
+    outputs = client.get_run(run_id).outputs
+    if all(output.model_id != model_id for output in (outputs.model_outputs if outputs else [])):
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
 def _save(path: Path, folder: Path, config: Config, model: LoggedModel, run_id: str | None) -> None:

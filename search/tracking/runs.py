@@ -129,8 +129,9 @@ class RunWriter:
         self._mark_front(said.front)
         if said.champion is not None:
             key, place = f"{said.champion.number}.{said.champion.seed}", self.source.where(said.champion.place)
-            run = None if key in self.deleted else self.runs.get(key)
-            self.attempt(lambda: register(self.client, self.experiment_id, run, place))
+            runs = {key: run for key, run in self.runs.items() if key not in self.deleted}
+            above = [runs[one] for one in (str(said.champion.number), STUDY) if one in runs]
+            self.attempt(lambda: register(self.client, self.experiment_id, runs.get(key), place, above))
 
     def _mark_front(self, numbers: Sequence[int]) -> None:
         """Tag the runs on the Pareto front, and those that no longer are on it."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import log10
 from statistics import stdev
 from typing import Any
 
@@ -19,6 +20,7 @@ from search.spec import PreparedInfo, StudySpec, TrialSpec
 from search.statistics import LEVEL, mean_error_interval
 from search.storage import is_url
 from search.tracking.cursor import STUDY, Mark
+from search.tracking.views import LAST, LOG, ORDER, on_log
 
 RUNNING = "running"
 STATUS = {
@@ -30,7 +32,9 @@ STATUS = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
+PROVENANCE = {"commit": "mlflow.source.git.commit", "version": "search.version", "command": "search.command"}  # -> tag
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as description of a run
+DIGITS = 2  # of errors in percent in MLflow's table, which shows each digit that there is
 CONCLUSION = "conclusion"  # what is sent of the study's run when all else has been
 
 
@@ -124,8 +128,8 @@ class Source:
 
     def _study(self) -> Shown:
         params = {path: str(value) for path, value in self.spec.flat().items()}
-        tags = {"search.study": self.spec.name, "search.kind": "study"}
-        version = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:12]
+        tags = {"search.study": self.spec.name, "search.kind": "study", **self._provenance()}
+        version = hashlib.sha256(json.dumps([params, tags], sort_keys=True).encode()).hexdigest()[:12]
         face = lambda: Face(self.spec.name, params, tags, self._dataset())  # noqa: E731
         return Shown(STUDY, STUDY, self.search.began, face=face, version=version)
 
@@ -134,10 +138,9 @@ class Source:
         before = self._last.get(record.number)
         if before is not None and before[0] is record and not trainings:
             return before[1]
-        best = {"best/val_error": min(record.curve.values())} if record.curve else {}
-        once = [_costs(record, best), *self._means(trainings)] if record.ended else []
+        once = [_costs(record, _errors(record)), *self._means(trainings)] if record.ended else []
         face = lambda: self._face("trial", record.number, TrialSpec.from_flat(record.params))  # noqa: E731
-        shown = self._training(record, str(record.number), STUDY, face, once)
+        shown = self._training(record, str(record.number), STUDY, face, once, _order(record))
         self._last[record.number] = record, shown
         return shown
 
@@ -152,7 +155,13 @@ class Source:
         return self._training(record, f"{number}.{record.seed}", str(number), face, once)
 
     def _training(
-        self, record: TrialRecord, key: str, parent: str, face: Callable[[], Face], once: list[tuple[int, Metrics]]
+        self,
+        record: TrialRecord,
+        key: str,
+        parent: str,
+        face: Callable[[], Face],
+        once: list[tuple[int, Metrics]],
+        tags: Mapping[str, str] | None = None,
     ) -> Shown:
         why = {"search.reason": record.reason, "search.traceback": record.traceback}
         return Shown(
@@ -164,9 +173,9 @@ class Source:
             epochs=record.metrics,
             once=once,
             state=record.state.value,
-            tags={name: text for name, text in why.items() if text},
+            tags={name: text for name, text in why.items() if text} | dict(tags or {}),
             files=(self.where(record.weights),) if record.weights else (),
-            ended=record.ended,
+            ended=record.ended and record.began + _ms(record.seconds),
         )
 
     def _rows(
@@ -180,6 +189,7 @@ class Source:
             own = sorted(trainings.get(number, ()), key=lambda record: record.seed)
             ends = [record.ended for record in own if record.ended is not None]
             ended = over and own and len(ends) == len(own)
+            trained = sum(record.seconds or 0.0 for record in own)
             first, tested = next(iter(own), None), any(record.test for record in own)
             state = TrialState.COMPLETE if tested or first is None else first.state
             reason = first.reason if first is not None and ended else None
@@ -195,7 +205,7 @@ class Source:
                 once=[*([_costs(first)] if first and ended else []), *self._means(own)],
                 state=state.value if ended else RUNNING,
                 tags={"search.reason": reason} if reason else {},
-                ended=max(ends) if ended else None,
+                ended=self.search.began + _ms(trained) if ended else None,
             )
 
     def _conclusion(self, study: Shown, said: Conclusion) -> Shown:
@@ -223,9 +233,18 @@ class Source:
         finals: bool = False,
     ) -> Face:
         own = {"search.study": self.spec.name, "search.kind": kind, "search.trial": str(number)}
-        own |= {"search.spec_digest": spec.digest, **(tags or {})}
-        text = spec.model_dump_json(indent=2)
-        return Face(name or _name(number, spec), spec.mlflow_params(), own, self._dataset(finals), text)
+        own |= {"search.spec_digest": spec.digest, **(tags or {}), **self._provenance()}
+        text, values = spec.model_dump_json(indent=2), spec.flat()
+        logs = {f"{LOG}{path}": f"{log10(float(values[path])):.4g}" for path in self._on_log if path in values}
+        return Face(name or _name(number, spec), spec.mlflow_params() | logs, own, self._dataset(finals), text)
+
+    @cached_property
+    def _on_log(self) -> list[str]:
+        return on_log(self.spec.flat())
+
+    def _provenance(self) -> dict[str, str]:
+        """Tags that say what runs the study."""
+        return {PROVENANCE[name]: text for name, text in self.search.provenance.items()}
 
     def _dataset(self, finals: bool = False) -> Dataset:
         """What trials are trained on, or finalists: train and validation together."""
@@ -256,16 +275,33 @@ class Source:
 
 def tested(errors: Sequence[float], images: int) -> dict[str, float]:
     """Metrics of a finalist in percent, by the errors of its trainings on so many images; with a spread from two on."""
-    metrics = {"test/error_mean": sum(errors) / len(errors), "test/seeds": float(len(errors))}
+    metrics = {"test/error_mean": sum(errors) / len(errors)}
     interval = mean_error_interval(errors, LEVEL, 100 / images)
     if interval is not None:
         metrics |= {"test/error_std": stdev(errors), "test/error_low": interval.low, "test/error_high": interval.high}
-    return metrics
+    return {name: round(error, DIGITS) for name, error in metrics.items()} | {"test/seeds": float(len(errors))}
 
 
 def _name(number: int, spec: TrialSpec) -> str:
     net = spec.net
     return f"{number:03d} depth {net.depth} {net.version.value} {net.shortcut.value}"
+
+
+def _order(record: TrialRecord) -> dict[str, str]:
+    """The tag by whose text trials stand as in the report: complete before pruned, then by error, MACs and number."""
+    if not record.ranked:
+        return {}
+    return {ORDER: f"{record.state.value} {record.measured:011.7f} {record.macs or 0:015d} {record.number:06d}"}
+
+
+def _errors(record: TrialRecord) -> dict[str, float]:
+    """Validation errors of a trial that is over, to sort and read tables by."""
+    last = {LAST: round(record.measured, DIGITS)} if record.ranked and record.measured is not None else {}
+    return {"best/val_error": min(record.curve.values()), **last} if record.curve else {}
+
+
+def _ms(seconds: float | None) -> int:
+    return round(1000 * (seconds or 0.0))
 
 
 def _costs(record: TrialRecord, more: Mapping[str, float] | None = None) -> tuple[int, Metrics]:

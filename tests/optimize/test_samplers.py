@@ -22,11 +22,13 @@ RANGES: dict[str, Any] = {
     "train.batch_size": [16, 32, 64],
 }
 
+learning = pytest.mark.parametrize("sampler", [Sampler.FREEZE_THAW, Sampler.TPE])
 
-def searched(fate: Any, trials: int, seed: int = 1, **setting: Any) -> list[TrialRecord]:
+
+def searched(fate: Any, trials: int, sampler: Sampler, seed: int = 1, **setting: Any) -> list[TrialRecord]:
     """The trials of a search over `RANGES` with one epoch."""
     objectives = setting.pop("objectives", (Objective.VAL_ERROR,))
-    search = SearchSpec(scheduler=Scheduler.NONE, trials=trials, seed=seed, objectives=objectives)
+    search = SearchSpec(sampler=sampler, scheduler=Scheduler.NONE, trials=trials, seed=seed, objectives=objectives)
     return play(Setting(search, 1, RANGES, fate=fate, **setting), InMemoryStorage())
 
 
@@ -35,9 +37,9 @@ def distance(flat: Mapping[str, Value], epoch: int = 1) -> float:
     return 10 + 20 * abs(math.log10(float(flat["train.lr"]) / 0.05))
 
 
-def modelled(fate: Any, trials: int, **setting: Any) -> list[TrialRecord]:
+def modelled(fate: Any, trials: int, sampler: Sampler, **setting: Any) -> list[TrialRecord]:
     """What a model proposed, of three searches."""
-    return [r for seed in range(3) for r in after_startup(searched(fate, trials, seed, **setting))]
+    return [r for seed in range(3) for r in after_startup(searched(fate, trials, sampler, seed, **setting))]
 
 
 def after_startup(records: list[TrialRecord]) -> list[TrialRecord]:
@@ -51,36 +53,40 @@ def share(records: Sequence[TrialRecord], state: TrialState) -> float:
     return fmean(r.state is state for r in records)
 
 
-def test_proposals_move_to_what_is_good() -> None:
+@learning
+def test_proposals_move_to_what_is_good(sampler: Sampler) -> None:
     """At random the distance to 0.05 is (0.7^2 + 1.3^2) / 2 / 2 = 0.545 decades on average: an error of 20.9."""
-    late = modelled(distance, trials=35)
+    late = modelled(distance, sampler=sampler, trials=35)
     assert fmean(r.curve[1] for r in late) < 17.5
 
 
-def test_a_loss_that_is_not_a_number_is_bad_evidence() -> None:
+@learning
+def test_a_loss_that_is_not_a_number_is_bad_evidence(sampler: Sampler) -> None:
     """Half of the learning rates diverge; the others are equally good, so nothing else can be learnt."""
 
     def fate(flat: Mapping[str, Value], epoch: int) -> Fate:
         return math.nan if float(flat["train.lr"]) > 0.1 else 30.0
 
-    late = modelled(fate, trials=35)
+    late = modelled(fate, sampler=sampler, trials=35)
     assert share(late, TrialState.DIVERGED) <= 0.25
     assert all(r.curve == {1: 100.0} for r in late if r.state is TrialState.DIVERGED)
 
 
-def test_out_of_memory_is_learnt() -> None:
+@learning
+def test_out_of_memory_is_learnt(sampler: Sampler) -> None:
     """Two of three batch sizes do not fit; the error says nothing of it."""
 
     def fate(flat: Mapping[str, Value], epoch: int) -> Fate:
         fits = int(flat["train.batch_size"]) == 16
         return distance(flat) if fits else ("infeasible", "out of memory")
 
-    late = modelled(fate, trials=55)
+    late = modelled(fate, sampler=sampler, trials=55)
     assert share(late, TrialState.INFEASIBLE) <= 0.33
     assert not any(r.refused for r in late), "they were started, and count as trials"
 
 
-def test_beyond_the_limits_is_refused_and_gets_rarer() -> None:
+@learning
+def test_beyond_the_limits_is_refused_and_gets_rarer(sampler: Sampler) -> None:
     """Two of three batch sizes cost too much, and would train best; what is refused is never handed out."""
     trained: set[int] = set()
 
@@ -92,7 +98,7 @@ def test_beyond_the_limits_is_refused_and_gets_rarer() -> None:
         trained.add(int(flat["train.batch_size"]))
         return distance(flat)
 
-    records = searched(fate, trials=55, appraise=appraise)
+    records = searched(fate, sampler=sampler, trials=55, appraise=appraise)
     refused = [r for r in records if r.refused]
     assert trained == {16}
     assert len(records) - len(refused) == 55, "what is refused does not count"
@@ -113,7 +119,9 @@ def test_of_equal_errors_the_cheap_are_preferred() -> None:
     def appraise(spec: TrialSpec) -> Appraisal:
         return Appraisal(1, spec.train.batch_size**2, 1, {}, None)
 
-    late = modelled(fate, trials=25, appraise=appraise, objectives=(Objective.VAL_ERROR, Objective.MACS))
+    late = modelled(
+        fate, sampler=Sampler.TPE, trials=25, appraise=appraise, objectives=(Objective.VAL_ERROR, Objective.MACS)
+    )
     assert fmean(r.params["train.batch_size"] == 16 for r in late) > 0.5  # a third at random
 
 
@@ -121,7 +129,7 @@ SECOND = [(Sampler.TPE, o) for o in Objective if o is not Objective.VAL_ERROR]
 
 
 @pytest.mark.parametrize(
-    ("sampler", "second"), [*SECOND, *((s, Objective.MACS) for s in Sampler if s is not Sampler.TPE)]
+    ("sampler", "second"), [*SECOND, (Sampler.RANDOM, Objective.MACS), (Sampler.GRID, Objective.MACS)]
 )
 def test_every_second_objective_runs(sampler: Sampler, second: Objective) -> None:
     section = {"train.lr": [0.1, 0.2, 0.3, 0.4], "train.batch_size": [16, 32, 64]}

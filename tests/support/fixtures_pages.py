@@ -33,7 +33,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Page:
     """An empty page, to show MLflow's in."""
-    page = browser.new_page(viewport={"width": 1400, "height": 950})
+    page = browser.new_page(viewport={"width": 1440, "height": 950})
     page.add_init_script(NO_CHAT)
     page.set_default_timeout(LOAD_MS)
     return page

@@ -80,7 +80,7 @@ def test_a_study_as_the_server_shows_it(mlflow_server: Server, opened: Opened, e
 
     assert trial["info"]["run_name"] == "000 depth 20 v1 identity"
     assert study.cursor.trials == {0: run}
-    assert (trial["info"]["start_time"], trial["info"]["end_time"]) == (record.began, record.ended)
+    assert (trial["info"]["start_time"], trial["info"]["end_time"]) == (record.began, record.began + 500), "one epoch"
     assert trial["params"].items() >= {"net.depth": "20", "net.version": "v1", "net.gate_bias": "n/a"}.items()
     expected = {"mlflow.parentRunId": study.run, "search.kind": "trial", "search.trial": "0"}
     expected |= {"search.state": "complete", "search.study": "digits"}
@@ -103,7 +103,7 @@ def test_a_study_as_the_server_shows_it(mlflow_server: Server, opened: Opened, e
 def test_finals_as_the_server_shows_them(mlflow_server: Server, opened: Opened, experiment: str) -> None:
     """The mean after each seed; by hand: of 4 and 5 it is 4.5, their deviation the root of a half."""
     study = opened()
-    study.trial()
+    study.trial(epochs=3)
     for seed, test in ((0, 4.0), (1, 5.0)):
         study.seed(0, seed, test)
     study.sent()
@@ -111,8 +111,10 @@ def test_finals_as_the_server_shows_them(mlflow_server: Server, opened: Opened, 
     run = trial["info"]["run_id"]
     means = history(mlflow_server.url, run, "test/error_mean")
     assert [(step, value) for step, value, _ in means] == [(1, 4.0), (2, 4.5)]
+    ((_, last, _),) = history(mlflow_server.url, run, "report/val_error")
+    assert last == 16.67, "of a third of 50"
     ((step, deviation, _),) = history(mlflow_server.url, run, "test/error_std")
-    assert (step, deviation) == (2, pytest.approx(math.sqrt(0.5)))
+    assert (step, deviation) == (2, 0.71)
     assert [seed["info"]["run_name"] for seed in seeds] == [f"000 depth 8 v1 identity seed {n}" for n in (0, 1)]
     assert {seed["tags"]["mlflow.parentRunId"] for seed in seeds} == {run}
     assert {seed["tags"]["search.finalist"] for seed in seeds} == {"000 depth 8 v1 identity"}
@@ -269,12 +271,14 @@ def test_no_credentials_are_kept(mlflow_server: Server, opened: Opened, experime
     """Neither in MLflow nor in the folder."""
     address = mlflow_server.url.replace("//", "//name:secret@")
     study = opened(address, **{"tracking.uri": address, "description": f"see {address}"})
+    study.search.save_provenance({"command": f"python -m search.run --tracking-uri {address}"})
     study.search.finish(study.start(), TrialState.FAILED, f"cannot reach {address}/x", f"Traceback: {address}")
     study.conclude(f"[runs]({address})")
     study.sent()
     runs = runs_of(mlflow_server.url, experiment)
     assert "secret" not in str(runs)
     assert runs[0]["params"]["tracking.uri"] == mlflow_server.url
+    assert runs[0]["tags"]["search.command"] == f"python -m search.run --tracking-uri {mlflow_server.url}"
     trouble = {
         "search.reason": f"cannot reach {mlflow_server.url}/x",
         "search.traceback": f"Traceback: {mlflow_server.url}",

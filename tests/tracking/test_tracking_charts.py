@@ -2,15 +2,18 @@
 
 import json
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+import search
 from search.storage import Output
 from search.tracking import Cursor, Pages, Store
 from tests.support.mlflow_pages import LOAD_MS, cookie, enter, pages
@@ -47,6 +50,7 @@ class Shown:
     """A study in MLflow's pages."""
 
     pages: Pages
+    folder: Path  # of the study
     trials: list[dict[str, Any]]  # of report.json, that have a run and a result
     champion: int  # number of its trial, by report.json
 
@@ -75,7 +79,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory, page: Page) -> Iterator[Show
     with pages(store, folder / "ui.log") as base:
         enter(page, base)
         sent = Cursor.at(output / "digits" / Cursor.FILE)
-        yield Shown(Pages(base, sent.experiment, str(sent.study)), trials, report["finals"]["champion"])
+        champion = report["finals"]["champion"]
+        yield Shown(Pages(base, sent.experiment, str(sent.study)), output / "digits", trials, champion)
 
 
 def of_kind(shown: Shown, kind: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
@@ -107,9 +112,11 @@ def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Cal
     plot = page.locator("svg", has_text="net.shortcut").first
     for trial in shown.trials:
         expect(plot).to_contain_text(str(trial["params"]["net.shortcut"]), timeout=LOAD_MS)
-    expect(plot).to_contain_text("train.lr")
+    expect(plot).to_contain_text("log10 train.lr")
     expect(plot).not_to_contain_text("net.gate_bias")
-    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=LOAD_MS)  # the curves
+    curves = page.locator(".js-plotly-plot").first
+    expect(curves).to_be_visible(timeout=LOAD_MS)
+    assert curves.evaluate("plot => plot.layout.yaxis.type") == "log"
     picture("mlflow-comparison")
     page.locator(".js-plotly-plot").first.hover()
     page.mouse.wheel(0, 700)  # to the third: a chart is drawn once it is seen
@@ -118,26 +125,43 @@ def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Cal
 
 def test_charts_are_grouped_by_prefix(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
     page.goto(shown.run(shown.trials[0]["number"], "/model-metrics"))
-    for group, charts in {"best": 1, "cost": 4, "train": 2, "val": 2}.items():
+    for group, charts in {"best": 1, "cost": 4, "report": 1, "train": 2, "val": 2}.items():
         heading = page.get_by_role("figure").filter(has_text=re.compile(rf"{group}\s*\({charts}\)"))
         expect(heading).to_be_visible(timeout=LOAD_MS)
     picture("mlflow-run")
 
 
 def test_the_table_of_all_trials(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
-    """The best first; and nobody but the server is asked for anything."""
+    """In the order of the report, with what it is about in sight; and nobody but the server is asked for anything."""
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(shown.pages.table)
-    for column in ("best/val_error", "cost/macs", "cost/params", "test/error_mean", "net.depth"):
-        expect(page.get_by_role("columnheader", name=column).first).to_be_attached(timeout=LOAD_MS)
+    for column in ("report/val_error", "test/error_mean", "net.depth", "net.shortcut", "net.version"):
+        expect(page.get_by_role("columnheader", name=column).first).to_be_in_viewport(ratio=1, timeout=LOAD_MS)
     links = page.get_by_role("link", name="depth")
     expect(links).to_have_count(len(shown.trials), timeout=LOAD_MS)
     tops = {int(link.inner_text()[:3]): box["y"] for link in links.all() if (box := link.bounding_box())}
-    errors = {trial["number"]: trial["best_val_error"] for trial in shown.trials}
-    assert [errors[number] for number in sorted(tops, key=lambda number: tops[number])] == sorted(errors.values())
+    told = (shown.folder / "report.md").read_text().partition("## Trials by")[2].partition("##")[0]
+    order = [int(number) for number in re.findall(r"^\| \d+ \| (\d+) \|", told, re.M)]
+    assert sorted(tops, key=lambda number: tops[number]) == order
+    for trial in shown.trials:
+        expect(page.get_by_text(f"{round(trial['val_error'], 2):g}", exact=True).first).to_be_attached()
     assert [url for url in asked if not url.startswith((shown.base, "data:", "blob:"))] == []
     picture("mlflow-trials")
+
+
+@pytest.mark.parametrize("field", ["shortcut", "version"])
+def test_the_least_error_of_each_kind(shown: Shown, page: Page, picture: Callable[[str], None], field: str) -> None:
+    kinds: dict[str, float] = {}
+    for trial in shown.trials:
+        kind = trial["params"][f"net.{field}"]
+        kinds[kind] = min(trial["best_val_error"], kinds.get(kind, 100.0))
+    page.goto(shown.pages.least(field))
+    bars = page.locator(".js-plotly-plot").first
+    for kind, least in kinds.items():
+        expect(page.get_by_text(f"Group: {kind}")).to_be_visible(timeout=LOAD_MS)
+        expect(bars).to_contain_text(f"{least:.2f}", timeout=LOAD_MS)
+    picture(f"mlflow-{field}")
 
 
 def test_chosen_runs_side_by_side(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
@@ -173,7 +197,12 @@ def test_a_study_says_its_answer_and_its_data(shown: Shown, page: Page, picture:
     expect(page.get_by_role("link", name="depth").first).to_be_visible(timeout=LOAD_MS)
     picture("mlflow-study")
     _, study = next(of_kind(shown, "study"))
-    assert study["metrics"]["test/error_mean"] == pytest.approx(error_of_champion(shown))
+    assert study["metrics"]["test/error_mean"] == pytest.approx(error_of_champion(shown), abs=0.005)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    if commit:
+        assert study["tags"]["mlflow.source.git.commit"].removesuffix("-dirty") == commit.strip()
+    assert study["tags"]["search.version"] == search.__version__
+    assert study["tags"]["search.command"].startswith("python -m search.run ")
     ended = Counter(trial["state"] for trial in shown.trials)
     assert {state: study["metrics"][f"trials/{state}"] for state in ended} == ended
 
@@ -185,6 +214,14 @@ def test_the_champion_in_the_registry(shown: Shown, page: Page, picture: Callabl
     expect(page.get_by_text(f"{error_of_champion(shown):.4g}", exact=False).first).to_be_visible(timeout=LOAD_MS)
     expect(page.get_by_text("uint8").first).to_be_visible(timeout=LOAD_MS)
     picture("mlflow-champion")
+
+
+def test_runs_lead_to_the_registered_model(shown: Shown, page: Page) -> None:
+    """Those of the study and of its champion's trial."""
+    trial = shown.run(shown.champion)
+    for address in (trial, trial.replace(trial.rpartition("/")[2].partition("?")[0], shown.pages.study)):
+        page.goto(address)
+        expect(page.locator("a[href='#/models/digits/versions/1']").first).to_be_visible(timeout=LOAD_MS)
 
 
 def test_the_filters_of_the_document(shown: Shown) -> None:

@@ -122,7 +122,7 @@ def test_the_installed_command() -> None:
         ("re", {"report"}),
         ("cif", {"cifar10", "cifar100"}),
         ("run mi", {"mine", "mine.yaml"}),
-        ("cifar10 --sampler ", {"tpe", "random", "grid"}),
+        ("cifar10 --scheduler ", {"asha", "none"}),
         ("run degradation --scale ", {"cpu", "gpu-hour", "smoke"}),
         ("run --set search.s", {"search.sampler=", "search.scheduler=", "search.seed=", "search.storage="}),
         ("--set space.net.depth", {"space.net.depth="}),

@@ -99,7 +99,7 @@ def test_mlflow_holds_a_run_a_trial_below_one_study(finished: tuple[Path, str, s
         points = query(folder, f"select step, value from metrics where run_uuid = '{run_id}' and key = 'val/error'")
         assert sorted(points) == [tuple(point) for point in trial["curve"]]
         params = dict(query(folder, f"select key, value from params where run_uuid = '{run_id}'"))
-        assert set(params) == set(TrialSpec.paths())
+        assert set(params) == {*TrialSpec.paths(), "log10 train.lr"}
         gated = params["net.shortcut"] == "shortcut_only_gate"
         assert (params["net.gate_bias"] == "n/a") is not gated
         once = dict(query(folder, f"select key, value from latest_metrics where run_uuid = '{run_id}'"))

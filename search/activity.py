@@ -8,11 +8,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import IO, NoReturn, Self
 
 FIRST_SECONDS = 0.8  # of silence, before a file or a pipe gets the first line
-SILENT_SECONDS = 2.5  # of silence, before it gets the next
+SILENT_SECONDS = 2.0  # of silence, before it gets the next
 LONG_SECONDS = 60.0  # the same once hours have passed
 SHARE = 0.01  # of the time that a stage takes: its lines come more seldom the longer it takes
 CLEAR, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"
@@ -82,6 +83,19 @@ class Activity:
         self._out.write(f"{CLEAR}{text}\r" if self._live else f"{text}\n")
         self._out.flush()
         self.said()
+
+
+def run_alone(main: Callable[[Sequence[str] | None, Activity], int], arguments: Sequence[str] | None = None) -> int:
+    """The exit status of `main`, as the whole of this process: from now on it speaks, and can be interrupted."""
+    end_at_once()
+    with Activity() as activity:
+        activity.begin("starting")
+        status = main(arguments, activity)
+    if status == INTERRUPTED:  # Python itself would take seconds to free thousands of modules
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+    return status
 
 
 def is_terminal(out: IO[str]) -> bool:

@@ -2,22 +2,33 @@
 
 import argparse
 import re
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from search import __version__
+from search import __version__, spec
 from search.errors import InputError
 from search.spec import Sampler, Scheduler, plain_yaml, shipped
-from search.storage import Output
+from search.storage import Output, layout
 from search.study import KEYS, Changes, specify
 
 if TYPE_CHECKING:
     from search.spec import StudySpec
 
 
+PROGRAM = "resnet-search"
+
+
 class Parser(argparse.ArgumentParser):
-    """Bad flags are an InputError."""
+    """Bad flags are an InputError. `command`: the word behind `resnet-search`, and a module of search."""
+
+    def __init__(self, command: str, description: str) -> None:
+        installed = Path(sys.argv[0]).name == PROGRAM
+        super().__init__(
+            prog=f"{PROGRAM} {command}" if installed else f"python -m search.{command}", description=description
+        )
 
     def error(self, message: str) -> NoReturn:
         flag = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
@@ -25,53 +36,102 @@ class Parser(argparse.ArgumentParser):
         meant = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(f"{message}; {meant}`{self.prog} --help` lists what can be given")
 
+    def add_begun(self, words: str, **options: Any) -> None:
+        """Takes the name of a study that has begun, and where it is."""
+        completed(self.add_argument("study", help=words, **options), begun)
+        self.add_argument(
+            "--output",
+            type=Output,
+            default=Output("results"),
+            metavar="DIR",
+            help="a folder or a URL; default: results",
+        )
 
-def parser() -> argparse.ArgumentParser:
-    """Every flag. Those in `KEYS`, and --set, set a key of the study."""
-    made = Parser(
-        prog="python -m search.run", description="Which residual network should I use? Searches, and answers."
-    )
-    add = made.add_argument
-    add(
+
+def completed(flag: argparse.Action, by: Callable[..., Iterable[str]]) -> None:
+    """What a shell offers for the value of a flag: `argcomplete` calls this with the flags that are given so far."""
+    flag.completer = by  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def begun(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """The studies in --output, where it is a folder."""
+    output = Output(str(parsed_args.output))
+    return [path.parent.name for path in output.path.glob(f"*/{layout.STUDY_FILE}")] if output.url is None else []
+
+
+def studies(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Those, the shipped ones, and files."""
+    folder = Path(prefix).parent if prefix else Path()
+    files = [str(path) for path in folder.glob("*.yaml")]
+    return [*shipped(), *begun(parsed_args), *files]
+
+
+def scales(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Those of a shipped study."""
+    file = shipped().get(parsed_args.study)
+    return [*plain_yaml.read(file).get("scales", ())] if file else []
+
+
+def keys(**_: object) -> list[str]:
+    """What --set sets."""
+    made = spec.schema()
+
+    def inside(field: dict[str, Any]) -> dict[str, Any]:
+        named = [one["$ref"].rpartition("/")[2] for one in (field, *field.get("anyOf", ())) if "$ref" in one]
+        return (made["$defs"][named[0]] if named else field).get("properties", {})
+
+    return [f"{section}.{key}=" for section, field in made["properties"].items() for key in inside(field)]
+
+
+def parser() -> Parser:
+    """Every flag of a search. Those in `KEYS`, and --set, set a key of the study."""
+    made = Parser("run", "Which residual network should I use? Searches, and answers.")
+    study = made.add_argument(
         "study",
         nargs="?",
         default="digits",
         help="a shipped study (--list), a YAML file, or the name of a study in --output; default: digits",
     )
-    add("--name", help="of the study and its folder; a name that exists is continued")
+    completed(study, studies)
+    _add_changes(made.add_argument_group("the study"))
+    add = made.add_argument_group("where").add_argument
     add("--output", type=Output, default=Output("results"), metavar="DIR", help="a folder or a URL; default: results")
-    add("--trials", metavar="N", help="trials in all")
-    add("--epochs", metavar="N", help="epochs of a complete trial")
-    add("--scale", metavar="NAME", help="a smaller scale of a study that has some (--list); default: the full recipe")
-    add("--time-budget", metavar="TIME", help="90s, 30m, 2h: the study ends then, with what it has")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="train.lr=0.1 or 'space.net.depth=[20,32]'; repeatable",
-    )
     add("--data-dir", metavar="DIR", help="where raw data sets are, or are downloaded to")
+    add("--storage", metavar="URL", help="Optuna storage; default: a journal file in the study's folder")
+    add("--tracking-uri", metavar="URI", help="MLflow; default: a database below --output")
+    add = made.add_argument_group("the machine, or a cluster").add_argument
     add("--cpus-per-trial", metavar="N", help="default: 1")
     add("--gpus-per-trial", metavar="N", help="1, a fraction such as 0.25, or auto; default: auto")
     add("--max-concurrent", metavar="N", help="trials at once; default: as many as fit")
-    add("--seed", metavar="N", help="of the search")
-    add("--sampler", metavar="NAME", help=" | ".join(Sampler))
-    add("--scheduler", metavar="NAME", help=" | ".join(Scheduler))
-    add("--storage", metavar="URL", help="Optuna storage; default: a journal file in the study's folder")
-    add("--tracking-uri", metavar="URI", help="MLflow; default: a database below --output")
+    add("--address", metavar="URL", help="of a cluster's job server: the study runs there; default: RAY_ADDRESS")
+    add("--stop", action="store_true", help="stop the study's job on the cluster where its trials can be continued")
+    add = made.add_argument_group("begin again, or send").add_argument
     add("--fresh", action="store_true", help="begin the study again; deletes what there is of it only with --yes")
     add("--yes", action="store_true", help="delete what --fresh has named")
     add("--sync", action="store_true", help="send to MLflow what a study has left unsent, and train nothing")
+    add = made.add_argument_group("print").add_argument
     add("--dry-run", action="store_true", help="print what would be searched, its time and cost, and train nothing")
     add("--verbose", action="store_true", help="with --dry-run: the whole study too, with every default")
     add("--json", action="store_true", help="print the result, --list or --dry-run as JSON; all else goes to stderr")
-    add("--address", metavar="URL", help="of a cluster's job server: the study runs there; default: RAY_ADDRESS")
-    add("--stop", action="store_true", help="stop the study's job on the cluster where its trials can be continued")
-    add("--version", action="version", version=f"resnet-search {__version__}")
     add("--list", action="store_true", help="name the shipped studies and their scales")
     add("--schema", action="store_true", help="print the JSON Schema of a study's file, for an editor")
+    add("--version", action="version", version=f"{PROGRAM} {__version__}")
     return made
+
+
+def _add_changes(group: "argparse._ArgumentGroup") -> None:
+    add = group.add_argument
+    add("--name", help="of the study and its folder; a name that exists is continued")
+    add("--trials", metavar="N", help="trials in all")
+    add("--epochs", metavar="N", help="epochs of a complete trial")
+    add("--time-budget", metavar="TIME", help="90s, 30m, 2h: the study ends then, with what it has")
+    add("--seed", metavar="N", help="of the search")
+    completed(add("--sampler", metavar="NAME", help=" | ".join(Sampler)), lambda **_: list(Sampler))
+    completed(add("--scheduler", metavar="NAME", help=" | ".join(Scheduler)), lambda **_: list(Scheduler))
+    words = "a smaller scale of a study that has some (--list); default: the full recipe"
+    completed(add("--scale", metavar="NAME", help=words), scales)
+    words = "train.lr=0.1 or 'space.net.depth=[20,32]'; repeatable"
+    completed(add("--set", action="append", default=[], metavar="KEY=VALUE", help=words), keys)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

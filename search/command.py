@@ -17,6 +17,7 @@ from rich.text import Text
 from search import cli, cluster, data, export, formatting, spec, study
 from search.activity import INTERRUPTED, Activity
 from search.errors import Halted, InputError, without_credentials
+from search.formatting import say
 from search.storage import Output, files
 
 if TYPE_CHECKING:
@@ -28,17 +29,17 @@ TOP = 5  # trials that are shown of a study without finals
 
 def main(arguments: Sequence[str] | None, activity: Activity) -> int:
     """Runs the command line; returns its exit status."""
-    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+    console, errors = Console(), Console(stderr=True)
     try:
         given = cli.parse(arguments)
         if given.list or given.schema:
             activity.end()
             if given.schema or given.json:
-                _say(console, json.dumps(spec.schema() if given.schema else cli.listing(), indent=1))
+                _say_json(console, spec.schema() if given.schema else cli.listing())
             else:
                 for one in cli.listing():
                     scales = f" --scale {' | '.join(one['scales'])}" if one["scales"] else ""
-                    _say(console, f"{one['name']}{scales}: {one['description']}")
+                    say(console, f"{one['name']}{scales}: {one['description']}")
             return DONE
         activity.begin(f"reading study {given.study}, in {given.output}")
         server = cluster.job_server(given)
@@ -49,11 +50,11 @@ def main(arguments: Sequence[str] | None, activity: Activity) -> int:
         return _run(given, console, activity)
     except InputError as error:
         activity.end()
-        errors.print(f"error: {without_credentials(str(error))}", markup=False)
+        say(errors, f"error: {without_credentials(str(error))}")
         return BAD_INPUT
     except Halted as cause:
         activity.end()
-        errors.print(without_credentials(cause.sentence), markup=False)
+        say(errors, without_credentials(cause.sentence))
         return FAILED
     except KeyboardInterrupt:
         errors.print("interrupted at once; run the same command again to continue")
@@ -81,7 +82,12 @@ def _run(given: argparse.Namespace, console: Console, activity: Activity) -> int
         with study.unchanged():
             preview = dry_run.Preview.of(asked.spec)
         activity.end()
-        _say(console, json.dumps(preview.facts, indent=1) if given.json else preview.text(given.verbose))
+        if given.json:
+            _say_json(console, preview.facts)
+            return DONE
+        say(console, preview.text)
+        if given.verbose:
+            say(console, preview.details, whole=True)
         return DONE
     cluster.check_shared(given, asked.spec)
     activity.end()
@@ -93,26 +99,26 @@ def _run(given: argparse.Namespace, console: Console, activity: Activity) -> int
     report = files.json_object(asked.folder / "report.json")
     facts = {key: report[key] for key in ("study", "answer", "caveats", "counts", "best", "finals")}
     where = {"champion": asked.champion and str(asked.champion), "report": f"{asked.place}/report.html"}
-    _say(console, json.dumps({**facts, **where, "interrupted": result.interrupted}, indent=1))
+    _say_json(console, {**facts, **where, "interrupted": result.interrupted})
     return status
 
 
 def _told(study: "Study", result: "Result", console: Console) -> int:
     if result.interrupted:
-        console.print(f"stopped after {result.reached}; run the same command again to continue")
+        say(console, f"stopped after {result.reached}; run the same command again to continue")
         return INTERRUPTED
     report = files.json_object(study.folder / "report.json")
-    console.print(report["answer"], markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    say(console, report["answer"])
     if rows := _rows(report):
         console.print(_table(*rows))
     if result.unsent:
-        _say(console, f"{result.unsent}; to send them: {_command('search.run', study, '--sync')}")
+        say(console, f"{result.unsent}; to send them: {_command('search.run', study, '--sync')}")
     if study.champion is not None and result.trouble is None:
         place = study.champion if study.output.url else study.folder / study.champion.name
-        _say(console, f"Champion:          {place}{export.lacks(place)}")
+        say(console, f"Champion:          {place}{export.lacks(place)}", whole=True)
     copy = f", and here in {study.folder}" if study.output.url else ""
-    _say(console, f"Report:            {study.place}/report.html{copy}")
-    _say(console, f"Compare in MLflow: {_command('search.ui', study)}")
+    say(console, f"Report:            {study.place}/report.html{copy}", whole=True)
+    say(console, f"Compare in MLflow: {_command('search.ui', study)}", whole=True)
     if result.trouble:
         raise Halted(result.trouble)
     return DONE if result.worked else FAILED
@@ -162,17 +168,16 @@ def _sync(given: argparse.Namespace, console: Console) -> int:
     except InputError as fault:
         raise InputError(f"--sync: {fault}") from None
     result, sent = begun.sync(dict(study.changed(cli.settings(given), cli.changes(given))))
-    _say(console, sent)
+    say(console, sent)
     if result.interrupted:
-        _say(console, f"{begun.name} is not complete, after {result.reached}; without --sync the command continues it")
+        say(console, f"{begun.name} is not complete, after {result.reached}; without --sync the command continues it")
     if result.trouble:
         raise Halted(result.trouble)
     return FAILED if result.unsent else DONE
 
 
-def _say(console: Console, line: str) -> None:
-    """Prints a line as it is, whatever its length."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+def _say_json(console: Console, value: object) -> None:
+    say(console, json.dumps(value, indent=1), whole=True)
 
 
 def _command(module: str, study: "Study", *flags: str) -> str:

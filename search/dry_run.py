@@ -36,15 +36,11 @@ STEPS = {"cpu": 2, "cuda": 30}  # of an epoch that is timed
 
 @dataclass(frozen=True)
 class Preview:
-    """What a study would do, in lines and as facts."""
+    """What a study would do."""
 
-    lines: tuple[str, ...]  # the most asked first
-    details: tuple[str, ...]  # the study as YAML, and a trial
+    text: str  # lines, the most asked first
+    details: str  # a trial, and the study as YAML
     facts: dict[str, Any]
-
-    def text(self, verbose: bool) -> str:
-        """The lines; where it is `verbose` with details."""
-        return "\n".join([*self.lines, *(self.details if verbose else ())])
 
     @classmethod
     def of(cls, spec: StudySpec) -> "Preview":
@@ -63,7 +59,7 @@ class Preview:
             trial = ("example trial:", *(f"  {path}: {value}" for path, value in flat.items()))
         asked = {"study": redacted(spec.model_dump(mode="json")), **facts}
         lines += [info.note] if info.note else []
-        return cls(tuple(lines), (*trial, "study:", spec.to_yaml()), asked)
+        return cls("\n".join(lines), "\n".join((*trial, "study:", spec.to_yaml())), asked)
 
 
 def _of_space(spec: StudySpec, info: DataInfo, space: Space, proposer: Proposer) -> tuple[list[str], dict[str, Any]]:

@@ -1,10 +1,18 @@
-"""Numbers and configurations in words: one spelling for the terminal, Markdown and HTML."""
+"""Numbers and configurations in words, one spelling for the terminal, Markdown and HTML; and how lines are printed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ABSENT = "n/a"  # a parameter without effect in this trial, or a value never measured
 ASKED = ("net.depth", "net.version", "net.shortcut")  # the question of the study: shown even where they are fixed
+
+
+def say(console: "Console", text: str, whole: bool = False) -> None:
+    """Prints a text as it is. A terminal breaks its lines between words where they are not to be kept `whole`."""
+    console.print(text, markup=False, highlight=False, soft_wrap=whole or not console.is_interactive)
 
 
 def percent(error: float | None, images: int = 0) -> str:

@@ -17,54 +17,62 @@ from pathlib import Path
 from rich.console import Console
 
 from search import study, tracking
-from search.activity import Activity
+from search.activity import Activity, run_alone
+from search.cli import Parser
 from search.errors import Halted, InputError, public
+from search.formatting import say
 from search.storage import Output, layout, replica
 from search.tracking import Cursor, Store
 
 _LOOK_SECONDS = 0.5  # how often is looked whether a study has begun
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until it is interrupted; for a tracking server it only says where to look. Exit status 2: bad input."""
-    console, errors = (Console(stderr=err, soft_wrap=True, markup=False, highlight=False) for err in (False, True))
-    made = argparse.ArgumentParser(prog="python -m search.ui", description=__doc__)
-    made.add_argument("study", nargs="?", help="name of a study in the output folder; default: the latest")
-    made.add_argument("--output", type=Output, default=Output("results"), metavar="DIR", help="default: results")
+def parser() -> Parser:
+    """Its flags."""
+    made = Parser("ui", "Opens MLflow on the comparison of the trials of a study, for you alone.")
+    made.add_begun("name of a study in --output; default: the latest", nargs="?")
     made.add_argument("--port", type=int, default=5000, help="default: 5000")
     made.add_argument("--no-browser", action="store_true", help="print the address only")
-    given = made.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
+    """Serves until it is interrupted; for a tracking server it only says where to look. Exit status 2: bad input."""
+    activity = activity or Activity()
+    console, errors = Console(), Console(stderr=True)
     try:
-        return _open(given, console)
+        return _open(parser().parse_args(arguments), console, activity)
     except (InputError, Halted) as error:
-        errors.print(f"error: {error}")
+        activity.end()
+        say(errors, f"error: {error}")
         return 2
     except KeyboardInterrupt:
         return 0
 
 
-def _open(given: argparse.Namespace, console: Console) -> int:
+def _open(given: argparse.Namespace, console: Console, activity: Activity) -> int:
     name = given.study or _latest(given.output)
     asked, given_now = study.spec_of(given.output, name).tracking, os.environ.get("MLFLOW_TRACKING_URI", "")
     # with the password, which the study's file does not keep
     uri = given_now if public(given_now) == asked.uri else asked.uri
     store = Store.chosen(uri, asked.experiment, given.output)
     if store.remote:
-        with Activity() as activity:
-            activity.begin(f"{name}: asking the tracking server for it")
-            pages = _pages(activity, given.output, name, store, public(store.uri))
+        activity.begin(f"{name}: asking the tracking server for it")
+        pages = _pages(activity, given.output, name, store, public(store.uri))
+        activity.end()
         charts = _show(console, pages)
         if not given.no_browser:
             webbrowser.open(charts)
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the file below goes, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # so that the file below goes, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # which the server knows
     with _listening(given.port) as listening:
-        with Activity() as activity:
-            activity.begin(f"{name}: opening MLflow's pages")
-            server = tracking.PageServer(store)
-            base = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            pages = _pages(activity, given.output, name, store, base, server.token)
+        activity.begin(f"{name}: opening MLflow's pages")
+        server = tracking.PageServer(store)
+        base = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        pages = _pages(activity, given.output, name, store, base, server.token)
+        activity.end()
         charts = _show(console, pages)
         with _privately(charts, given.output.path) as leads:
             if not given.no_browser:
@@ -113,9 +121,9 @@ def _privately(address: str, folder: Path) -> Iterator[str]:
 def _show(console: Console, pages: Mapping[str, str]) -> str:
     """Prints the addresses of MLflow's pages; returns the first, that of the charts."""
     for words, address in pages.items():
-        console.print(f"{words}\n  {address}")
+        say(console, f"{words}\n  {address}", whole=True)
     return next(iter(pages.values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_alone(main))

@@ -1,9 +1,11 @@
 """What the command line prints without training, and which of flag, environment, file and default wins."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import yaml
 from search.run import main
 from search.spec import shipped
 from tests.support.fixtures import alone  # noqa: F401
+from tests.support.study_process import outcome
 
 pytestmark = pytest.mark.usefixtures("alone")
 PAPERS = json.loads((Path(__file__).parent / "support" / "papers.json").read_text())
@@ -58,19 +61,84 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 LISTED = """
 import atexit, runpy, sys
 atexit.register(lambda: print("loaded:", *sys.modules))
-runpy.run_module("search.run", run_name="__main__", alter_sys=True)
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
 
 @pytest.mark.parametrize(
-    ("flags", "status"), [(["--help"], 0), (["--list"], 0), (["--trails", "3"], 2), (["--set", "data=cifar1"], 2)]
-)
+    ("flags", "status"),
+    [
+        (["run", "--help"], 0),
+        (["run", "--list"], 0),
+        (["run", "--trails", "3"], 2),
+        (["run", "--set", "data=cifar1"], 2),
+        *((command, status) for name in ("report", "export", "predict", "ui") for command, status in (
+            ([name, "--help"], 0), ([name, "--nonsense"], 2)
+        )),
+    ],
+)  # fmt: skip
 def test_what_needs_no_network_loads_no_framework(flags: list[str], status: int) -> None:
-    asked = subprocess.run([sys.executable, "-c", LISTED, *flags], capture_output=True, text=True)
+    asked = subprocess.run(
+        [sys.executable, "-c", LISTED, f"search.{flags[0]}", *flags[1:]], capture_output=True, text=True
+    )
     assert asked.returncode == status, asked.stderr
     loaded = asked.stdout.rpartition("loaded: ")[2].split()
     assert "search.cli" in loaded
     assert not {"torch", "ray", "mlflow", *(() if "--set" in flags else ("optuna",))} & set(loaded)
+
+
+INSTALLED = "import sys; sys.argv[0] = 'resnet-search'; from search.run import installed; sys.exit(installed())"
+
+
+def resnet_search(*arguments: str, **environment: str) -> str:
+    """What the installed command prints."""
+    shell = {**os.environ, **environment}
+    asked = subprocess.run([sys.executable, "-c", INSTALLED, *arguments], env=shell, capture_output=True, text=True)
+    assert (asked.returncode, outcome(asked.stderr)) == (0, "")
+    return asked.stdout
+
+
+def test_the_installed_command() -> None:
+    """Its help names the commands, and each of them has a help of its own, with flags in groups where they are many."""
+    named = re.findall(r"^  (\w+) +\w", resnet_search("--help"), re.MULTILINE)
+    assert named == ["run", "report", "export", "predict", "ui"]
+    for command in named:
+        assert resnet_search(command, "--help").startswith(f"usage: resnet-search {command} [-h]")
+    assert (
+        resnet_search("run", "--version") == resnet_search("--version") == f"resnet-search {version('resnet-search')}\n"
+    )
+    assert resnet_search("--list") == resnet_search("run", "--list")
+    options = resnet_search("run", "--help").partition("\noptions:\n")[2]
+    groups = {title: set(re.findall(r"^  (--[\w-]+)", text, re.MULTILINE)) for title, text in zip(
+        *[iter(re.split(r"^(\S.*):$", options, flags=re.MULTILINE)[1:])] * 2, strict=True
+    )}  # fmt: skip
+    assert all(3 <= len(flags) <= 10 for flags in groups.values()), groups
+    assert {"--trials", "--set"} <= groups["the study"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("re", {"report"}),
+        ("cif", {"cifar10", "cifar100"}),
+        ("run mi", {"mine", "mine.yaml"}),
+        ("cifar10 --scheduler ", {"asha", "none"}),
+        ("run degradation --scale ", {"cpu", "gpu-hour", "smoke"}),
+        ("run --set search.s", {"search.sampler=", "search.scheduler=", "search.seed=", "search.storage="}),
+        ("--set space.net.depth", {"space.net.depth="}),
+        ("report ", {"mine"}),
+        ("export mine --t", {"--to", "--trial"}),
+        ("ui --no", {"--no-browser"}),
+    ],
+)
+def test_a_shell_completes(typed: str, offered: set[str]) -> None:
+    Path("mine.yaml").write_text(FILE)
+    Path("results/mine").mkdir(parents=True)
+    Path("results/mine/study.yaml").write_text(f"name: mine\n{FILE}")
+    line = f"resnet-search {typed}"
+    asked = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1"}
+    assert resnet_search(**asked, _ARGCOMPLETE_IFS="\n", _ARGCOMPLETE_STDOUT_FILENAME="offered") == ""
+    assert set(map(str.strip, Path("offered").read_text().splitlines())) == offered
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

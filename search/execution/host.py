@@ -22,6 +22,7 @@ from rich.console import Console
 from search import machine
 from search.errors import Halted, InputError, first_line
 from search.execution import watch
+from search.formatting import say
 from search.spec import ResourceSpec, SearchSpec, Share
 from search.storage import scratch
 
@@ -341,7 +342,7 @@ def _parts(ray: "ModuleType") -> dict[str, tuple[str, int]]:
 
 def _end(folder: Path | None, halted: Halted) -> None:
     """Ends Ray here and this process, whose main thread hangs in Ray: all that it knows is written down."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(halted.sentence, markup=False)
+    say(Console(stderr=True), halted.sentence)
     Console().show_cursor()
     if folder is not None:
         scratch.end_writers(folder)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.activity import Activity
-from search.formatting import configuration, duration, network, percent, plural
+from search.formatting import configuration, duration, network, percent, plural, say
 from search.optimize import Candidate, title
 from search.records import TrialRecord, Trials, TrialState
 
@@ -24,6 +24,7 @@ UPDATE_SECONDS = 0.25  # between two snapshots
 SHARE = 0.02  # of the time at most goes into them: each goes through all trials
 NOTEBOOK_SECONDS = 0.5  # between two pictures: a notebook keeps what it is sent until the browser has drawn it
 NOTEBOOK_WIDTH = 100
+STARTING = "starting the workers"
 LEAST = 0.02  # part of the work from which the rest is estimated
 RUNNING_ROWS = 8  # more running trials are counted, not listed
 
@@ -76,7 +77,7 @@ class Progress:
             self._screen.start()
         else:
             self._activity = Activity(self._console.file, live=False).__enter__()
-            self._activity.begin("starting the workers")
+            self._activity.begin(STARTING)
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -87,7 +88,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints one line, above what is drawn."""
-        self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
+        say(self._console, " ".join(text.split()))
         if self._activity is not None:
             self._activity.said()
 
@@ -139,6 +140,8 @@ class Progress:
         head.add_column(justify="right", no_wrap=True)
         about = "" if left is None else f", about {duration(left)} left"
         head.add_row(Text(name, style="bold"), Text(f"{duration(elapsed)} elapsed{about}", style="dim"))
+        if self._begins:
+            return Group(head, Text(self._at_work(), style="dim"))
         bar = Table.grid(expand=True)
         bar.add_row(ProgressBar(total=1.0, completed=self._over, complete_style="cyan"))
         lines = [head, bar, Text(" · ".join(self._parts(done, len(running))), style="dim")]
@@ -220,11 +223,16 @@ class Progress:
                 self._told_waiting[trial.number] = trial.epochs
                 yield f"{title(trial)} paused {self._reached(trial)}"
 
+    @property
+    def _begins(self) -> bool:
+        """Whether nothing has come of any trial yet."""
+        return all(t.running and not t.epochs for t in self._trials)
+
     def _at_work(self) -> str:
         """What runs, in a line."""
         running = [t for t in self._trials if t.running and t.number not in self._waiting]
-        if not any(t.epochs for t in self._trials):
-            return f"{plural(len(running), 'worker')} starting, and training the first epoch"
+        if self._begins:
+            return f"{plural(len(running), 'worker')} starting, and training the first epoch" if running else STARTING
         shown = [f"{title(t, self._candidates)} {t.epochs}/{self._epochs} epochs" for t in running[:RUNNING_ROWS]]
         more = [f"{len(running) - RUNNING_ROWS} more"] if len(running) > RUNNING_ROWS else []
         return f"training {', '.join(shown + more) or 'nothing at the moment'}"

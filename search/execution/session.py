@@ -19,6 +19,7 @@ from search.execution import host
 from search.execution.packing import pack
 from search.execution.progress import Progress
 from search.execution.recorder import Recorder
+from search.formatting import say
 from search.machine import signal_handlers
 from search.optimize import Plan
 from search.records import Asked, Environment, Ledger
@@ -51,7 +52,7 @@ class Interrupt:
         for each, handler in self._before.items():
             signal.signal(each, handler)
         # In a thread, for this one may be just drawing.
-        told = "interrupted: what runs comes to the end of its epoch; once more to end at once"
+        told = "interrupted: what trains comes to the end of its epoch; once more to end at once"
         threading.Thread(target=self.say, args=[told], name="interrupted", daemon=True).start()
 
 
@@ -144,7 +145,7 @@ class Session:
         if packing is not None:
             self.ledger.study.set_user_attr("packing", asdict(packing))
             self.activity.end()
-            console.print(str(packing), markup=False, highlight=False, soft_wrap=True)
+            say(console, str(packing))
 
     def _train(
         self, recorder: Recorder, closed: Callable[[], bool], show: Callable[[], None], say: Callable[[str], None]
@@ -171,4 +172,5 @@ class Session:
             self.check()
             show()
 
-        tuner.train(recorder, config, self.share, tuner.Loop(closed, turn, say))
+        loop = tuner.Loop(closed, lambda: self.interrupt.requested, turn, say)
+        tuner.train(recorder, config, self.share, loop)

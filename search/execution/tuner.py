@@ -6,7 +6,7 @@ Ray reads how it authenticates when it is imported: import this file once a sess
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,11 +90,13 @@ class Loop:
 
     Args:
         closed: True when no trial shall be started any more, and those that run keep their last checkpoint.
+        interrupted: True when it is closed, and those that train shall come to the end of their epoch.
         turn: called at every turn.
         say: shows the user a line.
     """
 
     closed: Callable[[], bool] = lambda: False
+    interrupted: Callable[[], bool] = lambda: False
     turn: Callable[[], None] = lambda: None
     say: Callable[[str], None] = print
     error: Exception | None = field(default=None, init=False)  # the first of ours
@@ -107,6 +109,10 @@ class Loop:
         except Exception as error:
             self.error = self.error or error
             raise
+
+
+class _Left(BaseException):
+    """Ends Tune's loop as it is. After an `Exception` Tune would wait for each worker, those that start included."""
 
 
 class _Stateless:
@@ -195,7 +201,8 @@ class LedgerScheduler(_Stateless, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         with self._loop.watched(), self._recorder.ledger.together():
-            return TrialScheduler.STOP if self._recorder.result(result) else TrialScheduler.CONTINUE
+            over = self._recorder.result(result) or self._loop.interrupted()
+        return TrialScheduler.STOP if over else TrialScheduler.CONTINUE
 
 
 class Watcher(_Stateless, Callback, Stopper):
@@ -203,12 +210,22 @@ class Watcher(_Stateless, Callback, Stopper):
 
     def __init__(self, searcher: LedgerSearcher, loop: Loop) -> None:
         self._searcher, self._loop = searcher, loop
+        self._training = set[str]()  # trials whose worker has started
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._loop.watched():
             self._loop.turn()
+        if self._loop.interrupted() and not self._training:
+            raise _Left
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._training.add(trial.trial_id)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._training.discard(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._training.discard(trial.trial_id)
         with self._loop.watched():
             self._searcher.lost(trial.trial_id, loss(trial))
 
@@ -216,7 +233,7 @@ class Watcher(_Stateless, Callback, Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._loop.error is not None or self._loop.closed()
+        return self._loop.error is not None or (self._loop.closed() and not self._loop.interrupted())
 
 
 def train(recorder: Recorder, config: Callable[[Asked], dict[str, Any]], share: Share, loop: Loop) -> None:
@@ -252,7 +269,8 @@ def train(recorder: Recorder, config: Callable[[Asked], dict[str, Any]], share: 
             ),
         )
         try:
-            tuner.fit()
+            with suppress(_Left):  # the workers end with Ray
+                tuner.fit()
         finally:
             if loop.error is not None:  # whether Tune ended its loop for it, or has raised it as its own
                 raise loop.error

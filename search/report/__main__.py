@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from search import study
+from search.activity import Activity, run_alone
 from search.cli import Parser
 from search.errors import Halted, InputError
-from search.storage import Output
+from search.formatting import say
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -17,21 +18,30 @@ if TYPE_CHECKING:
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the report and says where it is. Exit status: 0 done; 1 it cannot be written; 2 bad input."""
-    console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
-    made = Parser(prog="python -m search.report", description=__doc__)
-    made.add_argument("study", help="name of a study in the output folder")
-    made.add_argument("--output", type=Output, default=Output("results"), metavar="DIR", help="default: results")
+def parser() -> Parser:
+    """Its flags."""
+    made = Parser("report", "Writes the report of a study as it is now, also while it runs.")
+    made.add_begun("name of a study in --output")
     made.add_argument("--storage", metavar="URL", help="of the study's trials, where it was run with a password in it")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
+    """Writes the report and says where it is. Exit status: 0 done; 1 it cannot be written; 2 bad input."""
+    activity = activity or Activity()
+    console, errors = Console(), Console(stderr=True)
     try:
-        given = made.parse_args(arguments)
+        given = parser().parse_args(arguments)
+        activity.begin(f"reading study {given.study}")
         seen = study.Study.open(given.study, output=given.output, storage=given.storage)
+        activity.begin("writing the report")
         written = seen.report()
     except (InputError, Halted) as error:
-        errors.print(f"error: {error}", markup=False)
+        activity.end()
+        say(errors, f"error: {error}")
         return BAD_INPUT if isinstance(error, InputError) else FAILED
-    console.print(f"{_sentence(seen)}: {written.html}", markup=False, highlight=False, soft_wrap=True)
+    activity.end()
+    say(console, f"{_sentence(seen)}: {written.html}")
     return DONE
 
 
@@ -47,4 +57,4 @@ def _sentence(study: "Study") -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_alone(main))

@@ -14,6 +14,7 @@ from search import data, execution, export, report, tracking
 from search.activity import Activity
 from search.errors import InputError, halt
 from search.export import Exportable, Facts
+from search.formatting import say
 from search.records import Finals, StudyFolder, Trials, answering, open_storage
 from search.report import Report
 from search.spec import StudySpec, load
@@ -123,7 +124,7 @@ class Study:
             activity.end()
             for line in (driver.announcement(self.place), driver.data.info.note):
                 if line:
-                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    say(console, line)
             activity.begin("comparing records and report")
             return driver.concluded() or driver.run(console, activity)
 
@@ -295,7 +296,7 @@ class Study:
 
         def out(line: str) -> None:
             activity.end()
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(console, line)
 
         activity.begin("opening MLflow")
         _, space, _ = planned(spec)

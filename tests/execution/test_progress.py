@@ -49,7 +49,15 @@ def test_the_screen_tells_what_is_done_best_running_and_waiting() -> None:
     assert re.search(r"best so far 1\.0 %  trial 10: 20-layer v2 identity, lr 0\.142", text)
     assert re.findall(r"^ +(\d+)  \d+-layer", text, re.MULTILINE) == ["15"]
     assert re.search(r"^ +15  14-layer v2 identity, lr 0\.378, weight d.* +4/12 +56\.0 % *$", text, re.MULTILINE)
-    assert re.search(r"0 of 24 trials[^$]*no result yet", rendered([]))
+    failed = replace(sample.trials()[0], state=TrialState.FAILED, epochs=0, curve={}, reason="no memory")
+    assert re.search(r"1 of 24 trials[^$]*no result yet", rendered([failed]))
+
+
+def test_until_the_first_epoch_has_ended_the_workers_start() -> None:
+    first = [replace(trial, epochs=0, curve={}) for trial in snapshot(0)]
+    said = [rendered(trials).splitlines()[1].strip() for trials in ([], first)]
+    assert said == ["starting the workers", "2 workers starting, and training the first epoch"]
+    assert "0 of 24 trials · 2 running" in rendered(snapshot(0))
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

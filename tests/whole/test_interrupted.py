@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from search import Study
 from tests.support.study_process import ROOT, command, wait_until_ended
 
 pytestmark = pytest.mark.long
@@ -20,8 +21,8 @@ STAGES = {
     "starting (": ("interrupted; run the same command again", 5),
     "reading study": ("interrupted; run the same command again", 5),
     "starting Ray": ("interrupted; run the same command again", 5),
-    "1 running": ("interrupted: what runs comes to the end of its epoch", 15),
-    "finals": ("interrupted: what runs comes to the end of its epoch", 15),
+    "1 worker starting": ("interrupted: what trains comes to the end of its epoch", 5),
+    "finals": ("interrupted: what trains comes to the end of its epoch", 15),
     "writing report": ("interrupted; run the same command again", 5),
 }
 
@@ -84,3 +85,18 @@ def test_ctrl_c_at_every_stage(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, arguments)
     assert terminal.process.wait(300) == 0, terminal.text
     assert (tmp_path / "results" / "tiny" / "report.html").is_file()
+
+
+@pytest.mark.timeout(900)
+def test_an_epoch_that_runs_is_waited_for(tmp_path: Path) -> None:
+    """One of twenty seconds and more on a core, longer than Ray gives a worker to end."""
+    large = {"net": {"depth": 110, "width": 3.0}, "space": {"train.lr": [0.01]}, "data": "digits"}
+    terminal = Terminal(tmp_path, command(tmp_path, "--trials", "1", **large))
+    try:
+        terminal.wait_for("1/3")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(400) == 130, terminal.text
+    finally:
+        terminal.close()
+    (trial,) = Study.open(tmp_path / "results" / "tiny").trials
+    assert (trial.running, trial.epochs) == (True, 2)

@@ -1,6 +1,7 @@
 """A disk that becomes full while a study runs, and one that cannot be written at all."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -64,11 +65,13 @@ def test_a_disk_that_fills_up_halts_the_study_and_one_with_room_continues_it(dis
     assert_whole(folder, 4)
 
 
-def filled(disk: Path, left: int) -> Path:
-    """A file that leaves so many bytes."""
+def filled(disk: Path, left: int, writer: int) -> Path:
+    """A file that leaves so many bytes; the process `writer` writes nothing meanwhile."""
+    os.kill(writer, signal.SIGSTOP)
     room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     with (disk / "ballast").open("wb") as ballast:
         os.posix_fallocate(ballast.fileno(), 0, room - left)
+    os.kill(writer, signal.SIGCONT)
     return disk / "ballast"
 
 
@@ -85,7 +88,7 @@ def test_a_disk_that_fills_up_at_the_end(disk: Path) -> None:
     for sign in (trained, reported):
         process, log = start(folder, arguments)
         wait_until(sign, process, log, pause=0.002)
-        ballast = filled(disk, 150_000)
+        ballast = filled(disk, 150_000, process.pid)
         assert process.wait(120) == 1, log.read_text()
         *_, last = log.read_text().splitlines()
         remedy = "cannot be written (No space left on device); make room, and run the same command again: it continues"

@@ -27,6 +27,11 @@ STAGES = {
 }
 
 
+def heard() -> None:
+    """SIGINT ends a process: tests in a shell's background ignore it, and so would all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """The command in a terminal of its own."""
 
@@ -34,7 +39,14 @@ class Terminal:
         ours, theirs = pty.openpty()
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "80"}
         self.process = subprocess.Popen(
-            arguments, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+            arguments,
+            cwd=folder,
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=heard,
         )
         os.close(theirs)
         self.text = ""

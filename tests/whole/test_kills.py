@@ -180,7 +180,8 @@ def test_a_driver_killed_in_the_second_half(tmp_path: Path, request: pytest.Fixt
     alone = run(tmp_path, concluded.arguments(tmp_path, finals={"top": 0}))
     assert alone.returncode == 0, alone.stderr
     shutil.copytree(tmp_path / "results", searched)
-    line = concluded.arguments(tmp_path)
+    asked = [f"--set=finals.{name}={value}" for name, value in concluded.FINALS.items()]  # of a study that is complete
+    line = [*concluded.arguments(tmp_path), *asked]
     _, left = killed(tmp_path, line, "report", 0)
     end_all(left)
     shutil.copytree(tmp_path / "results", trained)  # all trainings are over, and nothing is concluded

@@ -66,7 +66,7 @@ def run(sampler: Sampler, trials: int) -> Run:
     """Runs a study of so many trials in a folder of its own; ends this process with what it printed when it fails."""
     study = {
         "name": "controller",
-        "data": {"name": "digits", "limit": 200},
+        "data": {"name": "digits", "limit": 256},
         "train": {"epochs": EPOCHS},
         "space": dict(SPACE),
         "search": {"trials": trials, "sampler": sampler.value, "first_rung": FIRST_RUNG, "reduction": 3},

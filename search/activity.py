@@ -1,4 +1,4 @@
-"""What this process does while there is nothing to show yet, told with its seconds; and how Ctrl-C ends it meanwhile.
+"""Says what this process does while there is nothing to show yet, and for how long; and how Ctrl-C ends it meanwhile.
 
 Standard library only: it speaks before anything else is imported.
 """

@@ -8,8 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from rich.console import Console
+
 from search import __version__, spec
-from search.errors import InputError
+from search.activity import Activity
+from search.errors import Halted, InputError
+from search.formatting import say
 from search.spec import Sampler, Scheduler, plain_yaml, shipped
 from search.storage import Output, layout
 from search.study import KEYS, Changes, specify
@@ -19,6 +23,13 @@ if TYPE_CHECKING:
 
 
 PROGRAM = "resnet-search"
+
+
+def failed(error: InputError | Halted, activity: Activity) -> int:
+    """Prints what is wrong in place of what was being done; returns the exit status: 2 for bad input, else 1."""
+    activity.end()
+    say(Console(stderr=True), f"error: {error}")
+    return 2 if isinstance(error, InputError) else 1
 
 
 class Parser(argparse.ArgumentParser):

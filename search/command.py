@@ -1,4 +1,4 @@
-"""What the command line asks for, done and told."""
+"""Does what the command line asks for, and prints the outcome."""
 
 import argparse
 import json

@@ -49,9 +49,9 @@ def provenance() -> dict[str, str]:
     found = {"version": __version__, "command": shlex.join(words)}
     if (project / ".git").exists() and shutil.which("git"):
         asked = ["git", "-C", str(project), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        told = subprocess.run(asked, capture_output=True, text=True, check=False)
-        if told.returncode == 0:
-            found["commit"] = told.stdout.strip()
+        described = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if described.returncode == 0:
+            found["commit"] = described.stdout.strip()
     return found
 
 

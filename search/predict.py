@@ -14,7 +14,7 @@ from rich.console import Console
 import resnet
 from search import export, study
 from search.activity import Activity, run_alone
-from search.cli import Parser
+from search.cli import Parser, failed
 from search.errors import Halted, InputError
 from search.formatting import plural, say
 from search.storage import Output, paths
@@ -22,7 +22,7 @@ from search.storage import Output, paths
 if TYPE_CHECKING:
     from resnet import Classifier
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
+DONE, BAD_INPUT = 0, 2
 
 
 def parser() -> Parser:
@@ -43,9 +43,7 @@ def main(arguments: Sequence[str] | None = None, activity: Activity | None = Non
         activity.begin("loading the network")
         model = _network(given.study, given.output)
     except (InputError, Halted) as error:
-        activity.end()
-        say(errors, f"error: {error}")
-        return BAD_INPUT if isinstance(error, InputError) else FAILED
+        return failed(error, activity)
     activity.end()
     if given.json:
         activity.begin(f"looking at {plural(len(given.images), 'image')}")

@@ -279,7 +279,7 @@ def share_over(trials: Trials, total: int, epochs: int, waiting: Collection[int]
 def remaining(elapsed: float, done: float, before: float) -> float | None:
     """Seconds until all is done, as fast as it went: from `before`, a part of all, to `done` in `elapsed` seconds.
 
-    None before that can be told.
+    None before that is known.
     """
     return elapsed * (1.0 - done) / (done - before) if done - before > LEAST else None
 

@@ -27,7 +27,7 @@ from search.spec import Share, StudySpec
 
 
 class Interrupt:
-    """While it is entered, the first SIGINT or SIGTERM sets `requested`, and is told; the next acts as without us.
+    """While it is entered, the first SIGINT or SIGTERM sets `requested` and prints a line; the next acts as without us.
 
     It is entered while trainings run. Otherwise a signal acts as it does for the caller: nothing is lost by it.
     """
@@ -52,8 +52,8 @@ class Interrupt:
         for each, handler in self._before.items():
             signal.signal(each, handler)
         # In a thread, for this one may be just drawing.
-        told = "interrupted: what trains comes to the end of its epoch; once more to end at once"
-        threading.Thread(target=self.say, args=[told], name="interrupted", daemon=True).start()
+        line = "interrupted: what trains comes to the end of its epoch; once more to end at once"
+        threading.Thread(target=self.say, args=[line], name="interrupted", daemon=True).start()
 
 
 # How long a thread that computes may keep another waiting. Python's 5 ms would be waited by the loop after each
@@ -89,7 +89,7 @@ class Session:
     data: Prepared
     ledger: Ledger  # of the search, which also says on what the study runs
     interrupt: Interrupt  # ends what runs
-    activity: Activity  # is told what takes time
+    activity: Activity  # shows what takes time
     share: Share  # what a trial has of a machine
     check: Callable[[], None]  # raises Halted once Ray has lost a part without which nothing can go on
     _packed: bool = False
@@ -122,7 +122,7 @@ class Session:
 
         self._pack(plan, closed, console)
         Environment.save(self.ledger.study, self.data.info, self.share, finals=plan.final)
-        from search.execution import tuner  # noqa: F401, PLC0415  takes seconds, of which is told
+        from search.execution import tuner  # noqa: F401, PLC0415  takes seconds, so the activity goes on until then
 
         self.activity.end()
         with Progress(console, self.spec.name, self.spec.epochs, plan.candidates) as progress, self.interrupt:

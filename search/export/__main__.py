@@ -8,7 +8,7 @@ from rich.console import Console
 
 from search import export, study
 from search.activity import Activity, run_alone
-from search.cli import Parser
+from search.cli import Parser, failed
 from search.errors import Halted, InputError
 from search.formatting import say
 
@@ -26,7 +26,6 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
     """Exports. Exit status 0: done; 1: a place cannot be read or written, or the graphs differ; 2: bad input."""
     activity = activity or Activity()
-    console, errors = Console(), Console(stderr=True)
     try:
         given = parser().parse_args(arguments)
         activity.begin(f"reading study {given.study}")
@@ -37,15 +36,13 @@ def main(arguments: Sequence[str] | None = None, activity: Activity | None = Non
         except export.NotTheSame as error:  # named here, for it is loaded with torch
             raise Halted(str(error)) from None
     except (InputError, Halted) as error:
-        activity.end()
-        say(errors, f"error: {error}")
-        return 2 if isinstance(error, InputError) else 1
+        return failed(error, activity)
     activity.end()
     error = facts.val_error if facts.test_error is None else facts.test_error
     kind = "validation" if facts.test_error is None else f"test, n = {len(facts.tested)}"
     place = f"{given.to}{export.lacks(given.to)}"
     said = f"{facts.training} of {facts.study} ({error:.2f} % {kind} error) is in {place}; its README.md says more"
-    say(console, said)
+    say(Console(), said)
     return 0
 
 

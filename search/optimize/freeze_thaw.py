@@ -179,7 +179,7 @@ class FreezeThaw:
             waiting: numbers of those that may go on.
             fresh: whether a configuration has not been tried; None where no trial may begin.
         """
-        seen = [r for r in standings if not (r.violation or 0) > 0 and (r.epochs >= self.rungs[0] or self._lost(r))]
+        seen = [r for r in standings if not r.beyond and (r.epochs >= self.rungs[0] or self._lost(r))]
         seen = [record for record in seen if self._at(record) is not None]
         if len(seen) < STARTUP:
             return None
@@ -235,10 +235,10 @@ class FreezeThaw:
     def _within(self, standings: Standings) -> Process | None:
         """A model of which configurations are within the limits, of those that were not and as many others."""
         able = [record for record in standings if self._at(record) is not None]
-        beyond = [record for record in able if (record.violation or 0) > 0][-REFUSED:]
+        beyond = [record for record in able if record.beyond][-REFUSED:]
         if not beyond:
             return None
-        others = [record for record in able if not (record.violation or 0) > 0][-REFUSED:]
+        others = [record for record in able if not record.beyond][-REFUSED:]
         x = self._axes.columns(self._rows([*beyond, *others]))
         y = np.repeat([-1.0, 1.0], [len(beyond), len(others)])
         count = _seldom(len(beyond))

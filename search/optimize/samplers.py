@@ -48,7 +48,7 @@ def gather(standings: Standings, rungs: Sequence[int], epochs: int) -> Evidence:
     the epochs than of the configurations. A trial that diverged before the rung counts as the worst there; one that
     waits at a lower rung does not count.
     """
-    able = {record.number for record in standings if not (record.violation or 0) > 0}
+    able = {record.number for record in standings if not record.beyond}
     reached: list[TrialRecord] = []
     for rung in reversed((*rungs, epochs)):
         reached = [standings[number] for _, number in standings.at(rung) if number in able]

@@ -141,6 +141,11 @@ class TrialRecord:
         return self.state in (TrialState.COMPLETE, TrialState.PRUNED) and self.measured is not None
 
     @property
+    def beyond(self) -> bool:
+        """Whether it is beyond the study's limits, or needed more memory than there is."""
+        return (self.violation or 0) > 0
+
+    @property
     def refused(self) -> bool:
         """Whether it was beyond the study's limits and never started."""
         return self.state is TrialState.INFEASIBLE and bool(self.violation) and not (self.out_of_memory or self.curve)

@@ -8,14 +8,12 @@ from rich.console import Console
 
 from search import study
 from search.activity import Activity, run_alone
-from search.cli import Parser
+from search.cli import Parser, failed
 from search.errors import Halted, InputError
 from search.formatting import say
 
 if TYPE_CHECKING:
     from search.study import Study
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 def parser() -> Parser:
@@ -29,7 +27,6 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
     """Writes the report and says where it is. Exit status: 0 done; 1 it cannot be written; 2 bad input."""
     activity = activity or Activity()
-    console, errors = Console(), Console(stderr=True)
     try:
         given = parser().parse_args(arguments)
         activity.begin(f"reading study {given.study}")
@@ -37,12 +34,10 @@ def main(arguments: Sequence[str] | None = None, activity: Activity | None = Non
         activity.begin("writing the report")
         written = seen.report()
     except (InputError, Halted) as error:
-        activity.end()
-        say(errors, f"error: {error}")
-        return BAD_INPUT if isinstance(error, InputError) else FAILED
+        return failed(error, activity)
     activity.end()
-    say(console, f"{_sentence(seen)}: {written.html}")
-    return DONE
+    say(Console(), f"{_sentence(seen)}: {written.html}")
+    return 0
 
 
 def _sentence(study: "Study") -> str:

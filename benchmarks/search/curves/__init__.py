@@ -33,7 +33,7 @@ class Table:
 
     @classmethod
     def read(cls, path: Path = TABLE) -> "Table":
-        """The table at `path`; an empty one where there is none."""
+        """The table at `path`; without a file there, an empty one."""
         if not path.exists():
             return cls((), {})
         held = json.loads(path.read_text())

@@ -136,6 +136,8 @@ def _add_changes(group: "argparse._ArgumentGroup") -> None:
     add("--trials", metavar="N", help="trials in all")
     add("--epochs", metavar="N", help="epochs of a complete trial")
     add("--time-budget", metavar="TIME", help="90s, 30m, 2h: the study ends then, with what it has")
+    words = "studies in --output, whose best are tried first in place of what is known from other data"
+    completed(add("--learn-from", nargs="+", action="extend", metavar="NAME", help=words), studies)
     add("--seed", metavar="N", help="of the search")
     completed(add("--sampler", metavar="NAME", help=" | ".join(Sampler)), lambda **_: list(Sampler))
     completed(add("--scheduler", metavar="NAME", help=" | ".join(Scheduler)), lambda **_: list(Scheduler))

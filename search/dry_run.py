@@ -15,7 +15,7 @@ from resnet.costs import Cost
 from resnet.spec import NetSpec
 from search import execution, study
 from search.errors import InputError, redacted
-from search.formatting import magnitude, plural
+from search.formatting import magnitude, plural, shown
 from search.optimize import Proposer, make_scheduler
 from search.spec import (
     Configuration,
@@ -85,8 +85,8 @@ def _of_space(spec: StudySpec, info: DataInfo, space: Space, proposer: Proposer)
         networks = "{} of {} networks".format(*counted) if counted else "not counted, for there are too many networks"
         lines.append(f"within the limits: {networks}")
     for place, start in enumerate(proposer.starts, start=1):
-        searched = ", ".join(f"{d.path} {start[d.path]}" for d in space.dimensions if d.path in start)
-        lines.append(f"start {place}: {searched}")
+        searched = (f"{d.path} {shown(start.chosen[d.path])}" for d in space.dimensions if d.path in start.chosen)
+        lines.append(f"start {place}, {start.source}: {', '.join(searched)}")
     lines += [
         f"start: the best {former.best} of study {former.study!r} that the space and its limits hold"
         for former in spec.formers

@@ -202,16 +202,16 @@ def test_dry_run_shows_limits_and_starts(capsys: pytest.CaptureFixture[str]) -> 
     starts = ["--set", "start=[resnet44,{net.depth: 32}]"]
     _, text = dry(capsys, "mine.yaml", *limits, *starts)
     assert "\nwithin the limits: 3 of 5 networks\n" in text
-    assert "\nstart 1: net.depth 44\nstart 2: net.depth 32\n" in text
+    assert "\nstart 1, resnet44: net.depth 44\nstart 2, given: net.depth 32\n" in text
     assert "\n  net.depth: 44\n" in text.partition("example trial:")[2]
-    _, text = dry(capsys, "mine.yaml")
+    _, text = dry(capsys, "mine.yaml", "--set", "start=[]")
     assert "within the limits" not in text
     assert "start 1" not in text
 
 
 def test_example_is_the_first_proposal_of_the_seed(capsys: pytest.CaptureFixture[str]) -> None:
     def example(seed: str) -> str:
-        return dry(capsys, "--seed", seed)[1].partition("example trial:")[2]
+        return dry(capsys, "--seed", seed, "--set", "start=[]")[1].partition("example trial:")[2]
 
     assert example("1") == example("1") != example("2")
 

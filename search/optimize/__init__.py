@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from search.optimize.race import verdict
     from search.optimize.samplers import Proposer
     from search.optimize.schedulers import make_scheduler
-    from search.optimize.starts import FormerBest, best_of_former
+    from search.optimize.starts import FormerBest, best_of_former, tried_first
     from search.optimize.strategy import Strategy, plan_search
 else:
     __getattr__ = lazy(
@@ -22,6 +22,6 @@ else:
         race="verdict",
         samplers="Proposer",
         schedulers="make_scheduler",
-        starts="FormerBest best_of_former",
+        starts="FormerBest best_of_former tried_first",
         strategy="Strategy plan_search",
     )

@@ -5,7 +5,7 @@ import datetime
 import hashlib
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,9 +18,8 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from search.errors import InputError
-from search.optimize.starts import starts
-from search.records import Standings, TrialRecord
-from search.spec import Objective, Sampler, Space, StudySpec, Value
+from search.records import Standings, Start, TrialRecord
+from search.spec import Objective, Sampler, SearchSpec, Space, Value
 
 ENOUGH = 10  # trials at a rung, for a model of it
 STARTUP = 15  # trials of a rung before a model of it is asked; until then, proposals are random
@@ -76,19 +75,18 @@ class Proposer:
     kind: Sampler
     seed: int
     objectives: Sequence[Objective] = (Objective.VAL_ERROR,)  # the validation error first
-    starts: Sequence[Mapping[str, Value]] = ()
+    starts: Sequence[Start] = ()
     _rest: Iterator[dict[str, Value]] | None = field(default=None, init=False)
     _parameters: dict[int, dict[str, Value]] = field(default_factory=dict, init=False)  # of trials, by number
 
     @classmethod
-    def of(cls, spec: StudySpec, space: Space, then: Sequence[Mapping[str, Value]] = ()) -> "Proposer":
-        """As a study asks for it; after its own `start:` it begins with `then`.
+    def of(cls, search: SearchSpec, space: Space, starts: Sequence[Start]) -> "Proposer":
+        """As a study asks for it.
 
         Raises:
-            InputError: the space does not hold a start, or the sampler is not for it.
+            InputError: the sampler is not for this space.
         """
-        search = spec.search
-        return cls(space, search.sampler, search.seed, search.objectives, (*starts(spec.start, space), *then))
+        return cls(space, search.sampler, search.seed, search.objectives, starts)
 
     def __post_init__(self) -> None:
         if self.kind is Sampler.FREEZE_THAW and len(self.objectives) > 1:
@@ -135,7 +133,7 @@ class Proposer:
 
     def start(self, taken: Set[str]) -> dict[str, Value] | None:
         """The first of the starts whose key is not among `taken`."""
-        return next((dict(start) for start in self.starts if self.space.key(start) not in taken), None)
+        return next((start.chosen for start in self.starts if self.space.key(start.chosen) not in taken), None)
 
     def _untried(self, taken: Set[str]) -> dict[str, Value] | None:
         # What is taken stays taken, so the search through the rest goes on where it stopped.

@@ -1,29 +1,78 @@
-"""What a study begins with: networks by name, values by path, the best of another study."""
+"""What a study begins with: what is known from other data, networks by name, values by path, another study's best."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
-
-from optuna.distributions import CategoricalDistribution
 
 from resnet import named
 from resnet.names import OF_DATA
 from search.errors import InputError, hint
 from search.formatting import plural
-from search.records import Trials, TrialState
-from search.spec import Appraisal, Dimension, Former, Space, TrialSpec, Value
+from search.optimize.portfolio import Known, nearest, portfolio
+from search.records import Start, Trials, TrialState
+from search.spec import AUTO, Appraisal, Former, LimitSpec, Space, StudySpec, TrialSpec, Value
+
+MOST = 8  # configurations that `start: auto` stands for
+SHARE = 3  # but at most one trial in so many
+RECIPE = {"net.version": "v2", "net.shortcut": "identity"}  # arXiv:1603.05027, trained as TrainSpec's defaults say
+Appraise = Callable[[TrialSpec], Appraisal]
 
 
-def starts(given: Sequence[str | Mapping[str, Any] | Former], space: Space) -> tuple[dict[str, Value], ...]:
-    """Assignments of the space that these entries of `start:` stand for.
+def tried_first(
+    spec: StudySpec, space: Space, appraise: Appraise, former: Sequence["FormerBest"] = ()
+) -> tuple[Start, ...]:
+    """What the entries of `start:` stand for, in their order.
 
-    A name stands for the published network, trained by the defaults where the space has them, else by what is nearest.
-    What another study leaves is known only once its records are read: see `best_of_former`.
+    `auto` stands for the recipe of the papers and what is known from other data; a name for the published network,
+    trained by the defaults; each where the space has it, else by what is nearest. What another study leaves is known
+    only once its records are read: see `best_of_former`; several of them take turns.
+
+    Args:
+        spec: of the study.
+        space: of the study.
+        appraise: what a trial would cost, and whether it is within the limits.
+        former: the best of other studies, as far as they are known.
 
     Raises:
-        InputError: naming the entry that the space does not hold, and why.
+        InputError: naming the entry that the space or its limits do not hold, and why.
     """
-    return tuple(_start(entry, space) for entry in given if not isinstance(entry, Former))
+    found: list[Start] = []
+    for entry in spec.start:
+        if entry == AUTO:
+            found += _known(spec, space, appraise)
+        elif not isinstance(entry, Former):
+            found.append(_given(entry, spec, space, appraise))
+        elif entry == spec.formers[0]:
+            found += _in_turns(former)
+    return tuple(found)
+
+
+def _known(spec: StudySpec, space: Space, appraise: Appraise) -> Iterator[Start]:
+    def able(chosen: Mapping[str, Value]) -> bool:
+        return spec.limits == LimitSpec() or appraise(space.specify(chosen)).reason is None
+
+    most = min(MOST, spec.search.trials // SHARE)
+    recipe = nearest(space, RECIPE)
+    if most and able(recipe):
+        yield Start(recipe, "the papers' recipe")
+        most -= 1
+    others = (one for one in portfolio(Known.shipped(), space, most + 1, able) if space.key(one) != space.key(recipe))
+    yield from [Start(chosen, "good on other data") for chosen in others][:most]
+
+
+def _in_turns(former: Sequence["FormerBest"]) -> Iterator[Start]:
+    """The best of each study, then the second of each, and so on."""
+    for row in zip_longest(*(one.starts for one in former)):
+        yield from [Start(chosen, f"study {one.study}") for one, chosen in zip(former, row, strict=True) if chosen]
+
+
+def _given(entry: str | Mapping[str, Any], spec: StudySpec, space: Space, appraise: Appraise) -> Start:
+    chosen = _start(entry, space)
+    reason = appraise(space.specify(chosen)).reason if spec.limits != LimitSpec() else None
+    if reason:
+        raise InputError(f"start: {entry} is beyond the limits ({reason}); raise them, or leave the start out")
+    return Start(chosen, entry if isinstance(entry, str) else "given")
 
 
 def _start(entry: str | Mapping[str, Any], space: Space) -> dict[str, Value]:
@@ -55,22 +104,6 @@ def _of_network(name: str) -> dict[str, Value]:
         raise InputError(f"start: {error}") from None
     of_data = {f"net.{field}" for field in OF_DATA}
     return {path: value for path, value in flat.items() if path.startswith("net.") and path not in of_data}
-
-
-def nearest(space: Space, wanted: Mapping[str, Value]) -> dict[str, Value]:
-    """The assignment with these values, or with what is nearest to them, or else to the defaults, in the space."""
-
-    def ask(dimension: Dimension) -> Value:
-        path = dimension.path
-        value: Any = wanted[path] if path in wanted else TrialSpec.default(path, space.fixed)
-        if dimension.holds(value):
-            return value
-        if isinstance(dimension.distribution, CategoricalDistribution):
-            return dimension.extremes[0]
-        numbers: Any = dimension.values or dimension.ends
-        return min(numbers, key=lambda number: abs(number - value))
-
-    return space.draw(ask)
 
 
 @dataclass(frozen=True)

@@ -197,5 +197,5 @@ def plan_search(spec: StudySpec, space: Space, ledger: Ledger) -> Strategy:
         spec, space, ledger: of the study.
     """
     search = spec.search.model_copy(update={"trials": 0}) if spec.compare else spec.search
-    proposer = Proposer.of(spec, space, ledger.starts)
+    proposer = Proposer.of(search, space, ledger.starts)
     return Strategy(ledger, proposer, make_scheduler(search, spec.epochs), search, spec.epochs)

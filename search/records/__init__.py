@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from search.records.ledger import Asked, Ledger
     from search.records.stored import StoredStudy
     from search.records.summary import Environment, Finalist, Finals, SeedRun, StudySummary
-    from search.records.trial import Metrics, TrialRecord, TrialState
+    from search.records.trial import Metrics, Start, TrialRecord, TrialState
     from search.records.trials import Standings, Trials
 else:
     __getattr__ = lazy(
@@ -23,6 +23,6 @@ else:
         ledger="Asked Ledger",
         stored="StoredStudy",
         summary="Environment Finalist Finals SeedRun StudySummary",
-        trial="Metrics TrialRecord TrialState",
+        trial="Metrics Start TrialRecord TrialState",
         trials="Standings Trials",
     )

@@ -4,7 +4,7 @@ import math
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from threading import RLock
 from typing import Any
 
@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage
 from search.errors import without_credentials
 from search.records.conclusion import Conclusion
 from search.records.journal import Storage
-from search.records.trial import Metrics, TrialRecord, TrialState, now_ms
+from search.records.trial import Metrics, Start, TrialRecord, TrialState, now_ms
 from search.records.trials import Standings, Trials
 from search.spec import Appraisal, Space, TrialSpec, Value
 
@@ -128,13 +128,13 @@ class Ledger:
         self.study.set_user_attr("exhausted", reason)
 
     @property
-    def starts(self) -> tuple[dict[str, Value], ...]:
-        """Configurations of another study that this one begins with."""
-        return tuple(self.study.user_attrs.get("starts", ()))
+    def starts(self) -> tuple[Start, ...]:
+        """Configurations that the study begins with."""
+        return Start.of(self.study)
 
-    def save_starts(self, starts: Sequence[Mapping[str, Value]]) -> None:
-        """Notes `starts`, once: the other study may change, or go."""
-        self.study.set_user_attr("starts", [dict(start) for start in starts])
+    def save_starts(self, starts: Sequence[Start]) -> None:
+        """Notes `starts`, once: another study that they come from, or what is known, may change."""
+        self.study.set_user_attr(Start.KEY, [asdict(start) for start in starts])
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""

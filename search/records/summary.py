@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import optuna
 
 from search.machine import hardware, versions
-from search.records.trial import TrialState
+from search.records.trial import Start, TrialState
 from search.spec import Objective, PreparedInfo, Share
 from search.statistics import Interval, mean_error_interval
 
@@ -115,6 +115,7 @@ class StudySummary:
     finals_asked: bool = False  # whether there are to be finals: without any yet, they are missing
     holds: dict[str, float] = field(default_factory=dict[str, float])  # cpus and gpus of a trial; {}: not known
     finals_hold: dict[str, float] = field(default_factory=dict[str, float])  # of a training of the finals
+    starts: tuple[Start, ...] = ()  # what the search began with
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,21 @@ class TrialState(StrEnum):
     RUNNING = "running"
 
 
+@dataclass(frozen=True)
+class Start:
+    """A configuration that a search tries before it proposes any, and where it comes from, in words."""
+
+    KEY: ClassVar[str] = "starts"  # in the storage
+
+    chosen: dict[str, Any]  # by dotted path
+    source: str
+
+    @classmethod
+    def of(cls, study: optuna.Study) -> tuple[Self, ...]:
+        """Those that the study has noted."""
+        return tuple(cls(**start) for start in study.user_attrs.get(cls.KEY, ()))
+
+
 def now_ms() -> int:
     """Unix time in ms."""
     return time.time_ns() // 1_000_000

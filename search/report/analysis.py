@@ -105,6 +105,16 @@ class Analysis:
         """What one choice changes, between trials of the search."""
         return effects(self.summary, self.trials, self.chosen)
 
+    @cached_property
+    def starts(self) -> dict[int, str]:
+        """Number of a trial that the search began with -> where it comes from."""
+        return {
+            trial.number: start.source
+            for start in reversed(self.summary.starts)
+            for trial in self.trials
+            if all(trial.params.get(path) == value for path, value in start.chosen.items())
+        }
+
     @property
     def seconds(self) -> tuple[float, float]:
         """Of training, in the search and in the finals."""

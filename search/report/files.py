@@ -101,9 +101,9 @@ def _document(of: Analysis) -> dict[str, Any]:
         "answer": of.answer.sentence,
         "caveats": of.answer.caveats,
         "counts": of.trials.counts(),
-        "best": None if of.best is None else _trial(of.best),
+        "best": None if of.best is None else _trial(of, of.best),
         "finals": None if of.summary.finals is None else _finals(of, of.summary.finals),
-        "trials": [_trial(trial) for trial in of.trials],
+        "trials": [_trial(of, trial) for trial in of.trials],
         "infeasible": [{**_of(t, "number", "params", "reason"), "limits": t.exceeded} for t in of.refused],
         "pareto": [trial.number for trial in of.front],
         "importance": of.importance,
@@ -117,10 +117,11 @@ def _of(thing: object, *names: str) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in names}
 
 
-def _trial(trial: TrialRecord) -> dict[str, Any]:
+def _trial(of: Analysis, trial: TrialRecord) -> dict[str, Any]:
     same = ("number", "state", "params", "epochs", "val_error", "params_count", "macs", "seconds", "images_per_s")
     found = _of(trial, *same, "reason", "mlflow_run_id")
-    return found | {"best_val_error": trial.lowest, "curve": sorted(trial.curve.items())}
+    start = of.starts.get(trial.number)
+    return found | {"start": start, "best_val_error": trial.lowest, "curve": sorted(trial.curve.items())}
 
 
 def _finals(of: Analysis, finals: Finals) -> dict[str, Any]:

@@ -243,6 +243,7 @@ def study(of: Analysis) -> Table:
         facts["trials"] = f"{len(of.trials)} of {summary.trials}{': ' if found else ''}{found}"
         facts["epochs"] = f"{summary.epochs}, at least {summary.first_rung} before a trial may be stopped"
         facts["objectives"] = formatting.listed([wording.OBJECTIVES[objective] for objective in summary.objectives])
+        facts |= {"starts": starts(of)} if of.starts else {}
         facts["sampler, scheduler, seed"] = f"{summary.sampler}, {summary.scheduler}, {summary.seed}"
     facts |= {f"limit: {limit}": f"{value:,}" for limit, value in summary.limits.items()}
     facts |= {"finals": _extent(summary.finals)} if summary.finals else {}
@@ -253,6 +254,17 @@ def study(of: Analysis) -> Table:
     facts["hardware"] = summary.hardware
     facts["versions"] = ", ".join(f"{package} {version}" for package, version in summary.versions.items())
     return pairs(("what", "value"), facts)
+
+
+def starts(of: Analysis) -> str:
+    """`trial 0: the papers' recipe; trials 1, 2: good on other data`."""
+    by_source: dict[str, list[int]] = {}
+    for number, source in sorted(of.starts.items()):
+        by_source.setdefault(source, []).append(number)
+    return "; ".join(
+        f"{'trials' if len(numbers) > 1 else 'trial'} {', '.join(map(str, numbers))}: {source}"
+        for source, numbers in by_source.items()
+    )
 
 
 def cost(of: DeviceHours) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from search.spec.limits import Appraisal, appraise
     from search.spec.published import Figure, Found
     from search.spec.sections import (
+        AUTO,
         Former,
         LimitSpec,
         Objective,
@@ -35,7 +36,7 @@ else:
         limits="Appraisal appraise",
         published="Figure Found",
         json_schema="schema",
-        sections="Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
+        sections="AUTO Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",
         study="StudySpec load",
         trial="Crop Schedule TrainSpec TrialSpec Value",

@@ -80,6 +80,9 @@ class LimitSpec(BaseModel):
     signal: bool = Field(default=False, description="refuse networks whose gradient cannot reach the first unit")
 
 
+AUTO = "auto"  # an entry of `start:`: the papers' recipe, and what was good on other data
+
+
 class Former(BaseModel):
     """An entry of `start:`: the best configurations of another study."""
 

@@ -16,6 +16,7 @@ from search.spec.data import DataSpec
 from search.spec.overrides import Scale, change, record, scale
 from search.spec.plain_yaml import is_list, is_mapping
 from search.spec.sections import (
+    AUTO,
     FIXED_SECTIONS,
     FROZEN,
     FinalSpec,
@@ -51,8 +52,9 @@ class StudySpec(BaseModel):
     train: dict[str, Any] = Field(default={}, description="fixed values of every training")
     space: dict[str, Any] = Field(default={}, description="what is searched, by path, such as net.depth: [8, 14]")
     start: tuple[str | Former | dict[str, Any], ...] = Field(
-        default=(),
-        description="what is tried first: names of published networks, values by dotted path, {study: NAME, best: 5}",
+        default=(AUTO,),
+        description="what is tried first: auto (the papers' recipe, and what was good on other data), names of "
+        "published networks, values by dotted path, {study: NAME, best: 5}; []: nothing",
     )
     compare: tuple[Row, ...] = Field(default=(), description="given configurations, all trained, in place of a search")
     scales: dict[str, tuple[str, ...]] = Field(
@@ -116,6 +118,8 @@ class StudySpec(BaseModel):
         if self.name in [former.study for former in self.formers]:
             raise ValueError(f"start: study {self.name!r} cannot begin with its own trials; give it another --name")
         if self.compare:
+            if "start" not in self.model_fields_set:
+                object.__setattr__(self, "start", ())
             check_alone(self.space, self.start, self.fixed, self.search, self.limits)
         else:
             object.__setattr__(self, "search", self.search.within(self.train.get("epochs", TrainSpec().epochs)))

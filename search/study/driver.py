@@ -20,6 +20,7 @@ from search.optimize import (
     importance,
     plan_finals,
     plan_search,
+    tried_first,
 )
 from search.records import (
     Champion,
@@ -83,7 +84,7 @@ class Driver:
         owner = self.folder.owner(shared=spec.search.storage is not None)
         ledger = StoredStudy(self._storage, spec.name).open(owner, spec, self.space, info, self._appraise)
         self.folder.bind(ledger.key, begun=bool(ledger.records))
-        self.former = self._begin_with_former(ledger) if not ledger.records else []
+        self.former = [] if ledger.records else self._begin(ledger)
         export.mend(self.folder.path / export.CHAMPION)
         files.sweep(self.folder.path)
         self.search = plan_search(spec, self.space, ledger)
@@ -199,12 +200,11 @@ class Driver:
     def _appraise(self, trial: TrialSpec) -> Appraisal:
         return appraise(trial, self.data.info.shape[:2], self.spec.limits)
 
-    def _begin_with_former(self, ledger: Ledger) -> list[FormerBest]:
-        """Notes the best of other studies, with which this one begins, before its first trial."""
+    def _begin(self, ledger: Ledger) -> list[FormerBest]:
+        """Notes what the study begins with, before its first trial; returns the best of other studies among it."""
         asked = self.spec.formers
         found = [best_of_former(one, self.trials_of(one.study), self.space, self._appraise) for one in asked]
-        if found:
-            ledger.save_starts([start for former in found for start in former.starts])
+        ledger.save_starts(tried_first(self.spec, self.space, self._appraise, found))
         return found
 
     def _open_finals(self, create: bool = False) -> Ledger:
@@ -216,7 +216,8 @@ class Driver:
         environment = Environment.of(self.ledger.study) or Environment.here(self.data.info)
         ids = self.mirror.cursor.trials, self.mirror.cursor.seeds
         finals = self.finals.results(*ids) if self.search.is_complete else None
-        return summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
+        told = summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
+        return replace(told, starts=self.ledger.starts)
 
     def _conclude(self, interrupted: bool, patient: bool = True) -> Result:
         first = self.mirror.send(patient)

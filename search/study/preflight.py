@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from resnet.spec import NetSpec
 from search import data
 from search.errors import InputError
-from search.optimize import Proposer
+from search.optimize import Proposer, tried_first
 from search.spec import (
     Appraisal,
     DataInfo,
-    Former,
     LimitSpec,
     Space,
     StudySpec,
@@ -51,15 +50,10 @@ def check(spec: StudySpec, space: Space, image: tuple[int, int]) -> Proposer:
         InputError: the sampler is not for this space, the space does not hold a start, a start is beyond the limits, or
             all networks are.
     """
-    proposer = Proposer.of(spec, space)
     if spec.limits != LimitSpec():
         _check_limits(spec, space, image)
-        entries = (entry for entry in spec.start if not isinstance(entry, Former))
-        for given, start in zip(entries, proposer.starts, strict=True):
-            reason = appraise(space.specify(start), image, spec.limits).reason
-            if reason:
-                raise InputError(f"start: {given} is beyond the limits ({reason}); raise them, or leave the start out")
-    return proposer
+    begun = tried_first(spec, space, lambda trial: appraise(trial, image, spec.limits))
+    return Proposer.of(spec.search, space, begun)
 
 
 def within(spec: StudySpec, space: Space, image: tuple[int, int]) -> tuple[int, int] | None:

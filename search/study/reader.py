@@ -1,6 +1,6 @@
 """A study as its records hold it at one moment. It is only read: nothing is locked, sent, changed or copied."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -13,6 +13,7 @@ from search.optimize import copied, importance, make_scheduler, plan_finals
 from search.records import (
     Environment,
     Finals,
+    Start,
     StoredStudy,
     StudySummary,
     Trials,
@@ -75,7 +76,8 @@ class Reader:
         space = self.spec.make_space((height, width, channels), len(self.environment.data["classes"]))
         finals, elapsed = self._finals
         why = self.records.stop_reason(self.spec.search, self._elapsed, self._exhausted)
-        return summarise(self.spec, space, self.environment, self._elapsed + elapsed, why, finals)
+        told = summarise(self.spec, space, self.environment, self._elapsed + elapsed, why, finals)
+        return replace(told, starts=Start.of(self.study))
 
     @cached_property
     def importance(self) -> dict[str, float]:
@@ -103,7 +105,12 @@ class Reader:
 
 
 def summarise(
-    spec: StudySpec, space: Space, around: Environment, elapsed: float, why: str | None, finals: Finals | None
+    spec: StudySpec,
+    space: Space,
+    around: Environment,
+    elapsed: float,
+    why: str | None,
+    finals: Finals | None,
 ) -> StudySummary:
     """The study as the report shows it.
 

@@ -1,7 +1,8 @@
 """What is asked for: a study by its name, file, mapping or specification, and what is changed in it by a word."""
 
+import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
@@ -27,6 +28,7 @@ class Changes(TypedDict, total=False):
     cpus_per_trial: Annotated[float | str | None, "resources.cpus_per_trial"]
     gpus_per_trial: Annotated[float | str | None, "resources.gpus_per_trial"]
     max_concurrent: Annotated[int | str | None, "search.max_concurrent"]
+    learn_from: Annotated[Sequence[str] | None, "start"]  # studies in the output, whose best are tried first
     seed: Annotated[int | str | None, "search.seed"]
     sampler: Annotated[str | None, "search.sampler"]
     scheduler: Annotated[str | None, "search.scheduler"]
@@ -37,6 +39,7 @@ class Changes(TypedDict, total=False):
 KEYS: dict[str, str] = {
     keyword: key.__metadata__[0] for keyword, key in get_type_hints(Changes, include_extras=True).items()
 }
+STARTS = 8  # configurations that --learn-from stands for, when all its studies have their share
 ENVIRONMENT = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
 
 
@@ -77,7 +80,11 @@ def changed(set: Mapping[str, Any], changes: Changes) -> list[tuple[str, Any]]:
         if name not in KEYS:
             raise InputError(f"{name} changes nothing in a study; {hint(name, list(KEYS))}, or use set={{KEY: VALUE}}")
     environment = [(key, os.environ[name]) for name, key in ENVIRONMENT.items() if os.environ.get(name)]
-    return [*environment, *set.items(), *((KEYS[n], value) for n, value in changes.items() if value is not None)]
+    given = {name: value for name, value in changes.items() if value is not None}
+    if learn_from := changes.get("learn_from"):
+        best = math.ceil(STARTS / len(learn_from))
+        given["learn_from"] = [{"study": study, "best": best} for study in learn_from]
+    return [*environment, *set.items(), *((KEYS[name], value) for name, value in given.items())]
 
 
 def unasked(before: "StudySpec", now: "StudySpec", keys: Collection[str]) -> dict[str, tuple[Any, Any]]:

@@ -11,7 +11,7 @@ from optuna.storages import InMemoryStorage
 from search.errors import InputError
 from search.optimize import Proposer
 from search.optimize.samplers import gather
-from search.records import Standings, TrialRecord, TrialState
+from search.records import Standings, Start, TrialRecord, TrialState
 from search.spec import Appraisal, Objective, Sampler, Scheduler, SearchSpec, TrialSpec, Value
 from search.spec.space import make
 from tests.support.simulated import FIXED, Fate, Setting, play
@@ -147,7 +147,7 @@ def test_starts_come_first_and_once(sampler: Sampler) -> None:
     starts = [space.draw(lambda d, lr=lr: {"train.lr": lr, "train.mixup": 0.5}.get(d.path, 64)) for lr in (0.3, 0.1)]
     search = SearchSpec(sampler=sampler, scheduler=Scheduler.NONE, trials=6)
     storage = InMemoryStorage()
-    setting = Setting(search, 1, section, starts=tuple(starts), fate=distance)
+    setting = Setting(search, 1, section, starts=tuple(Start(start, "given") for start in starts), fate=distance)
     records = play(setting, storage, anew=True)
     assert [r.params["train.lr"] for r in records[:2]] == [0.3, 0.1]
     assert [r.params["train.batch_size"] for r in records[:2]] == [64, 64]

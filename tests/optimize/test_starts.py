@@ -1,16 +1,19 @@
 """What a study begins with: published networks by name, values by dotted path, and the best of another study."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmarks.search.curves import Table
 from search.errors import InputError
-from search.optimize import best_of_former
-from search.optimize.starts import starts
-from search.records import TrialRecord, Trials, TrialState
-from search.spec import Former, LimitSpec, TrialSpec, appraise
+from search.optimize import FormerBest, best_of_former, tried_first
+from search.optimize.portfolio import KNOWN, greedy
+from search.records import Start, TrialRecord, Trials, TrialState
+from search.spec import Former, LimitSpec, StudySpec, TrialSpec, appraise
 from search.spec.space import make
 
 OF_DATA = {"net.in_channels": 3, "net.num_classes": 10, "net.image_size": 32}
@@ -25,16 +28,27 @@ SPACE: dict[str, Any] = {
 }
 
 
+def asked(section: Mapping[str, Any], start: Sequence[Any] | str, trials: int = 24, **more: Any) -> list[Start]:
+    """What a study of CIFAR-10's images begins with; `more`: fixed values (`train__lr`), and keys of a study."""
+    fixed = {path: value for path, value in more.items() if "__" in path}
+    keys = {key: value for key, value in more.items() if key not in fixed} | {"search": {"trials": trials}}
+    for path, value in fixed.items():
+        where, _, field = path.partition("__")
+        keys.setdefault(where, {})[field] = value
+    spec = StudySpec(name="new", space=dict(section), start=start, **keys)
+    space = spec.make_space((32, 32, 3), 10)
+    return list(tried_first(spec, space, lambda trial: appraise(trial, (32, 32), spec.limits)))
+
+
 def begun(*given: Any, section: dict[str, Any] | None = None, **fixed: Any) -> tuple[dict[str, Any], ...]:
-    space = make(section or SPACE, OF_DATA | {path.replace("__", "."): value for path, value in fixed.items()})
-    return starts(given, space)
+    return tuple(start.chosen for start in asked(section or SPACE, given, **fixed))
 
 
 def test_published_networks_in_their_order() -> None:
     """Trained by the defaults (lr 0.1, batches of 128, weight decay 1e-4) where the space has them, else near them."""
     found = begun("preact_resnet110", "resnet20")
     network = {"net.shortcut": "identity"} | OF_DATA
-    training = {"train.lr": 0.2, "train.batch_size": 32, "train.weight_decay": 0.0001}
+    training = {"train.lr": 0.2, "train.batch_size": 64, "train.weight_decay": 0.0001}
     assert found == (
         {"net.depth": 110, "net.version": "v2"} | network | training,
         {"net.depth": 20, "net.version": "v1"} | network | training,
@@ -175,3 +189,81 @@ def test_configurations_that_become_the_same_count_once() -> None:
 def test_a_study_that_leaves_nothing_is_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         of_former(**changes)
+
+
+WIDE: dict[str, Any] = {
+    "net.depth": [20, 32, 44, 56, 110],
+    "net.version": ["v1", "relu_only_preact", "v2"],
+    "net.shortcut": ["identity", "conv1x1", "none"],
+    "train.lr": {"low": 0.02, "high": 0.5, "log": True},
+}
+
+
+@pytest.mark.parametrize(("trials", "count"), [(2, 0), (3, 1), (12, 4), (24, 8), (1000, 8)])
+def test_auto_is_eight_but_at_most_a_third_of_the_trials(trials: int, count: int) -> None:
+    found = asked(WIDE, "auto", trials)
+    assert len({repr(sorted(start.chosen.items())) for start in found}) == len(found) == count
+    assert [start.source for start in found] == ["the papers' recipe", *["good on other data"] * 7][:count]
+
+
+def test_auto_is_what_a_study_begins_with() -> None:
+    assert StudySpec(name="new").start == ("auto",)
+    assert asked(WIDE, []) == []
+    rows = [{"name": "a"}, {"name": "b", "set": {"net.depth": 14}}]
+    assert StudySpec(name="new", compare=rows).start == (), "what is compared is given"
+
+
+def test_the_recipe_is_the_papers() -> None:
+    """The full pre-activation unit with identity shortcuts, learning rate 0.1, weight decay 1e-4 (1603.05027)."""
+    recipe = asked(WIDE, "auto")[0].chosen
+    assert (recipe["net.version"], recipe["net.shortcut"], recipe["train.lr"]) == ("v2", "identity", 0.1)
+
+
+def test_what_is_known_keeps_its_place_between_the_shallowest_and_the_deepest() -> None:
+    """Of 8, 14 and 20 layers, in batches of 32: the rate grows as the batch does (1706.02677, section 2.1)."""
+    known = json.loads(KNOWN.read_text())
+    depths, rates = {8: 20, 14: 56, 20: 110}, {c["train.lr"] * 4: c["net.depth"] for c in known["configurations"]}
+    for start in asked(WIDE, "auto")[1:]:
+        rate = start.chosen["train.lr"]
+        if 0.02 < rate < 0.5:
+            assert depths[next(d for r, d in rates.items() if r == pytest.approx(rate))] == start.chosen["net.depth"]
+
+
+def test_auto_stays_within_the_limits() -> None:
+    """A plain 20-layer network has 0.27 M parameters, one of 32 layers 0.46 M (1512.03385, Table 6)."""
+    found = asked(WIDE, "auto", limits={"params": 300_000})
+    assert {start.chosen["net.depth"] for start in found} == {20}
+
+
+def test_a_space_without_what_is_known_begins_with_the_recipe_alone() -> None:
+    (only,) = asked({"net.width": [0.5, 1.0, 2.0]}, "auto")
+    assert only.chosen["net.width"] == 1.0
+
+
+def test_each_of_a_portfolio_lowers_the_mean_of_the_lowest_the_most() -> None:
+    losses = np.random.default_rng(0).random((12, 5))
+    order = greedy(losses, 6)
+    for place in range(1, 7):
+        means = {row: np.min(losses[[*order[: place - 1], row]], axis=0).mean() for row in range(12)}
+        assert means[order[place - 1]] == min(means.values())
+
+
+def test_several_studies_take_turns() -> None:
+    one, other = ({"net.depth": depth, **SMALLER_DATA} for depth in (8, 14))
+    found = [FormerBest("one", (one, other), 0), FormerBest("other", (other,), 0)]
+    spec = StudySpec(name="new", space={"net.depth": [8, 14]}, start=[{"study": "one"}, {"study": "other"}])
+    begun = tried_first(spec, spec.make_space((8, 8, 1), 10), lambda trial: appraise(trial, (8, 8), spec.limits), found)
+    assert [(start.source, start.chosen["net.depth"]) for start in begun] == [
+        ("study one", 8),
+        ("study other", 14),
+        ("study one", 14),
+    ]
+
+
+def test_what_is_known_is_what_the_table_of_learning_curves_says() -> None:
+    known, table = json.loads(KNOWN.read_text()), Table.read()
+    assert known["configurations"] == [dict(one) for one in table.configurations]
+    assert known["errors"].keys() == table.tasks.keys()
+    for name, task in table.tasks.items():
+        for error, curve in zip(known["errors"][name], table.tasks[name].errors, strict=True):
+            assert error == (curve[-1] if len(curve) == task.epochs else None)

@@ -20,7 +20,7 @@ from ray.tune.schedulers import TrialScheduler
 from search.execution.recorder import Recorder
 from search.execution.tuner import LedgerScheduler, LedgerSearcher, Loop, Restarts
 from search.optimize import Proposer, Strategy, make_scheduler
-from search.records import Asked, Ledger, Trials, open_storage
+from search.records import Asked, Ledger, Start, Trials, open_storage
 from search.spec import Appraisal, Sampler, Scheduler, SearchSpec, Space, TrialSpec, Value
 from search.spec.space import make
 
@@ -64,7 +64,7 @@ class Setting:
     search: SearchSpec
     epochs: int = 9
     section: Mapping[str, Any] = field(default_factory=lambda: SPACE)
-    starts: tuple[Mapping[str, Value], ...] = ()
+    starts: tuple[Start, ...] = ()
     appraise: Callable[[TrialSpec], Appraisal] = free
     fate: Callable[[Mapping[str, Value], int], Fate] = curve
 

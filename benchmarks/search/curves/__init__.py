@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.optimize.portfolio import KNOWN
+
 TABLE = Path(__file__).parent / "table.json"
+BATCH = 32  # images
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,15 @@ class Table:
         }
         held = {"configurations": _lines(self.configurations), "tasks": tasks}
         path.write_text(_text(held) + "\n")
+
+    def write_known(self, path: Path = KNOWN) -> None:
+        """What a study begins with is chosen from this: the last error of each configuration; null: it diverged."""
+        errors = {
+            name: _Line([one[-1] if len(one) == task.epochs else None for one in task.errors])
+            for name, task in self.tasks.items()
+        }
+        known = {"configurations": _lines(self.configurations), "errors": errors, "batch_size": BATCH}
+        path.write_text(_text(known) + "\n")
 
 
 @dataclass(frozen=True)

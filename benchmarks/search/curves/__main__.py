@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search.curves import Curves, Table
+from benchmarks.search.curves import BATCH, Curves, Table
 from benchmarks.search.curves.tasks import TASKS, Task
 from resnet import Shortcut, Version
 from search import Study
@@ -35,7 +35,7 @@ def study(name: str, task: Task, archive: Path, validation: float) -> dict[str, 
         "name": f"curves-{name}",
         "data": {"name": f"npz:{archive}", "validation": validation},
         "net": {"width": 0.5},
-        "train": {"epochs": task.epochs, "batch_size": 32, "crop_padding": 1, "flip": task.flip},
+        "train": {"epochs": task.epochs, "batch_size": BATCH, "crop_padding": 1, "flip": task.flip},
         "space": dict(SPACE),
         "search": {"trials": CONFIGURATIONS, "sampler": "random", "scheduler": "none"},
         "finals": {"top": 0},
@@ -79,6 +79,7 @@ def main() -> None:
         found = curves(task, asked.trials, info)
         table = Table(drawn, {**table.tasks, name: found})
         table.write()
+        table.write_known()
 
 
 if __name__ == "__main__":

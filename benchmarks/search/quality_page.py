@@ -1,107 +1,137 @@
-"""The page of `quality`: how soon each search is as good as random search, and its regrets, with intervals."""
+"""The page of `quality`: how many times less budget each search needs than the baseline, with intervals."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from benchmarks.report import RESULTS, publish, table
+from search.optimize.gaussian import Floats
 
-RESAMPLES = 2_000
-Curves = Mapping[tuple[int, str], NDArray[np.float64]]  # (task, search) -> regret of each seed (rows) by budget
+RESAMPLES = 1_000
+AT = (2, 5, 10, 20, 50)  # whole trainings of the baseline
 
 
-def write(
-    curves: Curves,
-    budgets: NDArray[np.float64],
-    short: float,
-    baseline: str,
-    workers: int,
-    timed: bool,
-    took: float,
-    out: bool,
-) -> None:
+@dataclass(frozen=True)
+class Compared:
+    """Searches on the tasks of one kind."""
+
+    kind: str
+    budgets: Floats  # whole trainings
+    regrets: Mapping[tuple[str, str], Floats]  # (task, search) -> of each seed (rows) after each budget
+    baseline: str
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """By name."""
+        return list(dict.fromkeys(task for task, _ in self.regrets))
+
+    @cached_property
+    def searches(self) -> list[str]:
+        """But for the baseline."""
+        return [s for s in dict.fromkeys(search for _, search in self.regrets) if s != self.baseline]
+
+    @property
+    def at(self) -> list[int]:
+        """Budgets of the baseline that factors are given for."""
+        return [at for at in AT if at <= self.budgets[-1]]
+
+    def factors(self, search: str) -> Floats:
+        """Of each task (rows) at each budget of the baseline."""
+        means = {key: found.mean(0, keepdims=True) for key, found in self.regrets.items()}
+        return np.stack([self._factors(means[t, search], means[t, self.baseline])[0] for t in self.tasks])
+
+    def resampled(self, search: str) -> Floats:
+        """The same with seeds drawn again (RESAMPLES, tasks, budgets of the baseline)."""
+        draw = np.random.default_rng(0)
+
+        def means(task: str, name: str) -> Floats:
+            found = self.regrets[task, name]
+            n = len(found)
+            return draw.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n @ found
+
+        return np.stack([self._factors(means(t, search), means(t, self.baseline)) for t in self.tasks], 1)
+
+    def _factors(self, ours: Floats, theirs: Floats) -> Floats:
+        """From mean regrets (n, budgets): the budget over that after which ours is as low as theirs.
+
+        Where it never is: over the largest budget, so that the factor is at most this.
+        """
+        found = np.empty((len(ours), len(self.at)))
+        for column, at in enumerate(self.at):
+            reached = ours <= theirs[:, [np.searchsorted(self.budgets, at, side="right") - 1]]
+            found[:, column] = at / self.budgets[np.where(reached.any(1), reached.argmax(1), -1)]
+        return found
+
+    def medians(self, search: str) -> list[str]:
+        """Median of the tasks at each budget; the interval is over tasks and seeds."""
+        drawn = self.resampled(search)
+        tasks = np.random.default_rng(1).integers(len(self.tasks), size=drawn.shape[:2])
+        low, high = np.quantile(np.median(np.take_along_axis(drawn, tasks[..., None], 1), 1), [0.025, 0.975], 0)
+        return [f"{m:.1f} [{a:.1f}, {b:.1f}]" for m, a, b in zip(self._median(search), low, high, strict=True)]
+
+    def worst(self, search: str) -> list[str]:
+        """The worst task at each budget; the interval is over seeds."""
+        factors, drawn, cells = self.factors(search), self.resampled(search), list[str]()
+        for column, place in enumerate(factors.argmin(0)):
+            low, high = np.quantile(drawn[:, place, column], [0.025, 0.975])
+            factor = self._shown(factors[place, column], self.at[column])
+            cells.append(f"{factor} [{low:.1f}, {high:.1f}] {self.tasks[place]}")
+        return cells
+
+    def each(self, search: str, at: int) -> list[str]:
+        """Of each task at one budget."""
+        return [self._shown(factor, at) for factor in self.factors(search)[:, self.at.index(at)]]
+
+    def relative(self, search: str) -> Floats:
+        """Mean regret by budget, that of the baseline after one training being one: the median of the tasks."""
+        one = np.searchsorted(self.budgets, 1.0)
+        means = {key: found.mean(0) for key, found in self.regrets.items()}
+        return np.median([means[task, search] / means[task, self.baseline][one] for task in self.tasks], 0)
+
+    def _median(self, search: str) -> Floats:
+        return np.median(self.factors(search), 0)
+
+    def _shown(self, factor: float, at: float) -> str:
+        return f"{'<' if factor <= at / self.budgets[-1] else ''}{factor:.1f}"
+
+
+def write(kinds: Sequence[Compared], seeds: int, workers: int, out: bool) -> None:
     """Prints the page; with `out` writes it, and its plot, to results/."""
-    tasks, searches = list(dict.fromkeys(t for t, _ in curves)), list(dict.fromkeys(s for _, s in curves))
-    seeds = len(curves[tasks[0], searches[0]])
-    others = [s for s in searches if s != baseline]
-    unit = "seconds" if timed else "epochs"
-    note = (
-        f"{len(tasks)} tasks, n = {seeds} seeds, {workers} asynchronous workers in simulated time; {took:,.0f} s of "
-        f"this machine. Budgets in whole trainings, counted in {unit}. Brackets: 95 % bootstrap intervals over seeds."
-    )
-    called = "search-quality-timed" if timed else "search-quality"
-    name = f"{datetime.date.today()}-{called}.png"
     parts = [
-        note,
-        "How many times less budget a search needs for the mean regret that random search has after "
-        f"{budgets[-1]:g} trainings (at most {short:g} were given; 0: not reached):",
-        table(
-            ["search", *map(str, tasks), "median"],
-            [_speedups(curves, budgets, short, baseline, s, tasks) for s in others],
-        ),
-        f"Mean regret in percent points after {budgets[-1] / 5:g} trainings:",
-        table(["search", *map(str, tasks)], [_regrets(curves, budgets, s, tasks) for s in searches]),
+        f"n = {seeds} seeds, {workers} asynchronous workers in simulated time.",
+        f"How many times less budget a search needs for the mean regret that {kinds[0].baseline} has after B whole "
+        "trainings (<: not within the budget that was given). Brackets: 95 % bootstrap intervals, of the median over "
+        "tasks and seeds, of the worst task over seeds.",
     ]
-    if out:
-        _plot(curves, budgets, short, baseline, tasks, searches).savefig(RESULTS / name, dpi=110)
-        parts.append(f"![mean regret against budget, a panel for each task]({name})")
-    publish(called, "Search quality on LCBench's learning curves", parts, out)
-
-
-def speedup(
-    ours: NDArray[np.float64], random: NDArray[np.float64], budgets: NDArray[np.float64], short: float
-) -> float:
-    """Budget after which random search ends, over the one after which `ours` has its mean regret; 0: never."""
-    reached = np.flatnonzero((ours.mean(axis=0) <= random.mean(axis=0)[-1]) & (budgets <= short))
-    return float(budgets[-1] / budgets[reached[0]]) if len(reached) else 0.0
-
-
-def _speedups(
-    curves: Curves, budgets: NDArray[np.float64], short: float, baseline: str, search: str, tasks: list[int]
-) -> list[str]:
-    draw, cells, middles = np.random.default_rng(0), [], []
-    for task in tasks:
-        ours, random = curves[task, search], curves[task, baseline]
-        seeds = len(ours)
-        resampled = [
-            speedup(ours[draw.integers(seeds, size=seeds)], random[draw.integers(seeds, size=seeds)], budgets, short)
-            for _ in range(RESAMPLES)
+    for of in kinds:
+        head = ["search", *(f"B = {at}" for at in of.at)]
+        parts += [
+            f"## {of.kind}: {len(of.tasks)} tasks, at most {of.budgets[-1]:g} trainings",
+            "The median of the tasks:",
+            table(head, [[search, *of.medians(search)] for search in of.searches]),
+            "The worst task:",
+            table(head, [[search, *of.worst(search)] for search in of.searches]),
+            "Each task at B = 10:",
+            table(["search", *of.tasks], [[search, *of.each(search, 10)] for search in of.searches]),
         ]
-        low, high = np.quantile(resampled, [0.025, 0.975])
-        middles.append(speedup(ours, random, budgets, short))
-        cells.append(f"{middles[-1]:.1f} [{low:.1f}, {high:.1f}]")
-    return [search, *cells, f"{np.median(middles):.1f}"]
+    called = f"search-quality-{workers}-workers"
+    if out:
+        name = f"{datetime.date.today()}-{called}.png"
+        _plot(kinds).savefig(RESULTS / name, dpi=110)
+        parts.append(f"![regret against budget]({name})")
+    publish(called, f"How soon a search finds good configurations, with {workers} workers", parts, out)
 
 
-def _regrets(curves: Curves, budgets: NDArray[np.float64], search: str, tasks: list[int]) -> list[str]:
-    draw, cells = np.random.default_rng(0), []
-    fifth = int(np.searchsorted(budgets, budgets[-1] / 5))
-    for task in tasks:
-        at = curves[task, search][:, fifth]
-        means = at[draw.integers(len(at), size=(RESAMPLES, len(at)))].mean(axis=1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        cells.append(f"{at.mean():.2f} [{low:.2f}, {high:.2f}]")
-    return [search, *cells]
-
-
-def _plot(
-    curves: Curves, budgets: NDArray[np.float64], short: float, baseline: str, tasks: list[int], searches: list[str]
-) -> Figure:
-    columns = min(4, len(tasks))
-    rows = -(-(len(tasks) + 1) // columns)
-    figure, panels = pyplot.subplots(
-        rows, columns, figsize=(4 * columns, 3.2 * rows), squeeze=False, layout="constrained"
-    )
-    for panel, task in zip(panels.flat, tasks, strict=False):
-        for search in searches:
-            shown = budgets <= (budgets[-1] if search == baseline else short)
-            panel.plot(budgets[shown], curves[task, search].mean(axis=0)[shown], label=search)
-        panel.set(title=f"OpenML task {task}", xscale="log", yscale="log", xlabel="whole trainings", ylabel="regret, %")
-    for panel in panels.flat[len(tasks) :]:
-        panel.axis("off")
-    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="lower right", fontsize="small")
+def _plot(kinds: Sequence[Compared]) -> Figure:
+    figure, panels = pyplot.subplots(1, len(kinds), figsize=(7 * len(kinds), 4.5), squeeze=False, layout="constrained")
+    for panel, of in zip(panels.flat, kinds, strict=True):
+        for search in (of.baseline, *of.searches):
+            panel.plot(of.budgets, of.relative(search), label=search)
+        panel.set(title=of.kind, xscale="log", yscale="log", xlabel="whole trainings", ylabel="mean regret, relative")
+    panels.flat[0].legend(fontsize="small")
     return figure

@@ -5,8 +5,7 @@ The players are the product's own Searcher and Scheduler for Ray Tune, and Ray's
 
 import heapq
 import math
-from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,40 +14,19 @@ from typing import Any, Protocol, cast
 import optuna
 from optuna.storages import InMemoryStorage
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from benchmarks.search.learning_curves import EPOCHS, SPACE, Training
+from benchmarks.search.problems import Problem
 from search.execution.recorder import Recorder
 from search.execution.tuner import LedgerScheduler, LedgerSearcher, Loop, Restarts
 from search.optimize import Proposer, Strategy, make_scheduler
-from search.optimize.schedulers import Halving
-from search.records import Asked, Ledger, Standings
-from search.spec import Appraisal, Dimension, SearchSpec, Space, TrialSpec, Value
+from search.records import Asked, Ledger
+from search.spec import Appraisal, SearchSpec
 
 METRIC = "error"
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """Takes the place of a TrialSpec: what is trained, as flat values."""
-
-    values: Mapping[str, Value]
-
-    def flat(self) -> Mapping[str, Value]:
-        return self.values
-
-    @property
-    def digest(self) -> str:
-        return repr(sorted(self.values.items()))
-
-
-class Hyperparameters(Space):
-    """LCBench's space instead of networks."""
-
-    def specify(self, chosen: Mapping[str, Value]) -> TrialSpec:
-        return cast(TrialSpec, Configuration(chosen))
+WORST = 100.0  # percent
 
 
 class Player(Protocol):
@@ -58,48 +36,30 @@ class Player(Protocol):
         """A number that names a training, to begin or to continue, and its configuration; None when there is none."""
         ...
 
-    def result(self, trial_id: str, epoch: int, error: float, seconds: float) -> bool:
-        """Told after every epoch; True when the training stops here."""
+    def result(self, trial_id: str, epoch: int, error: float) -> bool:
+        """Told after every epoch; NaN: it diverged. True when the training stops here."""
         ...
 
 
-@dataclass(frozen=True)
-class OneEpochTopK(Halving):
-    """All of `trials` train one epoch; the best `top` then train to the end. One epoch often says little.
+class Table(Proposer):
+    """Proposes rows of a table, each once."""
 
-    Args:
-        trials: that begin.
-        top: how many train to the end.
-    """
-
-    trials: int
-    top: int
-
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        return (1,)
-
-    def hold(self, number: int, standings: Standings) -> str | None:
-        trial = standings[number]
-        if trial.epochs != 1:
-            return None
-        return f"rank {1 + bisect_left(standings.at(1), (trial.curve[1],))} after 1 epoch"
-
-    def promote(self, standings: Standings, waiting: Collection[int]) -> int | None:
-        if len(standings) < self.trials or any(r.running and not r.curve for r in standings):
-            return None
-        return next((number for _, number in standings.at(1)[: self.top] if number in waiting), None)
+    finite = True  # pyright: ignore[reportAssignmentType]
 
 
 class Ours:
-    """The product's search, with its own scheduler or another."""
+    """The product's search, with what was good on other problems first, or without."""
 
-    def __init__(self, search: SearchSpec, workers: int, scheduler: Halving | None = None) -> None:
-        space = Hyperparameters(tuple(Dimension(name, d, {}) for name, d in SPACE.items()), {})
+    def __init__(self, search: SearchSpec, problem: Problem, workers: int, starts: bool) -> None:
+        self._epochs = problem.epochs
         free = Appraisal(0, 0, 0, {}, None)
-        ledger = Ledger(InMemoryStorage(), "simulated", space, lambda spec: free)
-        proposer = Proposer(space, search.sampler, search.seed)
-        strategy = Strategy(ledger, proposer, scheduler or make_scheduler(search, EPOCHS), search, EPOCHS)
+        ledger = Ledger(InMemoryStorage(), "simulated", problem.space, lambda spec: free)
+        proposer = (Table if problem.rows else Proposer)(
+            problem.space, search.sampler, search.seed, starts=problem.starts() if starts else ()
+        )
+        strategy = Strategy(ledger, proposer, make_scheduler(search, problem.epochs), search, problem.epochs)
+        if strategy._model is not None:
+            strategy._model._axes = problem.axes()
         self._recorder = _Recorder(strategy, Path("/nonexistent"))
         loop = Loop()
         self._searcher = LedgerSearcher(self._recorder, _config, workers, loop, Restarts(set))
@@ -113,15 +73,15 @@ class Ours:
         self._numbers[trial_id] = config["number"]
         return config["number"], config["values"]
 
-    def result(self, trial_id: str, epoch: int, error: float, seconds: float) -> bool:
+    def result(self, trial_id: str, epoch: int, error: float) -> bool:
         told = {
             "number": self._numbers[trial_id],
             "epoch": epoch,
-            "diverged": False,
-            "last": epoch == EPOCHS,
+            "diverged": math.isnan(error),
+            "last": epoch == self._epochs or math.isnan(error),
             "time_ms": 0,
             "metrics/val/error": error,
-            "metrics/cost/seconds": seconds,
+            "metrics/cost/seconds": 1.0,
             "metrics/cost/images_per_s": 1.0,
         }
         decision = self._scheduler.on_trial_result(None, cast(Trial, None), told)
@@ -144,12 +104,13 @@ def _config(asked: Asked) -> dict[str, Any]:
 class Rays:
     """Ray's own searcher and scheduler, wired as its documentation shows."""
 
+    problem: Problem
     sampler: optuna.samplers.BaseSampler
-    scheduler: AsyncHyperBandScheduler | FIFOScheduler
+    scheduler: AsyncHyperBandScheduler
     _numbers: dict[str, Trial] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self._searcher = OptunaSearch(dict(SPACE), metric=METRIC, mode="min", sampler=self.sampler)
+        self._searcher = OptunaSearch(dict(self.problem.distributions), metric=METRIC, mode="min", sampler=self.sampler)
         self.scheduler.set_search_properties(METRIC, "min")
 
     def suggest(self, trial_id: str) -> tuple[int, Mapping[str, Any]] | None:
@@ -161,10 +122,10 @@ class Rays:
         self.scheduler.on_trial_add(cast(Any, None), trial)
         return len(self._numbers) - 1, values
 
-    def result(self, trial_id: str, epoch: int, error: float, seconds: float) -> bool:
-        told = {"training_iteration": epoch, METRIC: error}
+    def result(self, trial_id: str, epoch: int, error: float) -> bool:
+        told = {"training_iteration": epoch, METRIC: WORST if math.isnan(error) else error}
         trial = self._numbers[trial_id]
-        if epoch < EPOCHS:
+        if epoch < self.problem.epochs and not math.isnan(error):
             over = self.scheduler.on_trial_result(cast(Any, None), trial, told) == TrialScheduler.STOP
         else:
             over = True
@@ -176,35 +137,31 @@ class Rays:
         return True
 
 
-def simulate(player: Player, task: int, until: float, workers: int, timed: bool) -> list[tuple[float, float]]:
-    """Lets a search run until that time; (time, lowest error so far) whenever that falls.
+def simulate(player: Player, problem: Problem, until: float, workers: int) -> list[tuple[float, float]]:
+    """Lets a search run until that time, of which an epoch takes one unit.
 
-    An epoch takes one unit of time; with `timed`, as many seconds as LCBench's machine took.
+    Returns (time, lowest error so far) whenever that falls.
     """
-    trainings: dict[int, Training] = {}
-    lengths: dict[int, float] = {}
+    trainings: dict[int, Iterator[float]] = {}
+    done: dict[int, int] = {}  # epochs
     events: list[tuple[float, int, str, int]] = []  # end of an epoch, for the order of equal ones, trial, training
     best, trace, begun, idle, now = math.inf, [], 0, workers, 0.0
-
-    def train(trial_id: str, number: int, order: int) -> None:
-        heapq.heappush(events, (now + lengths[number], order, trial_id, number))
-
     while True:
         while idle and (suggested := player.suggest(str(begun))):
-            number, configuration = suggested
+            number, values = suggested
             if number not in trainings:
-                trainings[number] = Training(task, configuration)
-                lengths[number] = trainings[number].seconds() if timed else 1.0
-            train(str(begun), number, begun)
+                trainings[number], done[number] = problem.train(values), 0
+            heapq.heappush(events, (now + 1, begun, str(begun), number))
             begun, idle = begun + 1, idle - 1
         if not events or events[0][0] > until:
             return trace
         now, order, trial_id, number = heapq.heappop(events)
-        error = trainings[number].step()
+        error = next(trainings[number], math.nan)
+        done[number] += 1
         if error < best:
             best = error
             trace.append((now, best))
-        if player.result(trial_id, trainings[number].epoch, error, lengths[number]):
+        if player.result(trial_id, done[number], error):
             idle += 1
         else:
-            train(trial_id, number, order)
+            heapq.heappush(events, (now + 1, order, trial_id, number))

@@ -13,11 +13,13 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from search.optimize.axes import Axes
+from search.optimize.front import Front
 from search.optimize.gaussian import Floats, Process, Scales, log_improvement
 from search.records import Standings, TrialRecord, TrialState
-from search.spec import Space, Value
+from search.spec import Objective, Space, Value
 
 STARTUP = 10  # trials at the first rung, before a model of it is asked
 EXPLORED = 0.1  # share of decisions that begin a trial at random: a model can take the best that it saw for the best
@@ -31,6 +33,8 @@ SPREADS = (0.01, 0.4)  # how far from them, of a range: between these, on a log 
 REFINED = ((40, 0.1), (40, 0.03))  # then so many, with such a spread, near the best candidate
 REFUSED = 100  # of the trials beyond the limits, the latest
 MARGIN = 1e-6  # variance that is left of an error that is known
+# The matrices are small: more threads would only take time from the trials, and round in another order.
+_ONE_THREAD = ThreadpoolController().wrap(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,47 @@ def _seldom(n: int, first: int = 1) -> int:
 
 
 @dataclass(frozen=True)
+class Lowest:
+    """An error below the lowest is sought, at any price."""
+
+    error: float
+
+    def at(self, places: Sequence[int], mean: Floats, variance: Floats) -> Floats:
+        """Log of the expected improvement by trials that have begun."""
+        return log_improvement(mean, variance, self.error)
+
+    def new(self, x: Floats, mean: Floats, variance: Floats) -> Floats:
+        """By new ones at rows x (n, columns)."""
+        return log_improvement(mean, variance, self.error)
+
+
+@dataclass(frozen=True)
+class Cheapest:
+    """An error below the lowest at its price is sought."""
+
+    front: Front
+    known: Floats  # prices of the trials that have begun
+    models: Sequence[Process]  # of each price
+    weights: Floats
+
+    def at(self, places: Sequence[int], mean: Floats, variance: Floats) -> Floats:
+        """Log of the expected improvement by trials that have begun."""
+        return self.front.log_improvement(mean, variance, self.known[list(places)])
+
+    def new(self, x: Floats, mean: Floats, variance: Floats) -> Floats:
+        """By new ones at rows x (n, columns)."""
+        prices = np.stack([model.predict(x)[0] for model in self.models], 1)
+        return self.front.log_improvement(mean, variance, prices @ self.weights)
+
+
+def _log_price(record: TrialRecord, price: Objective) -> float:
+    value = record.objective(price) or 1.0
+    if price is Objective.SECONDS:
+        return math.log(value / record.epochs)
+    return -math.log(value) if price is Objective.IMAGES_PER_S else math.log(value)
+
+
+@dataclass(frozen=True)
 class Begin:
     """The step is a new trial of this configuration."""
 
@@ -156,19 +201,24 @@ class FreezeThaw:
         space: what is searched.
         rungs: epochs at which trials are compared, the last epoch of a trial included.
         seed: of the search.
+        prices: what is made small beside the error. Several are weighed anew in each decision, as in ParEGO
+            (doi:10.1109/TEVC.2005.851274), but for the error, which each decision improves at any price.
     """
 
     space: Space
     rungs: tuple[int, ...]
     seed: int
+    prices: Sequence[Objective] = ()
     _axes: Axes = field(init=False)
     _known: dict[int, Floats] = field(default_factory=dict, init=False)  # rows of trials by number
     _scales: tuple[tuple[int, ...], Scales] | None = field(default=None, init=False)  # of which trials
     _limits: tuple[int, Scales] | None = field(default=None, init=False)  # of how many beyond them
+    _priced: tuple[tuple[int, ...], list[Scales]] | None = field(default=None, init=False)  # as `_scales`
 
     def __post_init__(self) -> None:
         self._axes = Axes(self.space)
 
+    @_ONE_THREAD
     def step(
         self, standings: Standings, waiting: Collection[int], fresh: Callable[[Mapping[str, Value]], bool] | None
     ) -> int | Begin | Rest | None:
@@ -193,10 +243,11 @@ class FreezeThaw:
         mean, variance = forecast.begun(x)
         able = [place for place, record in enumerate(seen) if record.number in waiting]
         left = np.array([self.rungs[-1] - seen[place].epochs for place in able])
-        values = log_improvement(mean[able], variance[able] + MARGIN, forecast.lowest) - np.log(left)
+        sought = self._sought(seen, x, forecast, rng)
+        values = sought.at(able, mean[able], variance[able] + MARGIN) - np.log(left)
         best = int(values.argmax()) if able else None
         if fresh:
-            for value, row in self._new(standings, forecast, [seen[place] for place in np.argsort(mean)[:BEST]], rng):
+            for value, row in self._new(standings, forecast, sought, [seen[k] for k in np.argsort(mean)[:BEST]], rng):
                 if best is not None and values[best] > value:
                     break
                 chosen = self._axes.chosen(row)
@@ -206,8 +257,27 @@ class FreezeThaw:
             return seen[able[best]].number
         return None if fresh else Rest()
 
+    def _sought(
+        self, seen: Sequence[TrialRecord], x: Floats, forecast: Forecast, rng: np.random.Generator
+    ) -> "Lowest | Cheapest":
+        if not self.prices:
+            return Lowest(forecast.lowest)
+        prices = np.array([[_log_price(record, price) for price in self.prices] for record in seen])
+        prices = (prices - prices.mean(0)) / (prices.std(0) + 1e-9)
+        weights = rng.dirichlet(np.ones(len(self.prices)))
+        scales = self._of_prices(seen, x, prices)
+        some = np.linspace(0, len(x) - 1, min(len(x), MOST)).astype(int)
+        models = [Process(self._axes.owner, one, x[some], prices[some, k]) for k, one in enumerate(scales)]
+        lowest = np.nanmin(forecast.seen, 1)
+        return Cheapest(Front.of(prices @ weights, lowest), prices @ weights, models, weights)
+
     def _new(
-        self, standings: Standings, forecast: Forecast, best: Sequence[TrialRecord], rng: np.random.Generator
+        self,
+        standings: Standings,
+        forecast: Forecast,
+        sought: "Lowest | Cheapest",
+        best: Sequence[TrialRecord],
+        rng: np.random.Generator,
     ) -> Iterator[tuple[float, Floats]]:
         """Rows of new configurations, the most promising first, with the log of their improvement for each epoch."""
         begun = [r for r in standings if r.running and r.epochs < self.rungs[0] and self._at(r) is not None]
@@ -218,7 +288,7 @@ class FreezeThaw:
 
         def worth(rows: Floats) -> Floats:
             x = self._axes.columns(rows)
-            value = log_improvement(*forecast.new(x, process), forecast.lowest) - math.log(self.rungs[-1])
+            value = sought.new(x, *forecast.new(x, process)) - math.log(self.rungs[-1])
             return value if within is None else value + within.log_probability(x)
 
         around = self._rows(best)[rng.integers(len(best), size=NEAR)]
@@ -275,6 +345,16 @@ class FreezeThaw:
         if self._lost(record):
             row[min(len(reached), len(row) - 1)] = math.inf
         return row
+
+    def _of_prices(self, seen: Sequence[TrialRecord], x: Floats, prices: Floats) -> list[Scales]:
+        """Scales of a model of each price, fitted as seldom as those of the errors."""
+        count = _seldom(len(seen), STARTUP)
+        numbers = tuple(record.number for record in seen[:count])
+        if self._priced is None or self._priced[0] != numbers:
+            some = np.linspace(0, count - 1, min(count, FIT)).astype(int)
+            fitted = [Scales.fitted(self._axes.owner, x[some], prices[some, k]) for k in range(len(self.prices))]
+            self._priced = numbers, fitted
+        return self._priced[1]
 
     def _fitted(self, seen: Sequence[TrialRecord], x: Floats, errors: Floats) -> Scales:
         """Scales that follow from the first trials, of so many that they are fitted seldom."""

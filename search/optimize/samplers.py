@@ -89,12 +89,6 @@ class Proposer:
         return cls(space, search.sampler, search.seed, search.objectives, starts)
 
     def __post_init__(self) -> None:
-        if self.kind is Sampler.FREEZE_THAW and len(self.objectives) > 1:
-            names = ", ".join(self.objectives)
-            raise InputError(
-                f"search.sampler = freeze-thaw models val_error alone, not search.objectives = [{names}]; give one "
-                "objective, or search.sampler = tpe"
-            )
         if self.kind is Sampler.GRID and not self.finite:
             endless = [d.path for d in self.space.dimensions if d.values is None]
             cause = f"it has more than {ENUMERATED:,} configurations; remove some choices"

@@ -39,7 +39,7 @@ class Strategy(Plan):
         self.time_budget = self.search.time_budget
         rungs = (*self.scheduler.rungs, self.epochs)
         if self.proposer.kind is Sampler.FREEZE_THAW:
-            self._model = FreezeThaw(self.proposer.space, rungs, self.search.seed)
+            self._model = FreezeThaw(self.proposer.space, rungs, self.search.seed, self.search.objectives[1:])
         self._pioneers = range(min(PIONEERS, len(self.proposer.starts)))
         self._waiting.update(self.ledger.waiting)
         for record in self.ledger.records:
@@ -67,6 +67,8 @@ class Strategy(Plan):
 
     def hold(self, number: int) -> bool:
         """Whether trial `number` does not go on after its last epoch; then it waits to be promoted."""
+        if number in self._waiting:  # Tune tells the last result of a trial twice
+            return True
         if self._goes_on(number):
             return False
         self.ledger.hold(number)

@@ -26,6 +26,11 @@ class Curves:
     errors: tuple[tuple[float, ...], ...]  # percent, after each epoch; a training that diverged is shorter
     seconds: tuple[float, ...]  # of a whole training, or of what there was of it, on the machine that trained it
 
+    @property
+    def finals(self) -> list[float | None]:
+        """The last error of each configuration, percent; None: it diverged."""
+        return [errors[-1] if len(errors) == self.epochs else None for errors in self.errors]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -57,10 +62,7 @@ class Table:
 
     def write_known(self, path: Path = KNOWN) -> None:
         """What a study begins with is chosen from this: the last error of each configuration; null: it diverged."""
-        errors = {
-            name: _Line([one[-1] if len(one) == task.epochs else None for one in task.errors])
-            for name, task in self.tasks.items()
-        }
+        errors = {name: _Line(task.finals) for name, task in self.tasks.items()}
         known = {"configurations": _lines(self.configurations), "errors": errors, "batch_size": BATCH}
         path.write_text(_text(known) + "\n")
 

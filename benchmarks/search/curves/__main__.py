@@ -11,22 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.search.curves import BATCH, Curves, Table
-from benchmarks.search.curves.tasks import TASKS, Task
-from resnet import Shortcut, Version
+from benchmarks.search.curves.tasks import CONFIGURATIONS, SPACE, TASKS, Task
 from search import Study
 from search.data import check
 from search.records import Trials
 from search.spec import DataInfo
-
-CONFIGURATIONS = 160
-SPACE: Mapping[str, Any] = {
-    "net.depth": [8, 14, 20],
-    "net.version": [version.value for version in Version],
-    "net.shortcut": [shortcut.value for shortcut in Shortcut],
-    "train.lr": {"low": 0.003, "high": 0.5, "log": True},
-    "train.weight_decay": {"low": 1e-5, "high": 1e-2, "log": True},
-    "train.schedule": ["constant", "steps", "cosine", "one_cycle"],
-}
 
 
 def study(name: str, task: Task, archive: Path, validation: float) -> dict[str, Any]:

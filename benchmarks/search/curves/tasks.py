@@ -1,5 +1,6 @@
 """The tasks of the table: small parts of real data sets, made harder or easier in one way each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet import Shortcut, Version
 from search.data import prepare
 from search.spec import DataSpec
 
+CONFIGURATIONS = 160
+SPACE: Mapping[str, Any] = {
+    "net.depth": [8, 14, 20],
+    "net.version": [version.value for version in Version],
+    "net.shortcut": [shortcut.value for shortcut in Shortcut],
+    "train.lr": {"low": 0.003, "high": 0.5, "log": True},
+    "train.weight_decay": {"low": 1e-5, "high": 1e-2, "log": True},
+    "train.schedule": ["constant", "steps", "cosine", "one_cycle"],
+}
 VALIDATION = 1_000  # images: one is 0.1 points
 ANIMALS, VEHICLES, TOPS = (2, 3, 4, 5, 6, 7), (0, 1, 8, 9), (0, 2, 3, 4, 6)
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue (ITU-R BT.601)
@@ -69,8 +80,8 @@ TASKS = {
     "fashion-small": Task("fashion-mnist", 1_000, 18, shrink=2),
     "cifar10-grey": Task("cifar10", 1_000, 18, shrink=2, grey=True),
     "cifar10-wrong-labels": Task("cifar10", 1_000, 18, shrink=2, wrong=0.2),
+    "cifar10": Task("cifar10", 1_000, 9),
     "cifar10-animals": Task("cifar10", 1_000, 18, classes=ANIMALS, shrink=2),
     "cifar10-small": Task("cifar10", 1_500, 18, shrink=2),
     "fashion": Task("fashion-mnist", 600, 9),
-    "cifar10": Task("cifar10", 1_000, 9),
 }

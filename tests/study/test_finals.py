@@ -28,7 +28,7 @@ pytestmark = [
 ]
 FINALS = {"top": 2, "seeds": 2, "max_seeds": 2}
 TRIALS = 3
-FLAGS = ("--trials", str(TRIALS), "--scheduler", "none")  # all complete: two finalists
+FLAGS = ("--trials", str(TRIALS), "--scheduler", "none", "--set", "start=[]")  # all complete: two finalists that differ
 
 
 def prepared() -> Prepared:

@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 2000], help="trials (100 1000 2000)")
     parser.add_argument("--around", type=int, default=50, help="trials up to each size that are measured (50)")
     parser.add_argument(
-        "--samplers", nargs="+", type=Sampler, default=[Sampler.RANDOM, Sampler.TPE], help="random, tpe"
+        "--samplers", nargs="+", type=Sampler, default=[Sampler.RANDOM, Sampler.FREEZE_THAW], help="random, freeze-thaw"
     )
     parser.add_argument("--profile", action="store_true", help="print where the time goes instead")
     parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-controller.md")

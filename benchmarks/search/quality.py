@@ -57,11 +57,9 @@ SEARCHES: dict[str, Make] = {
     BASELINE: _rays(optuna.samplers.RandomSampler),
     "Ray's OptunaSearch + ASHA": _rays(optuna.samplers.TPESampler),
     "ours, random": _ours(Sampler.RANDOM),
-    "ours, tpe": _ours(Sampler.TPE),
-    "ours, freeze-thaw": _ours(Sampler.FREEZE_THAW, reduction=2),
+    "ours, freeze-thaw": _ours(Sampler.FREEZE_THAW),
     "ours, starts + random": _ours(Sampler.RANDOM, starts=True),
-    "ours, starts + tpe": _ours(Sampler.TPE, starts=True),
-    "ours, starts + freeze-thaw": _ours(Sampler.FREEZE_THAW, starts=True, reduction=2),
+    "ours, starts + freeze-thaw": _ours(Sampler.FREEZE_THAW, starts=True),
 }
 
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from search.optimize.axes import Axes
-from search.optimize.front import Front
-from search.optimize.gaussian import Floats, Process, Scales, log_improvement
+from search.optimize.gaussian import Floats, Front, Process, Scales, log_improvement
 from search.records import Standings, TrialRecord, TrialState
 from search.spec import Objective, Space, Value
 

@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 ROOT5 = math.sqrt(5.0)
 STEADY = 1e-8  # added to the diagonal, so that equal points do not make it singular
 STEPS = 25  # of the fit
+TINY = 1e-300  # in place of zero, under a logarithm
+MARGIN = 0.1  # of the range of the costs seen, beyond the dearest: there too an error can be improved
 
 
 def matern(squared: Floats) -> Floats:
@@ -131,4 +133,34 @@ def log_improvement(mean: Floats, variance: Floats, best: float | Floats) -> Flo
     z = (best - mean) / deviation
     near = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) + z * ndtr(z)
     far = -0.5 * z * z - math.log(math.sqrt(2 * math.pi)) - 2 * np.log(np.maximum(-z, 1.0))
-    return np.log(deviation) + np.where(z > -5, np.log(np.maximum(near, 1e-300)), far)
+    return np.log(deviation) + np.where(z > -5, np.log(np.maximum(near, TINY)), far)
+
+
+@dataclass(frozen=True)
+class Front:
+    """The lowest error that a cost can buy: `errors[k]` from `costs[k]` up to the next, `errors[0]` below all."""
+
+    costs: Floats  # (k,) upwards
+    errors: Floats  # (k + 1,) falling
+    dearest: float  # that was seen; beyond it an error is worth what it is here
+    margin: float
+
+    @classmethod
+    def of(cls, costs: Floats, errors: Floats) -> Self:
+        """Of trials with these costs and errors (n,)."""
+        order = np.lexsort((errors, costs))
+        lowest = np.minimum.accumulate(errors[order])
+        kept = np.r_[True, np.diff(lowest) < 0]
+        margin = MARGIN * float(np.ptp(costs) or 1.0)
+        return cls(costs[order][kept], np.r_[errors.max(), lowest[kept]], float(costs.max()), margin)
+
+    def log_improvement(self, mean: Floats, variance: Floats, cost: Floats) -> Floats:
+        """Logarithm of the area that normal errors at these costs (n,) are expected to add below the front.
+
+        Costs are taken for known, so the area is a sum of expected improvements, one for each step of the front, times
+        its width (as in arXiv:1903.02838, where both are unsure).
+        """
+        left = np.maximum(np.minimum(cost, self.dearest)[:, None], np.r_[-np.inf, self.costs])
+        width = np.maximum(np.r_[self.costs, self.dearest + self.margin] - left, 0.0)
+        gain = log_improvement(mean[:, None], variance[:, None], self.errors)
+        return np.logaddexp.reduce(gain + np.log(np.maximum(width, TINY)), axis=1)

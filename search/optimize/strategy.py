@@ -7,7 +7,7 @@ from typing import ClassVar
 from resnet import cost
 from search.optimize.freeze_thaw import Begin, FreezeThaw, Rest
 from search.optimize.plan import Candidate, Plan
-from search.optimize.samplers import Evidence, Proposer, gather
+from search.optimize.samplers import Proposer
 from search.optimize.schedulers import Halving, make_scheduler
 from search.records import Asked, Ledger, TrialRecord, TrialState
 from search.spec import Sampler, SearchSpec, Space, StudySpec, TrialSpec, Value
@@ -38,7 +38,8 @@ class Strategy(Plan):
     def __post_init__(self) -> None:
         self.time_budget = self.search.time_budget
         rungs = (*self.scheduler.rungs, self.epochs)
-        if self.proposer.kind is Sampler.FREEZE_THAW:
+        anchored = self.proposer.kind is Sampler.AUTO and len(self.proposer.starts) >= PIONEERS
+        if anchored or self.proposer.kind is Sampler.FREEZE_THAW:
             self._model = FreezeThaw(self.proposer.space, rungs, self.search.seed, self.search.objectives[1:])
         self._pioneers = range(min(PIONEERS, len(self.proposer.starts)))
         self._waiting.update(self.ledger.waiting)
@@ -182,9 +183,7 @@ class Strategy(Plan):
         step = self._step(())
         if isinstance(step, Begin):
             return step.chosen
-        standings = self.ledger.standings
-        known = gather(standings, self.scheduler.rungs, self.epochs) if self.proposer.learns else Evidence()
-        return self.proposer.propose(len(standings), known, self._taken)
+        return self.proposer.propose(len(self.ledger.standings), self._taken)
 
     def _take(self, record: TrialRecord) -> None:
         self._started += not record.refused

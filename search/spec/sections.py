@@ -19,8 +19,8 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class Sampler(StrEnum):
     """Who proposes the next trial."""
 
-    TPE = "tpe"  # a model of the trials at equal budget
-    FREEZE_THAW = "freeze-thaw"  # a model that also says which waiting trial goes on
+    AUTO = "auto"  # freeze-thaw where the study begins with two starts or more, else random
+    FREEZE_THAW = "freeze-thaw"  # a model of new trials and waiting ones
     RANDOM = "random"
     GRID = "grid"  # every configuration of a finite space once
 
@@ -98,12 +98,15 @@ class SearchSpec(BaseModel):
     model_config = FROZEN
 
     trials: int = Field(default=24, ge=1, description="trials in all, however they end, but for those beyond limits")
-    sampler: Sampler = Field(default=Sampler.TPE, description="who proposes the next trial")
+    sampler: Sampler = Field(
+        default=Sampler.AUTO,
+        description="who proposes the next trial; auto: freeze-thaw after two starts, else random",
+    )
     scheduler: Scheduler = Field(default=Scheduler.ASHA, description="who stops trials early")
     first_rung: int = Field(
         default=3, ge=1, description="epochs before a trial may be stopped, fewer in a short training; asha"
     )
-    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha")
+    reduction: int = Field(default=2, ge=2, description="one in so many goes on at each rung; asha")
     objectives: tuple[Objective, ...] = Field(
         default=(Objective.VAL_ERROR,), description="what is sought; the first stops trials early, so it is val_error"
     )

@@ -217,7 +217,7 @@ def _remedy(fault: ErrorDetails) -> str:
         if bound in context:
             return f"is too {words} {context[bound]:,.15g}"
     if kind in ("enum", "literal_error"):
-        known = re.findall(r"'([^']+)'", context["expected"])  # pydantic: "'tpe', 'random' or 'grid'"
+        known = re.findall(r"'([^']+)'", context["expected"])  # pydantic: "'auto', 'random' or 'grid'"
         return f"is unknown; {hint(fault['input'], known)}"
     return next((words for known, words in KINDS.items() if kind.startswith(known)), "cannot be used; correct it")
 

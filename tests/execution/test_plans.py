@@ -34,7 +34,7 @@ def values(plan: Plan) -> dict[str, Any]:
 
 @pytest.mark.parametrize("sections", [{}, {"compare": COMPARED}], ids=["search", "compare"])
 def test_to_read_a_study_in_its_search_writes_nothing(sections: dict[str, Any], tmp_path: Path) -> None:
-    process = Process(short(Sampler.TPE, Scheduler.ASHA), tmp_path, 2)
+    process = Process(short(Sampler.FREEZE_THAW, Scheduler.ASHA), tmp_path, 2)
     assert all(process.step() for _ in range(30)), "it is not over"
     journal = tmp_path / "optuna.journal"
     before = journal.read_bytes()

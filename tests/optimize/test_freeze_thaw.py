@@ -11,8 +11,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from search.optimize.axes import Axes
-from search.optimize.front import Front
-from search.optimize.gaussian import STEADY, Process, Scales, log_improvement
+from search.optimize.gaussian import STEADY, Front, Process, Scales, log_improvement
 from search.records import TrialState
 from search.spec import Sampler, SearchSpec
 from search.spec.space import make
@@ -70,12 +69,12 @@ def test_log_improvement_is_that_of_the_integral(z: float) -> None:
 
 def test_what_is_added_below_the_front_is_the_area() -> None:
     """Drawn many times: errors below the lowest that each cost can buy, summed over a fine grid of costs."""
-    costs, errors = np.array([3.0, 1.0, 2.0, 2.5]), np.array([0.5, 2.0, 1.0, 1.4])
+    costs, errors = np.array([3.0, 1.0, 2.0, 2.5, 3.6]), np.array([0.5, 2.0, 1.0, 1.4, 0.9])
     front = Front.of(costs, errors)
-    grid = np.linspace(0.0, front.dearest, 4001)
+    grid = np.linspace(0.0, front.dearest + front.margin, 4001)
     bought = np.array([min([2.0, *errors[costs <= cost]]) for cost in grid])
     drawn = np.random.default_rng(0).normal(1.1, 0.6, 4000)
-    for cost in (0.2, 1.0, 1.7, 2.6, 3.0):
+    for cost in (0.2, 1.0, 1.7, 2.6, 3.0, 3.3, 3.6):
         added = [np.trapezoid(np.where(grid >= cost, np.maximum(bought - error, 0), 0), grid) for error in drawn]
         found = front.log_improvement(np.array([1.1]), np.array([0.36]), np.array([cost]))[0]
         assert math.exp(found) == pytest.approx(np.mean(added), rel=0.06)

@@ -10,8 +10,7 @@ from optuna.storages import InMemoryStorage
 
 from search.errors import InputError
 from search.optimize import Proposer
-from search.optimize.samplers import gather
-from search.records import Standings, Start, TrialRecord, TrialState
+from search.records import Start, TrialRecord, TrialState
 from search.spec import Appraisal, Objective, Sampler, Scheduler, SearchSpec, TrialSpec, Value
 from search.spec.space import make
 from tests.support.simulated import FIXED, Fate, Setting, play
@@ -22,13 +21,12 @@ RANGES: dict[str, Any] = {
     "train.batch_size": [16, 32, 64],
 }
 
-learning = pytest.mark.parametrize("sampler", [Sampler.FREEZE_THAW, Sampler.TPE])
 
-
-def searched(fate: Any, trials: int, sampler: Sampler, seed: int = 1, **setting: Any) -> list[TrialRecord]:
+def searched(fate: Any, trials: int, seed: int = 1, **setting: Any) -> list[TrialRecord]:
     """The trials of a search over `RANGES` with one epoch."""
     objectives = setting.pop("objectives", (Objective.VAL_ERROR,))
-    search = SearchSpec(sampler=sampler, scheduler=Scheduler.NONE, trials=trials, seed=seed, objectives=objectives)
+    asked = {"sampler": Sampler.FREEZE_THAW, "scheduler": Scheduler.NONE, "trials": trials, "seed": seed}
+    search = SearchSpec(**asked, objectives=objectives)
     return play(Setting(search, 1, RANGES, fate=fate, **setting), InMemoryStorage())
 
 
@@ -37,9 +35,9 @@ def distance(flat: Mapping[str, Value], epoch: int = 1) -> float:
     return 10 + 20 * abs(math.log10(float(flat["train.lr"]) / 0.05))
 
 
-def modelled(fate: Any, trials: int, sampler: Sampler, **setting: Any) -> list[TrialRecord]:
+def modelled(fate: Any, trials: int, **setting: Any) -> list[TrialRecord]:
     """What a model proposed, of three searches."""
-    return [r for seed in range(3) for r in after_startup(searched(fate, trials, sampler, seed, **setting))]
+    return [r for seed in range(3) for r in after_startup(searched(fate, trials, seed, **setting))]
 
 
 def after_startup(records: list[TrialRecord]) -> list[TrialRecord]:
@@ -53,40 +51,36 @@ def share(records: Sequence[TrialRecord], state: TrialState) -> float:
     return fmean(r.state is state for r in records)
 
 
-@learning
-def test_proposals_move_to_what_is_good(sampler: Sampler) -> None:
+def test_proposals_move_to_what_is_good() -> None:
     """At random the distance to 0.05 is (0.7^2 + 1.3^2) / 2 / 2 = 0.545 decades on average: an error of 20.9."""
-    late = modelled(distance, sampler=sampler, trials=35)
+    late = modelled(distance, trials=35)
     assert fmean(r.curve[1] for r in late) < 17.5
 
 
-@learning
-def test_a_loss_that_is_not_a_number_is_bad_evidence(sampler: Sampler) -> None:
+def test_a_loss_that_is_not_a_number_is_bad_evidence() -> None:
     """Half of the learning rates diverge; the others are equally good, so nothing else can be learnt."""
 
     def fate(flat: Mapping[str, Value], epoch: int) -> Fate:
         return math.nan if float(flat["train.lr"]) > 0.1 else 30.0
 
-    late = modelled(fate, sampler=sampler, trials=35)
+    late = modelled(fate, trials=35)
     assert share(late, TrialState.DIVERGED) <= 0.25
     assert all(r.curve == {1: 100.0} for r in late if r.state is TrialState.DIVERGED)
 
 
-@learning
-def test_out_of_memory_is_learnt(sampler: Sampler) -> None:
+def test_out_of_memory_is_learnt() -> None:
     """Two of three batch sizes do not fit; the error says nothing of it."""
 
     def fate(flat: Mapping[str, Value], epoch: int) -> Fate:
         fits = int(flat["train.batch_size"]) == 16
         return distance(flat) if fits else ("infeasible", "out of memory")
 
-    late = modelled(fate, sampler=sampler, trials=55)
+    late = modelled(fate, trials=55)
     assert share(late, TrialState.INFEASIBLE) <= 0.33
     assert not any(r.refused for r in late), "they were started, and count as trials"
 
 
-@learning
-def test_beyond_the_limits_is_refused_and_gets_rarer(sampler: Sampler) -> None:
+def test_beyond_the_limits_is_refused_and_gets_rarer() -> None:
     """Two of three batch sizes cost too much, and would train best; what is refused is never handed out."""
     trained: set[int] = set()
 
@@ -98,7 +92,7 @@ def test_beyond_the_limits_is_refused_and_gets_rarer(sampler: Sampler) -> None:
         trained.add(int(flat["train.batch_size"]))
         return distance(flat)
 
-    records = searched(fate, sampler=sampler, trials=55, appraise=appraise)
+    records = searched(fate, trials=55, appraise=appraise)
     refused = [r for r in records if r.refused]
     assert trained == {16}
     assert len(records) - len(refused) == 55, "what is refused does not count"
@@ -119,13 +113,11 @@ def test_of_equal_errors_the_cheap_are_preferred() -> None:
     def appraise(spec: TrialSpec) -> Appraisal:
         return Appraisal(1, spec.train.batch_size**2, 1, {}, None)
 
-    late = modelled(
-        fate, sampler=Sampler.TPE, trials=25, appraise=appraise, objectives=(Objective.VAL_ERROR, Objective.MACS)
-    )
+    late = modelled(fate, trials=25, appraise=appraise, objectives=(Objective.VAL_ERROR, Objective.MACS))
     assert fmean(r.params["train.batch_size"] == 16 for r in late) > 0.5  # a third at random
 
 
-SECOND = [(Sampler.TPE, o) for o in Objective if o is not Objective.VAL_ERROR]
+SECOND = [(Sampler.FREEZE_THAW, o) for o in Objective if o is not Objective.VAL_ERROR]
 
 
 @pytest.mark.parametrize(
@@ -186,24 +178,3 @@ def test_equal_trials_are_one_configuration() -> None:
     assert study.user_attrs["exhausted"] == (
         "all 5 configurations of the space have been tried, but for 5 beyond the limits"
     )
-
-
-def test_evidence_is_of_one_rung() -> None:
-    """The highest that ten have reached, or else the first; who diverged before it is last of it."""
-
-    def record(number: int, *errors: float, state: TrialState = TrialState.PRUNED) -> TrialRecord:
-        return TrialRecord(number, state, {}, len(errors), dict(enumerate(errors, 1)))
-
-    early = [record(n, 50.0 - n) for n in range(8)]  # best is the last
-    late = [record(n, 10.0, 9.0, 30.0 + n) for n in range(8, 17)]
-    nine = gather(Standings([*early, *late]), (1, 3), 9)
-    assert [r.number for r in nine.observed] == [*range(8, 17), *range(7, -1, -1)], "nine are too few after 3 epochs"
-    diverged = record(17, 5.0, 100.0, state=TrialState.DIVERGED)
-    ten = gather(Standings([*early, diverged, *late]), (1, 3), 9)
-    assert [r.number for r in ten.observed] == [*range(8, 17), 17]
-    at_work = record(18, 20.0, 15.0, state=TrialState.RUNNING)
-    waits = record(19, 20.0, state=TrialState.RUNNING)
-    beyond = TrialRecord(20, TrialState.INFEASIBLE, {}, 0, violation=0.5)
-    all_ = gather(Standings([*early, diverged, *late, at_work, waits, beyond]), (1, 3), 9)
-    assert all_.observed == ten.observed
-    assert (all_.pending, all_.infeasible) == ([at_work], [beyond])

@@ -99,7 +99,7 @@ def test_the_same_seed_is_the_same_study(
     assert elsewhere["pairs"][f"{sampler} {scheduler}"] == told(records)
 
 
-@pytest.mark.parametrize("sampler", [Sampler.TPE, Sampler.RANDOM, Sampler.GRID])
+@pytest.mark.parametrize("sampler", [Sampler.RANDOM, Sampler.GRID])
 def test_another_seed_is_another_study(sampler: Sampler, studies: Studies) -> None:
     _, records = studies[sampler, Scheduler.ASHA]
     other = played(sampler, Scheduler.ASHA, seed=4)

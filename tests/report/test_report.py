@@ -168,7 +168,7 @@ def test_json_is_strict_and_whole(tmp_path: Path) -> None:
     assert content["trials"][13]["reason"] == trials[13].reason
     assert content["data"]["shape"] == [8, 8, 1]
     assert content["settings"] == {
-        "epochs": 12, "first_rung": 3, "trials": 24, "sampler": "tpe", "scheduler": "asha", "seed": 0,
+        "epochs": 12, "first_rung": 3, "trials": 24, "sampler": "auto", "scheduler": "asha", "seed": 0,
         "objectives": ["val_error"], "limits": {},
     }  # fmt: skip
     assert content["pareto"] == content["infeasible"] == []

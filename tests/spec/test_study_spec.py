@@ -73,7 +73,7 @@ def test_file(file: Path) -> None:
     assert (spec.name, spec.data.name, spec.epochs) == ("mine", "digits", 6)
     assert spec.fixed == {"net.version": "v2", "train.epochs": 6, "train.lr": 0.2}
     assert spec.search.time_budget == 1800
-    assert (spec.search.sampler.value, spec.search.scheduler.value, spec.search.seed) == ("tpe", "asha", 0)
+    assert (spec.search.sampler.value, spec.search.scheduler.value, spec.search.seed) == ("auto", "asha", 0)
     assert find(str(file)) == file
 
 

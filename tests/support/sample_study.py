@@ -35,7 +35,7 @@ def summary(**changes: Any) -> StudySummary:
         "epochs": EPOCHS,
         "first_rung": FIRST_RUNG,
         "trials": 24,
-        "sampler": "tpe",
+        "sampler": "auto",
         "scheduler": "asha",
         "seed": 0,
         "elapsed_seconds": 151.3,

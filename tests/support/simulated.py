@@ -79,7 +79,7 @@ def opened(setting: Setting, where: Path | BaseStorage) -> Recorder:
     search = setting.search
     storage = open_storage(where / "optuna.journal") if isinstance(where, Path) else where
     ledger = Ledger(storage, "study", setting.space, setting.appraise)
-    proposer = Proposer(ledger._space, search.sampler, search.seed, search.objectives, setting.starts)
+    proposer = Proposer(ledger._space, search.sampler, search.seed, setting.starts)
     strategy = Strategy(ledger, proposer, make_scheduler(search, setting.epochs), search, setting.epochs)
     return Recorder(strategy, Path("/nonexistent"))
 

@@ -128,6 +128,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     ),
     (["--set", "start=[preact_resnet21]"], ["start: ", "'preact_resnet21' is unknown", "did you mean 'preact_resnet"]),
     (["--set", "start=[preact_resnet110]"], ["start: preact_resnet110", "net.depth = 110", "8 | 14 | 20", "leave the"]),
+    (["--learn-from", "lost"], ["start: study 'lost' is not in 'results'"]),
     (["--set", "start=[{net.dpth: 8}]"], ["net.dpth is not a field", "did you mean 'net.depth'?"]),
     (
         ["--set", "start=[resnet20]", "--set", "limits.params=100k"],

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from search import cli
 from search.run import main
 from search.spec import shipped
 from tests.support.fixtures import alone  # noqa: F401
@@ -235,6 +236,12 @@ def test_flags_reach_the_study(capsys: pytest.CaptureFixture[str]) -> None:
     for path, value in flags.values():
         section, _, name = path.partition(".")
         assert (study[section][name] if name else study[section]) == value, path
+
+
+def test_learn_from_begins_with_eight_of_several_studies() -> None:
+    asked = cli.study(cli.parse(["digits", "--learn-from", "a", "b", "c", "--trials", "9"]))
+    assert [(one.study, one.best) for one in asked.formers] == [("a", 3), ("b", 3), ("c", 3)]
+    assert len(asked.start) == 3, "in place of what is known"
 
 
 def test_a_flag_says_the_same_as_the_file_and_wins_over_set(capsys: pytest.CaptureFixture[str]) -> None:

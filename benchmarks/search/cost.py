@@ -1,26 +1,29 @@
 """What it costs to say which trial is next: `python -m benchmarks.search.cost --out`.
 
-Trials cost nothing here: their errors are made up, one worker trains them in turn, and all of the time is the search's.
+Trials cost nothing here: their errors are made up, as many workers as are named train them in turns, and all of the
+time is the search's.
 The records of so many trials are kept as in a study, in a journal in a temporary folder. The machine must be otherwise
 idle. It takes about two minutes.
 """
 
 import argparse
 import math
+import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import publish, spread, table
 from search.optimize import Proposer, Strategy, make_scheduler
-from search.records import Ledger, TrialState, open_storage
+from search.records import Asked, Ledger, TrialState, open_storage
 from search.spec import Appraisal, Sampler, Scheduler, SearchSpec, Value
 from search.spec.space import make
 from tests.support.epochs import epoch_of
 
-EPOCHS, FIRST_RUNG = 9, 1
+EPOCHS, FIRST_RUNG, WORKERS = 9, 1, 32
 FIXED: Mapping[str, Value] = {"net.in_channels": 3, "net.num_classes": 10, "train.epochs": EPOCHS}
 SPACE: Mapping[str, Any] = {
     "net.depth": [8, 14, 20, 26, 32],
@@ -53,42 +56,51 @@ def strategy(folder: Path, sampler: Sampler, trials: int) -> Strategy:
     return Strategy(ledger, Proposer(space, sampler, 0), make_scheduler(search, EPOCHS), search, EPOCHS)
 
 
-def run(strategy: Strategy) -> tuple[list[float], list[float]]:
-    """Milliseconds of each `next` that gave a new trial, and seconds of the whole study when that trial was over."""
-    ledger = strategy.ledger
-    asked_ms: list[float] = []
-    over: list[float] = []
-    began = time.perf_counter()
-    while True:
-        before = time.perf_counter()
-        asked = strategy.next()
-        spent = time.perf_counter() - before
-        if asked is None:
-            return asked_ms, over
-        record = ledger.record(asked.number)
-        flat, new = asked.spec.flat(), not record.epochs
-        for epoch in range(record.epochs + 1, EPOCHS + 1):
+def run(strategy: Strategy) -> tuple[list[tuple[int, float]], list[float]]:
+    """(Trials begun so far, milliseconds) of each decision, and seconds of the whole study when each trial began.
+
+    A decision is what follows when a trial comes to a rung or to its end: whether it goes on, and if not, what its
+    worker does next.
+    """
+    ledger, decisions, begun = strategy.ledger, list[tuple[int, float]](), list[float]()
+    at_work = deque[Asked]()
+    start = time.perf_counter()
+
+    def ask() -> None:
+        if (asked := strategy.next()) is not None:
+            at_work.append(asked)
+            if not ledger.record(asked.number).epochs:
+                begun.append(time.perf_counter() - start)
+
+    for _ in range(WORKERS):
+        ask()
+    while at_work:
+        asked = at_work.popleft()
+        flat, epoch, held = asked.spec.flat(), ledger.record(asked.number).epochs, False
+        while not held:
+            epoch += 1
             ledger.report(asked.number, epoch, error(flat, epoch), epoch_of(1.0, 100.0))
+            before = time.perf_counter()
+            held = epoch == EPOCHS or strategy.hold(asked.number)
             if epoch == EPOCHS:
                 ledger.finish(asked.number, TrialState.COMPLETE)
-            elif strategy.hold(asked.number):
-                break
-        if new:
-            asked_ms.append(1000 * spent)
-            over.append(time.perf_counter() - began)
+            if epoch in (*strategy.scheduler.rungs, EPOCHS):
+                if held:
+                    ask()
+                decisions.append((len(begun), 1000 * (time.perf_counter() - before)))
+    return decisions, begun
 
 
 def rows(sampler: Sampler, sizes: Sequence[int], around: int) -> list[str]:
     """The table's row of a sampler, of one study as long as the largest of `sizes` trials."""
     with tempfile.TemporaryDirectory() as folder:
-        asked_ms, over = run(strategy(Path(folder), sampler, sizes[-1]))
-    windows = [slice(size - around, size) for size in sizes]
-    medians = [sorted(asked_ms[w])[around // 2] for w in windows]
-    rates = [(around - 1) / (over[w.stop - 1] - over[w.start]) for w in windows]
+        decisions, begun = run(strategy(Path(folder), sampler, sizes[-1]))
+    windows = [[ms for trials, ms in decisions if size - around < trials <= size] for size in sizes]
+    rates = [(around - 1) / (begun[size - 1] - begun[size - around]) for size in sizes]
     return [
         sampler.value,
-        *(spread(asked_ms[w], 1) for w in windows),
-        f"{medians[-1] / medians[0]:.1f}",
+        *(f"{spread(window, 1)}, n = {len(window)}" for window in windows),
+        f"{statistics.median(windows[-1]) / statistics.median(windows[0]):.1f}",
         *(f"{rate:,.1f}" for rate in rates),
     ]
 
@@ -98,7 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 2000], help="trials (100 1000 2000)")
     parser.add_argument("--around", type=int, default=50, help="trials up to each size that are measured (50)")
-    parser.add_argument("--samplers", nargs="+", type=Sampler, default=list(Sampler), help="all by default")
+    every = [Sampler.FREEZE_THAW, Sampler.RANDOM, Sampler.GRID]  # auto is one of the first two
+    parser.add_argument("--samplers", nargs="+", type=Sampler, default=every, help="all by default")
     parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-search-cost.md")
     args = parser.parse_args()
     sizes = sorted(args.sizes)
@@ -111,10 +124,11 @@ def main() -> None:
         *(f"trials/s at {size:,}" for size in sizes),
     ]
     parts = [
-        f"Scheduler asha, {EPOCHS} epochs, first rung {FIRST_RUNG}, a journal in a temporary folder. Milliseconds of "
-        f"`Strategy.next` for a new trial, among the last {args.around} trials before so many (n = {args.around}): "
-        "median (lower to upper quartile). Trials/s is the whole search without training: proposals, every epoch's "
-        f"report, rungs and promotions, over the same {args.around} trials. Finite space for grid: 3,000.",
+        f"Scheduler asha, {EPOCHS} epochs, first rung {FIRST_RUNG}, {WORKERS} workers, a journal in a temporary "
+        "folder. Milliseconds of a decision (whether a trial goes on from its rung, and if not, what is next) while "
+        f"the last {args.around} trials before so many begin: median (lower to upper quartile). Trials/s is the search "
+        f"without training: decisions and every epoch's report, over the same {args.around} trials. Finite space for "
+        "grid: 3,000.",
         table(head, [rows(sampler, sizes, args.around) for sampler in args.samplers]),
     ]
     publish("search-cost", "Cost of the search itself", parts, args.out)

@@ -112,7 +112,7 @@ def test_what_the_storage_holds(sampler: Sampler, scheduler: Scheduler, studies:
     study, records = studies[sampler, scheduler]
     assert [r.number for r in records] == list(range(short(sampler, scheduler).search.trials))
     assert len({json.dumps(r.params, sort_keys=True) for r in records}) == len(records) < SIZE
-    assert {t.params.get("train.mixup") for t in study.trials} >= {None, 0.1}
+    assert {t.params.get("train.mixup") for t in study.trials} > {None}, "with and without, as its conditions say"
     assert TrialState.COMPLETE in {r.state for r in records}
     states = {"complete": "COMPLETE", "pruned": "PRUNED", "diverged": "PRUNED", "failed": "FAIL", "infeasible": "FAIL"}
     for trial, record in zip(study.trials, records, strict=True):

@@ -7,7 +7,8 @@ trial as a real one does: what its checkpoint knows and the study does not is to
 import heapq
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -154,10 +155,14 @@ def play(setting: Setting, where: Path | BaseStorage, workers: int = 1, anew: bo
 
 
 def short(sampler: Sampler, scheduler: Scheduler, **changes: Any) -> Setting:
-    """Enough trials that a model has its say (from the 16th on), with rungs after 1 and 2 of 4 epochs."""
+    """Enough trials that a model has its say, with rungs after 1 and 2 of 4 epochs; with auto, two starts."""
     given: dict[str, Any] = {"trials": 20, "first_rung": 1, "reduction": 2, "seed": 3}
     search = SearchSpec(sampler=sampler, scheduler=scheduler, **{**given, **changes})
-    return Setting(search, EPOCHS)
+    setting = Setting(search, EPOCHS)
+    if sampler is not Sampler.AUTO:
+        return setting
+    first = islice(setting.space.combinations(values=True), 2)
+    return replace(setting, starts=tuple(Start(chosen, "given") for chosen in first))
 
 
 def stored(where: Path | BaseStorage) -> optuna.Study:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from search import study, tracking
 from search.activity import Activity, run_alone
-from search.cli import Parser
+from search.cli import Parser, failed
 from search.errors import Halted, InputError, public
 from search.formatting import say
 from search.storage import Output, layout, replica
@@ -37,15 +37,12 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None, activity: Activity | None = None) -> int:
-    """Serves until it is interrupted; for a tracking server it only says where to look. Exit status 2: bad input."""
+    """Serves until it is interrupted; for a tracking server it only says where to look. Exit status: see `failed`."""
     activity = activity or Activity()
-    console, errors = Console(), Console(stderr=True)
     try:
-        return _open(parser().parse_args(arguments), console, activity)
+        return _open(parser().parse_args(arguments), Console(), activity)
     except (InputError, Halted) as error:
-        activity.end()
-        say(errors, f"error: {error}")
-        return 2
+        return failed(error, activity)
     except KeyboardInterrupt:
         return 0
 

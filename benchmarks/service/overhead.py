@@ -146,6 +146,7 @@ def study(args: argparse.Namespace, images: int, epochs: int) -> dict[str, Any]:
             "train.weight_decay": {"low": 0.0001, "high": 0.002, "log": True},
         },
         "search": {"trials": args.trials, "scheduler": "none"},
+        "finals": {"top": 0},
     }
 
 

@@ -14,7 +14,7 @@ from optuna.distributions import IntDistribution
 
 from benchmarks.search import lcbench
 from benchmarks.search.curves import Table
-from benchmarks.search.curves.tasks import SPACE
+from benchmarks.search.curves.tasks import SPACE, TASKS
 from search.optimize.axes import Axes
 from search.optimize.gaussian import Floats
 from search.optimize.portfolio import Known, Losses, greedy
@@ -66,7 +66,7 @@ class Problem:
     space: Space
     train: Callable[[Mapping[str, Value]], Iterator[float]]  # errors in percent by epoch; fewer where it diverges
     lowest: Callable[[], float]  # error known, but for what a search finds
-    starts: Callable[[], Sequence[Start]]  # what was good on the other problems of its kind, chosen as a study's are
+    starts: Callable[[], Sequence[Start]]  # what was good on other data, chosen as a study's are
     rows: Sequence[Mapping[str, Value]] = ()  # all configurations, where they come from a table
 
     def axes(self) -> Axes:
@@ -159,7 +159,9 @@ def _residual(name: str) -> Problem:
         return min(min(curve) for curve in task.errors if curve)
 
     def starts() -> Sequence[Start]:
-        losses = Known(rows, {other: t.finals for other, t in table.tasks.items() if other != name}, 1).losses
+        # Two tasks of the same images would know of each other more than a study knows of its own.
+        others = {other: t.finals for other, t in table.tasks.items() if TASKS[other].source != TASKS[name].source}
+        losses = Known(rows, others, 1).losses
         recipe = space.nearest(RECIPE)
         places = [recipe, *(place for place in greedy(losses, STARTS) if place != recipe)][:STARTS]
         return [Start(dict(rows[place]), "others") for place in places]

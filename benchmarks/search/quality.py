@@ -21,6 +21,7 @@ import optuna
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from benchmarks.search import lcbench
+from benchmarks.search.cqr import Conformal
 from benchmarks.search.problems import Problem, names, problem
 from benchmarks.search.quality_page import Compared, write
 from benchmarks.search.simulation import Ours, Player, Rays, simulate
@@ -34,12 +35,18 @@ BASELINE = "random + Ray's ASHA"
 Make = Callable[[Problem, int, int], Player]  # of a problem, a seed, and a number of workers
 
 
-def _ours(sampler: Sampler, scheduler: Scheduler = Scheduler.ASHA, starts: bool = False, reduction: int = 3) -> Make:
+def _ours(sampler: Sampler, scheduler: Scheduler = Scheduler.ASHA, starts: bool = False) -> Make:
     def make(problem: Problem, seed: int, workers: int) -> Player:
-        asked = SearchSpec(trials=ENDLESS, sampler=sampler, scheduler=scheduler, seed=seed, reduction=reduction)
+        asked = SearchSpec(trials=ENDLESS, sampler=sampler, scheduler=scheduler, seed=seed)
         return Ours(asked, problem, workers, starts)
 
     return make
+
+
+def _conformal(problem: Problem, seed: int, workers: int) -> Player:
+    player = Ours(SearchSpec(trials=ENDLESS, sampler=Sampler.FREEZE_THAW, seed=seed), problem, workers, False)
+    player.strategy._model = Conformal(problem.space, problem.axes(), seed)  # pyright: ignore[reportAttributeAccessIssue]
+    return player
 
 
 def _rays(sampler: type[optuna.samplers.BaseSampler]) -> Make:
@@ -57,6 +64,7 @@ SEARCHES: dict[str, Make] = {
     "random": _ours(Sampler.RANDOM, Scheduler.NONE),
     BASELINE: _rays(optuna.samplers.RandomSampler),
     "Ray's OptunaSearch + ASHA": _rays(optuna.samplers.TPESampler),
+    "CQR + ASHA": _conformal,
     "ours, random": _ours(Sampler.RANDOM),
     "ours, freeze-thaw": _ours(Sampler.FREEZE_THAW),
     "ours, starts + random": _ours(Sampler.RANDOM, starts=True),

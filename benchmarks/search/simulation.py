@@ -60,6 +60,7 @@ class Ours:
         strategy = Strategy(ledger, proposer, make_scheduler(search, problem.epochs), search, problem.epochs)
         if strategy._model is not None:
             strategy._model._axes = problem.axes()
+        self.strategy = strategy
         self._recorder = _Recorder(strategy, Path("/nonexistent"))
         loop = Loop()
         self._searcher = LedgerSearcher(self._recorder, _config, workers, loop, Restarts(set))

@@ -106,7 +106,7 @@ class SearchSpec(BaseModel):
     first_rung: int = Field(
         default=3, ge=1, description="epochs before a trial may be stopped, fewer in a short training; asha"
     )
-    reduction: int = Field(default=2, ge=2, description="one in so many goes on at each rung; asha")
+    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha")
     objectives: tuple[Objective, ...] = Field(
         default=(Objective.VAL_ERROR,), description="what is sought; the first stops trials early, so it is val_error"
     )

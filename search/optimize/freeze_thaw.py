@@ -210,6 +210,7 @@ class FreezeThaw:
     prices: Sequence[Objective] = ()
     _axes: Axes = field(init=False)
     _known: dict[int, Floats] = field(default_factory=dict, init=False)  # rows of trials by number
+    _curves: dict[int, tuple[tuple[int, TrialState], Floats]] = field(default_factory=dict, init=False)
     _scales: tuple[tuple[int, ...], Scales] | None = field(default=None, init=False)  # of which trials
     _limits: tuple[int, Scales] | None = field(default=None, init=False)  # of how many beyond them
     _priced: tuple[tuple[int, ...], list[Scales]] | None = field(default=None, init=False)  # as `_scales`
@@ -338,12 +339,16 @@ class FreezeThaw:
 
     def _errors(self, record: TrialRecord) -> Floats:
         """At the rungs; infinite where it diverged on the way, or where an error is no number."""
-        reached = [record.curve[rung] for rung in self.rungs if rung in record.curve]
-        row = np.full(len(self.rungs), np.nan)
-        row[: len(reached)] = [error if math.isfinite(error) else math.inf for error in reached]
-        if self._lost(record):
-            row[min(len(reached), len(row) - 1)] = math.inf
-        return row
+        now = record.epochs, record.state
+        known = self._curves.get(record.number)
+        if known is None or known[0] != now:
+            reached = [record.curve[rung] for rung in self.rungs if rung in record.curve]
+            row = np.full(len(self.rungs), np.nan)
+            row[: len(reached)] = [error if math.isfinite(error) else math.inf for error in reached]
+            if self._lost(record):
+                row[min(len(reached), len(row) - 1)] = math.inf
+            known = self._curves[record.number] = now, row
+        return known[1]
 
     def _of_prices(self, seen: Sequence[TrialRecord], x: Floats, prices: Floats) -> list[Scales]:
         """Scales of a model of each price, fitted as seldom as those of the errors."""

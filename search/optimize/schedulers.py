@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 from search.formatting import plural
 from search.records import Standings
@@ -27,7 +28,7 @@ class Halving:
     reduction: int
     epochs: int
 
-    @property
+    @cached_property
     def rungs(self) -> tuple[int, ...]:
         """Epochs at which trials are compared, upwards; the last epoch of a trial is none."""
         rungs, rung = [], self.first_rung

@@ -128,7 +128,7 @@ class Strategy(Plan):
         if self._model is None or (self._begins and self.proposer.start(self._taken) is not None):
             return None
         left = self._left(waiting)
-        able = [number for number in waiting if self._way(number) <= left]
+        able = {number for number in waiting if self._way(number) <= left}
         return self._model.step(self.ledger.standings, able, self._is_fresh if self._begins else None)
 
     @property

@@ -255,4 +255,5 @@ def test_however_the_preparation_ends_its_processes_do(tmp_path: Path, number: s
     assert left == []
     errors = process.communicate()[1]
     assert process.returncode == -number
-    assert errors.count("Traceback") == (1 if number is signal.SIGINT else 0), "the processes end without a word"
+    # Python tells of a file that was being closed when the signal came as of one it ignores, with a traceback too.
+    assert errors.count("Traceback") - errors.count("Exception ignored in") == (1 if number is signal.SIGINT else 0), "the processes end without a word"

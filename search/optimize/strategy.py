@@ -139,12 +139,13 @@ class Strategy(Plan):
         return not self.proposer.finite or self.proposer.space.key(chosen) not in self._taken
 
     def _left(self, waiting: Collection[int]) -> float:
-        """Epochs that are left of what halving would need, when every new trial gets its first rung."""
+        """Epochs that are left of those of the pioneers and of halving for the others, but for first rungs to come."""
         kept = (self.total - self._started) * self.scheduler.first_compared
         used = sum(
             r.epochs + (self._way(r.number) if r.running and r.number not in waiting else 0) for r in self.records
         )
-        return self.scheduler.fewest_epochs(self.total) - used - kept
+        pioneers = len(self._pioneers)
+        return self.scheduler.fewest_epochs(self.total - pioneers) + pioneers * self.epochs - used - kept
 
     def _way(self, number: int) -> int:
         """Epochs from where a trial is to its next rung."""

@@ -112,7 +112,7 @@ class Analysis:
             trial.number: start.source
             for start in reversed(self.summary.starts)
             for trial in self.trials
-            if all(trial.params.get(path) == value for path, value in start.chosen.items())
+            if all(trial.params.get(path, value) == value for path, value in start.chosen.items())
         }
 
     @property

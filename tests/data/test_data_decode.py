@@ -256,4 +256,5 @@ def test_however_the_preparation_ends_its_processes_do(tmp_path: Path, number: s
     errors = process.communicate()[1]
     assert process.returncode == -number
     # Python tells of a file that was being closed when the signal came as of one it ignores, with a traceback too.
-    assert errors.count("Traceback") - errors.count("Exception ignored in") == (1 if number is signal.SIGINT else 0), "the processes end without a word"
+    told = errors.count("Traceback") - errors.count("Exception ignored in")
+    assert told == (1 if number is signal.SIGINT else 0), "the processes end without a word"

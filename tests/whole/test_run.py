@@ -69,7 +69,8 @@ def test_every_trial_is_reported_once(finished: tuple[Path, str, set[str]]) -> N
     assert {t["params"]["net.depth"] for t in report["trials"]} == {8}
     assert len(re.findall(r"^\[\d/6\]", printed, re.MULTILINE)) == 6
     assert [t["start"] for t in report["trials"]] == ["the papers' recipe", "good on other data", *[None] * 4]
-    assert "trial 0: the papers' recipe; trial 1: good on other data" in (folder / "results" / "tiny" / "report.md").read_text()
+    page = (folder / "results" / "tiny" / "report.md").read_text()
+    assert "trial 0: the papers' recipe; trial 1: good on other data" in page
 
 
 def test_nothing_listens_beyond_this_machine(finished: tuple[Path, str, set[str]]) -> None:

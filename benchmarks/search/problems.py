@@ -46,7 +46,7 @@ class Configuration:
 
     @property
     def digest(self) -> str:
-        return repr(sorted(self.values.items()))
+        return _key(self.values)
 
 
 class Values(Space):

@@ -124,24 +124,25 @@ class Rays:
         return len(self._numbers) - 1, values
 
     def result(self, trial_id: str, epoch: int, error: float) -> bool:
-        told = {"training_iteration": epoch, METRIC: WORST if math.isnan(error) else error}
+        diverged = math.isnan(error)
+        report = {"training_iteration": epoch, METRIC: WORST if diverged else error}
         trial = self._numbers[trial_id]
-        if epoch < self.problem.epochs and not math.isnan(error):
-            over = self.scheduler.on_trial_result(cast(Any, None), trial, told) == TrialScheduler.STOP
+        if epoch < self.problem.epochs and not diverged:
+            over = self.scheduler.on_trial_result(cast(Any, None), trial, report) == TrialScheduler.STOP
         else:
             over = True
         if not over:
-            self._searcher.on_trial_result(trial_id, told)
+            self._searcher.on_trial_result(trial_id, report)
             return False
-        self.scheduler.on_trial_complete(cast(Any, None), trial, told)
-        self._searcher.on_trial_complete(trial_id, told)
+        self.scheduler.on_trial_complete(cast(Any, None), trial, report)
+        self._searcher.on_trial_complete(trial_id, report)
         return True
 
 
 def simulate(player: Player, problem: Problem, until: float, workers: int) -> list[tuple[float, float]]:
-    """Lets a search run until that time, of which an epoch takes one unit.
+    """Runs a search until the time `until`; an epoch takes one unit of time.
 
-    Returns (time, lowest error so far) whenever that falls.
+    Returns (time, lowest error so far), one pair for each time that the lowest error falls.
     """
     trainings: dict[int, Iterator[float]] = {}
     done: dict[int, int] = {}  # epochs

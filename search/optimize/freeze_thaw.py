@@ -200,8 +200,8 @@ class FreezeThaw:
         space: what is searched.
         rungs: epochs at which trials are compared, the last epoch of a trial included.
         seed: of the search.
-        prices: what is made small beside the error. Several are weighed anew in each decision, as in ParEGO
-            (doi:10.1109/TEVC.2005.851274), but for the error, which each decision improves at any price.
+        prices: the objectives beside the error. Each decision draws new weights for them, as ParEGO does
+            (doi:10.1109/TEVC.2005.851274); the error has no weight.
     """
 
     space: Space

@@ -50,7 +50,7 @@ def tried_first(
 
 def _known(spec: StudySpec, space: Space, appraise: Appraise) -> Iterator[Start]:
     def able(chosen: Mapping[str, Value]) -> bool:
-        return spec.limits == LimitSpec() or appraise(space.specify(chosen)).reason is None
+        return _beyond(chosen, spec, space, appraise) is None
 
     most = min(MOST, spec.search.trials // SHARE)
     recipe = nearest(space, RECIPE)
@@ -69,10 +69,14 @@ def _in_turns(former: Sequence["FormerBest"]) -> Iterator[Start]:
 
 def _given(entry: str | Mapping[str, Any], spec: StudySpec, space: Space, appraise: Appraise) -> Start:
     chosen = _start(entry, space)
-    reason = appraise(space.specify(chosen)).reason if spec.limits != LimitSpec() else None
-    if reason:
+    if reason := _beyond(chosen, spec, space, appraise):
         raise InputError(f"start: {entry} is beyond the limits ({reason}); raise them, or leave the start out")
     return Start(chosen, entry if isinstance(entry, str) else "given")
+
+
+def _beyond(chosen: Mapping[str, Value], spec: StudySpec, space: Space, appraise: Appraise) -> str | None:
+    """Which limits an assignment exceeds, in words; None where it exceeds none, or there are none."""
+    return appraise(space.specify(chosen)).reason if spec.limits != LimitSpec() else None
 
 
 def _start(entry: str | Mapping[str, Any], space: Space) -> dict[str, Value]:

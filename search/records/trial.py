@@ -35,7 +35,7 @@ class Start:
 
     @classmethod
     def of(cls, study: optuna.Study) -> tuple[Self, ...]:
-        """Those that the study has noted."""
+        """The starts that are stored in the study."""
         return tuple(cls(**start) for start in study.user_attrs.get(cls.KEY, ()))
 
 

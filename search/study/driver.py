@@ -216,8 +216,8 @@ class Driver:
         environment = Environment.of(self.ledger.study) or Environment.here(self.data.info)
         ids = self.mirror.cursor.trials, self.mirror.cursor.seeds
         finals = self.finals.results(*ids) if self.search.is_complete else None
-        told = summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
-        return replace(told, starts=self.ledger.starts)
+        summary = summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
+        return replace(summary, starts=self.ledger.starts)
 
     def _conclude(self, interrupted: bool, patient: bool = True) -> Result:
         first = self.mirror.send(patient)

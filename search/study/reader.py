@@ -76,8 +76,8 @@ class Reader:
         space = self.spec.make_space((height, width, channels), len(self.environment.data["classes"]))
         finals, elapsed = self._finals
         why = self.records.stop_reason(self.spec.search, self._elapsed, self._exhausted)
-        told = summarise(self.spec, space, self.environment, self._elapsed + elapsed, why, finals)
-        return replace(told, starts=Start.of(self.study))
+        summary = summarise(self.spec, space, self.environment, self._elapsed + elapsed, why, finals)
+        return replace(summary, starts=Start.of(self.study))
 
     @cached_property
     def importance(self) -> dict[str, float]:
@@ -105,12 +105,7 @@ class Reader:
 
 
 def summarise(
-    spec: StudySpec,
-    space: Space,
-    around: Environment,
-    elapsed: float,
-    why: str | None,
-    finals: Finals | None,
+    spec: StudySpec, space: Space, around: Environment, elapsed: float, why: str | None, finals: Finals | None
 ) -> StudySummary:
     """The study as the report shows it.
 

@@ -255,6 +255,6 @@ def test_however_the_preparation_ends_its_processes_do(tmp_path: Path, number: s
     assert left == []
     errors = process.communicate()[1]
     assert process.returncode == -number
-    # Python tells of a file that was being closed when the signal came as of one it ignores, with a traceback too.
-    told = errors.count("Traceback") - errors.count("Exception ignored in")
-    assert told == (1 if number is signal.SIGINT else 0), "the processes end without a word"
+    # Python reports a signal that comes while it closes a file as ignored, with a traceback of its own.
+    errors = re.sub(r"^Exception ignored in: <_io\.FileIO .*\nTraceback", "", errors, flags=re.MULTILINE)
+    assert errors.count("Traceback") == (1 if number is signal.SIGINT else 0), "the processes end without a word"

@@ -83,13 +83,13 @@ def test_of_a_table_each_row_is_trained_once(sampler: Sampler) -> None:
     table, of = Table.read(), problem("digits")
     found: list[float] = []
 
-    def noted(values: Mapping[str, Any]) -> Iterator[float]:
+    def recorded(values: Mapping[str, Any]) -> Iterator[float]:
         assert dict(values) in [dict(row) for row in table.configurations]
         found.append(float(values["train.lr"]))
         return of.train(values)
 
     spec = SearchSpec(trials=1000, sampler=sampler)
-    trace = simulate(Ours(spec, of, 8, starts=True), replace(of, train=noted), math.inf, 8)
+    trace = simulate(Ours(spec, of, 8, starts=True), replace(of, train=recorded), math.inf, 8)
     assert sorted(found) == sorted(row["train.lr"] for row in table.configurations)
     curves = table.tasks["digits"].errors
     assert trace[-1][1] >= min(min(curve) for curve in curves)

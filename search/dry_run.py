@@ -13,7 +13,7 @@ import torch
 from resnet import cost
 from resnet.costs import Cost
 from resnet.spec import NetSpec
-from search import execution, study
+from search import data, execution, study
 from search.errors import InputError, redacted
 from search.formatting import magnitude, plural, shown
 from search.optimize import Proposer, make_scheduler
@@ -59,6 +59,8 @@ class Preview:
             trial = ("example trial:", *(f"  {path}: {value}" for path, value in flat.items()))
         asked = {"study": redacted(spec.model_dump(mode="json")), **facts}
         lines += [info.note] if info.note else []
+        if spec.data.name.startswith("imagefolder:") and (survey := data.prepare(spec.data).info.survey):
+            lines += [f"{what}: {words}" for what, words in survey.facts().items()]
         return cls("\n".join(lines), "\n".join((*trial, "study:", spec.to_yaml())), asked)
 
 

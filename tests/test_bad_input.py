@@ -25,7 +25,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     # the study's keys
     (["--set", "nam=x"], ["nam = 'x' is not a key", "did you mean 'name'?"]),
     (["--set", "search.trails=3"], ["search.trails = 3 is not a key", "did you mean 'trials'?"]),
-    (["--set", "data.foo=2"], ["data.foo = 2 is not a key", "choose from dir, image_size"]),
+    (["--set", "data.foo=2"], ["data.foo = 2 is not a key", "choose from dir, drop_duplicates"]),
     (["--set", "net.dpth=20"], ["net.dpth is not a field", "did you mean 'net.depth'?"]),
     (["--set", "train.lr"], ["--set train.lr has no `=`", "KEY=VALUE"]),
     (["--set", "=3"], ["--set =3", "KEY=VALUE"]),

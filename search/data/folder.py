@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from search.data.groups import groups_of
 from search.data.source import Images, Pixels, Source, Unfit, UnfitError
 from search.errors import InputError
 from search.machine import usable
@@ -21,12 +22,14 @@ SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "
 UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
-def folder_source(root: Path, size: int) -> Source:
+def folder_source(root: Path, size: int, groups: str | None = None) -> Source:
     """The images below `root`, RGB, resized by the shorter side to `size` pixels and cropped at the centre.
+
+    `groups` is the path of a file that gives each image a group.
 
     Raises:
         InputError: when train/ or its class folders are missing, a class folder has no image or an unfit name, an image
-            is no file that can be read, or the classes of val/ or test/ differ from those of train/.
+            is no file that can be read, the classes of val/ or test/ differ from those of train/, or as `groups_of`.
     """
     alone = root.is_dir() and not any(os.path.lexists(root / split) for split in ("train", "val", "test"))
     top, unfit = root if alone else root / "train", list[Unfit]()
@@ -54,13 +57,16 @@ def folder_source(root: Path, size: int) -> Source:
     if unfit:
         raise UnfitError(unfit)
 
-    def images(found: dict[str, list[Path]]) -> Images:
+    files = {split: [path for paths in found.values() for path in paths] for split, found in shipped.items()}
+    names = {split: tuple(str(path.relative_to(root)) for path in files[split]) for split in files}
+
+    def images(split: str) -> Images:
         from search.data.decode import decoded, processes_for  # noqa: PLC0415  torch, once images are read
 
-        files = [path for paths in found.values() for path in paths]
+        found = shipped[split]
 
         def stream(indices: NDArray[np.int64]) -> Generator[Pixels]:
-            return decoded([files[k] for k in map(int, indices)], size, processes_for(len(indices), usable()))
+            return decoded([files[split][k] for k in map(int, indices)], size, processes_for(len(indices), usable()))
 
         return Images(np.repeat(np.arange(len(found)), [len(paths) for paths in found.values()]), stream)
 
@@ -68,8 +74,10 @@ def folder_source(root: Path, size: int) -> Source:
         classes=tuple(train),
         shape=(size, size, 3),
         counts={split: tuple(map(len, found.values())) for split, found in shipped.items()},
-        files=tuple(path for found in shipped.values() for files in found.values() for path in files),
-        load=lambda: {split: images(found) for split, found in shipped.items()},
+        files=tuple(path for found in files.values() for path in found),
+        load=lambda: {split: images(split) for split in files},
+        names=names,
+        groups={} if groups is None else groups_of(groups, names),
         note=f"{root} has no train/: its {len(train)} folders are the classes, and the splits are made here"
         if alone
         else "",

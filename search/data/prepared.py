@@ -25,11 +25,12 @@ from search.data.folder import DEFAULT_SIZE, folder_source
 from search.data.source import Images, Pixels, Source, Unfit, UnfitError, images_at_a_time, npz_source
 from search.data.splits import Part, arrange, planned
 from search.data.standard import STANDARD, digits_source, standard_source
+from search.data.survey import survey
 from search.errors import InputError, hint
-from search.spec import DataInfo, DataSpec, PreparedInfo
+from search.spec import DataInfo, DataSpec, PreparedInfo, Survey
 from search.storage import paths
 
-FORMAT = 5  # of the folder; part of its name's digest
+FORMAT = 6  # of the folder; part of its name's digest
 ARRAYS = ("images.npy", "labels.npy", "test_images.npy", "test_labels.npy")
 META, SUMS, VERIFIED = "meta.json", "SHA256SUMS", "verified.json"
 NAMES = ["digits", *STANDARD, "imagefolder:PATH", "npz:PATH"]
@@ -137,13 +138,14 @@ def on_this_machine(folder: Path, spec: DataSpec, digest: str) -> Prepared:
 
 def _find(spec: DataSpec) -> Source:
     kind, _, path = spec.name.partition(":")
-    if spec.image_size is not None and kind != "imagefolder":
-        raise InputError(f"data.image_size = {spec.image_size} has no effect on {spec.name!r}; leave it out")
+    for option in ("image_size", "groups", "drop_duplicates"):
+        if (value := getattr(spec, option)) is not None and kind != "imagefolder":
+            raise InputError(f"data.{option} = {value} has no effect on {spec.name!r}; leave it out")
     if kind in ("imagefolder", "npz") and not path:
         raise InputError(f"data.name = {spec.name!r} has no path; write {kind}:PATH")
     try:
         if kind == "imagefolder":
-            return folder_source(paths.resolved(path, "data.name"), spec.image_size or DEFAULT_SIZE)
+            return folder_source(paths.resolved(path, "data.name"), spec.image_size or DEFAULT_SIZE, spec.groups)
         if kind == "npz":
             return npz_source(paths.resolved(path, "data.name"))
         if spec.name == "digits":
@@ -166,7 +168,8 @@ def _folder_name(spec: DataSpec, source: Source) -> str:
     kind, _, path = spec.name.partition(":")
     slug = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in Path(path).stem or kind)
     files = [(str(path), stat.st_size, stat.st_ctime_ns) for path in source.files if (stat := path.stat())]
-    key = json.dumps([FORMAT, spec.model_dump(exclude={"dir"}), source.shape, files])
+    groups = [numbers.tolist() for numbers in source.groups.values()]
+    key = json.dumps([FORMAT, spec.model_dump(exclude={"dir"}), source.shape, files, groups])
     return f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
@@ -196,16 +199,22 @@ def _build(folder: Path, source: Source, spec: DataSpec) -> None:
             shutil.rmtree(left)
     partial.mkdir()
     shipped = source.load()
-    parts = arrange(spec, source.classes, {split: images.labels for split, images in shipped.items()})
+    parts = arrange(spec, source.classes, {split: images.labels for split, images in shipped.items()}, source.groups)
     unfit = _write(partial, "", source.shape, shipped, [parts["train"], parts["validation"]])
     unfit += _write(partial, "test_", source.shape, shipped, [parts["test"]])
     if unfit:
         raise UnfitError(unfit)
     info = planned(spec, source)
+    seen = _surveyed(partial, source, parts, spec) if source.names else None
+    if seen and seen.left_out:
+        labels = np.load(partial / "test_labels.npy")
+        guess = 100 * (1 - float(np.bincount(labels).max() / len(labels)))
+        info = info.model_copy(update={"n_test": len(labels), "guess_test": guess})
     sizes = {"n_train": info.n_train, "n_validation": info.n_validation, "n_test": info.n_test}
     content = json.dumps([*(_sha256(partial / name) for name in ARRAYS), sizes, info.classes])
     mean, std = _statistics(np.load(partial / "images.npy", mmap_mode="r")[: info.n_train])
-    known = PreparedInfo(**info.model_dump(), digest=hashlib.sha256(content.encode()).hexdigest(), mean=mean, std=std)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    known = PreparedInfo(**info.model_dump(), digest=digest, mean=mean, std=std, survey=seen)
     (partial / META).write_text(known.model_dump_json(indent=1))
     (partial / SUMS).write_text(_sums(partial))
     if folder.exists():
@@ -234,6 +243,29 @@ def _write(
     labels = [shipped[split].labels[indices] for split, indices in parts]
     np.save(partial / f"{prefix}labels.npy", np.concatenate(labels))
     return unfit
+
+
+def _surveyed(partial: Path, source: Source, parts: Mapping[str, Part], spec: DataSpec) -> Survey:
+    """What is seen of the folder's images; test images that are left out are taken from the files."""
+    names = {name: [source.names[split][k] for k in map(int, indices)] for name, (split, indices) in parts.items()}
+    pixels = np.load(partial / "test_images.npy", mmap_mode="r")
+    known = np.load(partial / "images.npy", mmap_mode="r")
+    seen = survey(source, [*names["train"], *names["validation"]], names["test"], known, pixels)
+    drop = "test" not in source.names if spec.drop_duplicates is None else spec.drop_duplicates
+    if not drop or not seen.shared:
+        return seen
+    again = {name for name, _ in seen.shared}
+    kept = np.array([k for k, name in enumerate(names["test"]) if name not in again], np.int64)
+    if not len(kept):
+        raise InputError(
+            f"data.drop_duplicates: all {len(names['test'])} test images are nearly the same as images to train on; "
+            "add other images, or set it to false"
+        )
+    labels = np.load(partial / "test_labels.npy")
+    _write(partial, "kept_", source.shape, {"test": Images.of(pixels, labels)}, [("test", kept)])
+    for name in ("images.npy", "labels.npy"):
+        (partial / f"kept_{name}").replace(partial / f"test_{name}")
+    return seen.model_copy(update={"left_out": True})
 
 
 def _statistics(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:

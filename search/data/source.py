@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,10 @@ class Source:
     files: tuple[Path, ...]  # what was found; their names, sizes and times identify the content
     load: Callable[[], Mapping[str, Images]]  # shipped split -> its images
     download: Callable[[], None] | None = None  # set when the files are missing: fetches them
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Of a folder of images: shipped split -> the path of each image below the folder."""
+    groups: Mapping[str, Labels] = field(default_factory=dict[str, Labels])
+    """Shipped split -> the number of each image's group; images of a group go into one split."""
     note: str = ""  # how they were understood, where a user may have meant something else
 
 

@@ -63,6 +63,21 @@ def draw(labels: Indices, take: Sequence[int], seed: int, stream: Stream) -> Ind
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
+def draw_groups(labels: Indices, groups: Indices, take: Sequence[int], seed: int, stream: Stream) -> Indices:
+    """Positions in `labels` (n,), ascending, of whole groups: about `take[c]` images of every class c.
+
+    Groups come in random order; one is taken where the numbers of images come nearer to what they should be.
+    """
+    numbers, group = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(numbers), len(take)), np.int64)
+    np.add.at(counts, (group, labels), 1)
+    left, chosen = np.array(take), np.zeros(len(numbers), bool)
+    for one in np.argsort(np.random.PCG64([seed, int(stream)]).random_raw(len(numbers)), kind="stable"):
+        if np.abs(left - counts[one]).sum() < np.abs(left).sum():
+            left, chosen[one] = left - counts[one], True
+    return np.flatnonzero(chosen[group]).astype(np.int64)
+
+
 def planned(spec: DataSpec, source: Source) -> DataInfo:
     """The data set with the sizes of its splits, before any image is read.
 
@@ -70,7 +85,7 @@ def planned(spec: DataSpec, source: Source) -> DataInfo:
         InputError: as `arrange` does.
     """
     labels = {split: np.repeat(np.arange(len(counts)), counts) for split, counts in source.counts.items()}
-    parts = arrange(spec, source.classes, labels)
+    parts = arrange(spec, source.classes, labels, source.groups)
     sizes = {f"n_{split}": len(where) for split, (_, where) in parts.items()}
     largest = {split: np.bincount(labels[of][where]).max() / len(where) for split, (of, where) in parts.items()}
     height, width, channels = source.shape
@@ -87,13 +102,16 @@ def planned(spec: DataSpec, source: Source) -> DataInfo:
     )
 
 
-def arrange(spec: DataSpec, classes: Sequence[str], labels: Mapping[str, Indices]) -> dict[str, Part]:
+def arrange(
+    spec: DataSpec, classes: Sequence[str], labels: Mapping[str, Indices], groups: Mapping[str, Indices] | None = None
+) -> dict[str, Part]:
     """The images of train, validation and test, every image in one of them; test does not depend on the seed.
 
     Args:
         spec: fractions, seed and limit.
         classes: names of the labels.
         labels: shipped split -> the labels of its images; what lacks is carved from train.
+        groups: shipped split -> the group of each image, where those of a group stay together.
 
     Raises:
         InputError: when a class is too small to be split, or `spec.limit` does not fit.
@@ -112,7 +130,12 @@ def arrange(spec: DataSpec, classes: Sequence[str], labels: Mapping[str, Indices
                     f"data.{split}: class {name!r} has {min(counts)} image left, and 2 are needed to carve the {split} "
                     "split; add images"
                 )
-            taken = draw(labels["train"][left], portions(counts, fraction), seed, stream)
+            of, take = labels["train"][left], portions(counts, fraction)
+            if groups:
+                taken = draw_groups(of, groups["train"][left], take, seed, stream)
+                _check_groups(split, classes, of[taken], np.delete(of, taken))
+            else:
+                taken = draw(of, take, seed, stream)
             found[split] = "train", left[taken]
             left = np.delete(left, taken)
     if spec.limit is not None:
@@ -124,3 +147,12 @@ def arrange(spec: DataSpec, classes: Sequence[str], labels: Mapping[str, Indices
         kept = quotas(np.bincount(labels["train"][left]).tolist(), spec.limit)
         left = left[draw(labels["train"][left], kept, spec.seed, Stream.LIMIT)]
     return {"train": ("train", left), "validation": found["validation"], "test": found["test"]}
+
+
+def _check_groups(split: str, classes: Sequence[str], taken: Indices, left: Indices) -> None:
+    for labels in (taken, left):
+        if lacks := sorted({*range(len(classes))} - {*labels.tolist()}):
+            raise InputError(
+                f"data.groups: the groups of class {classes[lacks[0]]!r} are too few or too large to carve the {split} "
+                "split; give its images smaller groups"
+            )

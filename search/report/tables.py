@@ -11,7 +11,7 @@ from search.report import published, wording
 from search.report.analysis import Analysis, DeviceHours
 from search.report.finals import Standing, name
 from search.report.published import Comparison
-from search.spec import Found, Objective
+from search.spec import Found, Objective, Survey
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,10 @@ def study(of: Analysis) -> Table:
     facts["wall time"] = formatting.duration(summary.elapsed_seconds)
     facts["training time"] = formatting.duration(sum(of.seconds))
     facts |= {"cost": cost(of.cost)} if of.cost else {}
-    facts |= {f"data: {key}": _data(key, value) for key, value in summary.data.items()}
+    data = {key: value for key, value in summary.data.items() if key != "survey"}
+    facts |= {f"data: {key}": _data(key, value) for key, value in data.items()}
+    if "survey" in summary.data:
+        facts |= {f"data: {key}": value for key, value in Survey.model_validate(summary.data["survey"]).facts().items()}
     facts["hardware"] = summary.hardware
     facts["versions"] = ", ".join(f"{package} {version}" for package, version in summary.versions.items())
     return pairs(("what", "value"), facts)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from search.spec import plain_yaml
     from search.spec.catalogue import find, shipped
     from search.spec.compare import Configuration
-    from search.spec.data import DataInfo, DataSpec, PreparedInfo
+    from search.spec.data import DataInfo, DataSpec, PreparedInfo, Survey
     from search.spec.json_schema import schema
     from search.spec.limits import Appraisal, appraise
     from search.spec.published import Figure, Found
@@ -32,7 +32,7 @@ else:
         __name__,
         catalogue="find shipped",
         compare="Configuration",
-        data="DataInfo DataSpec PreparedInfo",
+        data="DataInfo DataSpec PreparedInfo Survey",
         limits="Appraisal appraise",
         published="Figure Found",
         json_schema="schema",

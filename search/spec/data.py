@@ -1,6 +1,6 @@
 """What to train on, and what is known about it: the frozen descriptions that travel between processes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -37,6 +37,16 @@ class DataSpec(BaseModel):
     limit: int | None = Field(
         default=None, ge=1, description="train on so many images only; validation and test stay whole"
     )
+    groups: str | None = Field(
+        default=None,
+        description="CSV file of each image's path below the folder and its group, such as a patient; a group is in "
+        "one split only",
+    )
+    drop_duplicates: bool | None = Field(
+        default=None,
+        description="leave out test images of an imagefolder that are nearly the same as one of training or "
+        "validation; default: where no test split is shipped",
+    )
 
     @field_validator("name", "dir")
     @classmethod
@@ -71,8 +81,52 @@ class DataInfo(BaseModel):
         return self.height, self.width, self.channels
 
 
+class Survey(BaseModel):
+    """What is seen of a folder of images while it is prepared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    counts: dict[str, int]  # class -> its images
+    shortest: int  # side of an image in pixels, as are the next two
+    median: int  # of the shorter sides
+    longest: int
+    enlarged: int  # images that are smaller than what networks see
+    grey: int  # images without colour
+    repeated: int  # of training and validation, images that are nearly the same as an earlier one
+    shared: tuple[tuple[str, str], ...]  # a test image, and one of training or validation that it is nearly the same as
+    left_out: bool = False  # whether these are not among the test images
+
+    SHOWN: ClassVar[int] = 10  # classes, and pairs of images
+
+    def facts(self) -> dict[str, str]:
+        """What is seen -> in words."""
+        images = [f"{name} {count:,}" for name, count in self.counts.items()]
+        facts = {"images of each class": ", ".join([*images[: self.SHOWN], *(["..."] if images[self.SHOWN :] else [])])}
+        facts["sides"] = f"{self.shortest:,} to {self.longest:,} pixels, the shorter {self.median:,} in the median"
+        facts |= (
+            {"enlarged": f"{self.enlarged:,}, for they are smaller than what networks see"} if self.enlarged else {}
+        )
+        facts |= {"grey": f"{self.grey:,}"} if self.grey else {}
+        if self.repeated:
+            facts["repeated"] = f"{self.repeated:,} to train on or validate by are nearly the same as another of these"
+        facts |= {"in test and training": self.warning} if self.warning else {}
+        return facts
+
+    @property
+    def warning(self) -> str:
+        """That test images are seen in training, too; empty where none is."""
+        if not self.shared:
+            return ""
+        pairs = [f"{one} as {other}" for one, other in self.shared[: self.SHOWN]]
+        more = ", ..." if self.shared[self.SHOWN :] else ""
+        then = "left out of the test" if self.left_out else "which makes the test error too low"
+        return f"{len(self.shared):,} test images are nearly the same as others, {then}: {', '.join(pairs)}{more}"
+
+
 class PreparedInfo(DataInfo):
     """What is known of a data set once it is prepared."""
+
+    survey: Survey | None = None  # of a folder of images
 
     digest: str  # sha256 over the stored arrays and the indices of the split: equal digests, equal data
     mean: tuple[float, ...]  # per channel, over the training split, pixels scaled to 0..1
@@ -91,4 +145,4 @@ class PreparedInfo(DataInfo):
             "digest": self.digest,
             "guess_validation": self.guess_validation,
             "guess_test": self.guess_test,
-        }
+        } | ({"survey": self.survey.model_dump(mode="json")} if self.survey else {})

@@ -122,7 +122,8 @@ class Study:
         with _activity(console) as activity, self._driver(console, activity, sync=False) as driver:
             self.__dict__.pop("_read", None)
             activity.end()
-            for line in (driver.announcement(self.place), driver.data.info.note):
+            info = driver.data.info
+            for line in (driver.announcement(self.place), info.note, info.survey.warning if info.survey else ""):
                 if line:
                     say(console, line)
             activity.begin("comparing records and report")

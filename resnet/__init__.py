@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
     from resnet.names import list_models, name_of, named
     from resnet.net import ResNet, build, create_model
+    from resnet.pretrained import blueprint, blueprints, load_pretrained, misfit
     from resnet.route import reaches_first_unit, shortcut_gain
     from resnet.signals import Signal, signal
     from resnet.spec import NetSpec
@@ -22,6 +23,7 @@ _OFFERS = {
     "kinds": "Downsample Family Shortcut StrideOn Unit Version",
     "names": "list_models name_of named",
     "net": "ResNet build create_model",
+    "pretrained": "blueprint blueprints load_pretrained misfit",
     "route": "reaches_first_unit shortcut_gain",
     "signals": "Signal signal",
     "spec": "NetSpec",

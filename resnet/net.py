@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from resnet import article
 from resnet.kinds import Family, Unit
 from resnet.names import named
-from resnet.residual import activations, conv, order, unit
+from resnet.residual import UNITS, activations, conv, order, unit
 from resnet.shortcut import Change
 from resnet.spec import NetSpec
 
@@ -27,6 +27,17 @@ class ResNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c i j"]) -> Float[Tensor, "n k"]:
         return self.fc(self.end(self.stages(self.stem(x))))
+
+    def layers(self) -> list[nn.ModuleList]:
+        """Stem, each residual unit with the activation before its split, head: all modules, from images to logits."""
+        found, before = [nn.ModuleList([self.stem])], list[nn.Module]()
+        for stage in self.stages.children():
+            for module in stage.children():
+                before.append(module)
+                if isinstance(module, UNITS):
+                    found.append(nn.ModuleList(before))
+                    before = []
+        return [*found, nn.ModuleList([self.end, self.fc])]
 
 
 class GlobalAveragePooling(nn.Module):

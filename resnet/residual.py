@@ -101,6 +101,9 @@ class Plain(nn.Module):
         return self.f(self.F(x))
 
 
+UNITS = (Residual, ExclusiveGate, Plain)
+
+
 def conv(n_in: int, n_out: int, side: int, stride: int = 1) -> nn.Conv2d:
     """A convolution of side x side without bias (normalisation brings one), padded to keep the map at stride 1."""
     return nn.Conv2d(n_in, n_out, side, stride, padding=side // 2, bias=False)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from search.spec.space import Dimension, Space
     from search.spec.study import StudySpec, load
-    from search.spec.trial import Crop, Schedule, TrainSpec, TrialSpec, Value
+    from search.spec.trial import Crop, Optimizer, Schedule, TrainSpec, TrialSpec, Value
 else:
     __getattr__ = lazy(
         __name__,
@@ -39,5 +39,5 @@ else:
         sections="AUTO Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",
         study="StudySpec load",
-        trial="Crop Schedule TrainSpec TrialSpec Value",
+        trial="Crop Optimizer Schedule TrainSpec TrialSpec Value",
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -36,17 +36,53 @@ class Crop(StrEnum):
     RESIZED = "resized"  # 8 to 100 % of the image, resized to full size (arXiv:1409.4842, section 6)
 
 
+class Optimizer(StrEnum):
+    """What moves the weights."""
+
+    SGD = "sgd"  # with momentum, and the L2 penalty in the gradient
+    ADAMW = "adamw"  # with decoupled weight decay (arXiv:1711.05101, algorithm 2)
+
+
 class TrainSpec(BaseModel):
     """How one network is trained; the defaults follow the papers' recipe for CIFAR (1512.03385, section 4.2)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
 
+    SCRATCH: ClassVar[str] = "scratch"  # of `start`
+    IMAGENET: ClassVar[str] = "imagenet"
+
     epochs: int = Field(default=12, ge=1, le=100_000, description="passes over the training split of a complete trial")
     batch_size: int = Field(default=128, ge=2, le=65_536, description="images a step")
-    lr: float = Field(default=0.1, gt=0, le=100, description="peak learning rate of SGD")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; 0: none")
+    start: str = Field(
+        default=SCRATCH,
+        min_length=1,
+        description="the first weights: scratch (drawn), imagenet (torchvision's), a file (.safetensors, .pth, .pt), "
+        "the folder of an exported network, or study:NAME, whose champion is beside this study",
+    )
+    freeze_epochs: int = Field(
+        default=0, ge=0, le=100_000, description="epochs at first in which only the head trains; none from scratch"
+    )
+    optimizer: Optimizer = Field(default=Optimizer.SGD, description="adamw: 1711.05101, with betas 0.9 and 0.999")
+    lr: float = Field(
+        default_factory=lambda data: 0.001 if data["optimizer"] == Optimizer.ADAMW else 0.1,
+        gt=0,
+        le=100,
+        description="peak learning rate; default 0.1, adamw 0.001",
+    )
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="a layer learns at lr x layer_decay^distance from the head (2106.08254); layers: stem, units, head",
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; 0: none")
     nesterov: bool = Field(default=True, description="no effect without momentum")
-    weight_decay: float = Field(default=1e-4, ge=0, le=1, description="factor of the L2 penalty on all weights")
+    weight_decay: float = Field(
+        default=1e-4,
+        ge=0,
+        le=1,
+        description="factor of the L2 penalty on all weights; with adamw of their decay a step",
+    )
     schedule: Schedule = Field(
         default=Schedule.COSINE,
         description="of the learning rate; steps: divided by 10 at 1/2 and at 3/4 of the epochs",
@@ -86,7 +122,13 @@ class TrainSpec(BaseModel):
     @property
     def inactive(self) -> frozenset[str]:
         """Names of the fields without effect."""
-        without = {"nesterov": self.momentum == 0, "crop_padding": self.crop is Crop.RESIZED}
+        adaptive = self.optimizer is Optimizer.ADAMW
+        without = {
+            "freeze_epochs": self.start == self.SCRATCH,
+            "momentum": adaptive,
+            "nesterov": adaptive or self.momentum == 0,
+            "crop_padding": self.crop is Crop.RESIZED,
+        }
         return frozenset(name for name, inactive in without.items() if inactive)
 
 
@@ -175,7 +217,7 @@ def _fields() -> dict[str, FieldInfo]:
 
 
 ELSEWHERE = {  # what other tools have a field for -> what there is here
-    "optimizer": "training is by SGD, so set train.lr, train.momentum, train.nesterov, or leave it out",
+    "pretrained": "did you mean 'train.start'?",
     "learning_rate": "did you mean 'train.lr'?",
     "layers": "did you mean 'net.depth'?",
 }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as ops
 
-from resnet import build
+from resnet import build, load_pretrained
 from search.spec import Schedule, TrainSpec, TrialSpec
 from search.training.augment import draw
 from search.training.batches import Resident, evaluation_batches
@@ -57,7 +57,7 @@ class State:
 
     epoch: int  # epochs trained
     weights: dict[str, Tensor]
-    momentum: dict[str, Tensor]  # parameter name -> momentum buffer
+    momentum: dict[str, Tensor]  # the optimiser's state
     average: dict[str, Tensor] = field(default_factory=dict[str, Tensor])  # averaged weights, where there are any
     compiled: bool = False  # a compiled network rounds differently, so a trial stays as it began
 
@@ -79,6 +79,7 @@ def train(
     validation: Resident | None,
     resume: State | None = None,
     compiler: Compiler | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Epoch]:
     """Trains `spec` on the device where `training` lives; yields after each epoch, to the last or until it diverges.
 
@@ -89,6 +90,10 @@ def train(
         resume: continue after this state, bit for bit as without the interruption on the same hardware and number of
             threads.
         compiler: may compile the network; default: none is compiled.
+        start: the weights that `spec.train.start` names, see `resnet.load_pretrained`; default: they are drawn.
+
+    Raises:
+        ValueError: the weights of `start` are of another network.
     """
     device = training.device
     if device.type == "cuda":
@@ -96,7 +101,10 @@ def train(
     # Other algorithms of cuDNN add in an order that changes from run to run.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.manual_seed(_seed(spec.train.seed, 0))
-    model = build(spec.net).to(device=device)
+    model = build(spec.net)
+    if start is not None and resume is None:
+        load_pretrained(model, start)
+    model = model.to(device=device)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     compiled = resume.compiled if resume else None
     network = compiler.network(spec, model, training, compiled) if compiler else Network(model, model, False)
@@ -104,8 +112,12 @@ def train(
     if resume is not None:
         _load(step, resume)
     validated = step.average.model if step.average else network.model
-    advance = Captured(step) if device.type == "cuda" else step
+    advance: Callable[[], None] | None = None
     for number in range(resume.epoch + 1 if resume else 1, spec.train.epochs + 1):
+        frozen = number <= spec.train.freeze_epochs
+        if advance is None or frozen != step.frozen:
+            step.freeze(frozen)
+            advance = Captured(step) if device.type == "cuda" else step
         began = time.perf_counter()
         train_loss, train_error = _train_epoch(step, advance, number)
         trained = time.perf_counter()
@@ -144,7 +156,6 @@ def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[
     rates = [learning_rate(spec, first + k, every) for k in range(step.steps)]
     step.begin(draw(spec, len(step.split), (images.shape[1], images.shape[2]), seed), rates)
     torch.manual_seed(seed)  # of dropout
-    step.model.train()
     for _ in range(step.steps):
         step.feed()
         advance()
@@ -152,25 +163,20 @@ def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[
 
 
 def _state(step: Step, epoch: int, compiled: bool) -> State:
-    names = [name for name, _ in step.model.named_parameters()]
-    momentum = dict(zip(names, step.optimiser.momentum, strict=True))
     average = step.average.model.state_dict() if step.average else {}
-    return State(epoch, _plain(step.model.state_dict()), _plain(momentum), _plain(average), compiled)
+    return State(epoch, _plain(step.model.state_dict()), _plain(step.optimiser.state()), _plain(average), compiled)
 
 
-def _plain(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies on the CPU in row-major order, as files hold them."""
-    return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items() if v is not None}
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
 def _load(step: Step, state: State) -> None:
     step.model.load_state_dict(state.weights)
     if step.average:
         step.average.model.load_state_dict(state.average)
-    for place, (name, parameter) in enumerate(step.model.named_parameters()):
-        if name in state.momentum:
-            # Same memory format as the parameter, or the fused step would take another path.
-            step.optimiser.momentum[place] = torch.empty_like(parameter).copy_(state.momentum[name])
+    step.optimiser.load(state.momentum)
 
 
 def _seed(*numbers: int) -> int:

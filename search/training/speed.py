@@ -15,7 +15,8 @@ EVALUATED = 512  # images
 
 def images_per_s(spec: TrialSpec, training: Resident) -> float:
     """Training speed on the device where `training` lies, by the same code as a trial's, once it is warm."""
-    short = spec.train.model_copy(update={"epochs": EPOCHS, "lr": 1e-6})  # noise is not to be learnt, nor to diverge
+    # Noise is not to be learnt, nor to diverge; and what trains is the whole network.
+    short = spec.train.model_copy(update={"epochs": EPOCHS, "lr": 1e-6, "freeze_epochs": 0})
     part = slice(0, EVALUATED)
     validation = replace(training, images=training.images[part], labels=training.labels[part])
     epochs = train(spec.model_copy(update={"train": short}), training, validation)

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as ops
-from torch.optim.sgd import sgd
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from resnet import NetSpec
+from resnet import NetSpec, ResNet
 from search.spec import TrainSpec, TrialSpec
 from search.training.augment import Draws, batch, draw, shape
 from search.training.batches import Resident, stream
 from search.training.device import autocast
+from search.training.optimiser import optimiser
 
 
 class Average:
@@ -50,11 +50,12 @@ class Step:
     """
 
     def __init__(
-        self, model: nn.Module, spec: TrainSpec, split: Resident, forward: Callable[[Tensor], Tensor] | None = None
+        self, model: ResNet, spec: TrainSpec, split: Resident, forward: Callable[[Tensor], Tensor] | None = None
     ) -> None:
         device = split.device
         self.model, self.spec, self.split = model, spec, split
-        self.optimiser = SGD(model, spec, device)
+        self.optimiser = optimiser(model, spec, device)
+        self.frozen = False
         self.average = Average(model, spec.ema) if spec.ema else None
         self.steps, self.size = shape(len(split), spec.batch_size)
         self._forward = model if forward is None else forward
@@ -66,9 +67,19 @@ class Step:
         self._images = torch.empty(held, *split.images.shape[1:], dtype=torch.uint8, device=device)
         self._incoming: Iterator[Tensor] = iter(())
 
+    def freeze(self, frozen: bool) -> None:
+        """Whether only the head trains from the next epoch on; a step that was captured before is another one."""
+        self.frozen = frozen
+        self.optimiser.freeze(frozen)
+
     def begin(self, draws: Draws, rates: list[float]) -> None:
-        """Lays out an epoch: what `augment.draw` gave, and the learning rate of each step."""
-        rows = draws | {"rate": torch.tensor(rates)}
+        """Lays out an epoch: what `augment.draw` gave, and the head's learning rate in each step."""
+        self.model.train()
+        if self.frozen:
+            for layer in self.model.layers()[:-1]:
+                layer.eval()  # its normalisations keep the statistics that they were loaded with
+        factors = self.optimiser.factors
+        rows = draws | {"rates": torch.tensor([[rate * factor for factor in factors] for rate in rates])}
         for name, values in rows.items():
             # Always the same memory: a captured step knows addresses, not names.
             self._rows.setdefault(name, torch.empty_like(values, device=self._position.device)).copy_(values)
@@ -84,7 +95,7 @@ class Step:
 
     def __call__(self) -> None:
         row = {name: rows.index_select(0, self._position)[0] for name, rows in self._rows.items()}
-        self.optimiser.rate.copy_(row["rate"])
+        self.optimiser.rates.copy_(row["rates"])
         made = batch(self.split, self.spec, row, self._images if self.split.streamed else None)
         with autocast(made.images.device):
             logits = self._forward(made.images).float()
@@ -104,40 +115,6 @@ class Step:
         """Mean loss (nats) and error (percent) of the steps since `begin`: the one wait for the device an epoch."""
         seen = int(self._position.item()) * self.size
         return self._loss.item() / seen, 100 * self._wrong.item() / seen
-
-
-class SGD:
-    """`torch.optim.SGD`, fused, by its function: the class loads torch's compiler, two seconds of every worker's start.
-
-    Every parameter of the model must have a gradient at each step.
-    """
-
-    def __init__(self, model: nn.Module, spec: TrainSpec, device: torch.device) -> None:
-        self.parameters = list(model.parameters())
-        self.momentum: list[Tensor | None] = [None for _ in self.parameters]  # in their order; None before a step
-        self.rate = torch.tensor(spec.lr, dtype=torch.float32, device=device)  # so that a captured step can move it
-        self._spec = spec
-
-    def zero_grad(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Moves the parameters by their gradients."""
-        spec = self._spec
-        sgd(
-            [*self.parameters],
-            [parameter.grad for parameter in self.parameters if parameter.grad is not None],
-            self.momentum,
-            fused=True,
-            lr=self.rate,
-            momentum=spec.momentum,
-            weight_decay=spec.weight_decay,
-            nesterov=spec.nesterov and spec.momentum > 0,
-            dampening=0,
-            maximize=False,
-        )
 
 
 WARM = 3  # steps before the capture, in which libraries choose their kernels and the optimiser makes its buffers
@@ -186,14 +163,14 @@ class Captured:
             self._graph = graph
 
 
-KEPT = 8  # compiled networks of a process: torch keeps no more for one piece of code
+KEPT = 4  # compiled networks of a process, whole and frozen: torch keeps no more than 8 for one piece of code
 
 
 @dataclass(frozen=True)
 class Network:
     """A network and what computes its logits in training."""
 
-    model: nn.Module
+    model: ResNet
     forward: Callable[[Tensor], Tensor]
     compiled: bool
 
@@ -210,7 +187,7 @@ class Compiler:
         # Now, because torch takes a folder of its own as soon as any part of its compiler is loaded.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "kernels"))
 
-    def network(self, spec: TrialSpec, model: nn.Module, split: Resident, compiled: bool | None = None) -> Network:
+    def network(self, spec: TrialSpec, model: ResNet, split: Resident, compiled: bool | None = None) -> Network:
         """The network to train, with the weights of `model`: `model` itself, or a compiled twin.
 
         `compiled`: whether it was when the trial began, for one that continues: the two round differently.
@@ -225,7 +202,7 @@ class Compiler:
         twin.model.load_state_dict(model.state_dict())
         return twin
 
-    def _compile(self, key: tuple[NetSpec, int], spec: TrialSpec, model: nn.Module, split: Resident) -> Network | None:
+    def _compile(self, key: tuple[NetSpec, int], spec: TrialSpec, model: ResNet, split: Resident) -> Network | None:
         if len(self._kept) == KEPT:
             self._kept.clear()
             torch.compiler.reset()

@@ -39,7 +39,12 @@ def begin(step: Step, seed: int) -> None:
     step.begin(draw(step.spec, 70, (8, 8), seed), [0.05] * step.steps)
 
 
-@pytest.mark.parametrize("fields", [{}, {"momentum": 0.0, "flip": False, "crop_padding": 0}, {"crop": "resized"}, ALL])
+LAYERS = {"optimizer": "adamw", "layer_decay": 0.5, "start": "w.safetensors", "freeze_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"momentum": 0.0, "flip": False, "crop_padding": 0}, {"crop": "resized"}, ALL, LAYERS]
+)
 def test_a_step_waits_for_no_value(fields: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="_local_scalar_dense"), NothingReadBack():
         torch.ones(1).item()
@@ -55,18 +60,18 @@ def test_epochs_are_laid_out_in_the_same_memory() -> None:
     step = make(**ALL)
     begin(step, 1)
     tensors = [*step._rows.values(), step._position, step._loss, step._wrong, *step.model.state_dict().values()]
-    tensors.append(step.optimiser.rate)
+    tensors.append(step.optimiser.rates)
     for _ in range(step.steps):
         step()
-    momentum = [*step.optimiser.momentum]
+    momentum = [*step.optimiser.state().values()]
     tensors += momentum
     places = [tensor.data_ptr() for tensor in tensors]
     begin(step, 2)
     for _ in range(step.steps):
         step()
-    assert step.optimiser.rate is tensors[-len(momentum) - 1]
+    assert step.optimiser.rates is tensors[-len(momentum) - 1]
     assert [tensor.data_ptr() for tensor in tensors] == places
-    assert step.optimiser.momentum == momentum
+    assert all(one is other for one, other in zip(step.optimiser.state().values(), momentum, strict=True))
 
 
 def test_each_call_is_the_next_row() -> None:

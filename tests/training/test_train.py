@@ -33,6 +33,16 @@ def spec(net: dict[str, Any] | None = None, **fields: Any) -> TrialSpec:
     return TrialSpec(net=NetSpec(**(NET | (net or {}))), train=TrainSpec(**(SMALL | fields)))
 
 
+def pretrained(spec: TrialSpec) -> dict[str, torch.Tensor]:
+    """Weights of its network, and running statistics that no drawn one has."""
+    torch.manual_seed(77)
+    weights = build(spec.net).state_dict()
+    for name, tensor in weights.items():
+        if "running" in name:
+            tensor.uniform_(0.5, 1.5)
+    return weights
+
+
 def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -44,6 +54,9 @@ def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
         ({}, {"momentum": 0.0}),
         ({}, {"nesterov": False, "label_smoothing": 0.1}),
         ({"shortcut": "dropout", "dropout": 0.3}, {}),
+        ({}, {"optimizer": "adamw", "weight_decay": 0.05}),
+        ({}, {"layer_decay": 0.5}),
+        ({"version": "v2"}, {"optimizer": "adamw", "layer_decay": 0.75}),
     ],
 )
 def test_equals_a_plain_loop_to_the_bit(net: dict[str, Any], fields: dict[str, Any]) -> None:
@@ -54,14 +67,17 @@ def test_equals_a_plain_loop_to_the_bit(net: dict[str, Any], fields: dict[str, A
 
     torch.manual_seed(_seed(given.train.seed, 0))
     model = build(given.net).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(
-        model.parameters(),
-        lr=1.0,
-        momentum=given.train.momentum,
-        weight_decay=given.train.weight_decay,
-        nesterov=given.train.nesterov and given.train.momentum > 0,
-        fused=True,
-    )
+    layers = "stem", "stages.0", "stages.1", "stages.2", ("end", "fc")  # ResNet-8 has one unit a stage
+    distance = dict(zip(layers, (4, 3, 2, 1, 0), strict=True))
+    parts = [
+        {"params": [p for name, p in model.named_parameters() if name.startswith(layer)], "lr": 1.0} for layer in layers
+    ]
+    shared: dict[str, Any] = {"weight_decay": given.train.weight_decay, "fused": True}
+    if given.train.optimizer == "adamw":
+        optimiser: torch.optim.Optimizer = torch.optim.AdamW(parts, **shared)
+    else:
+        nesterov = given.train.nesterov and given.train.momentum > 0
+        optimiser = torch.optim.SGD(parts, momentum=given.train.momentum, nesterov=nesterov, **shared)
     for epoch in mine:
         losses, right = [], 0
         draws = draw(given.train, 170, (8, 8), _seed(given.train.seed, epoch.number))
@@ -71,7 +87,9 @@ def test_equals_a_plain_loop_to_the_bit(net: dict[str, Any], fields: dict[str, A
             labels = made.labels
             done = (epoch.number - 1) * 5 + step  # of 4 x 5 steps
             rate = 0.05 * 0.5 * (1 + math.cos(math.pi * done / 20))
-            optimiser.param_groups[0]["lr"] = torch.tensor(rate).item()  # as float32, in which the device holds it
+            for layer, group in zip(layers, optimiser.param_groups, strict=True):
+                own = rate * given.train.layer_decay ** distance[layer]
+                group["lr"] = torch.tensor(own).item()  # as float32, in which the device holds it
             logits = model(made.images)
             loss = torch.nn.CrossEntropyLoss(label_smoothing=given.train.label_smoothing)(logits, labels)
             optimiser.zero_grad()
@@ -92,14 +110,19 @@ def test_equals_a_plain_loop_to_the_bit(net: dict[str, Any], fields: dict[str, A
         ({"shortcut": "dropout", "dropout": 0.3}, {"nesterov": False}),
         ({"shortcut": "exclusive_gate", "version": "v2", "downsample": "projection"}, {"schedule": "steps"}),
         ({}, {"cutout": 3, "mixup": 0.4, "ema": 0.9, "schedule": "one_cycle"}),
+        ({}, {"start": "w.safetensors", "freeze_epochs": 2}),
+        ({"version": "v2"}, {"start": "w.safetensors", "freeze_epochs": 1, "ema": 0.9, "layer_decay": 0.8}),
+        ({}, {"start": "w.safetensors", "freeze_epochs": 2, "optimizer": "adamw", "layer_decay": 0.7}),
+        ({}, {"optimizer": "adamw"}),
     ],
 )
 def test_interrupted_is_uninterrupted_to_the_bit(net: dict[str, Any], fields: dict[str, Any], tmp_path: Path) -> None:
     given = spec(net, epochs=3, **fields)
     training, validation = resident(0, 170), resident(1000, 1100)
-    whole = [(epoch, epoch.state()) for epoch in train(given, training, validation)]
+    start = pretrained(given) if given.train.start != "scratch" else None
+    whole = [(epoch, epoch.state()) for epoch in train(given, training, validation, start=start)]
     for stop in (1, 2):
-        for epoch in train(given, training, validation):
+        for epoch in train(given, training, validation, start=start):
             if epoch.number == stop:
                 write(tmp_path, Checkpoint(epoch.state(), []))
                 break
@@ -116,6 +139,46 @@ def test_interrupted_is_uninterrupted_to_the_bit(net: dict[str, Any], fields: di
             assert same_tensors(state.average, expected_state.average)
             assert bool(state.average) == (given.train.ema > 0)
             assert bool(state.momentum) == (given.train.momentum > 0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_only_the_head_trains_while_the_rest_is_frozen(optimizer: str) -> None:
+    """The head equals a linear model that torch trains on the features of the network as it was loaded."""
+    fields = {"optimizer": optimizer, "lr": 0.01, "schedule": "constant", "crop_padding": 0, "flip": False}
+    given = spec(start="w.safetensors", freeze_epochs=2, epochs=3, **fields)
+    training, start = resident(0, 160), pretrained(given)
+    first, second, third = (epoch.state() for epoch in train(given, training, resident(1000, 1032), start=start))
+    head = {"fc.weight", "fc.bias"}
+    for state in (first, second):
+        assert {name for name, tensor in state.weights.items() if not torch.equal(tensor, start[name])} == head
+    moved = {name for name, tensor in third.weights.items() if not torch.equal(tensor, second.weights[name])}
+    assert moved == third.weights.keys()
+
+    net = build(given.net).eval()
+    net.load_state_dict(start)
+    kind: Any = torch.optim.AdamW if optimizer == "adamw" else torch.optim.SGD
+    shared = {} if optimizer == "adamw" else {"momentum": 0.9, "nesterov": True}
+    optimiser = kind(net.fc.parameters(), lr=0.01, weight_decay=given.train.weight_decay, **shared)
+    for number in (1, 2):
+        draws = draw(given.train, 160, (8, 8), _seed(0, number))
+        for step in range(5):
+            made = batch(training, given.train, {name: rows[step] for name, rows in draws.items()})
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(net(made.images), made.labels).backward()
+            optimiser.step()
+    torch.testing.assert_close(second.weights["fc.weight"], net.fc.weight.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_start_is_loaded_before_the_first_step() -> None:
+    """At rate 0 nothing but the statistics moves."""
+    given = spec(start="w.safetensors", lr=1e-50, weight_decay=0.0, epochs=1)
+    weights = pretrained(given)
+    (epoch,) = train(given, resident(0, 64), resident(1000, 1032), start=weights)
+    state = epoch.state().weights
+    kept = {name for name in weights if torch.equal(state[name], weights[name])}
+    assert kept == {name for name in weights if "running" not in name and "batches" not in name}
+    with pytest.raises(ValueError, match="of another network"):
+        next(train(spec({"depth": 14}), resident(0, 64), None, start=weights))
 
 
 def test_seed_draws_weights_order_and_augmentation() -> None:

@@ -108,6 +108,9 @@ def parser() -> Parser:
     add = made.add_argument_group("where").add_argument
     add("--output", type=Output, default=Output("results"), metavar="DIR", help="a folder or a URL; default: results")
     add("--data-dir", metavar="DIR", help="where raw data sets are, or are downloaded to")
+    add(
+        "--weights-dir", metavar="DIR", help="where torchvision's files of ImageNet weights are; default: torch's cache"
+    )
     add("--storage", metavar="URL", help="Optuna storage; default: a journal file in the study's folder")
     add("--tracking-uri", metavar="URI", help="MLflow; default: a database below --output")
     add = made.add_argument_group("the machine, or a cluster").add_argument

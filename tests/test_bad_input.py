@@ -49,7 +49,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     # fixed values
     (["--set", "train.optimizer=adam"], ["train.optimizer = 'adam' is unknown", "did you mean 'adamw'?"]),
     (["--set", "train.pretrained=true"], ["train.pretrained is not a field", "did you mean 'train.start'?"]),
-    (["--set", "train.start="], ["train.start", "give a word"]),
+    (["--set", 'train.start=""'], ["train.start = ''", "is empty; give a word"]),
     (["--set", "train.layer_decay=0"], ["train.layer_decay = 0", "give more than 0"]),
     (["--set", "train.learning_rate=1"], ["train.learning_rate is not a field", "'train.lr'?"]),
     (["--set", "net.lr=1"], ["net.lr is not a field", "did you mean 'train.lr'?"]),

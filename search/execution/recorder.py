@@ -1,7 +1,7 @@
 """Writes into the ledger what happens to a trial."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from search import training
 from search.errors import Halted
 from search.optimize import Plan, title
 from search.records import Ledger, Metrics, TrialState
+from search.spec import TrialSpec
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Recorder:
 
     plan: Plan
     trials: Path | str  # the folder of the checkpoints, in that of the study; a path or a URL
+    weights: Callable[[TrialSpec], str | None] = lambda _: None  # path or URL of those that a training starts from
 
     @property
     def ledger(self) -> Ledger:

@@ -60,10 +60,11 @@ class TrialWorker(tune.Trainable):
     """Trains one specification after another in one process; the data set stays loaded in between.
 
     The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (path or URL, of its checkpoints),
-    `epochs_known` (epochs on record in the study), `data`, `prepared` (the driver's folder of the prepared data set and
-    its digest), `software` (of the driver, as `machine.software`; None where all run on one machine), `cpus` (its
-    cores), `threads`, `gpus` (its share of a GPU; 0 for the CPU), `compile` and `final` (train on train + validation,
-    and test after the last epoch). A worker's last six never change.
+    `epochs_known` (epochs on record in the study), `weights` (path or URL of those that it starts from; None: they are
+    drawn), `data`, `prepared` (the driver's folder of the prepared data set and its digest), `software` (of the driver,
+    as `machine.software`; None where all run on one machine), `cpus` (its cores), `threads`, `gpus` (its share of a
+    GPU; 0 for the CPU), `compile` and `final` (train on train + validation, and test after the last epoch). A worker's
+    last six never change.
     """
 
     @classmethod
@@ -121,8 +122,10 @@ class TrialWorker(tune.Trainable):
                 yield {**known, "done": known["last"]}
         if over:
             return
-        state = found.state if found else None
-        for epoch in train(spec, splits.training, splits.validation, state, self._compiler):
+        state, start = found.state if found else None, None
+        if config["weights"] is not None and state is None:
+            start = training.pretrained(config["weights"])
+        for epoch in train(spec, splits.training, splits.validation, state, self._compiler, start):
             metrics, diverged = epoch.metrics, epoch.diverged
             if config["final"] and not diverged and epoch.number == spec.train.epochs:
                 loss, error = evaluate(epoch.model, splits.test())

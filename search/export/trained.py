@@ -74,7 +74,7 @@ class Exportable:
         return {
             **{name: getattr(facts, name) for name in ("study", "training", "epochs", "val_error", "test_error")},
             "spec_digest": self.spec.digest,
-            "train": self.spec.train.model_dump(mode="json"),
+            "train": self.spec.train.model_dump(mode="json") | {"start": PurePath(self.spec.train.start).name},
             "data": {
                 "name": self.data_name,
                 "digest": info.digest,

@@ -1,5 +1,6 @@
 """A study on disk: one folder, one process at a time, one specification."""
 
+import hashlib
 import os
 import re
 import socket
@@ -148,6 +149,21 @@ class StudyFolder:
     def finals(self) -> str:
         """As `trials`, of the finals."""
         return f"{self.place}/finals"
+
+    def weights(self, digest: str) -> str:
+        """Path or URL of weights that trials start from, by the SHA-256 of their file."""
+        return f"{self.place}/{layout.WEIGHTS}/{digest}.safetensors"
+
+    def keep_weights(self, data: bytes) -> str:
+        """Puts a file of weights where workers read it; returns its SHA-256."""
+        digest = hashlib.sha256(data).hexdigest()
+        place, _, name = self.weights(digest).rpartition("/")
+        if self.url:
+            Remote(place).put(name, data)
+        else:
+            Path(place).mkdir(exist_ok=True)
+            files.replace(Path(place) / name, data)
+        return digest
 
     @property
     def _key(self) -> Path:

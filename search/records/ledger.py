@@ -49,6 +49,7 @@ class Ledger:
         appraise: what a trial would cost, and whether it is within the limits.
     """
 
+    WEIGHTS = "weights"  # the name of `weights` in the storage
     SUFFIX = "/finals"  # of the finals' name in the storage, after that of the search; no study has a / in it
 
     def __init__(
@@ -135,6 +136,15 @@ class Ledger:
     def save_starts(self, starts: Sequence[Start]) -> None:
         """Notes `starts`, once: another study that they come from, or what is known, may change."""
         self.study.set_user_attr(Start.KEY, [asdict(start) for start in starts])
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """What its trials start from, see `search.study`; empty where nothing was saved."""
+        return self.study.user_attrs.get(self.WEIGHTS, {})
+
+    def save_weights(self, weights: Mapping[str, Any]) -> None:
+        """Notes `weights`, once: files and their sources may change."""
+        self.study.set_user_attr(self.WEIGHTS, dict(weights))
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""

@@ -73,7 +73,7 @@ class StoredStudy:
         asked = _identity(spec, space, info)
         ledger = Ledger(self.storage, self.name, space, appraise)
         notes = {"identity": asked, "owner": owner.id, "place": owner.place}
-        if self._has_trials():
+        if self.has_trials():
             self._check_same(ledger.study.user_attrs["identity"], asked, owner)
             del notes["identity"]
         for key, value in notes.items():
@@ -123,7 +123,8 @@ class StoredStudy:
         every = optuna.get_all_study_names(self.storage)
         return [name for name in (self.name + Ledger.SUFFIX, self.name) if name in every]
 
-    def _has_trials(self) -> bool:
+    def has_trials(self) -> bool:
+        """Whether its search or its finals have begun to train."""
         studies = (optuna.load_study(study_name=name, storage=self.storage) for name in self._names())
         return any(study.get_trials(deepcopy=False) for study in studies)
 

@@ -116,6 +116,7 @@ class StudySummary:
     holds: dict[str, float] = field(default_factory=dict[str, float])  # cpus and gpus of a trial; {}: not known
     finals_hold: dict[str, float] = field(default_factory=dict[str, float])  # of a training of the finals
     starts: tuple[Start, ...] = ()  # what the search began with
+    missing_weights: str | None = None  # why no trial started from ImageNet weights though that was asked for
 
 
 @dataclass(frozen=True)

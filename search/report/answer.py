@@ -197,6 +197,8 @@ def _more(of: "Analysis", several: bool) -> tuple[str, ...]:
         told.append(f"Of the finalists: {_finals_sentence(of, of.settled)}")
     if of.settled and (beside := _beside(of, of.settled)):
         told.append(beside)
+    if of.summary.missing_weights:
+        told.append(f"{of.summary.missing_weights}.")
     return tuple(told)
 
 

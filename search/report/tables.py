@@ -176,6 +176,7 @@ LIMITS = {
     "params": "params above {:,}",
     "macs": "macs above {:,}",
     "activation_memory": "activation_memory above {:,} bytes",
+    "start": "no weights of the network at its train.start",
     "signal": "the gradient cannot reach the first unit",
 }
 
@@ -185,7 +186,7 @@ def refused(of: Analysis) -> str | None:
     if not of.refused:
         return None
     counted = [(limit, sum(limit in trial.exceeded for trial in of.refused)) for limit in LIMITS]
-    parts = [f"{LIMITS[limit].format(of.summary.limits[limit])}: {number}" for limit, number in counted if number]
+    parts = [f"{LIMITS[limit].format(of.summary.limits.get(limit))}: {number}" for limit, number in counted if number]
     why = f" ({'; '.join(parts)})" if parts else ""
     were = "was" if len(of.refused) == 1 else "were"
     return f"{formatting.plural(len(of.refused), 'proposal')} {were} beyond the limits{why} and never trained."

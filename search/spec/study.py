@@ -48,6 +48,10 @@ class StudySpec(BaseModel):
     )
     description: str = Field(default="", description="a sentence for whoever reads the report")
     data: DataSpec = Field(default=DataSpec(), description="what is trained on; a name alone, or with the keys below")
+    weights_dir: str | None = Field(
+        default=None,
+        description="folder with torchvision's files of ImageNet weights; default: torch's cache, downloaded to there",
+    )
     net: dict[str, Any] = Field(default={}, description="fixed values of every network")
     train: dict[str, Any] = Field(default={}, description="fixed values of every training")
     space: dict[str, Any] = Field(default={}, description="what is searched, by path, such as net.depth: [8, 14]")

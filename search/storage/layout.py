@@ -8,6 +8,7 @@ from pathlib import Path
 STUDY_FILE = "study.yaml"
 ID_FILE = "study.id"  # written first, and never deleted: it says that a study is here, and which
 JOURNAL = "optuna.journal"
+WEIGHTS = "weights"  # folder of what trials start from, each file named by its SHA-256
 OUTBOX = "outbox.jsonl"  # of older versions: it is known as theirs, and deleted
 
 _TRIALS = r"(?:trials|finals)"
@@ -21,10 +22,11 @@ _FILE = "|".join(
         *(_RECORD, _HIDDEN, _PIECE),
         r"outbox\.cursor\.(?:json|partial)|mlflow\.partial|optuna\.journal(?:\.lock.*)?",
         rf"{_CHAMPION}/(?:SHA256SUMS|README\.md|config\.json|model\.(?:safetensors|onnx)|examples\.npy)",
+        r"weights/[0-9a-f]{64}\.safetensors",
         rf"{_EPOCH}/.+",  # a checkpoint is one thing, and goes as such when there are newer ones
     )
 )
-_FOLDER = rf"{_TRIALS}(?:/\d{{4,}})?|{_EPOCH}(?:/.+)?|{_CHAMPION}"
+_FOLDER = rf"{_TRIALS}(?:/\d{{4,}})?|{_EPOCH}(?:/.+)?|{_CHAMPION}|{WEIGHTS}"
 _KEPT = {STUDY_FILE, ID_FILE, ".lock", ".holder"}  # by `delete`
 
 

@@ -38,8 +38,9 @@ from search.records import (
     open_storage,
 )
 from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
-from search.storage import files
+from search.storage import Output, files
 from search.study.reader import summarise
+from search.study.weights import Weights, find
 from search.tracking import Mirror, Source, Store, tested
 
 
@@ -68,6 +69,7 @@ class Driver:
         data: prepared.
         folder: locked by this process.
         store: where MLflow keeps the runs.
+        output: where it is kept, beside other studies.
         trials_of: the trials of another study beside this one, by its name.
     """
 
@@ -76,18 +78,22 @@ class Driver:
     data: Prepared
     folder: StudyFolder
     store: Store
+    output: Output
     trials_of: Callable[[str], Trials]
 
     def __post_init__(self) -> None:
         spec, info = self.spec, self.data.info
         self._storage = open_storage(self.folder.journal, spec.search.storage, self.folder.forced)
         owner = self.folder.owner(shared=spec.search.storage is not None)
-        ledger = StoredStudy(self._storage, spec.name).open(owner, spec, self.space, info, self._appraise)
+        stored = StoredStudy(self._storage, spec.name)
+        ledger = stored.open(owner, spec, self.space, info, self._appraise)
         self.folder.bind(ledger.key, begun=bool(ledger.records))
+        self.weights = Weights.of(ledger.weights) if stored.has_trials() else self._find_weights(ledger)
+        self._able = self.weights.narrowed(self.space)
         self.former = [] if ledger.records else self._begin(ledger)
         export.mend(self.folder.path / export.CHAMPION)
         files.sweep(self.folder.path)
-        self.search = plan_search(spec, self.space, ledger)
+        self.search = plan_search(spec, self._able, ledger)
         self._final_ledger = self._open_finals()
         source = Source(spec, info, self.folder.place, ledger, lambda: self._final_ledger)
         self.mirror = Mirror(source, self.store, self.folder.path, self.folder.forced)
@@ -191,20 +197,30 @@ class Driver:
         activity.begin("starting Ray")
         with Session.connected(self.spec, self.data, self.ledger, interrupt, activity) as session:
             if not self.search.is_complete:
-                session.run(Recorder(self.search, self.folder.trials), console)
+                session.run(Recorder(self.search, self.folder.trials, self._start), console)
             if self.search.is_complete and not (interrupt.requested or self.finals.is_complete):
                 self._final_ledger = self._open_finals(create=True)
-                session.run(Recorder(self.finals, self.folder.finals), console)
+                session.run(Recorder(self.finals, self.folder.finals, self._start), console)
             activity.begin("leaving Ray")
 
     def _appraise(self, trial: TrialSpec) -> Appraisal:
-        return appraise(trial, self.data.info.shape[:2], self.spec.limits)
+        return self.weights.appraised(trial, appraise(trial, self.data.info.shape[:2], self.spec.limits))
+
+    def _start(self, trial: TrialSpec) -> str | None:
+        """Path or URL of the weights that a trial starts from."""
+        kept = self.weights.of_trial(trial)
+        return kept and self.folder.weights(kept.sha256)
+
+    def _find_weights(self, ledger: Ledger) -> Weights:
+        found = find(self.spec, self.data.info, self.space, self.output, self.folder.keep_weights)
+        ledger.save_weights(found.stored)
+        return found
 
     def _begin(self, ledger: Ledger) -> list[FormerBest]:
         """Notes what the study begins with, before its first trial; returns the best of other studies among it."""
         asked = self.spec.formers
-        found = [best_of_former(one, self.trials_of(one.study), self.space, self._appraise) for one in asked]
-        ledger.save_starts(tried_first(self.spec, self.space, self._appraise, found))
+        found = [best_of_former(one, self.trials_of(one.study), self._able, self._appraise) for one in asked]
+        ledger.save_starts(tried_first(self.spec, self._able, self._appraise, found))
         return found
 
     def _open_finals(self, create: bool = False) -> Ledger:
@@ -217,7 +233,7 @@ class Driver:
         ids = self.mirror.cursor.trials, self.mirror.cursor.seeds
         finals = self.finals.results(*ids) if self.search.is_complete else None
         summary = summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
-        return replace(summary, starts=self.ledger.starts)
+        return replace(summary, starts=self.ledger.starts, missing_weights=self.weights.missing)
 
     def _conclude(self, interrupted: bool, patient: bool = True) -> Result:
         first = self.mirror.send(patient)

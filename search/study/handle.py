@@ -320,9 +320,11 @@ class Study:
             if self._fresh:
                 self._delete(folder, out)
             folder.check_version()
-            driver = Driver(spec, space, prepared, folder, store, self._trials_of)
+            driver = Driver(spec, space, prepared, folder, store, self.output, self._trials_of)
             for former in driver.former:
                 out(str(former))
+            if driver.weights.missing:
+                out(driver.weights.missing)
             if not sync:
                 if driver.ledger.conclusion is not None and driver.ledger.conclusion.state in ("complete", "failed"):
                     self._check_finished(folder)

@@ -13,6 +13,7 @@ from search.optimize import copied, importance, make_scheduler, plan_finals
 from search.records import (
     Environment,
     Finals,
+    Ledger,
     Start,
     StoredStudy,
     StudySummary,
@@ -77,7 +78,8 @@ class Reader:
         finals, elapsed = self._finals
         why = self.records.stop_reason(self.spec.search, self._elapsed, self._exhausted)
         summary = summarise(self.spec, space, self.environment, self._elapsed + elapsed, why, finals)
-        return replace(summary, starts=Start.of(self.study))
+        missing = self.study.user_attrs.get(Ledger.WEIGHTS, {}).get("missing")
+        return replace(summary, starts=Start.of(self.study), missing_weights=missing)
 
     @cached_property
     def importance(self) -> dict[str, float]:

@@ -25,6 +25,7 @@ class Changes(TypedDict, total=False):
     epochs: Annotated[int | None, "train.epochs"]
     time_budget: Annotated[float | str | None, "search.time_budget"]  # seconds, or 90s, 30m, 2h
     data_dir: Annotated[str | None, "data.dir"]
+    weights_dir: Annotated[str | None, "weights_dir"]
     cpus_per_trial: Annotated[float | str | None, "resources.cpus_per_trial"]
     gpus_per_trial: Annotated[float | str | None, "resources.gpus_per_trial"]
     max_concurrent: Annotated[int | str | None, "search.max_concurrent"]

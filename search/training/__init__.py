@@ -7,7 +7,7 @@ from search import lazy
 if TYPE_CHECKING:
     from search.training import device
     from search.training.batches import Resident
-    from search.training.checkpoint import Checkpoint, latest, validated_weights, write
+    from search.training.checkpoint import Checkpoint, latest, pretrained, validated_weights, write
     from search.training.loop import evaluate, train
     from search.training.speed import images_per_s, noise
     from search.training.step import Compiler
@@ -15,7 +15,7 @@ else:
     __getattr__ = lazy(
         __name__,
         batches="Resident",
-        checkpoint="Checkpoint latest validated_weights write",
+        checkpoint="Checkpoint latest pretrained validated_weights write",
         loop="evaluate train",
         speed="images_per_s noise",
         step="Compiler",

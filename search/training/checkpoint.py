@@ -1,5 +1,6 @@
 """A trial's state on disk or at a URL: whole or not at all, checked when read, the last two kept."""
 
+import hashlib
 import json
 import logging
 import re
@@ -12,8 +13,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
-from search.storage import Remote, files, is_url
+from search.errors import Halted
+from search.storage import Remote, files, is_url, local_copy
 from search.training.loop import State
 
 
@@ -194,3 +197,19 @@ def validated_weights(folder: Path | str) -> str | None:
     place = files_in(folder)
     newest = place.names()[-1:]
     return next((f"{folder}/{name}/{AVERAGE if place.has(name, AVERAGE) else WEIGHTS}" for name in newest), None)
+
+
+def pretrained(place: str) -> dict[str, Tensor]:
+    """The weights that a trial starts from, in a file (path or URL) that is named by its SHA-256.
+
+    Raises:
+        Halted: the file is not there, or is not the one that it was.
+    """
+    try:
+        with local_copy(place) as file:
+            data = Path(file).read_bytes()
+    except FileNotFoundError:
+        data = b""
+    if hashlib.sha256(data).hexdigest() != Path(place).stem:
+        raise Halted(f"{place} is gone or damaged; restore it from a copy, or begin the study again with --fresh")
+    return load(data)

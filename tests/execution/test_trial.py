@@ -51,6 +51,7 @@ def config(folder: Path, number: int = 0, gpus: float = 0.0, threads: int = 1, *
         "epochs_known": 0,
         "data": DATA.model_dump(mode="json"),
         "prepared": [str(prepare(DATA).folder), prepare(DATA).info.digest],
+        "weights": None,
         "software": None,
         "cpus": 1.0,
         "threads": threads,

@@ -161,6 +161,6 @@ def test_defaults_follow_from_what_is_given() -> None:
     assert TrialSpec.default("net.unit", {"net.family": "imagenet"}) == "basic", "ResNet-18"
     assert TrialSpec.default("net.unit", {"net.depth": "deep"}) == "basic", "what is wrong is told by from_flat"
     assert TrialSpec.before("net.unit") == ("net.family", "net.depth")
-    assert TrialSpec.before("train.lr") == ()
+    assert TrialSpec.before("train.momentum") == ()
     assert TrialSpec.before("train.warmup")[0] == "train.epochs"
     assert TrialSpec.default("train.warmup", {"train.schedule": "one_cycle", "net.depth": 8}) == 0.3

@@ -224,6 +224,7 @@ def test_flags_reach_the_study(capsys: pytest.CaptureFixture[str]) -> None:
         "--epochs": ("train.epochs", 5),
         "--time-budget": ("search.time_budget", 90.0),
         "--data-dir": ("data.dir", "/data"),
+        "--weights-dir": ("weights_dir", "/weights"),
         "--cpus-per-trial": ("resources.cpus_per_trial", 0.5),
         "--gpus-per-trial": ("resources.gpus_per_trial", 0.0),
         "--max-concurrent": ("search.max_concurrent", 1),

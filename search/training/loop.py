@@ -112,12 +112,9 @@ def train(
     if resume is not None:
         _load(step, resume)
     validated = step.average.model if step.average else network.model
-    advance: Callable[[], None] | None = None
+    advance = Captured(step) if device.type == "cuda" else step
     for number in range(resume.epoch + 1 if resume else 1, spec.train.epochs + 1):
-        frozen = number <= spec.train.freeze_epochs
-        if advance is None or frozen != step.frozen:
-            step.freeze(frozen)
-            advance = Captured(step) if device.type == "cuda" else step
+        step.freeze(number <= spec.train.freeze_epochs)
         began = time.perf_counter()
         train_loss, train_error = _train_epoch(step, advance, number)
         trained = time.perf_counter()

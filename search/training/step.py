@@ -68,7 +68,7 @@ class Step:
         self._incoming: Iterator[Tensor] = iter(())
 
     def freeze(self, frozen: bool) -> None:
-        """Whether only the head trains from the next epoch on; a step that was captured before is another one."""
+        """Whether only the head trains from the next epoch on."""
         self.frozen = frozen
         self.optimiser.freeze(frozen)
 
@@ -124,6 +124,7 @@ log = logging.getLogger(__name__)
 class Captured:
     """Calls `step` on its GPU: the first times eagerly, then captured. Every call trains; none is thrown away.
 
+    A step that is frozen, or no longer, is another one: it is captured anew.
     Where the capture fails, all further steps are eager; the capture itself computes nothing, so no step is lost.
     """
 
@@ -132,8 +133,11 @@ class Captured:
         self._stream = torch.cuda.Stream(step.split.device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager = WARM
+        self._frozen = step.frozen
 
     def __call__(self) -> None:
+        if self._frozen != self._step.frozen:
+            self._graph, self._eager, self._frozen = None, WARM, self._step.frozen
         if self._graph is None and self._eager == 0:
             self._capture()
         if self._graph is not None:

@@ -50,6 +50,12 @@ def test_no_error_at_all_is_not_certainty() -> None:
     assert "No wrong image of 300 is compatible with a true error of up to 1 %" in caveats(summary, trial(0, 0.0))
 
 
+def test_weights_that_were_missing_are_named() -> None:
+    missing = "resnet18-f37072fd.pth cannot be fetched (no network), so no trial starts from ImageNet weights"
+    told = Analysis.of(sample.summary(missing_weights=missing), sample.trials()).answer.more
+    assert told.count(f"{missing}.") == 1
+
+
 def test_best_is_the_lowest_complete_then_the_cheaper_then_the_earlier() -> None:
     complete = [trial(5, 3.0, macs=100), trial(1, 2.0, macs=200), trial(4, 2.0, macs=90), trial(3, 2.0, macs=90)]
     complete += [trial(2, 2.0), trial(0, nan)]

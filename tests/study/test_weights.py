@@ -14,12 +14,15 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from resnet import NetSpec, build, load_pretrained
+from search import Study
+from search.data import prepare
 from search.errors import Halted, InputError
 from search.records import StudyFolder
-from search.spec import DataInfo, LimitSpec, Space, StudySpec, TrialSpec, appraise
+from search.spec import DataInfo, DataSpec, LimitSpec, Space, StudySpec, TrialSpec, appraise
 from search.storage import Output
 from search.study.weights import Weights, find
 from search.training import pretrained
+from tests.support.exported import TRAINED, trained
 from tests.support.study_process import command, run
 
 RESNET18 = "resnet18-f37072fd.pth"  # https://download.pytorch.org/models/
@@ -216,40 +219,35 @@ def test_a_worker_refuses_weights_that_are_not_those_of_the_study(folder: StudyF
 
 @pytest.mark.slow
 def test_a_study_that_starts_from_the_champion_of_another(tmp_path: Path) -> None:
-    """The second has all its trials from the first's network, frozen; and goes on without the first."""
+    """At rate 0 its only trial keeps the champion's network; it is opened without the former study."""
     data = {"name": "digits", "limit": 300}
-    finals = {"top": 1, "seeds": 1, "max_seeds": 1}
-    train = {"epochs": 1, "batch_size": 32, "crop_padding": 1, "flip": False, "lr": 0.05}
-    first = run(
-        tmp_path,
-        command(
-            tmp_path,
-            "--trials",
-            "1",
-            name="first",
-            data=data,
-            finals=finals,
-            train=train,
-            start=[],
-            space={"net.depth": [8]},
-        ),
-    )
+    former = tmp_path / "results" / "first"
+    former.mkdir(parents=True)
+    (former / "study.yaml").write_text("data: digits\nspace: {net.depth: [8]}\n")
+    made = trained(TRAINED, prepare(DataSpec.model_validate(data)), tmp_path / "w.safetensors")
+    data_of_weights, champion = made.weights.read_bytes(), load_file(made.weights)
+    (former / "champion").mkdir()
+    (former / "champion" / "model.safetensors").write_bytes(data_of_weights)
+    config = made.config(hashlib.sha256(data_of_weights).hexdigest())
+    (former / "champion" / "config.json").write_text(config.model_dump_json())
+
+    space = {"train.start": ["study:first"], "train.lr": [1e-50], "net.depth": [8, 14], "net.version": ["v2"]}
+    train = {"epochs": 1, "batch_size": 32, "crop_padding": 1, "freeze_epochs": 1}
+    asked = {"data": data, "train": train, "space": space, "start": [], "finals": {"top": 0}, "search": {"trials": 1}}
+    line = command(tmp_path, "--sampler", "grid", "--scheduler", "none", **asked)
+    first = run(tmp_path, line)
     assert first.returncode == 0, first.stdout + first.stderr
-    space = {"train.start": ["study:first"], "net.depth": [8, 14], "train.lr": [1e-50]}
-    frozen = {name: value for name, value in train.items() if name != "lr"} | {"freeze_epochs": 1}
-    asked = {"name": "second", "data": data, "finals": {"top": 0}, "train": frozen, "start": [], "space": space}
-    second = run(tmp_path, command(tmp_path, "--trials", "1", "--sampler", "grid", **asked))
-    assert second.returncode == 0, second.stdout + second.stderr
-    folder = tmp_path / "results" / "second"
-    (kept,) = (folder / "weights").iterdir()
-    champion = pretrained(str(kept))
-    (checkpoint,) = sorted((folder / "trials").glob("*/epoch-000001/model.safetensors"))
+    folder = tmp_path / "results" / "tiny"
+    (checkpoint,) = folder.glob("trials/*/epoch-000001/model.safetensors")
     after = load_file(checkpoint)
-    assert all(torch.equal(after[name], tensor) for name, tensor in champion.items())
-    report = json.loads((folder / "report.json").read_text())
-    assert [t["params"]["net.depth"] for t in report["trials"]] == [8]
-    shutil.rmtree(tmp_path / "results" / "first")
-    again = run(tmp_path, command(tmp_path, "--trials", "2", "--sampler", "grid", **asked))
-    assert again.returncode == 0, again.stdout + again.stderr
-    report = json.loads((folder / "report.json").read_text())
-    assert {t["params"]["net.depth"] for t in report["infeasible"]} <= {14}
+    assert after.keys() == champion.keys()
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, champion[name])}
+    assert changed == {f"end.0.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}, (
+        "of the head"
+    )
+
+    shutil.rmtree(former)
+    again = Study.create(tmp_path / "tiny.yaml", output=tmp_path / "results", sampler="grid", scheduler="none").run()
+    assert again.worked, "it is complete, and looks for no weights"
+    with pytest.raises(InputError, match="'study:first': study 'first' is not in"):
+        Study.create(tmp_path / "tiny.yaml", output=tmp_path / "results", name="new").run()

@@ -169,6 +169,24 @@ def test_only_the_head_trains_while_the_rest_is_frozen(optimizer: str) -> None:
     torch.testing.assert_close(second.weights["fc.weight"], net.fc.weight.detach(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_captured_step_trains_as_an_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an epoch that is frozen, and in the next one, for which the step is captured again."""
+    fields = {"freeze_epochs": 1, "optimizer": "adamw", "layer_decay": 0.5, "lr": 0.001}
+    given = spec(start="w.safetensors", epochs=2, **fields)
+    one = resident(0, 170)
+    training = replace(one, **{name: getattr(one, name).cuda() for name in ("images", "labels", "mean", "std")})
+
+    def states() -> list[dict[str, torch.Tensor]]:
+        return [epoch.state().weights for epoch in train(given, training, None, start=pretrained(given))]
+
+    captured = states()
+    monkeypatch.setattr("search.training.step.WARM", 10**9)
+    for mine, eager in zip(captured, states(), strict=True):
+        torch.testing.assert_close(mine, eager)
+
+
 def test_a_start_is_loaded_before_the_first_step() -> None:
     """At rate 0 nothing but the statistics moves."""
     given = spec(start="w.safetensors", lr=1e-50, weight_decay=0.0, epochs=1)

@@ -186,7 +186,7 @@ def _imagenet(
             try:
                 path = _fetched(weights.url, file)
             except (OSError, RuntimeError, http.client.HTTPException) as error:
-                cause = first_line(error)
+                cause = str(getattr(error, "reason", error))  # of a URLError
         if path is None:
             lacking.append(file)
         else:
@@ -198,7 +198,7 @@ def _imagenet(
     if spec.compare or not (found or others):
         raise InputError(f"{START} = {TrainSpec.IMAGENET!r}: {why}; name a folder that has them with --weights-dir")
     so = "these networks start without them" if found else "no trial starts from ImageNet weights"
-    return map(_of_torchvision, found), f"{why}, so {so}; --weights-dir names a folder that has them"
+    return map(_of_torchvision, found), f"{why}, so {so}; to begin again with them: --fresh --weights-dir DIR"
 
 
 def _local(file: str, folder: str | None) -> Path | None:

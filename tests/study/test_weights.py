@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from resnet import NetSpec, build, load_pretrained
 from search import Study
 from search.data import prepare
 from search.errors import Halted, InputError
+from search.export import Exportable
 from search.records import StudyFolder
 from search.spec import DataInfo, DataSpec, LimitSpec, Space, StudySpec, TrialSpec, appraise
-from search.storage import Output
+from search.storage import Output, Remote
 from search.study.weights import Weights, find
 from search.training import pretrained
 from tests.support.exported import TRAINED, trained
@@ -217,6 +218,50 @@ def test_a_worker_refuses_weights_that_are_not_those_of_the_study(folder: StudyF
         pretrained(place)
 
 
+@pytest.mark.parametrize("where", ["folder", "url"])
+def test_they_are_kept_with_the_study_and_deleted_with_it(where: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    output = str(tmp_path / "results") if where == "folder" else f"memory://{tmp_path.name}"
+    folder = StudyFolder.enter(Output(output), "mine")
+    weights = build(NetSpec(depth=8)).state_dict()
+    place = folder.weights(folder.keep_weights(save(weights)))
+    assert place.startswith(f"{output}/mine/weights/")
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in pretrained(place).items())
+    assert folder.clear() == []
+    with pytest.raises(Halted, match="is gone or damaged"):
+        pretrained(place)
+    assert not (folder.path / "weights").exists()
+    folder.leave()
+
+
+def test_the_champion_of_a_study_at_a_url(tmp_path: Path, monkeypatch: Any) -> None:
+    """It is there as an archive; a head for other classes is left behind."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made = trained(TRAINED, prepare(DataSpec(name="digits", limit=100)), tmp_path / "w.safetensors")
+    (tmp_path / "champion").mkdir()
+    _write(made, tmp_path / "champion")
+    url = f"memory://{tmp_path.name}"
+    archive = Path(shutil.make_archive(str(tmp_path / "champion"), "zip", tmp_path / "champion"))
+    Remote(f"{url}/first").put("champion.zip", archive.read_bytes())
+    Remote(f"{url}/first").put("study.yaml", b"data: digits\nspace: {net.depth: [8]}\n")
+    folder = StudyFolder.enter(Output(url), "mine")
+    spec, space = study(train={"start": "study:first"}, net={"depth": 8}, space={"net.version": ["v1", "v2"]})
+    weights = find(spec, INFO, space, Output(url), folder.keep_weights)
+    (kept,) = weights.kept
+    ours, theirs = pretrained(folder.weights(kept.sha256)), load_file(made.weights)
+    assert theirs.keys() - ours.keys() == {"fc.weight", "fc.bias"}
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    assert weights.of_trial(trial("study:first", depth=8, version="v2")) == kept
+    folder.leave()
+
+
+def _write(made: Exportable, folder: Path) -> None:
+    """As an export has them, without ONNX, which takes long."""
+    data = made.weights.read_bytes()
+    (folder / "model.safetensors").write_bytes(data)
+    (folder / "config.json").write_text(made.config(hashlib.sha256(data).hexdigest()).model_dump_json())
+
+
 @pytest.mark.slow
 def test_a_study_that_starts_from_the_champion_of_another(tmp_path: Path) -> None:
     """At rate 0 its only trial keeps the champion's network; it is opened without the former study."""
@@ -225,11 +270,9 @@ def test_a_study_that_starts_from_the_champion_of_another(tmp_path: Path) -> Non
     former.mkdir(parents=True)
     (former / "study.yaml").write_text("data: digits\nspace: {net.depth: [8]}\n")
     made = trained(TRAINED, prepare(DataSpec.model_validate(data)), tmp_path / "w.safetensors")
-    data_of_weights, champion = made.weights.read_bytes(), load_file(made.weights)
+    champion = load_file(made.weights)
     (former / "champion").mkdir()
-    (former / "champion" / "model.safetensors").write_bytes(data_of_weights)
-    config = made.config(hashlib.sha256(data_of_weights).hexdigest())
-    (former / "champion" / "config.json").write_text(config.model_dump_json())
+    _write(made, former / "champion")
 
     space = {"train.start": ["study:first"], "train.lr": [1e-50], "net.depth": [8, 14], "net.version": ["v2"]}
     train = {"epochs": 1, "batch_size": 32, "crop_padding": 1, "freeze_epochs": 1}

@@ -27,7 +27,7 @@ from search.study.request import spec_of
 
 START, STUDY = "train.start", "study:"
 TORCHVISION = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
-COMBINATIONS, BUILT = 20_000, 500  # of the space, and networks, that are looked at before the first trial
+COMBINATIONS, BUILT = 20_000, 200  # of the space, and networks, that are looked at before the first trial
 PATIENCE = 20.0  # seconds for which a server may say nothing
 HEAD = ("fc.weight", "fc.bias")
 Tensors = Mapping[str, Tensor]
@@ -68,28 +68,20 @@ class Weights:
     def appraised(self, trial: TrialSpec, found: Appraisal) -> Appraisal:
         """What a trial would cost, which is refused where there are no weights of its network to start from."""
         start = trial.train.start
-        lacks = start != TrainSpec.SCRATCH and self.of_trial(trial) is None
-        if not lacks:
+        if start == TrainSpec.SCRATCH or self.of_trial(trial) is not None:
             return found
         reason = f"{START} = {start} has no weights of this network"
-        return replace(
-            found, excess={**found.excess, "start": 1.0}, reason="; ".join(filter(None, (found.reason, reason)))
-        )
+        both = "; ".join(filter(None, (found.reason, reason)))
+        return replace(found, excess={**found.excess, "start": 1.0}, reason=both)
 
     def narrowed(self, space: Space) -> Space:
         """The space without `imagenet` where there are no such weights."""
         if self.missing is None or any(one.start == TrainSpec.IMAGENET for one in self.kept):
             return space
-        dimensions = list(space.dimensions)
-        for place, one in enumerate(space.dimensions):
-            if one.path == START and isinstance(one.distribution, CategoricalDistribution):
-                left = [choice for choice in one.distribution.choices if choice != TrainSpec.IMAGENET]
-                # To draw the weights is the default.
-                narrow = (
-                    [] if left == [TrainSpec.SCRATCH] else [replace(one, distribution=CategoricalDistribution(left))]
-                )
-                dimensions[place : place + 1] = narrow
-        return Space(tuple(dimensions), space.fixed)
+        start = next(d for d in space.dimensions if d.path == START)
+        left = [choice for choice in start.extremes if choice != TrainSpec.IMAGENET]
+        narrow = replace(start, distribution=CategoricalDistribution(left))
+        return Space(tuple(narrow if d is start else d for d in space.dimensions), space.fixed)
 
 
 def find(spec: StudySpec, info: DataInfo, space: Space, output: Output, keep: Callable[[bytes], str]) -> Weights:
@@ -147,8 +139,13 @@ def _check_fits(start: str, shapes: Mapping[str, tuple[int, ...]], networks: Seq
     """Refuses weights of which there is no network; `every`: each of these has to be one."""
     if len(networks) > BUILT:
         return  # the search finds out
-    faults = [(net, fault) for net in networks if (fault := misfit(net, shapes))]
-    if faults and (every or len(faults) == len(networks)):
+    faults: list[tuple[NetSpec, str]] = []
+    for net in networks:
+        if fault := misfit(net, shapes):
+            faults.append((net, fault))
+        elif not every:
+            return
+    if faults:
         net, fault = faults[0]
         raise InputError(
             f"{START} = {start!r} {_fits(every)} (depth {net.depth}, version {net.version}, width {net.width:g}: "

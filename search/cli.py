@@ -16,7 +16,7 @@ from search.errors import Halted, InputError
 from search.formatting import say
 from search.spec import Sampler, Scheduler, plain_yaml, shipped
 from search.storage import Output, layout
-from search.study import KEYS, Changes, specify
+from search.study import KEYS, Changes, data_name, specify
 
 if TYPE_CHECKING:
     from search.spec import StudySpec
@@ -100,13 +100,14 @@ def parser() -> Parser:
     study = made.add_argument(
         "study",
         nargs="?",
-        default="digits",
-        help="a shipped study (--list), a YAML file, or the name of a study in --output; default: digits",
+        help="a shipped study (--list), a YAML file, or the name of a study in --output; default: digits, or by --data "
+        "photos (a folder) or small-images (an archive)",
     )
     completed(study, studies)
     _add_changes(made.add_argument_group("the study"))
     add = made.add_argument_group("where").add_argument
     add("--output", type=Output, default=Output("results"), metavar="DIR", help="a folder or a URL; default: results")
+    add("--data", metavar="PATH", help="a folder of images, an .npz archive, or the name of a data set")
     add("--data-dir", metavar="DIR", help="where raw data sets are, or are downloaded to")
     add(
         "--weights-dir", metavar="DIR", help="where torchvision's files of ImageNet weights are; default: torch's cache"
@@ -157,6 +158,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         InputError: unknown ones, or ones that exclude each other.
     """
     given = parser().parse_args(arguments)
+    if given.study is None:
+        kind = data_name(given.data).partition(":")[0] if given.data else ""
+        given.study = {"imagefolder": "photos", "npz": "small-images"}.get(kind, "digits")
     if given.yes and not given.fresh:
         raise InputError("--yes confirms --fresh; give both, or neither")
     if given.sync and (given.fresh or given.dry_run):

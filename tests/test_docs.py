@@ -69,11 +69,12 @@ def blocks(language: str) -> list[str]:
 def test_the_readmes_studies_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its YAML file and every command of `search.run`: flags, names and values are those that there are."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
     (study,) = blocks("yaml")
     (tmp_path / "my-study.yaml").write_text(study)
     commands = [line for block in blocks("") for line in block.splitlines() if "-m search.run" in line]
     asked = [cli.study(cli.parse(shlex.split(line, comments=True)[3:])) for line in commands if "RAY_" not in line]
-    assert [study.name for study in asked] == ["my-study", "my-study", "my-study", "cifar10", "imagefolder", "mine"]
+    assert [study.name for study in asked] == ["my-study", "my-study", "my-study", "cifar10", "photos", "small-images"]
     assert [asked[n].search.trials for n in (1, 2)] == [48, 96]
 
 

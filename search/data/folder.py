@@ -1,7 +1,6 @@
 """`imagefolder:PATH`: train/CLASS/*.jpg and, if shipped, val/ and test/ with the same classes; or CLASS/*.jpg alone."""
 
 import os
-import unicodedata
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -9,17 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.data.groups import groups_of
-from search.data.source import Images, Pixels, Source, Unfit, UnfitError
+from search.data.source import Images, Pixels, Source, Unfit, UnfitError, is_name
 from search.errors import InputError
 from search.machine import usable
 from search.storage import paths
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 DEFAULT_SIZE = 32  # pixels
-# A class's name stands in reports, tables and JSON. These cannot be written as UTF-8, end a line, or turn the text that
-# follows: Unicode's general categories, and its classes of bidirectional embeddings, overrides and isolates.
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})  # names that no class has
-UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
 def folder_source(root: Path, size: int, groups: str | None = None) -> Source:
@@ -94,8 +90,7 @@ def _class_files(folder: Path, unfit: list[Unfit]) -> dict[str, list[Path]]:
             raise InputError(f"data.name: {entry} is a link that leads nowhere; restore what it leads to, or remove it")
         if not entry.is_dir():
             continue
-        kinds = {kind(c) for c in entry.name for kind in (unicodedata.category, unicodedata.bidirectional)}
-        if not UNFIT.isdisjoint(kinds):
+        if not is_name(entry.name):
             raise InputError(
                 f"data.name: class folder {entry.name!r} in {folder} has a name with bytes that are not UTF-8, or with "
                 "control characters; rename it"

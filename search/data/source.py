@@ -3,6 +3,7 @@
 import lzma
 import math
 import tokenize
+import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -21,6 +22,17 @@ from search.storage import paths
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+
+
+# A class's name stands in reports, tables and JSON. These cannot be written as UTF-8, end a line, or turn the text that
+# follows: Unicode's general categories, and its classes of bidirectional embeddings, overrides and isolates.
+_UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+def is_name(text: str) -> bool:
+    """Whether a class can be called so."""
+    kinds = {kind(c) for c in text for kind in (unicodedata.category, unicodedata.bidirectional)}
+    return bool(text) and _UNFIT.isdisjoint(kinds)
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,9 @@ class Source:
     note: str = ""  # how they were understood, where a user may have meant something else
 
 
-KEYS = ("x_train", "y_train", "x_test", "y_test")
+KEYS = ("x_train", "y_train")
+TESTED = ("x_test", "y_test")  # which may be missing: a test split is made then
+NAMES = "class_names"  # which may be missing, too: a class has its number as name
 # What zipfile and NumPy raise for archives that are damaged, encrypted (RuntimeError) or compressed in an unknown way.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError, RuntimeError, MemoryError)
 
@@ -119,6 +133,8 @@ class _Array:
 def npz_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
     """The archive at `path`: pixels uint8 (n, H, W) or (n, H, W, C), labels whole numbers 0..K-1 of shape (n,).
 
+    `class_names` (K,) and both arrays of the test split may be missing.
+
     Raises:
         InputError: when the file is missing, is no archive, lacks a key, an array has another type, shape or range, or
             the arrays are larger than what is there of them, or than the memory.
@@ -128,10 +144,15 @@ def npz_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
     path = path.resolve()
     with _reading(path):
         with zipfile.ZipFile(path) as archive:
-            arrays = {key: _header(archive, path, key) for key in KEYS}
-        for fault in _faults(path, arrays):
+            there = {Path(name).stem for name in archive.namelist()}
+            splits = ("train", "test") if there & {*TESTED} else ("train",)
+            wanted = (*KEYS, *(TESTED if "test" in splits else ()), *({NAMES} & there))
+            arrays = {key: _header(archive, path, key) for key in wanted}
+        for fault in _faults(path, arrays, splits):
             raise InputError(f"data.name: {fault}")
-        labels = {split: np.asarray(_array(path, f"y_{split}"), np.int64) for split in ("train", "test")}
+        labels = {split: np.asarray(_array(path, f"y_{split}"), np.int64) for split in splits}
+        if classes is None and NAMES in arrays:
+            classes = _class_names(path)
     n_classes = len(classes) if classes else int(labels["train"].max()) + 1
     for fault in _label_faults(path, labels, n_classes):
         raise InputError(f"data.name: {fault}")
@@ -177,9 +198,20 @@ def _array(path: Path, key: str) -> np.ndarray[Any, Any]:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _faults(path: Path, arrays: Mapping[str, _Array]) -> Iterator[str]:
+def _class_names(path: Path) -> tuple[str, ...]:
+    names = _array(path, NAMES)
+    words = tuple(map(str, names.ravel()))
+    if names.dtype.kind != "U" or names.ndim != 1 or len({*words}) < len(words) or not all(map(is_name, words)):
+        raise InputError(
+            f"data.name: {NAMES} in {path} is {names.dtype} of shape {names.shape}; give a word for each class, all "
+            "different and without control characters"
+        )
+    return words
+
+
+def _faults(path: Path, arrays: Mapping[str, _Array], splits: Sequence[str]) -> Iterator[str]:
     """What is wrong by the headers, before memory is taken: zeros compress a thousand times, and a header lies."""
-    for split in ("train", "test"):
+    for split in splits:
         pixels, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
         shape, x, y = pixels.shape, f"x_{split} in {path}", f"y_{split} in {path}"
         if labels.dtype.kind not in "iu" or len(labels.shape) != 1 or labels.shape[0] < 1:
@@ -201,14 +233,14 @@ def _faults(path: Path, arrays: Mapping[str, _Array]) -> Iterator[str]:
                 f"{key} in {path} has {array.stored:,} bytes where its shape {array.shape} needs {array.promised:,}; "
                 "write it again"
             )
-    as_int64 = 8 * (arrays["y_train"].shape[0] + arrays["y_test"].shape[0])
+    as_int64 = 8 * sum(arrays[f"y_{split}"].shape[0] for split in splits)
     needed, there = sum(array.promised for array in arrays.values()) + as_int64, machine.total()
     if needed > there:
         yield (
             f"the arrays in {path} take {needed / 1e9:,.1f} GB of memory, and this machine has {there / 1e9:,.1f} GB; "
             "give fewer or smaller images"
         )
-    train, test = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
+    train, test = (arrays[f"x_{split}"].shape[1:] for split in (splits[0], splits[-1]))
     if train != test:
         yield f"in {path} x_train has images of shape {train} and x_test of {test}; give both the same shape"
 

@@ -11,11 +11,13 @@ from search.errors import InputError, hint
 from search.formatting import plural
 from search.optimize.portfolio import Known, nearest, portfolio
 from search.records import Start, Trials, TrialState
-from search.spec import AUTO, Appraisal, Former, LimitSpec, Space, StudySpec, TrialSpec, Value
+from search.spec import AUTO, Appraisal, Former, Space, StudySpec, TrainSpec, TrialSpec, Value
 
 MOST = 8  # configurations that `start: auto` stands for
 SHARE = 3  # but at most one trial in so many
 RECIPE = {"net.version": "v2", "net.shortcut": "identity"}  # arXiv:1603.05027, trained as TrainSpec's defaults say
+FINE_TUNED = {"net.version": "v1", "net.shortcut": "identity", "train.lr": 0.01, "train.weight_decay": 1e-4}
+"""Of a pretrained network by SGD, inside the grids of arXiv:1805.08974, appendix A.5."""
 Appraise = Callable[[TrialSpec], Appraisal]
 
 
@@ -50,15 +52,18 @@ def tried_first(
 
 def _known(spec: StudySpec, space: Space, appraise: Appraise) -> Iterator[Start]:
     def able(chosen: Mapping[str, Value]) -> bool:
-        return _beyond(chosen, spec, space, appraise) is None
+        return appraise(space.specify(chosen)).reason is None
 
+    weights = [
+        value for d in space.dimensions if d.path == "train.start" for value in d.extremes if value != TrainSpec.SCRATCH
+    ]
+    first = [Start(nearest(space, FINE_TUNED | {"train.start": value}), "fine-tuning") for value in weights]
+    first.append(Start(nearest(space, RECIPE), "the papers' recipe"))
+    first = [start for start in first if able(start.chosen)]
+    known = {space.key(start.chosen) for start in first}
     most = min(MOST, spec.search.trials // SHARE)
-    recipe = nearest(space, RECIPE)
-    if most and able(recipe):
-        yield Start(recipe, "the papers' recipe")
-        most -= 1
-    others = (one for one in portfolio(Known.shipped(), space, most + 1, able) if space.key(one) != space.key(recipe))
-    yield from [Start(chosen, "good on other data") for chosen in others][:most]
+    others = (one for one in portfolio(Known.shipped(), space, most + 1, able) if space.key(one) not in known)
+    yield from [*first, *(Start(chosen, "good on other data") for chosen in others)][:most]
 
 
 def _in_turns(former: Sequence["FormerBest"]) -> Iterator[Start]:
@@ -69,14 +74,9 @@ def _in_turns(former: Sequence["FormerBest"]) -> Iterator[Start]:
 
 def _given(entry: str | Mapping[str, Any], spec: StudySpec, space: Space, appraise: Appraise) -> Start:
     chosen = _start(entry, space)
-    if reason := _beyond(chosen, spec, space, appraise):
+    if reason := appraise(space.specify(chosen)).reason:
         raise InputError(f"start: {entry} is beyond the limits ({reason}); raise them, or leave the start out")
     return Start(chosen, entry if isinstance(entry, str) else "given")
-
-
-def _beyond(chosen: Mapping[str, Value], spec: StudySpec, space: Space, appraise: Appraise) -> str | None:
-    """Which limits an assignment exceeds, in words; None where it exceeds none, or there are none."""
-    return appraise(space.specify(chosen)).reason if spec.limits != LimitSpec() else None
 
 
 def _start(entry: str | Mapping[str, Any], space: Space) -> dict[str, Value]:

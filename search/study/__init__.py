@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from search.study.handle import Study
     from search.study.preflight import planned, within
     from search.study.process import unchanged
-    from search.study.request import ENVIRONMENT, KEYS, Changes, changed, spec_of, specify
+    from search.study.request import ENVIRONMENT, KEYS, Changes, changed, data_name, spec_of, specify
 else:
     __getattr__ = lazy(
         __name__,
@@ -17,5 +17,5 @@ else:
         handle="Study",
         preflight="planned within",
         process="unchanged",
-        request="ENVIRONMENT KEYS Changes changed spec_of specify",
+        request="ENVIRONMENT KEYS Changes changed data_name spec_of specify",
     )

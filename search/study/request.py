@@ -24,6 +24,7 @@ class Changes(TypedDict, total=False):
     trials: Annotated[int | str | None, "search.trials"]
     epochs: Annotated[int | None, "train.epochs"]
     time_budget: Annotated[float | str | None, "search.time_budget"]  # seconds, or 90s, 30m, 2h
+    data: Annotated[str | None, "data.name"]  # a name, a folder of images, or an .npz archive
     data_dir: Annotated[str | None, "data.dir"]
     weights_dir: Annotated[str | None, "weights_dir"]
     cpus_per_trial: Annotated[float | str | None, "resources.cpus_per_trial"]
@@ -82,10 +83,20 @@ def changed(set: Mapping[str, Any], changes: Changes) -> list[tuple[str, Any]]:
             raise InputError(f"{name} changes nothing in a study; {hint(name, list(KEYS))}, or use set={{KEY: VALUE}}")
     environment = [(key, os.environ[name]) for name, key in ENVIRONMENT.items() if os.environ.get(name)]
     given = {name: value for name, value in changes.items() if value is not None}
+    if data := changes.get("data"):
+        given["data"] = data_name(data)
     if learn_from := changes.get("learn_from"):
         best = math.ceil(STARTS / len(learn_from))
         given["learn_from"] = [{"study": study, "best": best} for study in learn_from]
     return [*environment, *set.items(), *((KEYS[name], value) for name, value in given.items())]
+
+
+def data_name(given: str) -> str:
+    """`imagefolder:PATH` for a folder, `npz:PATH` for an archive; what is neither is a name already."""
+    if given.endswith(".npz") and ":" not in given:
+        return f"npz:{given}"
+    folder = Path(given).expanduser().is_dir() or (os.sep in given and ":" not in given)
+    return f"imagefolder:{given}" if folder else given
 
 
 def unasked(before: "StudySpec", now: "StudySpec", keys: Collection[str]) -> dict[str, tuple[Any, Any]]:

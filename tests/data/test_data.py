@@ -103,6 +103,23 @@ def test_npz_keeps_its_test_split_and_gets_a_channel(tmp_path: Path) -> None:
     assert per_class(prepared.validation()) == [3, 3]  # a quarter of ten is 2.5, halves up
 
 
+def test_npz_with_names_of_classes_and_without_a_test_split(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (40, 4, 5, 3), dtype=np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, class_names=np.array(["cat", "dog"]))
+    prepared = prepare(DataSpec(name=f"npz:{tmp_path / 'd.npz'}"))
+    assert prepared.info.classes == ("cat", "dog")
+    splits = [prepared.train(), prepared.validation(), prepared.test()]
+    assert [len(split) for split in splits] == [
+        28,
+        4,
+        8,
+    ]  # a fifth of each class is tested, a tenth of the rest, rounded, validates
+    assert sorted(row for split in splits for row in rows(split)) == sorted(
+        (image.tobytes(), k % 2) for k, image in enumerate(x)
+    )
+
+
 def test_images_are_mapped_not_loaded_and_torch_takes_them_as_they_are() -> None:
     import torch
 

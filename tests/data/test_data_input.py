@@ -57,6 +57,14 @@ NPZ: list[tuple[dict[str, Any], str]] = [
     ({"y_train": np.arange(20) * 9}, r"y_train in .* has the label 171 but only 20 images; number the classes 0, 1, 2"),
     ({"y_train": np.zeros(20, int), "y_test": np.zeros(6, int)}, r"has 1 class; give images of at least 2 classes"),
     ({"y_test": np.arange(6)}, r"y_test in .* has the label 5, outside 0\.\.1, the classes of the training images"),
+    (
+        {"class_names": np.array(["a", "a"])},
+        r"class_names in .* is <U1 of shape \(2,\); give a word for each class, all",
+    ),
+    ({"class_names": np.array([b"a", b"b"])}, r"class_names in .* is \|S1 of shape \(2,\); give a word for each class"),
+    ({"class_names": np.array(["a", "b\n"])}, r"class_names in .*, all different and without control characters$"),
+    ({"class_names": np.array(["a", "b", "c"])}, r"y_train in .* has no training image of class '2'; add some"),
+    ({"class_names": np.array(["a"])}, r"y_train in .* has the label 1, outside 0\.\.0"),
     ({"y_train": np.r_[1, np.zeros(19, int)]}, r"^data\.validation: class '1' has 1 image left, and 2 are needed to"),
 ]
 

@@ -261,7 +261,7 @@ def test_a_study_among_the_images(name: str, output: str, images: str, capsys: p
     pictures(images)
     Path("link").symlink_to("photos")
     before = files(Path(images))
-    given = ["imagefolder", "--set", f"data.name=imagefolder:{images}", "--name", name, "--output", output]
+    given = ["--data", images, "--name", name, "--output", output]
     sentence = refusal([*given, "--fresh", "--yes"], capsys)
     assert f"data.name = 'imagefolder:{images}'" in sentence
     assert "overlap; choose another --output" in sentence
@@ -271,7 +271,7 @@ def test_a_study_among_the_images(name: str, output: str, images: str, capsys: p
 def test_images_beside_the_studies_are_fine(capsys: pytest.CaptureFixture[str]) -> None:
     pictures("photos")
     small = ("data.name=imagefolder:photos", "data.image_size=32", "train.batch_size=16")
-    given = ["imagefolder", *(f"--set={one}" for one in small), "--output", "."]
+    given = ["small-images", *(f"--set={one}" for one in small), "--output", "."]
     assert main([*given, "--dry-run"]) == 0, capsys.readouterr().err
 
 

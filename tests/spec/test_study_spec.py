@@ -22,7 +22,8 @@ IMAGES = {
     "cifar10": (32, 32, 3, 10),
     "cifar100": (32, 32, 3, 100),
     "svhn": (32, 32, 3, 10),
-    "imagefolder": (32, 32, 3, 2),
+    "imagefolder": (160, 160, 3, 2),
+    "npz": (32, 32, 3, 2),
 }
 FILE = """
 name: mine

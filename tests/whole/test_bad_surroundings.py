@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["imagefolder"], ["images", "class"]),
+        (["--data", "images"], ["images", "class"]),
         (["--set", "data.name=npz:small.npz"], ["image size 2x2 does not survive the strides", "at least 4x4"]),
         (["--output", "occupied/results"], ["'occupied/results' cannot be written", "choose another --output"]),
         (["--output", "/proc/sys"], ["'/proc/sys' cannot be written", "choose another --output"]),  # even for root

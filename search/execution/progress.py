@@ -48,6 +48,7 @@ class Progress:
         self._trials = Trials()
         self._waiting: Collection[int] = ()
         self._total = self._refused = 0
+        self._gain = ""
         self._values: dict[str, str] = {}  # of each parameter, that of the first trial which has it
         self._varied: set[str] = set()  # parameters with more than one value so far
         self._seen = 0  # trials whose parameters are in both
@@ -85,6 +86,8 @@ class Progress:
             self._activity.__exit__()
         if self._screen is not None:
             self._screen.stop()
+        elif self._gain and self._output is None:
+            self.say(self._gain)
 
     def say(self, text: str) -> None:
         """Prints one line, above what is drawn."""
@@ -97,15 +100,16 @@ class Progress:
         """Whether it is time for the next snapshot."""
         return monotonic() >= self._due
 
-    def update(self, records: Trials, total: int, waiting: Collection[int] = ()) -> None:
-        """Shows this snapshot: every trial so far, of `total` in all, and those that wait to be promoted by number.
+    def update(self, records: Trials, total: int, waiting: Collection[int] = (), gain: str = "") -> None:
+        """Shows this snapshot: every trial so far, of `total` in all, those that wait to be promoted by number, and in
+        words the gain that is expected of more search.
 
         It is called when it `is_due`, and at the end. Proposals beyond the limits may be among the records: they are no
         trials, and only counted.
         """
         began = monotonic()
         self._trials, self._refused = records.started, len(records.refused)
-        self._total, self._waiting = total, waiting
+        self._total, self._waiting, self._gain = total, waiting, gain
         for path, value in (item for trial in self._trials[self._seen :] for item in trial.params.items()):
             if self._values.setdefault(path, repr(value)) != repr(value):
                 self._varied.add(path)
@@ -147,7 +151,8 @@ class Progress:
         lines = [head, bar, Text(" · ".join(self._parts(done, len(running))), style="dim")]
         if self._candidates:
             return Group(*lines, self._finalists())
-        return Group(*lines, self._best_line(), *([self._table(running)] if running else []))
+        gain = [Text(self._gain, style="dim", no_wrap=True, overflow="ellipsis")] if self._gain else []
+        return Group(*lines, self._best_line(), *gain, *([self._table(running)] if running else []))
 
     def _draw(self) -> None:
         from IPython.display import display  # noqa: PLC0415  there where a notebook runs, and nowhere needed

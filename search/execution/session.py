@@ -118,7 +118,9 @@ class Session:
         def show(now: bool = False) -> None:
             clock.save(SAVED_SECONDS)
             if now or progress.is_due:  # each time it goes through all trials
-                progress.update(plan.records, plan.total, plan.waiting)
+                records = plan.records
+                gain = None if plan.final else records.expected_gain(clock.elapsed, plan.ledger.exhausted)
+                progress.update(records, plan.total, plan.waiting, str(gain or ""))
 
         self._pack(plan, closed, console)
         Environment.save(self.ledger.study, self.data.info, self.share, finals=plan.final)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import optuna
 
 from search.machine import hardware, versions
+from search.records.gain import Gain
 from search.records.trial import Start, TrialState
 from search.spec import Objective, PreparedInfo, Share
 from search.statistics import Interval, mean_error_interval
@@ -117,6 +118,7 @@ class StudySummary:
     finals_hold: dict[str, float] = field(default_factory=dict[str, float])  # of a training of the finals
     starts: tuple[Start, ...] = ()  # what the search began with
     missing_weights: str | None = None  # why no trial started from ImageNet weights though that was asked for
+    gain: Gain | None = None  # what more search is expected to bring; None where nothing can be said
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
+from search.records.gain import HOUR, Gain, expected_gain
 from search.records.trial import TrialRecord, TrialState
 from search.spec import Objective, SearchSpec
 
@@ -114,6 +115,13 @@ class Trials(tuple[TrialRecord, ...]):
         if self.finished >= search.trials:
             return None
         return f"time budget of {search.time_budget:g} s spent" if search.budget_used(elapsed) else exhausted
+
+    def expected_gain(self, elapsed: float, exhausted: str | None = None, ahead: float = HOUR) -> Gain | None:
+        """What more search is expected to bring: that of `ahead` seconds, but no more than have `elapsed`.
+
+        None where too few trials are complete, and where `exhausted` says why nothing is left to propose.
+        """
+        return None if exhausted else expected_gain(self, elapsed, ahead)
 
     def to_frame(self) -> "DataFrame":
         """A row for each trial by number: how it ended, its error in percent, its costs, and its parameters by path."""

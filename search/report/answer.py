@@ -28,13 +28,14 @@ class Answer:
     more: tuple[str, ...]  # what is missing, or beside it
     caveats: tuple[str, ...]  # how far to trust it, a sentence each; empty where there is no answer
     stopped: str  # why there are fewer trials than were asked for; empty where there are not
+    gain: str  # what more search is expected to bring; empty where nothing can be said
 
 
 def answer(of: "Analysis") -> Answer:
     """The words of a study. A Pareto front of several networks comes before the champion, and that before a trial."""
     nothing, several = _nothing(of), len(of.front) > 1
     if nothing:
-        return Answer(nothing, "", _more(of, False), (), _stopped(of))
+        return Answer(nothing, "", _more(of, False), (), _stopped(of), _gain(of))
     settled = None if several else of.settled
     stopped = _stopped(of)
     caveats = _caveats_of_finals(of, settled) if settled else _caveats_of_search(of)
@@ -45,6 +46,7 @@ def answer(of: "Analysis") -> Answer:
         _more(of, several),
         (*caveats, stopped) if stopped and caveats else tuple(caveats),
         stopped,
+        _gain(of),
     )
 
 
@@ -303,3 +305,8 @@ def _stopped(of: "Analysis") -> str:
     ended = len(of.trials) - of.trials.counts().get(TrialState.RUNNING, 0)
     why = of.summary.stopped
     return f"The study ended after {ended} of {of.summary.trials} trials: {why}." if why and of.trials else ""
+
+
+def _gain(of: "Analysis") -> str:
+    gain = of.summary.gain
+    return f"More search: {gain}. That is validation error, and holds over many searches, not for each." if gain else ""

@@ -108,6 +108,7 @@ def _document(of: Analysis) -> dict[str, Any]:
         "pareto": [trial.number for trial in of.front],
         "importance": of.importance,
         "effects": [{**asdict(effect), "level": LEVEL} for effect in of.effects],
+        "expected_gain": of.summary.gain,
         "cost": None if of.cost is None else {**asdict(of.cost), "total": of.cost.total},
         **_of(of.summary, "data", "elapsed_seconds", "stopped", "hardware", "versions"),
     }

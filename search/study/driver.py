@@ -233,7 +233,8 @@ class Driver:
         ids = self.mirror.cursor.trials, self.mirror.cursor.seeds
         finals = self.finals.results(*ids) if self.search.is_complete else None
         summary = summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
-        return replace(summary, starts=self.ledger.starts, missing_weights=self.weights.missing)
+        gain = self.ledger.records.expected_gain(self.ledger.elapsed, self.ledger.exhausted)
+        return replace(summary, starts=self.ledger.starts, missing_weights=self.weights.missing, gain=gain)
 
     def _conclude(self, interrupted: bool, patient: bool = True) -> Result:
         first = self.mirror.send(patient)

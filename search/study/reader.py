@@ -79,7 +79,8 @@ class Reader:
         why = self.records.stop_reason(self.spec.search, self._elapsed, self._exhausted)
         summary = summarise(self.spec, space, self.environment, self._elapsed + elapsed, why, finals)
         missing = self.study.user_attrs.get(Ledger.WEIGHTS, {}).get("missing")
-        return replace(summary, starts=Start.of(self.study), missing_weights=missing)
+        gain = self.records.expected_gain(self._elapsed, self._exhausted)
+        return replace(summary, starts=Start.of(self.study), missing_weights=missing, gain=gain)
 
     @cached_property
     def importance(self) -> dict[str, float]:

@@ -71,6 +71,23 @@ def test_many_running_trials_are_counted_not_listed() -> None:
     assert "and 12 more" in lines[-1]
 
 
+def test_the_gain_of_another_hour_stands_below_the_best_and_ends_plain_lines() -> None:
+    trials = sample.trials()
+    wrong = sorted(round(t.curve[12] * 2.87) for t in trials if t.state is TrialState.COMPLETE)
+    assert wrong == [3, 4, 6, 6, 9, 11, 11, 11, 12, 12, 14]  # of 287 images
+    # an hour after two: 2/3 of (1/3 + 2/9 + 3/81 + 2/243) images, and 3 images above which 1/27 lie
+    gain = str(trials.expected_gain(7200))
+    file = StringIO()
+    with Progress(Console(file=file, width=100), "digits", 12) as progress:
+        progress.update(trials, 24, gain="of before")
+        progress.update(trials, 24, gain=gain)
+        console = Console(file=StringIO(), width=100)
+        console.print(progress.screen(61.0))
+    last = "another hour is expected to bring 0.14 points (one in ten: more than 1.05)"
+    assert file.getvalue().splitlines()[-1] == last
+    assert [line.strip() for line in console.file.getvalue().splitlines()][-1] == last
+
+
 def test_work_is_counted_in_epochs_and_what_waits_is_not_left() -> None:
     ended, (half, third) = (
         sample.trials()[:2],

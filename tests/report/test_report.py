@@ -11,6 +11,7 @@ import pytest
 
 from search import formatting, report
 from search.records import StudySummary, TrialRecord, Trials, TrialState
+from search.records.gain import Gain
 from search.report.analysis import Analysis
 from search.report.effects import by_value
 from tests.support import sample_finals as finals
@@ -76,6 +77,18 @@ def test_no_result_at_all_is_said_in_one_sentence(tmp_path: Path) -> None:
     assert report.write(tmp_path, sample.summary(), ended, {}).answer == told.format(3, " (2 failed, 1 diverged)")
     assert report.short_answer(sample.summary(), []) == told.format(0, "")
     assert json.loads((tmp_path / "report.json").read_text())["best"] is None
+
+
+def test_the_gain_of_more_search_is_told_on_the_pages_alone(tmp_path: Path) -> None:
+    told = "More search: another hour is expected to bring 0.25 points (one in ten: more than 1.50)."
+    summary = sample.summary(gain=Gain(3600, 0.25, 1.5))
+    written = report.write(tmp_path, summary, sample.trials(), {})
+    assert all(told in file.read_text(encoding="utf-8") for file in (written.markdown, written.html))
+    assert told not in written.answer
+    known = json.loads(written.json.read_text(encoding="utf-8"))["expected_gain"]
+    assert known == {"seconds": 3600, "points": 0.25, "tenth": 1.5}
+    report.write(tmp_path, sample.summary(), sample.trials(), {})
+    assert "More search" not in written.markdown.read_text(encoding="utf-8")
 
 
 def test_rivals_lie_within_one_standard_error() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_a_running_study_is_reported_and_goes_on(finished: Reported) -> None:
     assert early["finals"] is None or not early["finals"]["complete"]
     assert all(early[key] == late[key] for key in ("settings", "data", "hardware"))
     assert [len(f["runs"]) for f in late["finals"]["finalists"]] == [2, 2]
+
+
+@pytest.mark.slow
+def test_the_gain_of_as_long_again_follows_from_the_trials(finished: Reported) -> None:
+    folder, _, late = finished
+    errors = sorted(trial["val_error"] for trial in late["trials"] if trial["state"] == "complete")
+    a, b, c, d, e = errors
+    gain = late["expected_gain"]
+    assert 0 < gain["seconds"] < late["elapsed_seconds"]  # of the search alone
+    assert gain["points"] == pytest.approx(((b - a) / 2 + (c - b) / 4 + (d - c) / 8 + (e - d) / 16) / 2)
+    assert gain["tenth"] == pytest.approx(d - a)
+    assert re.search(rf"another .* {gain['points']:.2f} points", (folder / "results/tiny/report.md").read_text())
 
 
 @pytest.mark.slow

@@ -38,13 +38,13 @@ def expected_gain(trials: Iterable[TrialRecord], elapsed: float, ahead: float = 
 
     None for fewer than `FEWEST` complete trials.
     """
-    errors = [(trial.state, trial.result) for trial in trials if trial.result is not None]
-    complete = sorted(error or 0.0 for state, error in errors if state is TrialState.COMPLETE)
+    known = [(trial.state, error) for trial in trials if (error := trial.result) is not None]
+    complete = sorted(error for state, error in known if state is TrialState.COMPLETE)
     if len(complete) < FEWEST or elapsed <= 0:
         return None
     ahead = min(ahead, elapsed)
     p = ahead / (elapsed + ahead)
-    lower = complete[0] - min(error or 0.0 for _, error in errors)
+    lower = complete[0] - min(error for _, error in known)
     return Gain(ahead, p * lower + (1 - p) * mean_fall(complete, p), lower + tenth(complete, p))
 
 

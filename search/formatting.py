@@ -86,8 +86,12 @@ def headings(paths: Sequence[str]) -> dict[str, str]:
 def network(params: Mapping[str, Any]) -> str:
     """`20-layer v2 identity`, or the first parameters where these three are not all known."""
     if all(path in params for path in ASKED):
-        return f"{params['net.depth']}-layer {params['net.version']} {params['net.shortcut']}"
+        return f"{_pretrained(params)}{params['net.depth']}-layer {params['net.version']} {params['net.shortcut']}"
     return ", ".join(f"{path} {shown(value)}" for path, value in list(params.items())[:3])
+
+
+def _pretrained(params: Mapping[str, Any]) -> str:
+    return "pretrained " if params.get("train.start", "scratch") not in ("scratch", ABSENT) else ""
 
 
 def configuration(params: Mapping[str, Any], paths: Sequence[str]) -> str:
@@ -105,8 +109,9 @@ def network_sentence(params: Mapping[str, Any]) -> str:
     if not all(path in params for path in ASKED):
         return f"the configuration {network(params)}"
     depth, version, shortcut = (params[path] for path in ASKED)
-    article = "an" if str(depth).startswith("8") or depth in (11, 18) else "a"
+    layers = f"{_pretrained(params)}{depth}-layer"
+    article = "an" if layers.startswith(("8", "11-", "18-")) else "a"
     if shortcut == "none":
-        return f"{article} {depth}-layer plain network ({version} order, no shortcuts)"
+        return f"{article} {layers} plain network ({version} order, no shortcuts)"
     kind = {"conv1x1": "1x1-convolution"}.get(shortcut, str(shortcut).replace("_", "-"))
-    return f"{article} {depth}-layer {version} residual network with {kind} shortcuts"
+    return f"{article} {layers} {version} residual network with {kind} shortcuts"

@@ -228,13 +228,15 @@ def test_the_verdict_of_a_study_uses_its_rules() -> None:
     assert outcomes(Finalist(4, {}, (late[3], late[0]))) == (2.5,)
 
 
-def test_finalists_are_different_networks_first() -> None:
+@pytest.mark.parametrize("of", [((20, "scratch"), (8, "scratch")), ((20, "study:one"), (20, "scratch"))])
+def test_finalists_are_different_networks_or_starts_first(of: tuple[tuple[int, str], ...]) -> None:
     """Of four trials by rising error the first, second and fourth are of one network, and the third of another."""
 
-    def trial(number: int, depth: int) -> TrialRecord:
-        params = TrialSpec.from_flat({"net.depth": depth, "train.lr": 0.1 + number / 10}).flat()
+    def trial(number: int, depth: int, start: str) -> TrialRecord:
+        given = {"net.depth": depth, "train.start": start, "train.lr": 0.1 + number / 10}
+        params = TrialSpec.from_flat(given).flat()
         return TrialRecord(number, TrialState.COMPLETE, params, epochs=1, curve={1: 1.0 + number})
 
-    trials = Trials(trial(number, depth) for number, depth in enumerate((20, 20, 8, 20)))
+    trials = Trials(trial(number, *of[kind]) for number, kind in enumerate((0, 0, 1, 0)))
     assert [one.number for one in best_trials(trials, (Objective.VAL_ERROR,), 2)] == [0, 2]
     assert [one.number for one in best_trials(trials, (Objective.VAL_ERROR,), 3)] == [0, 2, 1]

@@ -128,7 +128,10 @@ def test_magnitudes_read_as_in_the_papers_and_seconds_as_on_a_clock(number: floa
     ],
 )
 def test_networks_in_words(depth: int, version: str, shortcut: str, phrase: str) -> None:
-    assert formatting.network_sentence({"net.depth": depth, "net.version": version, "net.shortcut": shortcut}) == phrase
+    params = {"net.depth": depth, "net.version": version, "net.shortcut": shortcut}
+    assert formatting.network_sentence(params | {"train.start": "scratch"}) == phrase
+    pretrained = formatting.network_sentence(params | {"train.start": "imagenet"})
+    assert pretrained == f"a pretrained {phrase.partition(' ')[2]}"
 
 
 def test_answer_is_one_sentence_and_a_table() -> None:

@@ -261,7 +261,7 @@ def _write(made: Exportable, folder: Path) -> None:
     (folder / "config.json").write_text(made.config(hashlib.sha256(data).hexdigest()).model_dump_json())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_that_starts_from_the_champion_of_another(tmp_path: Path) -> None:
     """At rate 0 its only trial keeps the champion's network; it is opened without the former study."""
     data = {"name": "digits", "limit": 300}

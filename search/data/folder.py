@@ -27,7 +27,9 @@ def folder_source(root: Path, size: int, groups: str | None = None) -> Source:
         InputError: when train/ or its class folders are missing, a class folder has no image or an unfit name, an image
             is no file that can be read, the classes of val/ or test/ differ from those of train/, or as `groups_of`.
     """
-    alone = root.is_dir() and not any(os.path.lexists(root / split) for split in ("train", "val", "test"))
+    if not root.is_dir():
+        raise InputError(f"data.name: there is no folder {root}; give the folder that holds those of the classes")
+    alone = not any(os.path.lexists(root / split) for split in ("train", "val", "test"))
     top, unfit = root if alone else root / "train", list[Unfit]()
     train = _class_files(top, unfit)
     if not train:

@@ -44,7 +44,7 @@ def tried_first(
         if entry == AUTO:
             found += _known(spec, space, appraise)
         elif not isinstance(entry, Former):
-            found.append(_given(entry, spec, space, appraise))
+            found.append(_given(entry, space, appraise))
         elif entry == spec.formers[0]:
             found += _in_turns(former)
     return tuple(found)
@@ -72,7 +72,7 @@ def _in_turns(former: Sequence["FormerBest"]) -> Iterator[Start]:
         yield from [Start(chosen, f"study {one.study}") for one, chosen in zip(former, row, strict=True) if chosen]
 
 
-def _given(entry: str | Mapping[str, Any], spec: StudySpec, space: Space, appraise: Appraise) -> Start:
+def _given(entry: str | Mapping[str, Any], space: Space, appraise: Appraise) -> Start:
     chosen = _start(entry, space)
     if reason := appraise(space.specify(chosen)).reason:
         raise InputError(f"start: {entry} is beyond the limits ({reason}); raise them, or leave the start out")

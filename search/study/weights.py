@@ -136,7 +136,7 @@ def _trials(spec: StudySpec, info: DataInfo, space: Space) -> Iterator[TrialSpec
 
 
 def _check_fits(start: str, shapes: Mapping[str, tuple[int, ...]], networks: Sequence[NetSpec], *, every: bool) -> None:
-    """Refuses weights of which there is no network; `every`: each of these has to be one."""
+    """Refuses weights that fit none of these networks; with `every`, weights that do not fit all of them."""
     if len(networks) > BUILT:
         return  # the search finds out
     faults: list[tuple[NetSpec, str]] = []

@@ -124,7 +124,7 @@ log = logging.getLogger(__name__)
 class Captured:
     """Calls `step` on its GPU: the first times eagerly, then captured. Every call trains; none is thrown away.
 
-    A step that is frozen, or no longer, is another one: it is captured anew.
+    When freezing begins or ends, the step is captured anew.
     Where the capture fails, all further steps are eager; the capture itself computes nothing, so no step is lost.
     """
 

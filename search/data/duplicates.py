@@ -20,25 +20,25 @@ _AT_A_TIME = 4096  # images that are compared with as many
 Slopes = NDArray[np.int32]  # (n, 2 x 31 x 31)
 
 
-def alike(some: Pixels, others: Pixels) -> dict[int, int]:
-    """Of `some` k the first of `others` that is like it or like its mirror image, where there is one.
+def alike(some: Pixels, known: Slopes) -> dict[int, int]:
+    """Of `some` k the first of the `known` that is like it or like its mirror image, where there is one.
 
     An image of one colour is like no other. All machines find the same, for whole numbers decide.
 
     Args:
-        some, others: uint8 (n, H, W, C), of one size.
+        some: uint8 (n, H, W, C).
+        known: of images of the same size.
     """
-    known = _slopes(others)
-    same, mirrored = _alike(_slopes(some), known), _alike(_slopes(some[:, :, ::-1]), known)
+    same, mirrored = _alike(slopes(some), known), _alike(slopes(some[:, :, ::-1]), known)
     return {k: min(found[k] for found in (same, mirrored) if k in found) for k in sorted(same.keys() | mirrored.keys())}
 
 
-def repeated(images: Pixels) -> int:
-    """How many are like an earlier one."""
-    return sum(first < k for k, first in alike(images, images).items())
+def repeated(images: Pixels, own: Slopes) -> int:
+    """How many images are like an earlier one; `own` are theirs."""
+    return sum(first < k for k, first in alike(images, own).items())
 
 
-def _slopes(images: Pixels) -> Slopes:
+def slopes(images: Pixels) -> Slopes:
     """How much brighter each area is than the next, to the right and downwards, in sixteenths of a grey level."""
     height, width, channels = images.shape[1:]
     rows, columns = (np.arange(SIDE) * side // SIDE for side in (height, width))
@@ -66,8 +66,8 @@ def _alike(ours: Slopes, theirs: Slopes) -> dict[int, int]:
     return first
 
 
-def _units(slopes: Slopes) -> NDArray[np.float32]:
-    values = slopes.astype(np.float32)
+def _units(of: Slopes) -> NDArray[np.float32]:
+    values = of.astype(np.float32)
     return values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-6)
 
 

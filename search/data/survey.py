@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from search.data.duplicates import alike, repeated
+from search.data.duplicates import alike, repeated, slopes
 from search.data.source import Pixels, Source
 from search.spec import Survey
 
@@ -23,7 +23,7 @@ def survey(source: Source, names: Sequence[str], tested: Sequence[str], known: P
         known, test: uint8 (n, H, W, C).
     """
     sides = _sides(source.files)
-    shorter = sides.min(axis=1)
+    shorter, learned = sides.min(axis=1), slopes(known)
     return Survey(
         counts=dict(zip(source.classes, map(sum, zip(*source.counts.values(), strict=True)), strict=True)),
         shortest=int(sides.min()),
@@ -31,8 +31,8 @@ def survey(source: Source, names: Sequence[str], tested: Sequence[str], known: P
         longest=int(sides.max()),
         enlarged=int((shorter < min(source.shape[:2])).sum()),
         grey=_grey(known) + _grey(test),
-        repeated=repeated(known),
-        shared=tuple((tested[k], names[j]) for k, j in alike(test, known).items()),
+        repeated=repeated(known, learned),
+        shared=tuple((tested[k], names[j]) for k, j in alike(test, learned).items()),
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as ops
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from resnet import NetSpec, ResNet
@@ -17,6 +16,7 @@ from search.spec import TrainSpec, TrialSpec
 from search.training.augment import Draws, batch, draw, shape
 from search.training.batches import Resident, stream
 from search.training.device import autocast
+from search.training.loss import training_loss
 from search.training.optimiser import optimiser
 
 
@@ -99,8 +99,7 @@ class Step:
         made = batch(self.split, self.spec, row, self._images if self.split.streamed else None)
         with autocast(made.images.device):
             logits = self._forward(made.images).float()
-        smoothing = self.spec.label_smoothing
-        loss = made.measured(lambda labels: ops.cross_entropy(logits, labels, label_smoothing=smoothing))
+        loss = training_loss(self.spec, logits, made)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()

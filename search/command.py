@@ -141,10 +141,12 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
             text,
             formatting.magnitude(one["params_count"]),
             formatting.magnitude(one["macs"]),
+            *([formatting.milliseconds(one["latency_ms"])] if report["latency"] else []),
         )
         for one, label, text in found
     ]
-    return [("network", error, "parameters", "MACs"), *rows] if rows else []
+    timed = ("latency",) if report["latency"] else ()
+    return [("network", error, "parameters", "MACs", *timed), *rows] if rows else []
 
 
 def _error(mean: float, interval: dict[str, float] | None) -> str:

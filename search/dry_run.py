@@ -15,7 +15,7 @@ from resnet.costs import Cost
 from resnet.spec import NetSpec
 from search import data, execution, study
 from search.errors import InputError, redacted
-from search.formatting import magnitude, plural, shown
+from search.formatting import magnitude, milliseconds, plural, shown
 from search.optimize import Proposer, make_scheduler
 from search.spec import (
     Configuration,
@@ -81,10 +81,13 @@ def _of_space(spec: StudySpec, info: DataInfo, space: Space, proposer: Proposer)
         words = (
             f"depth {net.depth}, unit {net.unit}, version {net.version}, shortcut {net.shortcut}, width {net.width:g}"
         )
-        lines.append(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image ({words})")
+        timed = study.time_network(net, info.shape, spec.latency) if spec.latency else None
+        answer = f", {milliseconds(timed.median)} for {spec.latency}" if timed else ""
+        lines.append(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image{answer} ({words})")
     if spec.limits != LimitSpec():
-        counted = study.within(spec, space, info.shape[:2])
-        networks = "{} of {} networks".format(*counted) if counted else "not counted, for there are too many networks"
+        counted = None if spec.limits.latency_ms else study.within(spec, space, info.shape[:2])
+        why = "each is timed when the search begins" if spec.limits.latency_ms else "there are too many networks"
+        networks = "{} of {} networks".format(*counted) if counted else f"not counted, for {why}"
         lines.append(f"within the limits: {networks}")
     for place, start in enumerate(proposer.starts, start=1):
         searched = (f"{d.path} {shown(start.chosen[d.path])}" for d in space.dimensions if d.path in start.chosen)

@@ -59,6 +59,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def milliseconds(value: float | None) -> str:
+    """`0.82 ms`, `5.2 ms`, `41 ms`, `1,240 ms`: two significant digits at least."""
+    if value is None:
+        return ABSENT
+    return f"{value:,.{0 if value >= 9.95 else 1 if value >= 0.995 else 2}f} ms"
+
+
 def plural(number: int, noun: str) -> str:
     """`1 epoch`, `12 epochs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
+    from search.export import graphs
     from search.export.bundle import (
         CHAMPION,
         champion,
@@ -16,12 +17,10 @@ if TYPE_CHECKING:
         lacks,
         mend,
     )
-    from search.export.graphs import NotTheSame
     from search.export.trained import Exportable, Facts
 else:
     __getattr__ = lazy(
         __name__,
         bundle="CHAMPION champion check_free chosen export export_champion is_exported lacks mend",
-        graphs="NotTheSame",
         trained="Exportable Facts",
     )

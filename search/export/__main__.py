@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None, activity: Activity | None = Non
         activity.begin("exporting the network")
         try:
             facts = opened.export(given.to, given.trial)
-        except export.NotTheSame as error:  # named here, for it is loaded with torch
+        except export.graphs.NotTheSame as error:  # named here, for it is loaded with torch
             raise Halted(str(error)) from None
     except (InputError, Halted) as error:
         return failed(error, activity)

@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -64,11 +64,18 @@ def run_network(network: Scaled, images: Pixels) -> Logits:
 
 def run_onnx(file: bytes, images: Pixels) -> Logits:
     """What ONNX Runtime gives."""
+    run = runner(file)
+    return np.concatenate([run(part) for part in _parts(images)])
+
+
+def runner(file: bytes, threads: int = 0) -> Callable[[Pixels], Logits]:
+    """ONNX Runtime with the graph, on so many cores (0: all)."""
     import onnxruntime  # noqa: PLC0415  of the extra `export`
 
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    found: list[Any] = [session.run([OUTPUT], {INPUT: part})[0] for part in _parts(images)]
-    return np.concatenate(found)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session: Any = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
 def _parts(images: Pixels) -> list[Pixels]:

@@ -130,7 +130,7 @@ class FinalPlan(Plan):
                 compared=bool(spec.compare),
                 scale=spec.scale.changed if spec.scale else {},
                 scale_name=spec.scale.name if spec.scale else None,
-                cost=next(iter(spec.search.objectives[1:]), Objective.MACS),
+                cost=next(iter(spec.search.objectives[1:]), Objective.LATENCY_MS if spec.latency else Objective.MACS),
                 guess=self.data.get("guess_test"),
             )
         )
@@ -181,6 +181,7 @@ def finalist(
         published=candidate.published,
         params_count=own[0].params_count if own else None,
         macs=own[0].macs if own else None,
+        latency_ms=own[0].latency_ms if own else None,
         mlflow_run_id=run_id,
         against=candidate.against,
     )

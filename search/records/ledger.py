@@ -49,7 +49,7 @@ class Ledger:
         appraise: what a trial would cost, and whether it is within the limits.
     """
 
-    WEIGHTS = "weights"  # the name of `weights` in the storage
+    WEIGHTS, LATENCIES = "weights", "latencies"  # names of what is `found`
     SUFFIX = "/finals"  # of the finals' name in the storage, after that of the search; no study has a / in it
 
     def __init__(
@@ -137,14 +137,13 @@ class Ledger:
         """Notes `starts`, once: another study that they come from, or what is known, may change."""
         self.study.set_user_attr(Start.KEY, [asdict(start) for start in starts])
 
-    @property
-    def weights(self) -> dict[str, Any]:
-        """What its trials start from, see `search.study`; empty where nothing was saved."""
-        return self.study.user_attrs.get(self.WEIGHTS, {})
+    def found(self, name: str) -> dict[str, Any]:
+        """What was found out before the first trial, see `search.study`; empty where nothing was saved."""
+        return self.study.user_attrs.get(name, {})
 
-    def save_weights(self, weights: Mapping[str, Any]) -> None:
-        """Notes `weights`, once: files and their sources may change."""
-        self.study.set_user_attr(self.WEIGHTS, dict(weights))
+    def save_found(self, name: str, found: Mapping[str, Any]) -> None:
+        """Notes it, once: files may change, and another machine is faster."""
+        self.study.set_user_attr(name, dict(found))
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""
@@ -165,7 +164,12 @@ class Ledger:
         attributes: dict[str, Any] = {
             "params": dict(spec.flat()),
             "began": now_ms(),
-            "cost": {"params": price.params, "macs": price.macs, "activation_bytes": price.activation_bytes},
+            "cost": {
+                "params": price.params,
+                "macs": price.macs,
+                "activation_bytes": price.activation_bytes,
+                "latency_ms": price.latency_ms,
+            },
             **notes,
         }
         if price.reason:

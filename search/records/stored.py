@@ -11,7 +11,7 @@ from search.errors import InputError
 from search.records.folder import Owner
 from search.records.ledger import Ledger
 from search.records.trials import Trials
-from search.spec import Appraisal, PreparedInfo, Space, StudySpec, TrialSpec
+from search.spec import Appraisal, LatencySpec, PreparedInfo, Space, StudySpec, TrialSpec
 
 
 def _identity(spec: StudySpec, space: Space, info: PreparedInfo) -> dict[str, str]:
@@ -24,7 +24,8 @@ def _identity(spec: StudySpec, space: Space, info: PreparedInfo) -> dict[str, st
     data = {f"data.{key}": _word(value) for key, value in spec.data.model_dump(exclude={"dir"}).items()}
     limits = {f"limits.{key}": _word(value) for key, value in spec.limits.model_dump().items()}
     digest = {"the digest of the images": info.digest[:12]}
-    return {**data, **digest, **networks, **limits, "search.seed": str(spec.search.seed)}
+    timed = {f"latency.{key}": _word(getattr(spec.latency, key, None)) for key in LatencySpec.model_fields}
+    return {**data, **digest, **networks, **limits, **timed, "search.seed": str(spec.search.seed)}
 
 
 def _word(value: Any) -> str:

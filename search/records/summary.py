@@ -41,6 +41,7 @@ class Finalist:
     published: tuple[str, ...] = ()  # keys of published figures that the study itself sets beside it
     params_count: int | None = None
     macs: int | None = None  # multiply-accumulates of one image
+    latency_ms: float | None = None  # until an answer is there; None where it is not timed
     mlflow_run_id: str | None = None
     against: str | None = None  # label of the one that it is compared with; None: the first
 
@@ -55,11 +56,17 @@ class Finalist:
         return fmean(self.tested) if self.tested else None
 
     def cost(self, by: Objective) -> float | None:
-        """MACs, parameters, or mean seconds of a training; None where it is not known."""
-        if by in (Objective.MACS, Objective.PARAMS):
-            return self.macs if by is Objective.MACS else self.params_count
-        seconds = [run.seconds for run in self.runs if run.test_error is not None and run.seconds]
-        return fmean(seconds) if seconds else None
+        """MACs, parameters, latency, or mean seconds of a training; None where it is not known."""
+        match by:
+            case Objective.MACS:
+                return self.macs
+            case Objective.PARAMS:
+                return self.params_count
+            case Objective.LATENCY_MS:
+                return self.latency_ms
+            case _:
+                seconds = [run.seconds for run in self.runs if run.test_error is not None and run.seconds]
+                return fmean(seconds) if seconds else None
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ class StudySummary:
     hardware: str
     versions: dict[str, str]
     objectives: tuple[Objective, ...] = (Objective.VAL_ERROR,)  # what was sought
-    limits: dict[str, int | bool] = field(default_factory=dict[str, int | bool])  # only those that were set
+    limits: dict[str, float | bool] = field(default_factory=dict[str, float | bool])  # only those that were set
     stopped: str | None = None  # why the study ended before `trials`: "time budget of 30m spent"
     finals: Finals | None = None  # None where there are none, or none yet
     finals_asked: bool = False  # whether there are to be finals: without any yet, they are missing
@@ -118,6 +125,7 @@ class StudySummary:
     finals_hold: dict[str, float] = field(default_factory=dict[str, float])  # of a training of the finals
     starts: tuple[Start, ...] = ()  # what the search began with
     missing_weights: str | None = None  # why no trial started from ImageNet weights though that was asked for
+    latency: str = ""  # how it was timed, in words; empty where it was not
     gain: Gain | None = None  # what more search is expected to bring; None where nothing can be said
 
 

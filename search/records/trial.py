@@ -88,6 +88,7 @@ class TrialRecord:
     weights: str | None = None  # the file of its last weights, relative to the study's place
     params_count: int | None = None
     macs: int | None = None  # multiply-accumulates of one image
+    latency_ms: float | None = None  # until an answer is there, before training; None where it is not timed
     seconds: float | None = None  # training and validation, without waiting
     images_per_s: float | None = None  # of training, mean over its seconds
     violation: float | None = None  # how far it is beyond the study's limits; above 0: it cannot be trained
@@ -110,6 +111,7 @@ class TrialRecord:
             began=attributes["began"],
             params_count=price["params"],
             macs=price["macs"],
+            latency_ms=price.get("latency_ms"),
             violation=max(frozen.constraints.values(), default=None),
             exceeded=tuple(k for k, excess in frozen.constraints.items() if excess > 0 and k != cls.MEMORY),
             out_of_memory=cls.MEMORY in frozen.constraints,
@@ -219,6 +221,8 @@ class TrialRecord:
                 value = self.images_per_s
             case Objective.SECONDS:
                 value = self.seconds
+            case Objective.LATENCY_MS:
+                value = self.latency_ms
         return None if value is None or not isfinite(value) else float(value)
 
     def cost(self, objective: Objective) -> float | None:

@@ -127,7 +127,17 @@ class Trials(tuple[TrialRecord, ...]):
         """A row for each trial by number: how it ended, its error in percent, its costs, and its parameters by path."""
         import pandas  # noqa: PLC0415  takes half a second, which nobody else has to wait for
 
-        shown = ("state", "val_error", "epochs", "params_count", "macs", "seconds", "images_per_s", "reason")
+        shown = (
+            "state",
+            "val_error",
+            "epochs",
+            "params_count",
+            "macs",
+            "latency_ms",
+            "seconds",
+            "images_per_s",
+            "reason",
+        )
         rows = [{name: getattr(trial, name) for name in shown} | trial.params for trial in self]
         return pandas.DataFrame(rows, index=pandas.Index([trial.number for trial in self], name="trial"))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from search import formatting
 from search.formatting import plural
-from search.records import Finals, TrialRecord, TrialState
+from search.records import Finalist, Finals, TrialRecord, TrialState
 from search.report import published, wording
 from search.report.finals import LOST, Standing, flattery, name
 from search.report.published import Order
@@ -74,11 +74,12 @@ def _nothing(of: "Analysis") -> str | None:
     return f"Nothing is recommended: the lowest {seen}, is no better than {named}."
 
 
-def _costs(params: Mapping[str, Any], count: int | None, macs: int | None) -> str:
+def _costs(of: TrialRecord | Finalist) -> str:
     """`, of basic units, 0.27M parameters and 41M MACs,`."""
-    costs = [f"{unit} units".replace("single", "single-layer")] if (unit := params.get("net.unit")) else []
-    costs += [] if count is None else [f"{formatting.magnitude(count)} parameters"]
-    costs += [] if macs is None else [f"{formatting.magnitude(macs)} MACs"]
+    costs = [f"{unit} units".replace("single", "single-layer")] if (unit := of.params.get("net.unit")) else []
+    costs += [] if of.params_count is None else [f"{formatting.magnitude(of.params_count)} parameters"]
+    costs += [] if of.macs is None else [f"{formatting.magnitude(of.macs)} MACs"]
+    costs += [] if of.latency_ms is None else [f"a latency of {formatting.milliseconds(of.latency_ms)}"]
     return f", of {formatting.listed(costs)}," if costs else ""
 
 
@@ -163,7 +164,7 @@ def _finals_settings(of: "Analysis", finals: Finals) -> str:
     if n > 1:
         basis = f"Mean ± standard deviation of {n} seeds on {finals.tested_on:,} test images{known}"
     paths = [path for path in wording.finals_columns(finals) if finals.compared or not path.startswith("net.")]
-    costs = _costs(best.params, best.params_count, best.macs)
+    costs = _costs(best)
     chosen = f"{name(finals, best)}{costs}{_values(best.params, paths)}".rstrip(",")
     images = f"{finals.trained_on:,} images (train and validation)"
     trained = f"each seed trained for {plural(finals.epochs, 'epoch')} on {images} and tested once"
@@ -176,7 +177,7 @@ def _search_settings(of: "Analysis") -> str:
         return ""
     found = "The lowest error was found" if of.front else "Found"
     best = of.best
-    costs = _costs(best.params, best.params_count, best.macs)
+    costs = _costs(best)
     values = _values(best.params, list(of.summary.space))
     return f"{f'{found} by trial {best.number}{costs}{values}'.rstrip(',')}."
 

@@ -281,6 +281,7 @@ AXES = {
     Objective.PARAMS: "parameters",
     Objective.IMAGES_PER_S: "images trained in a second",
     Objective.SECONDS: "seconds of training",
+    Objective.LATENCY_MS: "ms until an answer",
 }
 
 

@@ -109,6 +109,7 @@ def _document(of: Analysis) -> dict[str, Any]:
         "importance": of.importance,
         "effects": [{**asdict(effect), "level": LEVEL} for effect in of.effects],
         "expected_gain": of.summary.gain,
+        "latency": of.summary.latency or None,
         "cost": None if of.cost is None else {**asdict(of.cost), "total": of.cost.total},
         **_of(of.summary, "data", "elapsed_seconds", "stopped", "hardware", "versions"),
     }
@@ -119,7 +120,18 @@ def _of(thing: object, *names: str) -> dict[str, Any]:
 
 
 def _trial(of: Analysis, trial: TrialRecord) -> dict[str, Any]:
-    same = ("number", "state", "params", "epochs", "val_error", "params_count", "macs", "seconds", "images_per_s")
+    same = (
+        "number",
+        "state",
+        "params",
+        "epochs",
+        "val_error",
+        "params_count",
+        "macs",
+        "seconds",
+        "images_per_s",
+        "latency_ms",
+    )
     found = _of(trial, *same, "reason", "mlflow_run_id")
     start = of.starts.get(trial.number)
     return found | {"start": start, "best_val_error": trial.lowest, "curve": sorted(trial.curve.items())}
@@ -159,7 +171,7 @@ def _verdict(of: Analysis, finals: Finals) -> dict[str, Any] | None:
 
 def _finalist(of: Analysis, finals: Finals, standing: Standing) -> dict[str, Any]:
     one, errors = standing.finalist, standing.errors
-    found = _of(one, "number", "label", "params", "params_count", "macs", "mlflow_run_id")
+    found = _of(one, "number", "label", "params", "params_count", "macs", "latency_ms", "mlflow_run_id")
     return found | {
         **_of(standing, "rank", "mean", "interval", "median", "seconds"),
         "published": [_published(figure) for figure in of.published[one.number]],

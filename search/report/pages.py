@@ -68,7 +68,8 @@ def _finals(of: Analysis) -> list[Section]:
 def _searched(of: Analysis) -> list[Section]:
     first, sought, never = of.summary.first_rung, of.summary.objectives, tables.refused(of)
     marked = "Not beaten in both" if len(sought) < 3 else f"The Pareto front of {wording.together(sought)}"
-    costs = {f"cost-{other}": figures.cost(of, other) for other in sought[1:] or (Objective.MACS,)}
+    usual = Objective.LATENCY_MS if of.summary.latency else Objective.MACS
+    costs = {f"cost-{other}": figures.cost(of, other) for other in sought[1:] or (usual,)}
     spread = {f"effect-{path}": made for path, made in figures.spreads(of).items()}
     curves, parallel = {"curves": figures.curves(of)}, {"parallel": figures.parallel(of)}
     ratios, shares = {"effects": figures.ratios(of.effects)}, {"importance": figures.importances(of.importance)}
@@ -101,6 +102,8 @@ def _tiles(of: Analysis) -> list[tuple[str, str]]:
     if chosen is not None:
         magnitude = formatting.magnitude
         tiles += [("parameters", magnitude(chosen.params_count)), ("MACs", magnitude(chosen.macs))]
+        if chosen.latency_ms is not None:
+            tiles.append(("latency", formatting.milliseconds(chosen.latency_ms)))
     if not of.compares:
         tiles.append(("complete trials", f"{counts['complete']} of {sum(counts.values())}"))
     tiles.append(("wall time", formatting.duration(of.summary.elapsed_seconds)))

@@ -74,6 +74,8 @@ def _params(params: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Cell]:
 def _costs(of: TrialRecord | Finalist, seconds: Mapping[str, float | None]) -> dict[str, Cell]:
     counts = {"params": of.params_count, "MACs": of.macs}
     cells = {heading: Cell(formatting.magnitude(count), count) for heading, count in counts.items()}
+    if of.latency_ms is not None:
+        cells["latency"] = Cell(formatting.milliseconds(of.latency_ms), of.latency_ms)
     return cells | {heading: Cell(formatting.duration(value), value) for heading, value in seconds.items()}
 
 
@@ -176,6 +178,7 @@ LIMITS = {
     "params": "params above {:,}",
     "macs": "macs above {:,}",
     "activation_memory": "activation_memory above {:,} bytes",
+    "latency_ms": "latency above {:,} ms",
     "start": "no weights of the network at its train.start",
     "signal": "the gradient cannot reach the first unit",
 }
@@ -247,6 +250,7 @@ def study(of: Analysis) -> Table:
         facts |= {"starts": starts(of)} if of.starts else {}
         facts["sampler, scheduler, seed"] = f"{summary.sampler}, {summary.scheduler}, {summary.seed}"
     facts |= {f"limit: {limit}": f"{value:,}" for limit, value in summary.limits.items()}
+    facts |= {"latency": summary.latency} if summary.latency else {}
     facts |= {"finals": _extent(summary.finals)} if summary.finals else {}
     facts["wall time"] = formatting.duration(summary.elapsed_seconds)
     facts["training time"] = formatting.duration(sum(of.seconds))

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from search.formatting import ABSENT, ASKED, duration, listed, magnitude, percent
+from search.formatting import ABSENT, ASKED, duration, listed, magnitude, milliseconds, percent
 from search.records import Finalist, Finals, TrialRecord
 from search.spec import Objective
 
@@ -12,6 +12,7 @@ OBJECTIVES = {
     Objective.PARAMS: "parameters",
     Objective.IMAGES_PER_S: "images/s",
     Objective.SECONDS: "training time",
+    Objective.LATENCY_MS: "latency",
 }
 
 
@@ -33,6 +34,8 @@ def objective(trial: TrialRecord, which: Objective, images: int) -> str:
             return ABSENT if value is None else f"{value:,.0f} images/s"
         case Objective.SECONDS:
             return f"{duration(value)} of training"
+        case Objective.LATENCY_MS:
+            return milliseconds(value)
 
 
 def begun(text: str) -> str:

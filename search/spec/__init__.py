@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from search.spec.sections import (
         AUTO,
         Former,
+        LatencySpec,
         LimitSpec,
         Objective,
         ResourceSpec,
@@ -36,7 +37,7 @@ else:
         limits="Appraisal appraise",
         published="Figure Found",
         json_schema="schema",
-        sections="AUTO Former LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
+        sections="AUTO Former LatencySpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",
         study="StudySpec load",
         trial="Crop Optimizer Schedule TrainSpec TrialSpec Value",

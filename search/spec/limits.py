@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resnet import cost, reaches_first_unit
 from resnet.route import reason
@@ -21,6 +21,13 @@ class Appraisal:
     activation_bytes: int  # of a batch
     excess: Mapping[str, float]  # limit -> logarithm of the cost over it; above 0 where it is exceeded
     reason: str | None  # which limits are exceeded, in words
+    latency_ms: float | None = None  # None where networks are not timed
+
+    def refused(self, limit: str, excess: float, reason: str) -> "Appraisal":
+        """The same, beyond one limit more."""
+        return replace(
+            self, excess={**self.excess, limit: excess}, reason="; ".join(filter(None, (self.reason, reason)))
+        )
 
 
 def appraise(spec: TrialSpec, image: tuple[int, int], limits: LimitSpec) -> Appraisal:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from search.errors import InputError
+from search.formatting import plural
 from search.spec.plain_yaml import is_mapping
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,7 @@ class Objective(StrEnum):
     PARAMS = "params"
     IMAGES_PER_S = "images_per_s"
     SECONDS = "seconds"
+    LATENCY_MS = "latency_ms"
 
 
 def _quantity(value: Any) -> Any:
@@ -77,7 +79,36 @@ class LimitSpec(BaseModel):
     activation_memory: Quantity | None = Field(
         default=None, description="bytes kept for the backward pass of a batch in float32, such as 8G or 8Gi"
     )
+    latency_ms: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="milliseconds until the answer is there, see `latency`"
+    )
     signal: bool = Field(default=False, description="refuse networks whose gradient cannot reach the first unit")
+
+
+class LatencySpec(BaseModel):
+    """How long a network takes to answer: how that is timed, before it is trained."""
+
+    model_config = FROZEN
+
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="of the machine where the search is started")
+    threads: int = Field(default=1, ge=1, le=1024, description="cores that compute an answer; cpu")
+    batch: int = Field(default=1, ge=1, le=65_536, description="images that are answered at once")
+    runtime: Literal["torch", "onnxruntime"] = Field(
+        default="torch", description="what runs the network; onnxruntime comes with the extra `export`"
+    )
+
+    @model_validator(mode="after")
+    def _runs(self) -> Self:
+        if self.device == "cuda" and self.runtime == "onnxruntime":
+            raise ValueError(
+                "latency: onnxruntime runs on the cpu here; set latency.device=cpu, or latency.runtime=torch"
+            )
+        return self
+
+    def __str__(self) -> str:
+        """`1 image on 1 core, by torch`."""
+        images, cores = plural(self.batch, "image"), plural(self.threads, "core")
+        return f"{images} on {'a GPU' if self.device == 'cuda' else cores}, by {self.runtime}"
 
 
 AUTO = "auto"  # an entry of `start:`: the papers' recipe, and what was good on other data

@@ -155,9 +155,17 @@ class Space:
         finite = tuple(d for d in self.dimensions if d.values is not None)
         return sum(1 for _ in itertools.islice(_expand(finite, dict(self.fixed), self.searched, True), limit))
 
+    def networks(self, *others: str) -> "Space":
+        """The space of networks, and of `others`, alone: their dimensions, and those that decide about these."""
+        decide = {*others, *(d.path for d in self.dimensions if d.path.startswith("net."))}
+        for dimension in reversed(self.dimensions):  # what decides stands before
+            if dimension.path in decide:
+                decide |= dimension.when.keys()
+        return Space(tuple(d for d in self.dimensions if d.path in decide), self.fixed)
+
     def extremes(self) -> Iterator[NetSpec]:
         """Networks among which the smallest and the largest are."""
-        nets = Space(tuple(d for d in self.dimensions if d.path.startswith("net.")), self.fixed)
+        nets = self.networks()
         growing = [d for d in nets.dimensions if d.path in GROWING]
         for chosen in nets.combinations(values=False):
             if all(chosen[d.path] in d.ends for d in growing if d.path in chosen):

@@ -21,7 +21,9 @@ from search.spec.sections import (
     FROZEN,
     FinalSpec,
     Former,
+    LatencySpec,
     LimitSpec,
+    Objective,
     ResourceSpec,
     SearchSpec,
     TrackingSpec,
@@ -66,6 +68,11 @@ class StudySpec(BaseModel):
     )
     scale: Scale | None = Field(default=None, description="how far this is from the full recipe; told, not given")
     limits: LimitSpec = Field(default=LimitSpec(), description="what a network may cost; beyond, it is never trained")
+    latency: LatencySpec | None = Field(
+        default=None,
+        description="how networks are timed, each before the first trial; not at all without this, "
+        "`limits.latency_ms` or latency_ms in `search.objectives`",
+    )
     search: SearchSpec = Field(default=SearchSpec(), description="how the space is searched")
     finals: FinalSpec = Field(
         default=FinalSpec(), description="the best are retrained on train + validation with several seeds, and tested"
@@ -121,6 +128,8 @@ class StudySpec(BaseModel):
                 raise ValueError(f"{path} is both fixed and in space; remove one of them")
         if self.name in [former.study for former in self.formers]:
             raise ValueError(f"start: study {self.name!r} cannot begin with its own trials; give it another --name")
+        if self.latency is None and (self.limits.latency_ms or Objective.LATENCY_MS in self.search.objectives):
+            object.__setattr__(self, "latency", LatencySpec())
         if self.compare:
             if "start" not in self.model_fields_set:
                 object.__setattr__(self, "start", ())

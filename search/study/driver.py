@@ -11,7 +11,7 @@ from search.activity import Activity
 from search.data import Prepared
 from search.errors import InputError, without_credentials
 from search.execution import Interrupt, Recorder, Session
-from search.export import NotTheSame
+from search.export import graphs
 from search.optimize import (
     FinalPlan,
     FormerBest,
@@ -39,6 +39,7 @@ from search.records import (
 )
 from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
 from search.storage import Output, files
+from search.study.latencies import Latencies, measure, networks
 from search.study.reader import summarise
 from search.study.weights import Weights, find
 from search.tracking import Mirror, Source, Store, tested
@@ -71,6 +72,7 @@ class Driver:
         store: where MLflow keeps the runs.
         output: where it is kept, beside other studies.
         trials_of: the trials of another study beside this one, by its name.
+        activity: is told what takes time.
     """
 
     spec: StudySpec
@@ -80,6 +82,7 @@ class Driver:
     store: Store
     output: Output
     trials_of: Callable[[str], Trials]
+    activity: Activity
 
     def __post_init__(self) -> None:
         spec, info = self.spec, self.data.info
@@ -88,7 +91,10 @@ class Driver:
         stored = StoredStudy(self._storage, spec.name)
         ledger = stored.open(owner, spec, self.space, info, self._appraise)
         self.folder.bind(ledger.key, begun=bool(ledger.records))
-        self.weights = Weights.of(ledger.weights) if stored.has_trials() else self._find_weights(ledger)
+        if not stored.has_trials():
+            self._prepare(ledger)
+        self.weights = Weights.of(ledger.found(Ledger.WEIGHTS))
+        self.latencies = Latencies.of(ledger.found(Ledger.LATENCIES), spec)
         self._able = self.weights.narrowed(self.space)
         self.former = [] if ledger.records else self._begin(ledger)
         export.mend(self.folder.path / export.CHAMPION)
@@ -163,8 +169,8 @@ class Driver:
             return None
         return Result(answer, False, worked, None, reached=self.reached)
 
-    def run(self, console: Console, activity: Activity) -> Result:
-        """Runs what is left, writes the report and hands it to MLflow; the `activity` is told what takes time.
+    def run(self, console: Console) -> Result:
+        """Runs what is left, writes the report and hands it to MLflow.
 
         Raises:
             Halted: the disk is full or cannot be written, or the storage went away.
@@ -179,8 +185,8 @@ class Driver:
             self.mirror.start()
             try:
                 if not self.complete:
-                    self._train(console, interrupt, activity)
-                activity.begin("writing the report" if interrupt.requested else "writing report and champion")
+                    self._train(console, interrupt)
+                self.activity.begin("writing the report" if interrupt.requested else "writing report and champion")
                 return self._conclude(interrupt.requested, patient=not interrupt.requested)
             finally:
                 self.mirror.close()
@@ -193,28 +199,32 @@ class Driver:
         finally:
             self.mirror.close()
 
-    def _train(self, console: Console, interrupt: Interrupt, activity: Activity) -> None:
-        activity.begin("starting Ray")
-        with Session.connected(self.spec, self.data, self.ledger, interrupt, activity) as session:
+    def _train(self, console: Console, interrupt: Interrupt) -> None:
+        self.activity.begin("starting Ray")
+        with Session.connected(self.spec, self.data, self.ledger, interrupt, self.activity) as session:
             if not self.search.is_complete:
                 session.run(Recorder(self.search, self.folder.trials, self._start), console)
             if self.search.is_complete and not (interrupt.requested or self.finals.is_complete):
                 self._final_ledger = self._open_finals(create=True)
                 session.run(Recorder(self.finals, self.folder.finals, self._start), console)
-            activity.begin("leaving Ray")
+            self.activity.begin("leaving Ray")
 
     def _appraise(self, trial: TrialSpec) -> Appraisal:
-        return self.weights.appraised(trial, appraise(trial, self.data.info.shape[:2], self.spec.limits))
+        priced = self.latencies.appraised(trial, appraise(trial, self.data.info.shape[:2], self.spec.limits))
+        return self.weights.appraised(trial, priced)
 
     def _start(self, trial: TrialSpec) -> str | None:
         """Path or URL of the weights that a trial starts from."""
         kept = self.weights.of_trial(trial)
         return kept and self.folder.weights(kept.sha256)
 
-    def _find_weights(self, ledger: Ledger) -> Weights:
-        found = find(self.spec, self.data.info, self.space, self.output, self.folder.keep_weights)
-        ledger.save_weights(found.stored)
-        return found
+    def _prepare(self, ledger: Ledger) -> None:
+        """Notes what is found out once, before the first trial: the weights to start from, and latencies."""
+        spec, info = self.spec, self.data.info
+        found = find(spec, info, self.space, self.output, self.folder.keep_weights)
+        ledger.save_found(Ledger.WEIGHTS, found.stored)
+        timed = measure(spec, networks(spec, self.space, info), info.shape, self.activity)
+        ledger.save_found(Ledger.LATENCIES, timed.stored)
 
     def _begin(self, ledger: Ledger) -> list[FormerBest]:
         """Notes what the study begins with, before its first trial; returns the best of other studies among it."""
@@ -225,7 +235,11 @@ class Driver:
 
     def _open_finals(self, create: bool = False) -> Ledger:
         image, name = self.data.info.shape[:2], self.ledger.study.study_name
-        return final_ledger(self._storage, name, lambda trial: appraise(trial, image, LimitSpec()), create)
+
+        def price(trial: TrialSpec) -> Appraisal:
+            return self.latencies.appraised(trial, appraise(trial, image, LimitSpec()), limited=False)
+
+        return final_ledger(self._storage, name, price, create)
 
     def summary(self) -> StudySummary:
         """The study as the report shows it."""
@@ -234,7 +248,13 @@ class Driver:
         finals = self.finals.results(*ids) if self.search.is_complete else None
         summary = summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
         gain = self.ledger.records.expected_gain(self.ledger.elapsed, self.ledger.exhausted)
-        return replace(summary, starts=self.ledger.starts, missing_weights=self.weights.missing, gain=gain)
+        return replace(
+            summary,
+            starts=self.ledger.starts,
+            missing_weights=self.weights.missing,
+            gain=gain,
+            latency=self.latencies.described(self.spec),
+        )
 
     def _conclude(self, interrupted: bool, patient: bool = True) -> Result:
         first = self.mirror.send(patient)
@@ -272,7 +292,7 @@ class Driver:
             return None, None
         try:
             place = export.export_champion(chosen, self.data, self.folder)
-        except (NotTheSame, InputError) as reason:
+        except (graphs.NotTheSame, InputError) as reason:
             return None, f"the champion is not exported: {reason}"
         return Champion(*_of_champion(finals, finalist), self.folder.relative(place), finalist.tested), None
 

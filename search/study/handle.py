@@ -127,7 +127,7 @@ class Study:
                 if line:
                     say(console, line)
             activity.begin("comparing records and report")
-            return driver.concluded() or driver.run(console, activity)
+            return driver.concluded() or driver.run(console)
 
     @unchanged()
     def sync(self, set: Mapping[str, Any] | None = None) -> tuple[Result, str]:
@@ -320,7 +320,7 @@ class Study:
             if self._fresh:
                 self._delete(folder, out)
             folder.check_version()
-            driver = Driver(spec, space, prepared, folder, store, self.output, self._trials_of)
+            driver = Driver(spec, space, prepared, folder, store, self.output, self._trials_of, activity)
             for former in driver.former:
                 out(str(former))
             if driver.weights.missing:

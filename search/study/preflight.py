@@ -17,6 +17,7 @@ from search.spec import (
     TrialSpec,
     appraise,
 )
+from search.study.latencies import networks
 
 COUNTED = 300  # networks that are counted one by one: a second or two
 BUILT = 500  # of the smallest and largest networks: where none of so many is within the limits, the search finds out
@@ -32,6 +33,7 @@ def planned(spec: StudySpec) -> tuple[DataInfo, Space, Proposer]:
     space = spec.make_space(info.shape, len(info.classes))
     space.check(info.shape[:2])
     spec.rows(info.shape, len(info.classes))
+    networks(spec, space, info)
     path = "train.batch_size"
     asked = [d.ends[1] for d in space.dimensions if d.path == path]
     asked += [float(given[path]) for given in (spec.fixed, *(row.set for row in spec.compare)) if path in given]
@@ -61,7 +63,7 @@ def within(spec: StudySpec, space: Space, image: tuple[int, int]) -> tuple[int, 
 
     None where they are too many to count.
     """
-    nets = Space(tuple(d for d in space.dimensions if d.path.startswith("net.")), space.fixed)
+    nets = space.networks()
     if any(d.values is None for d in nets.dimensions) or nets.size(COUNTED + 1) > COUNTED:
         return None
     every = {TrialSpec.from_flat(chosen).net for chosen in nets.combinations(values=True)}

@@ -24,6 +24,7 @@ from search.records import (
 )
 from search.spec import Space, StudySpec
 from search.storage import Output, layout, replica
+from search.study.latencies import Latencies
 from search.tracking import Cursor
 
 
@@ -79,8 +80,10 @@ class Reader:
         why = self.records.stop_reason(self.spec.search, self._elapsed, self._exhausted)
         summary = summarise(self.spec, space, self.environment, self._elapsed + elapsed, why, finals)
         missing = self.study.user_attrs.get(Ledger.WEIGHTS, {}).get("missing")
+        timed = Latencies.of(self.study.user_attrs.get(Ledger.LATENCIES, {}), self.spec)
         gain = self.records.expected_gain(self._elapsed, self._exhausted)
-        return replace(summary, starts=Start.of(self.study), missing_weights=missing, gain=gain)
+        starts, latency = Start.of(self.study), timed.described(self.spec)
+        return replace(summary, starts=starts, missing_weights=missing, gain=gain, latency=latency)
 
     @cached_property
     def importance(self) -> dict[str, float]:

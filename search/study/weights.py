@@ -70,9 +70,7 @@ class Weights:
         start = trial.train.start
         if start == TrainSpec.SCRATCH or self.of_trial(trial) is not None:
             return found
-        reason = f"{START} = {start} has no weights of this network"
-        both = "; ".join(filter(None, (found.reason, reason)))
-        return replace(found, excess={**found.excess, "start": 1.0}, reason=both)
+        return found.refused("start", 1.0, f"{START} = {start} has no weights of this network")
 
     def narrowed(self, space: Space) -> Space:
         """The space without `imagenet` where there are no such weights."""
@@ -126,11 +124,7 @@ def _trials(spec: StudySpec, info: DataInfo, space: Space) -> Iterator[TrialSpec
     if spec.compare:
         yield from (row.trial for row in spec.rows(info.shape, len(info.classes)))
         return
-    decide = {START, *(d.path for d in space.dimensions if d.path.startswith("net."))}
-    for dimension in reversed(space.dimensions):  # what decides stands before
-        if dimension.path in decide:
-            decide |= dimension.when.keys()
-    part = Space(tuple(d for d in space.dimensions if d.path in decide), space.fixed)
+    part = space.networks(START)
     if START in part.searched or START in space.fixed:
         yield from map(TrialSpec.from_flat, islice(part.combinations(values=False), COMBINATIONS))
 

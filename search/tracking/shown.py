@@ -307,4 +307,5 @@ def _ms(seconds: float | None) -> int:
 def _costs(record: TrialRecord, more: Mapping[str, float] | None = None) -> tuple[int, Metrics]:
     """What is measured once, of a training that is over."""
     values = {"cost/params": float(record.params_count or 0), "cost/macs": float(record.macs or 0)}
-    return 0, Metrics(record.ended or 0, {**values, **(more or {})})
+    timed = {} if record.latency_ms is None else {"cost/latency_ms": record.latency_ms}
+    return 0, Metrics(record.ended or 0, {**values, **timed, **(more or {})})

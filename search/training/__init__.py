@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from search.training import device
     from search.training.batches import Resident
     from search.training.checkpoint import Checkpoint, latest, pretrained, validated_weights, write
+    from search.training.latency import Latency, answering
     from search.training.loop import evaluate, train
     from search.training.speed import images_per_s, noise
     from search.training.step import Compiler
@@ -16,6 +17,7 @@ else:
         __name__,
         batches="Resident",
         checkpoint="Checkpoint latest pretrained validated_weights write",
+        latency="Latency answering",
         loop="evaluate train",
         speed="images_per_s noise",
         step="Compiler",

@@ -23,7 +23,7 @@ from resnet import NetSpec, build
 from resnet.classifier import Scaled
 from search.data import prepare
 from search.errors import InputError
-from search.export import NotTheSame, graphs, mend
+from search.export import graphs, mend
 from search.export.bundle import export, is_whole
 from search.spec import DataSpec, TrialSpec
 from tests.support.exported import NET, Made, trained
@@ -192,7 +192,7 @@ def test_a_graph_that_gives_other_numbers_is_refused(made: Made) -> None:
     with torch.no_grad():
         network.get_parameter("net.fc.bias")[3] += 3e-4
     changed = graphs.run_network(network, made.images)
-    with pytest.raises(NotTheSame, match=r"it gives other logits than the network \(0\.0003 apart"):
+    with pytest.raises(graphs.NotTheSame, match=r"it gives other logits than the network \(0\.0003 apart"):
         graphs.check("it", changed, graphs.run_onnx(onnx, made.images))
 
 
@@ -201,7 +201,7 @@ def test_a_network_without_numbers_is_refused(made: Made, tmp_path: Path) -> Non
     with torch.no_grad():
         net.fc.bias[0] = torch.nan
     save_file(net.state_dict(), tmp_path / "weights.safetensors")
-    with pytest.raises(NotTheSame, match="not finite"):
+    with pytest.raises(graphs.NotTheSame, match="not finite"):
         export(tmp_path / "out", replace(made.model, weights=tmp_path / "weights.safetensors"))
     assert {path.name for path in tmp_path.iterdir()} == {"weights.safetensors"}
 

@@ -1,0 +1,155 @@
+"""How long the networks of a study take to answer: timed before the first trial, for weights do not matter for it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from statistics import median
+from typing import Any, Self
+
+import torch
+
+from resnet import NetSpec, build
+from resnet.classifier import Scaled
+from search.activity import Activity
+from search.errors import InputError
+from search.export import graphs
+from search.machine import usable
+from search.spec import Appraisal, DataInfo, LatencySpec, Space, StudySpec, TrialSpec
+from search.training import Latency, answering
+
+TIMED = 300  # networks at most: a second for each, or some seconds with ONNX Runtime
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Of each network of a study; empty where they are not timed."""
+
+    timed: Mapping[str, Latency]  # by `_key`
+    limit: float | None = None  # ms
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any], spec: StudySpec) -> Self:
+        """As `stored` has them."""
+        return cls({key: Latency(**one) for key, one in stored.items()}, spec.limits.latency_ms)
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As they are written into the study's records."""
+        return {key: asdict(one) for key, one in self.timed.items()}
+
+    def appraised(self, trial: TrialSpec, found: Appraisal, *, limited: bool = True) -> Appraisal:
+        """What a trial would cost, with its latency, which is refused where that is above the limit."""
+        known = self.timed.get(_key(trial.net))
+        if known is None:
+            return found
+        priced = replace(found, latency_ms=known.median)
+        if self.limit is None or not limited:
+            return priced
+        excess = math.log(known.median / self.limit)
+        if excess > 0:
+            reason = f"latency_ms {known.median:.3g} above the limit of {self.limit:g}"
+            return priced.refused("latency_ms", excess, reason)
+        return replace(priced, excess={**found.excess, "latency_ms": excess})
+
+    def described(self, spec: StudySpec) -> str:
+        """How they were timed, in words; empty where they were not."""
+        if not self.timed:
+            return ""
+        apart = median(50 * (one.high - one.low) / one.median for one in self.timed.values())
+        runs = min(one.runs for one in self.timed.values())
+        return (
+            f"of {spec.latency}, before training: median of {runs} runs or more, quartiles some {apart:.1f} % from it"
+        )
+
+
+def networks(spec: StudySpec, space: Space, info: DataInfo) -> list[NetSpec]:
+    """All networks that are to be timed: those of the space, or of the rows that are compared; none if none is asked.
+
+    Raises:
+        InputError: they are too many, or cannot be timed here.
+    """
+    if spec.latency is None:
+        return []
+    _check(spec.latency)
+    if spec.compare:
+        return list(dict.fromkeys(row.trial.net for row in spec.rows(info.shape, len(info.classes))))
+    part = space.networks()
+    for dimension in part.dimensions:
+        if dimension.values is None and dimension.path.startswith("net."):
+            raise InputError(
+                f"latency: space.{dimension.path} is a range without steps, and each network is timed before the first "
+                "trial; give choices, or a step"
+            )
+    finite = Space(tuple(d for d in part.dimensions if d.values is not None), part.fixed)
+    every = {TrialSpec.from_flat(chosen).net: None for chosen in finite.combinations(values=True)}
+    if len(found := list(islice(every, TIMED + 1))) > TIMED:
+        raise InputError(
+            f"latency: the space has more than {TIMED} networks, and each is timed before the first trial; give fewer "
+            "choices of net. fields"
+        )
+    return found
+
+
+def _check(asked: LatencySpec) -> None:
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "latency.device = 'cuda', but this machine has no GPU that torch can use; give cpu, or start the search "
+            "where the GPU is"
+        )
+    if asked.device == "cpu" and asked.threads > usable():
+        raise InputError(
+            f"latency.threads = {asked.threads} is more than the {usable()} cores here; give at most as many"
+        )
+    if asked.runtime == "onnxruntime" and not graphs.installed():
+        raise InputError("latency.runtime = 'onnxruntime' is not installed; pip install 'resnet-search[export]'")
+
+
+def measure(spec: StudySpec, nets: Sequence[NetSpec], shape: tuple[int, int, int], activity: Activity) -> Latencies:
+    """Times the networks on images of `shape` (height, width, channels), one after another.
+
+    Args:
+        spec: of the study.
+        nets: see `networks`.
+        shape: see above.
+        activity: is told which one.
+
+    Raises:
+        InputError: all of them are above the study's limit.
+    """
+    timed: dict[str, Latency] = {}
+    if nets:
+        activity.begin("timing networks")
+    for place, net in enumerate(nets, start=1):
+        activity.change(f"timing network {place} of {len(nets)}")
+        timed[_key(net)] = time_network(net, shape, spec.latency or LatencySpec())
+    limit, least = spec.limits.latency_ms, min((one.median for one in timed.values()), default=0.0)
+    if limit is not None and least > limit:
+        raise InputError(
+            f"limits.latency_ms = {limit:g} is below the fastest network of the space ({least:.3g} ms for "
+            f"{spec.latency}); raise it, or allow smaller networks"
+        )
+    return Latencies(timed, limit)
+
+
+def time_network(net: NetSpec, shape: tuple[int, int, int], asked: LatencySpec) -> Latency:
+    """From bytes to logits, as an exported network computes them, with weights as they are drawn."""
+    half = (0.5,) * net.in_channels
+    with torch.random.fork_rng(devices=()):  # the caller's numbers are as before
+        network = Scaled(build(net), half, half)
+    images = torch.zeros((asked.batch, *shape), dtype=torch.uint8)
+    if asked.runtime == "onnxruntime":
+        names = [str(number) for number in range(net.num_classes)]
+        run, pixels = graphs.runner(graphs.onnx(network, shape, names), asked.threads), images.numpy()
+        return Latency.measured(lambda: run(pixels))
+    before = torch.get_num_threads()
+    torch.set_num_threads(asked.threads)
+    try:
+        return Latency.measured(answering(network, images.to(asked.device)))
+    finally:
+        torch.set_num_threads(before)
+
+
+def _key(net: NetSpec) -> str:
+    """Names a network."""
+    return TrialSpec(net=net).digest

@@ -32,7 +32,7 @@ WORDS = {
     "object": "keys",
     "null": "null",
 }
-PARTS = ("net", "train", "data", "limits", "search", "finals", "resources", "tracking")
+PARTS = ("net", "train", "data", "limits", "latency", "search", "finals", "resources", "tracking")
 SCHEMA = schema()
 
 

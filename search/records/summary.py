@@ -41,9 +41,9 @@ class Finalist:
     published: tuple[str, ...] = ()  # keys of published figures that the study itself sets beside it
     params_count: int | None = None
     macs: int | None = None  # multiply-accumulates of one image
-    latency_ms: float | None = None  # until an answer is there; None where it is not timed
     mlflow_run_id: str | None = None
     against: str | None = None  # label of the one that it is compared with; None: the first
+    latency_ms: float | None = None  # until an answer is there; None where it is not timed
 
     @property
     def tested(self) -> tuple[float, ...]:

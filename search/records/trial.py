@@ -88,7 +88,6 @@ class TrialRecord:
     weights: str | None = None  # the file of its last weights, relative to the study's place
     params_count: int | None = None
     macs: int | None = None  # multiply-accumulates of one image
-    latency_ms: float | None = None  # until an answer is there, before training; None where it is not timed
     seconds: float | None = None  # training and validation, without waiting
     images_per_s: float | None = None  # of training, mean over its seconds
     violation: float | None = None  # how far it is beyond the study's limits; above 0: it cannot be trained
@@ -96,6 +95,7 @@ class TrialRecord:
     out_of_memory: bool = False  # it was started, and needed more memory than there is
     finalist: int | None = None  # whose training it is, in the finals
     test: dict[str, float] | None = None  # error (percent) and loss (nats) on the test split; a finalist's run alone
+    latency_ms: float | None = None  # until an answer is there, before training; None where it is not timed
     mlflow_run_id: str | None = None
 
     @classmethod

@@ -1,10 +1,11 @@
 """How long the networks of a study take to answer: timed before the first trial, for weights do not matter for it."""
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from statistics import median
+from statistics import median, quantiles
 from typing import Any, Self
 
 import torch
@@ -16,9 +17,41 @@ from search.errors import InputError
 from search.export import graphs
 from search.machine import usable
 from search.spec import Appraisal, DataInfo, LatencySpec, Space, StudySpec, TrialSpec
-from search.training import Latency, answering
 
 TIMED = 300  # networks at most: a second for each, or some seconds with ONNX Runtime
+RUNS, SECONDS, MOST = 30, 0.3, 1000  # of a network that are timed: so many, and more where they take less time
+WARM_RUNS, WARM_SECONDS = 5, 0.1  # before them
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds from images to their answer."""
+
+    median: float
+    low: float  # quartiles
+    high: float
+    runs: int
+
+    @classmethod
+    def measured(cls, answer: Callable[[], object]) -> Self:
+        """That of `answer`, which returns once the answer is there: of 30 runs or more, after it is warm."""
+        for _ in _runs(WARM_RUNS, WARM_SECONDS):
+            answer()
+        found: list[float] = []
+        for _ in _runs(RUNS, SECONDS):
+            began = time.perf_counter()
+            answer()
+            found.append(1000 * (time.perf_counter() - began))
+        low, middle, high = quantiles(found, n=4, method="inclusive")
+        return cls(middle, low, high, len(found))
+
+
+def _runs(count: int, seconds: float) -> Iterator[None]:
+    """Goes on until both are reached, or there were `MOST`."""
+    began, done = time.perf_counter(), 0
+    while done < count or (done < MOST and time.perf_counter() - began < seconds):
+        yield
+        done += 1
 
 
 @dataclass(frozen=True)
@@ -142,10 +175,11 @@ def time_network(net: NetSpec, shape: tuple[int, int, int], asked: LatencySpec) 
         names = [str(number) for number in range(net.num_classes)]
         run, pixels = graphs.runner(graphs.onnx(network, shape, names), asked.threads), images.numpy()
         return Latency.measured(lambda: run(pixels))
-    before = torch.get_num_threads()
+    network, images, before = network.to(asked.device).eval(), images.to(asked.device), torch.get_num_threads()
     torch.set_num_threads(asked.threads)
     try:
-        return Latency.measured(answering(network, images.to(asked.device)))
+        with torch.inference_mode():
+            return Latency.measured(lambda: network(images).cpu())  # which waits for a GPU
     finally:
         torch.set_num_threads(before)
 

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from search.training import device
     from search.training.batches import Resident
     from search.training.checkpoint import Checkpoint, latest, pretrained, validated_weights, write
-    from search.training.latency import Latency, answering
     from search.training.loop import evaluate, train
     from search.training.speed import images_per_s, noise
     from search.training.step import Compiler
@@ -17,7 +16,6 @@ else:
         __name__,
         batches="Resident",
         checkpoint="Checkpoint latest pretrained validated_weights write",
-        latency="Latency answering",
         loop="evaluate train",
         speed="images_per_s noise",
         step="Compiler",

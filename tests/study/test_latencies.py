@@ -1,5 +1,6 @@
 """Networks are timed before the first trial: what is too slow is refused, and a study says how fast its own are."""
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from resnet import NetSpec
 from search import Study
@@ -15,8 +15,7 @@ from search.activity import Activity
 from search.errors import InputError
 from search.machine import usable
 from search.spec import DataInfo, LatencySpec, LimitSpec, StudySpec, TrialSpec, appraise
-from search.study.latencies import Latencies, measure, networks, time_network
-from search.training import Latency, answering
+from search.study.latencies import Latencies, Latency, measure, networks, time_network
 
 SHAPE = (16, 16, 1)
 INFO = DataInfo(
@@ -44,38 +43,21 @@ def refusal(**given: Any) -> str:
     return str(refused.value)
 
 
-class Sleeper(nn.Module):
-    """Waits so many milliseconds, as its clock says."""
+def test_a_latency_is_the_median_of_thirty_runs_or_more() -> None:
+    waits = itertools.cycle([2, 2, 20])  # ms
 
-    def __init__(self, *ms: float) -> None:
-        super().__init__()
-        self.ms, self.calls = ms, 0
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        end = time.perf_counter() + self.ms[self.calls % len(self.ms)] / 1000
-        self.calls += 1
+    def answer() -> None:
+        end = time.perf_counter() + next(waits) / 1000
         while time.perf_counter() < end:
             pass
-        return images
 
-
-def test_a_latency_is_the_median_of_thirty_runs_or_more() -> None:
-    network = Sleeper(2, 2, 20)
-    found = Latency.measured(answering(network, torch.zeros(1)))
-    assert 30 <= found.runs < network.calls
+    found = Latency.measured(answer)
+    assert found.runs >= 30
     assert 2 <= found.low <= found.median < 20 <= found.high
 
 
 def test_a_quick_answer_is_timed_more_often() -> None:
     assert Latency.measured(lambda: None).runs == 1000
-
-
-def test_a_network_is_timed_as_it_answers() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(4, 2)).train()
-    answer = answering(network, images := torch.ones(3, 1, 2, 2))
-    torch.testing.assert_close(answer(), answer())  # without dropout
-    assert not answer().requires_grad
-    assert answer().shape == (len(images), 2)
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from search.spec.space import Dimension, Space
     from search.spec.study import StudySpec, load
-    from search.spec.trial import Crop, Optimizer, Schedule, TrainSpec, TrialSpec, Value
+    from search.spec.trial import Crop, Loss, Optimizer, Schedule, TrainSpec, TrialSpec, Value
 else:
     __getattr__ = lazy(
         __name__,
@@ -40,5 +40,5 @@ else:
         sections="AUTO Former LatencySpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",
         study="StudySpec load",
-        trial="Crop Optimizer Schedule TrainSpec TrialSpec Value",
+        trial="Crop Loss Optimizer Schedule TrainSpec TrialSpec Value",
     )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from resnet.kinds import Shortcut
 from resnet.spec import NetSpec
 from search.errors import InputError, hint, redacted
 
@@ -41,6 +42,13 @@ class Optimizer(StrEnum):
 
     SGD = "sgd"  # with momentum, and the L2 penalty in the gradient
     ADAMW = "adamw"  # with decoupled weight decay (arXiv:1711.05101, algorithm 2)
+
+
+class Loss(StrEnum):
+    """What training makes small."""
+
+    CROSS_ENTROPY = "cross_entropy"
+    BCE = "bce"  # binary cross-entropy of each class against the rest (arXiv:2110.00476, section 2)
 
 
 class TrainSpec(BaseModel):
@@ -96,6 +104,10 @@ class TrainSpec(BaseModel):
         lt=1,
         description="fraction of the training in which lr rises; default 0, one_cycle 0.3",
     )
+    loss: Loss = Field(
+        default=Loss.CROSS_ENTROPY,
+        description="bce: binary, each class against the rest; of a mixed image both are present (2110.00476)",
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="probability that is shared among all classes")
     crop: Crop = Field(
         default=Crop.PADDED,
@@ -105,8 +117,27 @@ class TrainSpec(BaseModel):
         default=4, ge=0, le=64, description="zero pixels added on each side before a padded crop; 0: none"
     )
     flip: bool = Field(default=True, description="mirror half of the images left to right")
+    trivial_augment: bool = Field(
+        default=False, description="one of 14 operations on each image, at a random strength (2103.10158)"
+    )
     cutout: int = Field(default=0, ge=0, le=4096, description="side of a square of each image that is hidden; 0: none")
+    random_erasing: float = Field(
+        default=0.0, ge=0, le=1, description="probability that a box of 2 to 33 % of an image is hidden (1708.04896)"
+    )
     mixup: float = Field(default=0.0, ge=0, le=100, description="alpha of the Beta that images are mixed by; 0: none")
+    cutmix: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="alpha of the Beta of how much of an image is of another (1905.04899); 0: none; "
+        "with mixup too, each batch has one of both",
+    )
+    stochastic_depth: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="probability that the last unit's branch is dropped, less the earlier a unit is (1603.09382)",
+    )
     ema: float = Field(
         default=0.0, ge=0, lt=1, description="decay a step of the averaged weights that are validated; 0: none"
     )
@@ -146,6 +177,21 @@ class TrialSpec(BaseModel):
             super().__init__(**given)
         except ValidationError as error:
             raise InputError(sentence(error)) from None
+
+    @model_validator(mode="after")
+    def _trains_this_network(self) -> Self:
+        depth, channels = self.train.stochastic_depth, self.net.in_channels
+        if depth and self.net.shortcut is Shortcut.NONE:
+            raise ValueError(
+                f"train.stochastic_depth = {depth:g} drops branches, without which nothing is left of a network with "
+                "net.shortcut = none; set it to 0, or give it under space with when: {net.shortcut: [identity]}"
+            )
+        if self.train.trivial_augment and channels not in (1, 3):
+            raise ValueError(
+                f"train.trivial_augment = True is for images of 1 or 3 channels, and these have {channels}; "
+                "set it to false"
+            )
+        return self
 
     @classmethod
     def paths(cls) -> tuple[str, ...]:

@@ -11,36 +11,71 @@ from torch import Tensor
 
 from search.spec import Crop, TrainSpec
 from search.training.batches import Resident
+from search.training.trivial_augment import draw_operations, trivial_augment
 
-AREA = (0.08, 1.0)  # of a crop, as a fraction of the image's (arXiv:1409.4842, section 6)
-RATIO = (3 / 4, 4 / 3)  # of width to height
 TRIES = 10
+
+
+@dataclass(frozen=True)
+class Rectangles:
+    """How boxes in an image are drawn: area and logarithm of the ratio uniform, again where one does not fit."""
+
+    area: tuple[float, float]  # as a fraction of the image's
+    ratio: tuple[float, float]  # of width to height
+    least: int = 1  # pixels a side
+    spare: int = 0  # pixels that a side leaves at least
+
+    def draw(
+        self, count: int, sides: tuple[int, int], generator: torch.Generator
+    ) -> tuple[Int64[Tensor, "2 n"], Int64[Tensor, "2 n"], Bool[Tensor, " n"]]:
+        """Corners (top, left), extents (height, width), and whether one of at most `TRIES` boxes fits in `sides`."""
+        whole = torch.tensor(sides)[:, None]
+        extents = torch.zeros(2, count, dtype=torch.int64)
+        placed = torch.zeros(count, dtype=torch.bool)
+        for _ in range(TRIES):
+            left = torch.nonzero(~placed)[:, 0]
+            areas = _uniform(self.area, len(left), generator) * math.prod(sides)
+            ratios = _uniform((math.log(self.ratio[0]), math.log(self.ratio[1])), len(left), generator).exp()
+            tried = torch.stack([(areas / ratios).sqrt(), (areas * ratios).sqrt()]).round().long()
+            fits = ((tried >= self.least) & (tried <= whole - self.spare)).all(0)
+            extents[:, left[fits]] = tried[:, fits]
+            placed[left[fits]] = True
+        # The remainder of 62 random bits is uniform but for one part in 2^50.
+        corners = torch.randint(2**62, (2, count), generator=generator) % (whole - extents + 1)
+        return corners, extents, placed
+
+
+CROPPED = Rectangles(area=(0.08, 1.0), ratio=(3 / 4, 4 / 3))  # arXiv:1409.4842, section 6
+ERASED = Rectangles(area=(0.02, 0.33), ratio=(1 / 3.3, 1 / 0.3), least=0, spare=1)  # torchvision's RandomErasing
 
 
 def draw_boxes(shape: tuple[int, int], sides: tuple[int, int], generator: torch.Generator) -> Int64[Tensor, "s 4 b"]:
     """Crops for an epoch of `shape` (steps, images a step): top, left, height and width in pixels, inside the image.
 
-    The distribution is that of torchvision's RandomResizedCrop: area uniform in `AREA`, logarithm of the ratio uniform
-    in that of `RATIO`, drawn again where the box does not fit in `sides` (height, width), at most `TRIES` times; then
-    the largest box about the centre that has an allowed ratio.
+    The distribution is that of torchvision's RandomResizedCrop: where no box fits in `sides` (height, width), the
+    largest about the centre that has an allowed ratio.
     """
-    height, width = sides
-    count = math.prod(shape)
-    extents = torch.tensor(_largest(height, width))[:, None].repeat(1, count)
-    placed = torch.zeros(count, dtype=torch.bool)
-    for _ in range(TRIES):
-        left = torch.nonzero(~placed)[:, 0]
-        areas = _uniform(AREA, len(left), generator) * (height * width)
-        ratios = _uniform((math.log(RATIO[0]), math.log(RATIO[1])), len(left), generator).exp()
-        tried = torch.stack([(areas / ratios).sqrt(), (areas * ratios).sqrt()]).round().long()
-        fits = (tried > 0).all(0) & (tried[0] <= height) & (tried[1] <= width)
-        extents[:, left[fits]] = tried[:, fits]
-        placed[left[fits]] = True
-    spare = torch.tensor(sides)[:, None] - extents
-    # The remainder of 62 random bits is uniform but for one part in 2^50.
-    anywhere = torch.randint(2**62, (2, count), generator=generator) % (spare + 1)
-    corners = torch.where(placed, anywhere, spare // 2)
-    return torch.cat([corners, extents]).view(4, *shape).transpose(0, 1).contiguous()
+    corners, extents, placed = CROPPED.draw(math.prod(shape), sides, generator)
+    largest = torch.tensor(_largest(*sides))[:, None]
+    centred = (torch.tensor(sides)[:, None] - largest) // 2
+    return _by_step([torch.where(placed, corners, centred), torch.where(placed, extents, largest)], shape)
+
+
+def draw_erased(
+    probability: float, shape: tuple[int, int], sides: tuple[int, int], generator: torch.Generator
+) -> Int64[Tensor, "s 4 b"]:
+    """What is erased of each image with this probability, else an empty box; as `draw_boxes`.
+
+    The distribution is that of torchvision's RandomErasing, which follows arXiv:1708.04896, algorithm 1: where no box
+    fits, nothing is erased.
+    """
+    corners, extents, placed = ERASED.draw(math.prod(shape), sides, generator)
+    erased = placed & (torch.rand(math.prod(shape), generator=generator) < probability)
+    return _by_step([corners, torch.where(erased, extents, 0)], shape)
+
+
+def _by_step(parts: list[Int64[Tensor, "2 n"]], shape: tuple[int, int]) -> Int64[Tensor, "s 4 b"]:
+    return torch.cat(parts).view(4, *shape).transpose(0, 1).contiguous()
 
 
 def resized_crop(
@@ -85,10 +120,11 @@ def _weights(
 
 def _largest(height: int, width: int) -> tuple[int, int]:
     """Height and width of the largest box of an allowed ratio."""
-    if width < RATIO[0] * height:
-        return round(width / RATIO[0]), width
-    if width > RATIO[1] * height:
-        return height, round(height * RATIO[1])
+    narrowest, widest = CROPPED.ratio
+    if width < narrowest * height:
+        return round(width / narrowest), width
+    if width > widest * height:
+        return height, round(height * widest)
     return height, width
 
 
@@ -104,7 +140,7 @@ Draws = dict[str, Tensor]  # name -> (steps, ...): row k is all that step k depe
 class Batch:
     """One training batch: normalised images and the numbers of their classes.
 
-    With mixup, `mixed` are other classes and a share: each image has its label by `share`, its other by the rest.
+    With mixup or cutmix, `mixed` are other classes and a share: each image has its label by it, its other by the rest.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -112,7 +148,7 @@ class Batch:
     mixed: tuple[Int64[Tensor, " b"], Float[Tensor, ""]] | None = None
 
     def measured(self, measure: Callable[[Int64[Tensor, " b"]], Tensor]) -> Tensor:
-        """`measure` of the labels; with mixup of both, each by its share."""
+        """`measure` of the labels; of a mixed batch of both, each by its share."""
         if self.mixed is None:
             return measure(self.labels)
         others, share = self.mixed
@@ -130,7 +166,7 @@ def draw(spec: TrainSpec, n: int, sides: tuple[int, int], seed: int) -> Draws:
 
     Same distributions as torchvision's RandomCrop(side, padding) or RandomResizedCrop(side), and RandomHorizontalFlip,
     in the order of a DataLoader that shuffles. The centres of cutout are uniform over the image (arXiv:1708.04552,
-    section 3.1), the shares of mixup Beta(alpha, alpha), one a batch (arXiv:1710.09412, section 2).
+    section 3.1); mixing is as `draw_mixing` says.
 
     Args:
         spec: which augmentations there are.
@@ -150,10 +186,39 @@ def draw(spec: TrainSpec, n: int, sides: tuple[int, int], seed: int) -> Draws:
     if spec.cutout:
         centres = [torch.randint(0, side, (steps, 1, size), generator=generator) for side in sides]
         draws["centres"] = torch.cat(centres, dim=1)
-    if spec.mixup:
-        shares = np.random.Generator(np.random.Philox(seed)).beta(spec.mixup, spec.mixup, steps)
-        draws["share"] = torch.from_numpy(shares).float()
+    if spec.mixup or spec.cutmix:
+        draws |= draw_mixing(spec, steps, sides, seed)
+    if spec.trivial_augment:
+        draws |= draw_operations((steps, size), sides, generator)
+    if spec.random_erasing:
+        draws["erased"] = draw_erased(spec.random_erasing, (steps, size), sides, generator)
     return draws
+
+
+def draw_mixing(spec: TrainSpec, steps: int, sides: tuple[int, int], seed: int) -> Draws:
+    """How each batch is mixed with itself, rolled by one: by mixup, by cutmix, or by either with probability 1/2.
+
+    `share` of its own label and, with cutmix, the box that is `pasted` and the share of its own pixels that is `kept`
+    around it: by mixup (arXiv:1710.09412, section 2) no box, and both shares Beta(alpha, alpha); by cutmix
+    (arXiv:1905.04899, section 3.1) all pixels around a box of uniform centre, whose area before it is cut at the border
+    of the image is 1 - Beta(alpha, alpha), and the share what is left of the image.
+    """
+    random = np.random.Generator(np.random.Philox(seed))
+    blended = random.beta(spec.mixup, spec.mixup, steps) if spec.mixup else np.zeros(steps)
+    if not spec.cutmix:
+        return {"share": torch.from_numpy(blended).float()}
+    pasting = random.random(steps) < (0.5 if spec.mixup else 1)
+    size = np.array(sides)
+    half = (0.5 * np.sqrt(1 - random.beta(spec.cutmix, spec.cutmix, (steps, 1))) * size).astype(int)
+    centres = random.integers(size, size=(steps, 2))
+    first, last = np.maximum(centres - half, 0), np.minimum(centres + half, size)
+    extents = np.where(pasting[:, None], last - first, 0)
+    found = {
+        "share": np.where(pasting, 1 - extents.prod(1) / size.prod(), blended).astype(np.float32),
+        "kept": np.where(pasting, 1, blended).astype(np.float32),
+        "pasted": np.concatenate([first, extents], 1),
+    }
+    return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
 def batch(split: Resident, spec: TrainSpec, row: Mapping[str, Tensor], streamed: Tensor | None = None) -> Batch:
@@ -167,14 +232,20 @@ def batch(split: Resident, spec: TrainSpec, row: Mapping[str, Tensor], streamed:
         images = resized_crop(pixels, row["boxes"], mirrored, (pixels.shape[1], pixels.shape[2]))
     else:
         images = crop_and_flip(pixels, spec.crop_padding, row.get("offsets"), mirrored)
+    if spec.trivial_augment:
+        images = trivial_augment(images, row["operation"], row["strength"], row["place"])
     normalised, labels = split.normalise(images), split.labels[row["order"]]
     if spec.cutout:
         cut_out_(normalised, spec.cutout, row["centres"])
-    if not spec.mixup:
+    if spec.random_erasing:
+        hide_(normalised, row["erased"])
+    if not (spec.mixup or spec.cutmix):
         return Batch(normalised, labels)
-    share = row["share"]
-    mixed = share * normalised + (1 - share) * normalised.roll(1, 0)
-    return Batch(mixed, labels, (labels.roll(1, 0), share))
+    kept = row["share"]
+    if spec.cutmix:
+        kept = torch.where(inside(row["pasted"][:, None], normalised), 0.0, row["kept"])
+    mixed = kept * normalised + (1 - kept) * normalised.roll(1, 0)
+    return Batch(mixed, labels, (labels.roll(1, 0), row["share"]))
 
 
 def crop_and_flip(
@@ -205,11 +276,19 @@ def crop_and_flip(
 
 
 def cut_out_(images: Float[Tensor, "b c h w"], side: int, centres: Int64[Tensor, "2 b"]) -> None:
-    """Sets a square of `side` pixels about each centre to 0, the mean of the training split; cut at the border."""
+    """Hides a square of `side` pixels about each centre."""
+    hide_(images, torch.cat([centres - side // 2, torch.full_like(centres, side)]))
 
-    def inside(extent: int, centre: Int64[Tensor, " b"]) -> Bool[Tensor, "b extent"]:
-        place = torch.arange(extent, device=images.device) - (centre[:, None] - side // 2)
-        return (place >= 0) & (place < side)
 
-    rows, columns = map(inside, images.shape[2:], centres)
-    images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+def hide_(images: Float[Tensor, "b c h w"], boxes: Int64[Tensor, "4 b"]) -> None:
+    """Sets each image's box to 0, the mean of the training split; cut at the border."""
+    images.masked_fill_(inside(boxes, images)[:, None], 0.0)
+
+
+def inside(boxes: Int64[Tensor, "4 b"], images: Float[Tensor, "n c h w"]) -> Bool[Tensor, "b h w"]:
+    """Which pixels of images of this size are in each box of top, left, height and width."""
+    top, left, height, width = boxes[:, :, None]
+    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    high = (rows >= top) & (rows < top + height)
+    wide = (columns >= left) & (columns < left + width)
+    return high[:, :, None] & wide[:, None, :]

@@ -17,6 +17,7 @@ from search.training.augment import draw
 from search.training.batches import Resident, evaluation_batches
 from search.training.device import autocast, system_metrics
 from search.training.step import Captured, Compiler, Network, Step
+from search.training.stochastic_depth import drop_branches
 
 _WARM = 0.1  # of lr during `warmup_steps` (arXiv:1603.05027, appendix: 0.01 before 0.1)
 _START, _END = 1 / 25, 1 / 25e4  # of lr at both ends of a cycle, torch's OneCycleLR
@@ -104,6 +105,8 @@ def train(
     model = build(spec.net)
     if start is not None and resume is None:
         load_pretrained(model, start)
+    if spec.train.stochastic_depth:
+        drop_branches(model, spec.train.stochastic_depth)
     model = model.to(device=device)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     compiled = resume.compiled if resume else None
@@ -152,7 +155,7 @@ def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[
     first, every = (number - 1) * step.steps, spec.epochs * step.steps
     rates = [learning_rate(spec, first + k, every) for k in range(step.steps)]
     step.begin(draw(spec, len(step.split), (images.shape[1], images.shape[2]), seed), rates)
-    torch.manual_seed(seed)  # of dropout
+    torch.manual_seed(seed)  # of dropout, and of the branches that are dropped
     for _ in range(step.steps):
         step.feed()
         advance()

@@ -1,13 +1,42 @@
 """What a training step makes small."""
 
+from typing import assert_never
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as ops
 
-from search.spec import TrainSpec
+from search.spec import Loss, TrainSpec
 from search.training.augment import Batch
+
+PRESENT = (
+    0.2  # share of a mixed image above which a label is present: `--bce-target-thresh` of timm's recipes A2 and A3
+)
 
 
 def training_loss(spec: TrainSpec, logits: Float[Tensor, "b k"], batch: Batch) -> Float[Tensor, ""]:
-    """Mean cross-entropy of the batch in nats, with label smoothing; with mixup that of both labels by their shares."""
-    return batch.measured(lambda labels: ops.cross_entropy(logits, labels, label_smoothing=spec.label_smoothing))
+    """Mean loss of the batch in nats, of binary cross-entropy also over the classes; with label smoothing.
+
+    Cross-entropy of a mixed image is that of both labels by their shares.
+    """
+    smoothing = spec.label_smoothing
+    match spec.loss:
+        case Loss.CROSS_ENTROPY:
+            return batch.measured(lambda labels: ops.cross_entropy(logits, labels, label_smoothing=smoothing))
+        case Loss.BCE:
+            targets = present(logits, batch) * (1 - smoothing) + smoothing / logits.shape[1]
+            return ops.binary_cross_entropy_with_logits(logits, targets)
+        case _:
+            assert_never(spec.loss)
+
+
+def present(logits: Float[Tensor, "b k"], batch: Batch) -> Float[Tensor, "b k"]:
+    """1 for each class that an image shows, else 0.
+
+    A mixed image shows both of its classes, however it is mixed (arXiv:2110.00476, section 2), but for one of which as
+    good as nothing is left.
+    """
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    shares = batch.measured(lambda labels: (labels[:, None] == classes).float())
+    return (shares > PRESENT).float()

@@ -169,6 +169,9 @@ class Captured:
 KEPT = 4  # compiled networks of a process, whole and frozen: torch keeps no more than 8 for one piece of code
 
 
+Key = tuple[NetSpec, int, float]  # of what is compiled: the network, images a step, how often a branch is dropped
+
+
 @dataclass(frozen=True)
 class Network:
     """A network and what computes its logits in training."""
@@ -186,7 +189,7 @@ class Compiler:
 
     def __init__(self, wanted: bool, folder: Path) -> None:
         self._wanted = wanted
-        self._kept: dict[tuple[NetSpec, int], Network] = {}
+        self._kept: dict[Key, Network] = {}
         # Now, because torch takes a folder of its own as soon as any part of its compiler is loaded.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "kernels"))
 
@@ -198,14 +201,14 @@ class Compiler:
         eager = Network(model, model, False)
         if not (self._wanted if compiled is None else compiled):
             return eager
-        key = (spec.net, spec.train.batch_size)
+        key = (spec.net, spec.train.batch_size, spec.train.stochastic_depth)
         twin = self._kept.get(key) or self._compile(key, spec, model, split)
         if twin is None:
             return eager
         twin.model.load_state_dict(model.state_dict())
         return twin
 
-    def _compile(self, key: tuple[NetSpec, int], spec: TrialSpec, model: ResNet, split: Resident) -> Network | None:
+    def _compile(self, key: Key, spec: TrialSpec, model: ResNet, split: Resident) -> Network | None:
         if len(self._kept) == KEPT:
             self._kept.clear()
             torch.compiler.reset()

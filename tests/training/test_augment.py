@@ -5,15 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare, kstest
+from scipy.stats import chisquare, ks_2samp, kstest
 from sklearn.datasets import load_sample_images
 from torchvision.transforms import v2 as transforms
 from torchvision.transforms.v2 import functional as vision
 
 from search.spec import TrainSpec
 from search.training import Resident
-from search.training.augment import Batch, batch, crop_and_flip, cut_out_, draw
+from search.training.augment import Batch, batch, crop_and_flip, cut_out_, draw, draw_erased
 from tests.support.sample_digits import pixels, resident
+
+WHOLE = {"trivial_augment": True, "random_erasing": 0.5, "mixup": 0.5, "cutmix": 1.0}
 
 
 def photograph() -> torch.Tensor:
@@ -119,7 +121,7 @@ def test_zeros_are_padded_before_normalising() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"crop_padding": 4, "flip": True}, {"crop": "resized"}, {"cutout": 3}, {"mixup": 1.0}]
+    "fields", [{}, {"crop_padding": 4, "flip": True}, {"crop": "resized"}, {"cutout": 3}, {"mixup": 1.0}, WHOLE]
 )
 def test_channels_last_in_memory(fields: dict[str, Any]) -> None:
     images = photograph().repeat(5, 1, 1, 1)
@@ -165,14 +167,121 @@ def test_mixup_shares_are_beta_and_cutout_centres_uniform() -> None:
     assert chisquare(torch.bincount(centres[0] * 3 + centres[1], minlength=15)).pvalue > 0.001
 
 
-def test_an_epoch_follows_from_its_seed_alone() -> None:
-    given = spec(8, crop_padding=2, flip=True, cutout=2, mixup=1.0)
+@pytest.mark.parametrize("fields", [{"cutmix": 1.0}, {"cutmix": 0.3, "mixup": 0.4}])
+def test_cutmix_is_torchvisions(fields: dict[str, float]) -> None:
+    """In a study with mixup too, each batch is as one of the two makes it."""
+    images = photograph().repeat(40, 1, 1, 1) // torch.arange(1, 41, dtype=torch.uint8)[:, None, None, None]
+    split = Resident(images, torch.arange(40) % 10, torch.full((3,), 0.4), torch.full((3,), 0.2))
+    kinds = set[str]()
+    for seed in range(12):
+        draws = draw(spec(8, **fields), 40, (20, 24), seed)
+        made = batches(split, spec(8, **fields), seed)
+        for step, (mixed, plain) in enumerate(zip(made, batches(split, spec(8), seed), strict=True)):
+            assert mixed.mixed is not None
+            others, share = mixed.mixed
+            top, left, height, width = draws["pasted"][step].tolist()
+            pasted = bool(draws["kept"][step] == 1)
+            kinds.add("cutmix" if pasted else "mixup")
+            theirs = transforms.CutMix(num_classes=10) if pasted else transforms.MixUp(num_classes=10)
+            lam = 1 - height * width / 480 if pasted else draws["kept"][step].item()
+            params = {"labels": plain.labels, "batch_size": 8, "lam": lam, "lam_adjusted": lam}
+            params["box"] = left, top, left + width, top + height
+            torch.testing.assert_close(mixed.images, theirs.transform(plain.images, params))
+            first, second = (torch.nn.functional.one_hot(labels, 10) for labels in (mixed.labels, others))
+            wanted = theirs.transform(plain.labels, params)
+            torch.testing.assert_close(share * first + (1 - share) * second, wanted, check_dtype=False)
+    assert kinds == ({"cutmix", "mixup"} if "mixup" in fields else {"cutmix"})
+
+
+@pytest.mark.parametrize("sides", [(32, 32), (7, 12)], ids=str)
+def test_cutmix_boxes_are_distributed_as_torchvisions(sides: tuple[int, int]) -> None:
+    n = 4000
+    theirs = transforms.CutMix(num_classes=2, alpha=0.7)
+    images = torch.empty(2, 3, *sides)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = [theirs.make_params([images]) for _ in range(n)]
+    boxes = np.array([one["box"] for one in found])  # left, top, right, bottom
+    expected = [boxes[:, 1], boxes[:, 0], boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]]
+    draws = draw(spec(2, cutmix=0.7), 2 * n, sides, seed=8)
+    for name, mine, their in zip(("top", "left", "height", "width"), draws["pasted"].T, expected, strict=True):
+        assert ks_2samp(mine.numpy(), their).pvalue > 0.001, name
+    assert ks_2samp(draws["share"].numpy(), np.float32([one["lam_adjusted"] for one in found])).pvalue > 0.001
+
+
+def test_half_of_the_batches_are_cut_and_half_are_mixed() -> None:
+    """One draw of 4000 batches; those that are mixed have the shares of mixup's own alpha."""
+    draws = draw(spec(2, cutmix=1.0, mixup=0.4), 8000, (6, 9), seed=3)
+    pasted = draws["kept"] == 1
+    assert chisquare([int(pasted.sum()), int((~pasted).sum())]).pvalue > 0.001
+    assert not draws["pasted"][~pasted, 2:].any()
+    assert torch.equal(draws["share"][~pasted], draws["kept"][~pasted])
+    assert kstest(draws["share"][~pasted].numpy(), "beta", args=(0.4, 0.4)).pvalue > 0.001
+
+
+@pytest.mark.parametrize("sides", [(32, 32), (5, 4), (20, 60)], ids=str)
+def test_erased_boxes_are_distributed_as_torchvisions(sides: tuple[int, int]) -> None:
+    """5 x 4: a box may have no pixel, and where none of ten fits, nothing is erased."""
+    n = 4000
+    theirs = transforms.RandomErasing(p=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = [theirs.make_params([torch.empty(1, *sides)]) for _ in range(n)]
+    expected = np.array([[one["i"], one["j"], one["h"], one["w"]] for one in found if one["v"] is not None]).T
+    boxes = draw_erased(1.0, (40, 100), sides, torch.Generator().manual_seed(5)).transpose(0, 1).flatten(1).numpy()
+    for name, mine, their in zip(("top", "left", "height", "width"), boxes, expected, strict=True):
+        assert ks_2samp(mine, their).pvalue > 1e-3, name
+    with_pixels = int((expected[2:].prod(0) > 0).sum())
+    assert abs(int((boxes[2:].prod(0) > 0).sum()) - with_pixels) <= 4 * (with_pixels * (n - with_pixels) / n * 2) ** 0.5
+
+
+@pytest.mark.parametrize("probability", [1.0, 0.25])
+def test_erasing_is_torchvisions(probability: float) -> None:
+    images = photograph().repeat(60, 1, 1, 1)
+    split = Resident(images, torch.arange(60), torch.full((3,), 0.4), torch.full((3,), 0.2))
+    given = spec(60, random_erasing=probability)
+    (made,), (plain,) = batches(split, given, 2), batches(split, spec(60), 2)
+    boxes = draw(given, 60, (20, 24), 2)["erased"][0]
+    for image, before, box in zip(made.images, plain.images, boxes.T.tolist(), strict=True):
+        assert torch.equal(image, vision.erase(before, *box, torch.zeros(3, 1, 1)))
+    changed = (made.images != plain.images).flatten(1).any(1)
+    assert changed.all() if probability == 1 else 5 <= int(changed.sum()) <= 25
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [2, 5])
+def test_all_parts_on_small_batches_of_odd_images(channels: int, size: int) -> None:
+    images = photograph()[:, :11, :7, :channels].repeat(10, 1, 1, 1).contiguous()
+    split = Resident(images, torch.arange(10), torch.full((channels,), 0.4), torch.full((channels,), 0.2))
+    for crop in ("padded", "resized"):
+        for made in batches(split, spec(size, crop=crop, **WHOLE), seed=4):
+            assert made.images.shape == (size, channels, 11, 7)
+            assert made.images.is_contiguous(memory_format=torch.channels_last) or channels == 1
+            assert made.images.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"cutout": 2, "mixup": 1.0}, {"centres", "share"}),
+        (WHOLE, {"operation", "strength", "place", "erased", "share", "kept", "pasted"}),
+    ],
+)
+def test_an_epoch_follows_from_its_seed_alone(fields: dict[str, Any], names: set[str]) -> None:
+    given = spec(8, crop_padding=2, flip=True, **fields)
     torch.manual_seed(1)
     first = draw(given, 64, (8, 8), seed=3)
     np.random.default_rng().random()
     torch.manual_seed(2)
     again, other = draw(given, 64, (8, 8), seed=3), draw(given, 64, (8, 8), seed=4)
-    assert set(first) == {"order", "offsets", "mirrored", "centres", "share"}
+    assert set(first) == {"order", "offsets", "mirrored"} | names
     for name, values in first.items():
         assert torch.equal(values, again[name])
         assert not torch.equal(values, other[name])
+
+
+def test_what_is_not_asked_for_draws_nothing() -> None:
+    """So that the numbers of a study without it stay what they were."""
+    plain = draw(spec(8, crop_padding=2, flip=True, mixup=0.4), 64, (8, 8), seed=3)
+    more = draw(spec(8, crop_padding=2, flip=True, mixup=0.4, random_erasing=0.5, trivial_augment=True), 64, (8, 8), 3)
+    assert all(torch.equal(values, more[name]) for name, values in plain.items())

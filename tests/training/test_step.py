@@ -16,6 +16,7 @@ from search.training.step import Step
 from tests.support.sample_digits import resident
 
 ALL = {"crop_padding": 1, "cutout": 2, "mixup": 0.5, "ema": 0.5, "label_smoothing": 0.1}
+WHOLE = {"trivial_augment": True, "random_erasing": 0.5, "mixup": 0.2, "cutmix": 1.0, "loss": "bce"}
 
 
 class NothingReadBack(TorchDispatchMode):
@@ -43,7 +44,7 @@ LAYERS = {"optimizer": "adamw", "layer_decay": 0.5, "start": "w.safetensors", "f
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"momentum": 0.0, "flip": False, "crop_padding": 0}, {"crop": "resized"}, ALL, LAYERS]
+    "fields", [{}, {"momentum": 0.0, "flip": False, "crop_padding": 0}, {"crop": "resized"}, ALL, WHOLE, LAYERS]
 )
 def test_a_step_waits_for_no_value(fields: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="_local_scalar_dense"), NothingReadBack():
@@ -55,9 +56,10 @@ def test_a_step_waits_for_no_value(fields: dict[str, Any]) -> None:
             step()
 
 
-def test_epochs_are_laid_out_in_the_same_memory() -> None:
+@pytest.mark.parametrize("fields", [ALL, WHOLE])
+def test_epochs_are_laid_out_in_the_same_memory(fields: dict[str, Any]) -> None:
     """As a captured step reads and writes addresses."""
-    step = make(**ALL)
+    step = make(**fields)
     begin(step, 1)
     tensors = [*step._rows.values(), step._position, step._loss, step._wrong, *step.model.state_dict().values()]
     tensors.append(step.optimiser.rates)

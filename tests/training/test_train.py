@@ -19,6 +19,8 @@ from tests.support.sample_digits import resident
 NET = {"depth": 8, "in_channels": 1}
 SMALL = {"epochs": 4, "batch_size": 32, "crop_padding": 1, "flip": True, "lr": 0.05}
 
+MIXED = {"mixup": 0.2, "cutmix": 1.0, "stochastic_depth": 0.5}
+
 
 @pytest.fixture(autouse=True)
 def _one_thread_in_float32(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -114,6 +116,7 @@ def test_equals_a_plain_loop_to_the_bit(net: dict[str, Any], fields: dict[str, A
         ({"version": "v2"}, {"start": "w.safetensors", "freeze_epochs": 1, "ema": 0.9, "layer_decay": 0.8}),
         ({}, {"start": "w.safetensors", "freeze_epochs": 2, "optimizer": "adamw", "layer_decay": 0.7}),
         ({}, {"optimizer": "adamw"}),
+        ({}, {"random_erasing": 0.5, "trivial_augment": True, "loss": "bce", "label_smoothing": 0.1} | MIXED),
     ],
 )
 def test_interrupted_is_uninterrupted_to_the_bit(net: dict[str, Any], fields: dict[str, Any], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from search import __version__, spec
 from search.activity import Activity
 from search.errors import Halted, InputError
 from search.formatting import say
-from search.spec import Sampler, Scheduler, plain_yaml, shipped
+from search.spec import Recipe, Sampler, Scheduler, plain_yaml, shipped
 from search.storage import Output, layout
 from search.study import KEYS, Changes, data_name, specify
 
@@ -171,12 +171,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def listing() -> list[dict[str, Any]]:
-    """Of each shipped study its name, what it is, and its scales."""
+    """Of each shipped study its name, what it is, and its scales; of each published recipe its name and what it is."""
     read = {name: plain_yaml.read(path) for name, path in shipped().items()}
-    return [
-        {"name": name, "description": found["description"], "scales": [*found.get("scales", ())]}
+    studies = [
+        {"kind": "study", "name": name, "description": found["description"], "scales": [*found.get("scales", ())]}
         for name, found in read.items()
     ]
+    recipes = map(Recipe.of, Recipe.names())
+    return [*studies, *({"kind": "recipe", "name": one.name, "description": str(one)} for one in recipes)]
 
 
 def words(given: argparse.Namespace, leave_out: Collection[str]) -> list[str]:

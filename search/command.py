@@ -38,8 +38,9 @@ def main(arguments: Sequence[str] | None, activity: Activity) -> int:
                 _say_json(console, spec.schema() if given.schema else cli.listing())
             else:
                 for one in cli.listing():
-                    scales = f" --scale {' | '.join(one['scales'])}" if one["scales"] else ""
-                    say(console, f"{one['name']}{scales}: {one['description']}")
+                    kind = "recipe " if one["kind"] == "recipe" else ""
+                    scales = f" --scale {' | '.join(one['scales'])}" if one.get("scales") else ""
+                    say(console, f"{kind}{one['name']}{scales}: {one['description']}")
             return DONE
         activity.begin(f"reading study {given.study}, in {given.output}")
         server = cluster.job_server(given)

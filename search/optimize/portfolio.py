@@ -54,9 +54,8 @@ class Known:
             if dimension is not None and path in values:
                 values[path] = _moved(values[path], [one[path] for one in self.configurations], dimension)
         # The rate grows with the batch, as in arXiv:1706.02677, section 2.1.
-        batch = nearest(space, {"train.batch_size": self.batch_size}).get("train.batch_size")
-        batch = batch or TrialSpec.default("train.batch_size", space.fixed)
-        return values | {"train.batch_size": batch, "train.lr": values["train.lr"] * float(batch) / self.batch_size}
+        batch = batch_size(space, self.batch_size)
+        return values | {"train.batch_size": batch, "train.lr": values["train.lr"] * batch / self.batch_size}
 
 
 def portfolio(
@@ -110,6 +109,12 @@ def nearest(space: Space, wanted: Mapping[str, Value]) -> dict[str, Value]:
         return min(numbers, key=lambda number: abs(number - value))
 
     return space.draw(ask)
+
+
+def batch_size(space: Space, wanted: int) -> int:
+    """The images a step of the space that are nearest to these."""
+    path = "train.batch_size"
+    return int(nearest(space, {path: wanted}).get(path) or TrialSpec.default(path, space.fixed))
 
 
 def _losses(errors: Sequence[float | None]) -> Losses:

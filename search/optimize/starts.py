@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from resnet import named
+from resnet import list_models, named
 from resnet.names import OF_DATA
 from search.errors import InputError, hint
 from search.formatting import plural
-from search.optimize.portfolio import Known, nearest, portfolio
+from search.optimize.portfolio import Known, batch_size, nearest, portfolio
 from search.records import Start, Trials, TrialState
-from search.spec import AUTO, Appraisal, Former, Space, StudySpec, TrainSpec, TrialSpec, Value
+from search.spec import AUTO, Appraisal, Former, Recipe, Space, StudySpec, TrainSpec, TrialSpec, Value
 
 MOST = 8  # configurations that `start: auto` stands for
 SHARE = 3  # but at most one trial in so many
@@ -27,8 +27,8 @@ def tried_first(
     """What the entries of `start:` stand for, in their order.
 
     `auto` stands for the recipe of the papers and what is known from other data; a name for the published network,
-    trained by the defaults; each where the space has it, else by what is nearest. What another study leaves is known
-    only once its records are read: see `best_of_former`; several of them take turns.
+    trained by the defaults, or for the published recipe; each where the space has it, else by what is nearest. What
+    another study leaves is known only once its records are read: see `best_of_former`; several of them take turns.
 
     Args:
         spec: of the study.
@@ -81,15 +81,19 @@ def _given(entry: str | Mapping[str, Any], space: Space, appraise: Appraise) -> 
 
 def _start(entry: str | Mapping[str, Any], space: Space) -> dict[str, Value]:
     name = f"start: {entry if isinstance(entry, str) else dict(entry)}"
-    wanted = _of_network(entry) if isinstance(entry, str) else entry
+    wanted = _named(entry, space) if isinstance(entry, str) else entry
+    lacking: dict[str, tuple[Value, Value]] = {}  # path -> (wanted, fixed)
     for path, value in wanted.items():
         if path not in TrialSpec.paths():
             raise InputError(f"{name}: {path} is not a field; {hint(path, TrialSpec.paths())}")
         fixed = space.fixed.get(path, TrialSpec.default(path, space.fixed))
         if path not in space.searched and value != fixed:
-            raise InputError(
-                f"{name} needs {path} = {value}, but the study has {fixed}; search {path}, or leave it out"
-            )
+            lacking[path] = value, fixed
+    if lacking:
+        needed = ", ".join(f"{path} = {value}" for path, (value, _) in lacking.items())
+        has = ", ".join(str(fixed) for _, fixed in lacking.values())
+        one = next(iter(lacking)) if len(lacking) == 1 else "or set these"
+        raise InputError(f"{name} needs {needed}, but the study has {has}; search {one}, or leave it out")
     chosen = nearest(space, wanted)
     for dimension in space.dimensions:
         path = dimension.path
@@ -101,11 +105,15 @@ def _start(entry: str | Mapping[str, Any], space: Space) -> dict[str, Value]:
     return chosen
 
 
-def _of_network(name: str) -> dict[str, Value]:
-    try:
-        flat = TrialSpec(net=named(name)).flat()
-    except ValueError as error:
-        raise InputError(f"start: {error}") from None
+def _named(name: str, space: Space) -> dict[str, Value]:
+    if name in Recipe.names():
+        recipe = Recipe.of(name)
+        batch = batch_size(space, recipe.figure.train.batch_size)
+        return {"train.batch_size": batch} | recipe.values(batch)
+    if name not in list_models():
+        known = [*list_models(), *Recipe.names()]
+        raise InputError(f"start: {name!r} is neither a published network nor a recipe; {hint(name, known)}")
+    flat = TrialSpec(net=named(name)).flat()
     of_data = {f"net.{field}" for field in OF_DATA}
     return {path: value for path, value in flat.items() if path.startswith("net.") and path not in of_data}
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from search.spec.data import DataInfo, DataSpec, PreparedInfo, Survey
     from search.spec.json_schema import schema
     from search.spec.limits import Appraisal, appraise
-    from search.spec.published import Figure, Found
+    from search.spec.published import Figure, Found, Recipe
     from search.spec.sections import (
         AUTO,
         Former,
@@ -35,7 +35,7 @@ else:
         compare="Configuration",
         data="DataInfo DataSpec PreparedInfo Survey",
         limits="Appraisal appraise",
-        published="Figure Found",
+        published="Figure Found Recipe",
         json_schema="schema",
         sections="AUTO Former LatencySpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
         space="Dimension Space",

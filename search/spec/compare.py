@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from search.errors import InputError, hint
 from search.spec.plain_yaml import is_list, is_mapping
-from search.spec.published import Figure
+from search.spec.published import Figure, Recipe
 from search.spec.sections import FROZEN, LimitSpec, SearchSpec, dotted
 from search.spec.space import check_path
 from search.spec.trial import TrialSpec, Value, sentence
@@ -17,6 +17,7 @@ SAME_FOR_ALL = {  # what a row cannot set, and where it is said instead
     "train.epochs": "all rows train equally long; set train.epochs of the study",
     "train.seed": "every row has the same seeds, 0, 1, 2 ...; set finals.seeds",
 }
+BATCH = "train.batch_size"
 STILL_USED = ("seed", "storage", "max_concurrent")  # of `search`, also without one
 
 
@@ -26,11 +27,21 @@ class Row(BaseModel):
     model_config = FROZEN
 
     name: str = Field(description="a word or two, of its own")
-    set: dict[str, Any] = Field(default={}, description="values by path, over the fixed values of the study")
+    recipe: str | None = Field(
+        default=None, description="name of a published recipe, whose values go over the fixed values of the study"
+    )
+    set: dict[str, Any] = Field(default={}, description="values by path, over those of the recipe and the study")
     published: tuple[str, ...] = Field(default=(), description="keys of published figures that are set beside it")
     against: str | None = Field(
         default=None, description="name of the row that it is compared with; default: the first"
     )
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_recipe(cls, value: str | None) -> str | None:
+        if value is not None and value not in Recipe.names():
+            raise ValueError(f"= {value!r} is no published recipe; {hint(value, Recipe.names())}")
+        return value
 
     @field_validator("set", mode="before")
     @classmethod
@@ -45,6 +56,13 @@ class Row(BaseModel):
             if key not in known:
                 raise ValueError(f"= {key!r} is no known figure; {hint(key, known)}")
         return keys
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Keys of the published figures that are set beside it: those named, or else that of its recipe."""
+        if self.published or self.recipe is None:
+            return self.published
+        return (Recipe.of(self.recipe).figure.key,)
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,7 @@ def configurations(
     for row in rows:
         trial = _trial(row, fixed, image)
         against = row.against or (None if row.name == first else first)
-        twin = found.setdefault(trial.digest, Configuration(row.name, trial, row.published, against))
+        twin = found.setdefault(trial.digest, Configuration(row.name, trial, row.figures, against))
         if twin.label != row.name:
             raise InputError(
                 f"compare: rows {twin.label!r} and {row.name!r} are the same network, trained in the same way; "
@@ -117,8 +135,12 @@ def _trial(row: Row, fixed: Mapping[str, Value], image: tuple[int, int]) -> Tria
         check_path(path, f"{where}: ")
         if path in SAME_FOR_ALL:
             raise InputError(f"{where}: {path} = {value} cannot be set here, for {SAME_FOR_ALL[path]}")
+    recipe: dict[str, Value] = {}
+    if row.recipe is not None:
+        batch = {**fixed, **row.set}.get(BATCH, TrialSpec.default(BATCH, {}))
+        recipe = Recipe.of(row.recipe).values(batch) if isinstance(batch, int) else {}  # else it is refused below
     try:
-        trial = TrialSpec.from_flat({**fixed, **row.set})
+        trial = TrialSpec.from_flat({**fixed, **recipe, **row.set})
         trial.net.check_image(*image)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None

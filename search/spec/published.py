@@ -1,4 +1,7 @@
-"""The papers' own figures: of which network, on which data, by which statistic; for a report to set beside ours."""
+"""The papers' own figures: of which network, on which data, by which statistic; for a report to set beside ours.
+
+And recipes: how the networks of some of them were trained, by name.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,13 +11,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
-from resnet.names import OF_DATA
+from resnet.names import OF_DATA, name_of
 from resnet.spec import NetSpec
 from search.errors import InputError, hint
 from search.spec.plain_yaml import is_list
-from search.spec.trial import TrainSpec, TrialSpec
+from search.spec.trial import TrainSpec, TrialSpec, Value
 
-_CLASSES = {"cifar10": 10, "cifar100": 100}
+_CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
+_OF_STUDY = ("epochs", "batch_size", "start", "seed")  # that a recipe leaves to the study
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,46 @@ class Found:
     differences: dict[str, tuple[Any, Any]]  # path -> (in the paper, here); empty: by the paper's recipe
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A published way to train, as near as the fields of `TrainSpec` come to it."""
+
+    name: str
+    figure: Figure  # what it is known for
+    note: str  # what is done in another way than published
+
+    def __str__(self) -> str:
+        one = self.figure
+        return f"{name_of(one.nets[0])} at {one} on {one.data} ({one.source}); {self.note}"
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """Names of all recipes."""
+        return tuple(_recipes())
+
+    @staticmethod
+    def of(name: str) -> "Recipe":
+        """The recipe of a name.
+
+        Raises:
+            InputError: there is none.
+        """
+        if name not in _recipes():
+            raise InputError(f"recipe {name!r} is unknown; {hint(name, Recipe.names())}")
+        return _recipes()[name]
+
+    def values(self, batch_size: int) -> dict[str, Value]:
+        """What it says, by path, for a study's batches.
+
+        A published rate is scaled with the batch (arXiv:1706.02677, section 2.1); the optimizer's own stays as it is.
+        """
+        train = self.figure.train
+        found = {path: value for path, value in TrialSpec(train=train).flat().items() if path.startswith("train.")}
+        if "lr" in train.model_fields_set:
+            found["train.lr"] = train.lr * batch_size / train.batch_size
+        return {path: value for path, value in found.items() if path.removeprefix("train.") not in _OF_STUDY}
+
+
 def _different(paper: TrialSpec, ours: TrialSpec) -> dict[str, tuple[Any, Any]]:
     theirs, here = paper.flat(), ours.flat()
     paths = [path for path in TrialSpec.paths() if path in {**theirs, **here} and path != "train.seed"]
@@ -119,8 +163,13 @@ def _design(net: NetSpec) -> NetSpec:
 
 
 @cache
+def _recipes() -> dict[str, Recipe]:
+    return {name: Recipe(name, Figure.of(given["figure"]), given["note"]) for name, given in _raw()["recipes"].items()}
+
+
+@cache
 def _figures() -> dict[str, Figure]:
-    raw = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
+    raw = _raw()
     found: dict[str, Figure] = {}
     for entry in raw["figures"]:
         paper = raw["papers"][entry.pop("paper")]
@@ -128,6 +177,10 @@ def _figures() -> dict[str, Figure]:
         train = TrainSpec(**(paper["train"] | entry.pop("train", {})))
         found[entry["key"]] = Figure(nets=nets, train=train, images=paper["images"], **entry)
     return found
+
+
+def _raw() -> dict[str, Any]:
+    return json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
 
 
 def _each(net: Mapping[str, Any] | list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -54,7 +54,8 @@ def published(depth: int) -> tuple[int, int]:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(": ")[0].partition(" --scale ")[0] for line in lines] == sorted(shipped())
+    names = [line.partition(": ")[0].partition(" --scale ")[0] for line in lines]
+    assert names == [*sorted(shipped()), "recipe rsb_a1", "recipe rsb_a2", "recipe rsb_a3", "recipe torchvision_v2"]
     assert [line for line in lines if line.startswith("degradation --scale cpu | gpu-hour | smoke: ")]
     assert all(len(line.partition(": ")[2]) > 20 for line in lines)
 
@@ -144,7 +145,9 @@ def test_a_shell_completes(typed: str, offered: set[str]) -> None:
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list", "--json"]) == 0
-    listed = {one["name"]: one["scales"] for one in json.loads(capsys.readouterr().out)}
+    entries = json.loads(capsys.readouterr().out)
+    assert {one["name"] for one in entries if one["kind"] == "recipe"} >= {"rsb_a1", "torchvision_v2"}
+    listed = {one["name"]: one["scales"] for one in entries if one["kind"] == "study"}
     assert listed.keys() == shipped().keys()
     assert listed["degradation"] == ["cpu", "gpu-hour", "smoke"]
     Path("mine.yaml").write_text(FILE)

@@ -73,15 +73,53 @@ def test_what_is_not_searched_may_be_named_as_it_is() -> None:
     assert named == {"net.depth": 20, "net.version": "v2"} | OF_DATA
 
 
+RSB_A3: dict[str, Any] = {
+    "train.optimizer": ["sgd", "adamw"],
+    "train.loss": ["cross_entropy", "bce"],
+    "train.crop": ["padded", "resized"],
+    "train.trivial_augment": [False, True],
+    "train.mixup": [0.0, 0.1, 0.2],
+    "train.cutmix": [0.0, 1.0],
+}
+
+
+def test_a_published_recipe() -> None:
+    """What is searched is as the recipe has it; of SGD the rate is scaled to the nearest batch of the space."""
+    section = RSB_A3 | {"train.lr": {"low": 0.001, "high": 0.1}, "net.depth": [8, 14]}
+    (start,) = asked(section, ["rsb_a3"], train__weight_decay=0.02, train__warmup=0.05)
+    chosen = {path: start.chosen[path] for path in RSB_A3}
+    assert chosen == {path: values[-1] for path, values in RSB_A3.items()} | {"train.mixup": 0.1}
+    assert (start.chosen["train.lr"], start.source) == (0.001, "rsb_a3")
+    fixed = {"label_smoothing": 0.1, "random_erasing": 0.1, "mixup": 0.2, "cutmix": 1.0, "weight_decay": 2e-5}
+    fixed |= {"warmup": 0.0083, "nesterov": False, "trivial_augment": True, "crop": "resized"}
+    train = {f"train__{name}": value for name, value in fixed.items()}
+    section = {"train.batch_size": [64, 128], "train.lr": {"low": 0.01, "high": 1.0, "log": True}}
+    (found,) = begun("torchvision_v2", section=section, **train)
+    assert (found["train.batch_size"], found["train.lr"]) == (128, 0.0625)
+    with pytest.raises(InputError, match=r"torchvision_v2 needs train.lr = 0.0625, but space.train.lr is 0.1 ... 1; "):
+        begun("torchvision_v2", section={"train.lr": {"low": 0.1, "high": 1.0}}, **train)
+
+
+def test_all_that_a_recipe_needs_is_named_at_once() -> None:
+    with pytest.raises(InputError) as refused:
+        begun("rsb_a3", section=RSB_A3)
+    assert str(refused.value) == (
+        "start: rsb_a3 needs train.lr = 0.001, train.weight_decay = 0.02, train.warmup = 0.05, but the study has 0.1, "
+        "0.0001, 0.0; search or set these, or leave it out"
+    )
+
+
 @pytest.mark.parametrize(
     ("entry", "fixed", "sentence"),
     [
-        ("resnet21", {}, "start: network 'resnet21' is unknown; "),
+        ("resnet21", {}, "start: 'resnet21' is neither a published network nor a recipe; did you mean 'resnet"),
+        ("rsb_a4", {}, "start: 'rsb_a4' is neither a published network nor a recipe; did you mean 'rsb_a"),
         ("resnet32", {}, "start: resnet32 needs net.depth = 32, but space.net.depth is 8 | 20 | 56 | 110; widen it, "),
         (
             "resnet164",
             {},
-            "start: resnet164 needs net.unit = bottleneck, but the study has basic; search net.unit, or ",
+            "start: resnet164 needs net.unit = bottleneck, net.downsample = projection, but the study has basic, "
+            "zero_pad; search or set these, or leave it out",
         ),
         (
             {"train.epochs": 5},

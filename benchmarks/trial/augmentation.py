@@ -1,9 +1,11 @@
 """Batches from data on the device against PIL images: `python -m benchmarks.trial.augmentation --out`.
 
-Both draw an epoch's order, crop 32 x 32 out of 40 x 40, mirror half of the images, normalise and put 128 together; ours
-with one gather a batch, the reference loop with torchvision's transforms image by image. One process on one thread and
-one core, without DataLoader, in turns (A B, B A, ...); the first of each does not count. Where there is a GPU, ours is
-measured there too. The core must be otherwise idle. It takes about a minute.
+Crop and flip: both draw an epoch's order, crop 32 x 32 out of 40 x 40, mirror half of the images, normalise and put 128
+together; ours with one gather a batch, the reference loop with torchvision's transforms image by image. Whole recipe,
+with the images enlarged to 32 and 224 pixels: random resized crops, flips, TrivialAugment, random erasing, and mixup or
+cutmix of each batch, against torchvision.transforms.v2 of the same names. One process on one thread and one core,
+without DataLoader, in turns (A B, B A, ...); the first of each does not count. Where there is a GPU, ours is measured
+there too. The core must be otherwise idle. It takes about ten minutes.
 """
 
 import argparse
@@ -11,6 +13,8 @@ import time
 from collections.abc import Callable
 
 import torch
+from PIL import Image
+from torchvision.transforms import v2 as transforms
 
 from benchmarks import report
 from benchmarks.report import publish, ratios, spread, table, there_and_back
@@ -18,23 +22,25 @@ from benchmarks.trial import reference_loop
 from benchmarks.trial.loops import BATCH, subset, trial
 from benchmarks.trial.side_by_side import all_cores, pin
 from search import training
-from search.data import Prepared
+from search.data import Prepared, Split
+from search.spec import PreparedInfo, TrainSpec
 from search.training import Resident, augment
 
+WHOLE = {"crop": "resized", "trivial_augment": True, "random_erasing": 0.1, "mixup": 0.2, "cutmix": 1.0}
 
-def ours(prepared: Prepared, device: str, epochs: int) -> Callable[[int], int]:
+
+def ours(split: Resident, recipe: TrainSpec, epochs: int) -> Callable[[int], int]:
     """Makes so many epochs' batches as the training loop does; a call gives the number of images."""
-    recipe = trial(prepared.info, 20).train
-    split = Resident.load(prepared.train(), prepared.info.mean, prepared.info.std, torch.device(device))
+    sides = split.images.shape[1], split.images.shape[2]
 
     def turn(seed: int) -> int:
         made = 0
         for epoch in range(epochs):
-            draws = augment.draw(recipe, len(split), (prepared.info.height, prepared.info.width), seed * epochs + epoch)
-            rows = {name: values.to(device) for name, values in draws.items()}
+            draws = augment.draw(recipe, len(split), sides, seed * epochs + epoch)
+            rows = {name: values.to(split.device) for name, values in draws.items()}
             for step in range(len(rows["order"])):
                 made += len(augment.batch(split, recipe, {name: values[step] for name, values in rows.items()}).images)
-        if device != "cpu":
+        if split.device.type != "cpu":
             torch.cuda.synchronize()
         return made
 
@@ -58,6 +64,43 @@ def reference(prepared: Prepared) -> Callable[[int], int]:
     return turn
 
 
+def reference_recipe(images: torch.Tensor, labels: torch.Tensor, info: PreparedInfo) -> Callable[[int], int]:
+    """Makes an epoch's batches of the whole recipe: PIL images one by one, and each batch mixed."""
+    pictures = [Image.fromarray(image.numpy()) for image in images]
+    change = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(images.shape[1:3]),
+            transforms.RandomHorizontalFlip(),
+            transforms.TrivialAugmentWide(),
+            transforms.PILToTensor(),
+            transforms.ToDtype(torch.float32, scale=True),
+            transforms.Normalize(info.mean, info.std),
+            transforms.RandomErasing(WHOLE["random_erasing"]),
+        ]
+    )
+    classes = len(info.classes)
+    mix = transforms.RandomChoice(
+        [transforms.MixUp(alpha=0.2, num_classes=classes), transforms.CutMix(num_classes=classes)]
+    )
+
+    def turn(seed: int) -> int:
+        torch.manual_seed(seed)
+        made = 0
+        for indices in torch.randperm(len(images)).split(BATCH):
+            batch, _ = mix(torch.stack([change(pictures[int(index)]) for index in indices]), labels[indices])
+            made += len(batch)
+        return made
+
+    return turn
+
+
+def enlarged(split: Split, side: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first `n` images, uint8 (n, side, side, channels), and their labels."""
+    images = torch.from_numpy(split.images[:n]).permute(0, 3, 1, 2)
+    sized = transforms.functional.resize(images, [side, side])
+    return sized.permute(0, 2, 3, 1).contiguous(), torch.from_numpy(split.labels[:n])
+
+
 def rates(makers: list[Callable[[int], int]], turns: int) -> list[list[float]]:
     """Images/s of each, turn by turn."""
     found: list[list[float]] = [[] for _ in makers]
@@ -78,25 +121,47 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def compared(
+    split: Split, info: PreparedInfo, recipe: TrainSpec, theirs: Callable[[int], int], args: argparse.Namespace
+) -> list[list[str]]:
+    """Rows of a table: ours on each device, then PIL and torchvision."""
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    residents = [Resident.load(split, info.mean, info.std, torch.device(device)) for device in devices]
+    *measured, usual = rates([*(ours(one, recipe, args.epochs) for one in residents), theirs], args.turns)
+    rows = [
+        [f"ours, {d}", spread(own), spread(ratios(own, usual), 1)] for d, own in zip(devices, measured, strict=True)
+    ]
+    return [*rows, ["PIL and torchvision, cpu", spread(usual), ""]]
+
+
 def main() -> None:
     args = arguments()
     prepared = subset(args.data, args.steps, args.data_dir)
-    usable = all_cores()
+    info, usable = prepared.info, all_cores()
     pin(usable[:1])
     torch.set_num_threads(1)
     training.device.keep_freed_memory()  # as the worker of a study does
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    *measured, theirs = rates([*(ours(prepared, d, args.epochs) for d in devices), reference(prepared)], args.turns)
+    rows = compared(prepared.train(), info, trial(info, 20).train, reference(prepared), args)
+    found = [["crop and flip", *row] for row in rows]
+    for side in (32, 224):
+        n = max(1, args.steps * 32**2 // side**2) * BATCH
+        images, labels = enlarged(prepared.train(), side, n)
+        split = Split(images.numpy(), labels.numpy())
+        recipe = TrainSpec(batch_size=BATCH, **WHOLE)
+        rows = compared(split, info, recipe, reference_recipe(images, labels, info), args)
+        found += [[f"whole recipe, {side} x {side}", *row] for row in rows]
     pin(usable)
-    rows = [
-        [f"ours, {d}", spread(own), spread(ratios(own, theirs), 1)] for d, own in zip(devices, measured, strict=True)
-    ]
     note = (
-        f"{args.data}, batches of {BATCH}; ours {args.epochs * args.steps * BATCH:,} images a turn, PIL "
-        f"{args.steps * BATCH:,}; n = {args.turns} turns of each; medians with quartiles, of the ratio turn by turn."
+        f"{args.data}, batches of {BATCH}; an epoch has {args.steps * BATCH:,} images, at 224 x 224 {n:,}; a turn of "
+        f"ours has {args.epochs} epochs, of PIL one; n = {args.turns} turns of each; medians with quartiles, of the "
+        "ratio turn by turn."
     )
-    rows.append(["PIL and torchvision, cpu", spread(theirs), ""])
-    publish("augmentation", "Augmented batches on one core", [note, table(["", "images/s", "ratio"], rows)], args.out)
+    publish(
+        "augmentation",
+        "Augmented batches on one core",
+        [note, table(["", "", "images/s", "ratio"], found)],
+        args.out,
+    )
 
 
 if __name__ == "__main__":

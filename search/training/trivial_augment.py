@@ -2,7 +2,7 @@
 
 Each of the 14 operations of torchvision's `v2.TrivialAugmentWide` takes pixels from another place, or blends the image
 with a poorer one, or changes tones by a table; the other two leave the image as it is. So a batch goes through one
-gather, one blend and one table. Nothing waits for the host and every shape is known, so that a CUDA graph can hold it.
+gather, one blend and one table. On a GPU nothing waits for the host and every shape is known: a CUDA graph can hold it.
 """
 
 import math
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int32, Int64, UInt8
 from torch import Tensor
 
 BINS = 31  # strengths of an operation
+CACHED = 2**20  # values of images that a core's cache holds, with what is computed of them
 LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue in grey, as torchvision has them
 
 
@@ -92,11 +93,33 @@ def trivial_augment(
     place: Float[Tensor, "6 b"],
 ) -> UInt8[Tensor, "b h w c"]:
     """Image `i`, of 1 or 3 channels, after `operation[i]` of `strength[i]`, from which `place[:, i]` follows."""
-    return _toned(_blended(_moved(images, place), operation, strength), operation, strength)
+    return (at_once if images.is_cuda else in_parts)(images, operation, strength, place)
 
 
-def _moved(images: UInt8[Tensor, "b h w c"], place: Float[Tensor, "6 b"]) -> UInt8[Tensor, "b h w c"]:
+def at_once(images: Tensor, operation: Tensor, strength: Tensor, place: Tensor) -> UInt8[Tensor, "b h w c"]:
+    """As `trivial_augment`: all images go through all three, of which two change nothing; waits for no value."""
+    moved = _moved(images, operation, strength, place)
+    return _toned(_blended(moved, operation, strength, place), operation, strength, place)
+
+
+def in_parts(images: Tensor, operation: Tensor, strength: Tensor, place: Tensor) -> UInt8[Tensor, "b h w c"]:
+    """As `trivial_augment`, for a CPU: each image goes through its own alone, with as many as its cache holds."""
+    found = images.clone()
+    number = max(1, CACHED // images[0].numel())
+    for change, first, last in (
+        (_moved, Operation.SHEAR_X, Operation.ROTATE),
+        (_blended, Operation.BRIGHTNESS, Operation.SHARPNESS),
+        (_toned, Operation.POSTERIZE, Operation.EQUALIZE),
+    ):
+        which = torch.nonzero((operation >= first) & (operation <= last))[:, 0]
+        for part in which.split(number) if len(which) else ():
+            found[part] = change(images[part], operation[part], strength[part], place[:, part])
+    return found
+
+
+def _moved(images: Tensor, operation: Tensor, strength: Tensor, place: Tensor) -> UInt8[Tensor, "b h w c"]:
     """The pixel nearest to each place; black outside of the image."""
+    del operation, strength
     number, height, width, channels = images.shape
     a, b, c, d, e, f = place[:, :, None, None]
     x = torch.arange(width, device=images.device) - (width - 1) / 2
@@ -109,10 +132,9 @@ def _moved(images: UInt8[Tensor, "b h w c"], place: Float[Tensor, "6 b"]) -> UIn
     return pixels.gather(1, source.expand(-1, -1, channels)).view(images.shape)
 
 
-def _blended(
-    images: UInt8[Tensor, "b h w c"], operation: Int64[Tensor, " b"], strength: Float[Tensor, " b"]
-) -> UInt8[Tensor, "b h w c"]:
+def _blended(images: Tensor, operation: Tensor, strength: Tensor, place: Tensor) -> UInt8[Tensor, "b h w c"]:
     """1 + strength of an image, the rest of a poorer one: black, even, grey or blurred."""
+    del place
     pixels = images.float()
     grey = pixels
     if images.shape[3] > 1:
@@ -143,10 +165,9 @@ def _blurred(pixels: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
     return blurred
 
 
-def _toned(
-    images: UInt8[Tensor, "b h w c"], operation: Int64[Tensor, " b"], strength: Float[Tensor, " b"]
-) -> UInt8[Tensor, "b h w c"]:
+def _toned(images: Tensor, operation: Tensor, strength: Tensor, place: Tensor) -> UInt8[Tensor, "b h w c"]:
     """Each level of each channel as a table of 256 has it."""
+    del place
     number, _, _, channels = images.shape
     level = torch.arange(256, device=images.device)
     tables = 256 * torch.arange(number * channels, device=images.device).view(number, 1, 1, channels)

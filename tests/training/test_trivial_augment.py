@@ -7,7 +7,7 @@ from scipy.stats import chisquare
 from sklearn.datasets import load_sample_images
 from torchvision.transforms import v2
 
-from search.training.trivial_augment import Operation, draw_operations, places, strengths, trivial_augment
+from search.training.trivial_augment import Operation, at_once, draw_operations, places, strengths, trivial_augment
 
 THEIRS = v2.TrivialAugmentWide()
 NAMES = list(THEIRS._AUGMENTATION_SPACE)
@@ -65,8 +65,10 @@ def test_every_operation_at_every_strength_is_torchvisions(
     operation = torch.tensor([int(kind) for kind, _ in cases]).repeat_interleave(number)
     strength = torch.tensor([amount for _, amount in cases]).repeat_interleave(number)
     place = places(operation[None], strength[None], sides)[0]
-    found = trivial_augment(images.repeat(len(cases), 1, 1, 1), operation, strength, place)
+    many = images.repeat(len(cases), 1, 1, 1)
+    found = at_once(many, operation, strength, place)
     assert found.dtype == torch.uint8
+    assert torch.equal(trivial_augment(many, operation, strength, place), found), "on a CPU each kind for itself"
     for (kind, amount), mine in zip(cases, found.view(-1, number, *images.shape[1:]), strict=True):
         expected = theirs(images, kind, amount)
         if kind in (Operation.COLOR, Operation.CONTRAST):
@@ -96,6 +98,14 @@ def test_operations_strengths_and_signs_are_equally_likely() -> None:
         assert chisquare([int(signs.sum()), int((~signs).sum())]).pvalue > 0.001
     assert torch.equal(strength[operation == Operation.SOLARIZE].unique(), torch.linspace(1, 0, 31).flip(0))
     assert (strength[operation == Operation.EQUALIZE] == 0).all()
+
+
+def test_a_batch_none_of_which_is_changed() -> None:
+    images = photographs((9, 4))
+    still = torch.zeros(4, dtype=torch.int64), torch.zeros(4)
+    place = places(*(one[None] for one in still), (9, 4))[0]
+    assert torch.equal(trivial_augment(images, *still, place), images)
+    assert torch.equal(at_once(images, *still, place), images)
 
 
 @pytest.mark.gpu

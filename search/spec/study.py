@@ -60,7 +60,7 @@ class StudySpec(BaseModel):
     start: tuple[str | Former | dict[str, Any], ...] = Field(
         default=(AUTO,),
         description="what is tried first: auto (the papers' recipe, and what was good on other data), names of "
-        "published networks, values by dotted path, {study: NAME, best: 5}; []: nothing",
+        "published networks or recipes, values by dotted path, {study: NAME, best: 5}; []: nothing",
     )
     compare: tuple[Row, ...] = Field(default=(), description="given configurations, all trained, in place of a search")
     scales: dict[str, tuple[str, ...]] = Field(
@@ -201,7 +201,9 @@ def _entry(given: Any) -> Any:
     if not is_mapping(given) or "study" not in given:
         if is_mapping(given) or isinstance(given, str | Former):
             return given
-        raise ValueError(f"start: {given!r} is neither a published network nor values; write {{net.depth: 56}}")
+        raise ValueError(
+            f"start: {given!r} is neither a published network or recipe nor values; write {{net.depth: 56}}"
+        )
     try:
         return Former.model_validate(given)
     except ValidationError as error:

@@ -28,7 +28,8 @@ def source(found: Found) -> str:
     """The figure, where it is from, and what was done in another way."""
     how, one = f"; here with {changed(found.differences)}" if found.differences else "", found.figure
     mean = f"; mean {one.mean:.2f} ± {one.std:.2f}" if one.mean is not None and one.std is not None else ""
-    return f"{one} ({one.statistic}{mean}; {one.source}){how}"
+    note = f"; {one.note}" if one.note else ""
+    return f"{one} ({one.statistic}{mean}; {one.source}){note}{how}"
 
 
 def changed(differences: Mapping[str, tuple[Any, Any]]) -> str:

@@ -40,6 +40,7 @@ class Figure:
     mean: float | None = None
     std: float | None = None
     runs: int | None = None  # of mean and std
+    note: str | None = None  # how `train` differs from the recipe, for which there are no fields
 
     @property
     def least(self) -> float | None:
@@ -113,11 +114,10 @@ class Recipe:
 
     name: str
     figure: Figure  # what it is known for
-    note: str  # what is done in another way than published
 
     def __str__(self) -> str:
         one = self.figure
-        return f"{name_of(one.nets[0])} at {one} on {one.data} ({one.source}); {self.note}"
+        return f"{name_of(one.nets[0])} at {one} on {one.data} ({one.source}); {one.note}"
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def _design(net: NetSpec) -> NetSpec:
 
 @cache
 def _recipes() -> dict[str, Recipe]:
-    return {name: Recipe(name, Figure.of(given["figure"]), given["note"]) for name, given in _raw()["recipes"].items()}
+    return {name: Recipe(name, Figure.of(key)) for name, key in _raw()["recipes"].items()}
 
 
 @cache

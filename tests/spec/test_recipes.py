@@ -7,6 +7,7 @@ from torchvision.models import ResNet50_Weights
 
 from resnet import named
 from search.errors import InputError
+from search.report.published import source
 from search.spec import Recipe, StudySpec, TrialSpec
 
 OF_ALL = {  # arXiv:2110.00476, Table 2, but for what its rows differ in
@@ -41,8 +42,9 @@ def test_resnet_strikes_back(name: str, own: dict[str, float], epochs: int, accu
     assert (published.epochs, published.batch_size, published.start) == (epochs, 2048, "scratch")
     assert recipe.figure.error == pytest.approx(100 - accuracy)
     assert recipe.figure.nets == (named("resnet50", num_classes=1000),)
-    assert "LAMB" in str(recipe)
-    assert "RandAugment" in str(recipe)
+    assert str(recipe).startswith(f"resnet50 at {100 - accuracy:.2f} % on imagenet (arXiv:2110.00476 ")
+    assert "here AdamW at its own rate in place of LAMB" in str(recipe)
+    assert "RandAugment" in source(recipe.figure.beside(values, "photos")), "the report says so too"
 
 
 def test_torchvisions_second_recipe() -> None:

@@ -15,7 +15,8 @@ from benchmarks.trial import reference_loop
 from resnet import NetSpec, Version
 from search.data import Prepared, prepare
 from search.spec import DataSpec, Schedule, TrainSpec, TrialSpec
-from search.training import Resident, evaluate, train
+from search.training import Resident, train
+from search.training.loop import evaluate
 
 
 def ours(spec: TrialSpec, prepared: Prepared) -> Iterator[dict[str, float]]:
@@ -26,8 +27,8 @@ def ours(spec: TrialSpec, prepared: Prepared) -> Iterator[dict[str, float]]:
     for epoch in train(spec, training, validation):
         yield {"epoch": epoch.number, **epoch.metrics}
         if epoch.number == spec.train.epochs:
-            test_loss, test_error = evaluate(epoch.model, Resident.load(prepared.test(), *scale, device))
-            yield {"test/loss": test_loss, "test/error": test_error}
+            tested = evaluate(epoch.model, Resident.load(prepared.test(), *scale, device)).metrics
+            yield {f"test/{name}": tested[name] for name in ("loss", "error")}
 
 
 def main() -> None:

@@ -44,6 +44,13 @@ class Optimizer(StrEnum):
     ADAMW = "adamw"  # with decoupled weight decay (arXiv:1711.05101, algorithm 2)
 
 
+class ClassWeights(StrEnum):
+    """How much an image counts in the training loss."""
+
+    NONE = "none"
+    BALANCED = "balanced"  # inversely to the images of its class, so that each class counts alike
+
+
 class Loss(StrEnum):
     """What training makes small."""
 
@@ -109,6 +116,11 @@ class TrainSpec(BaseModel):
         description="bce: binary, each class against the rest; of a mixed image both are present (2110.00476)",
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="probability that is shared among all classes")
+    class_weights: ClassWeights = Field(
+        default=ClassWeights.NONE,
+        description="balanced: in the loss an image counts n / (classes x images of its class), so that a class of few "
+        "images counts as much as one of many",
+    )
     crop: Crop = Field(
         default=Crop.PADDED,
         description="padded: of full size with zeros around it; resized: 8 to 100 % of it, enlarged",

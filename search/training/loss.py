@@ -3,7 +3,7 @@
 from typing import assert_never
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as ops
 
@@ -15,20 +15,35 @@ PRESENT = (
 )
 
 
-def training_loss(spec: TrainSpec, logits: Float[Tensor, "b k"], batch: Batch) -> Float[Tensor, ""]:
+def training_loss(
+    spec: TrainSpec, logits: Float[Tensor, "b k"], batch: Batch, weights: Float[Tensor, " k"] | None = None
+) -> Float[Tensor, ""]:
     """Mean loss of the batch in nats, of binary cross-entropy also over the classes; with label smoothing.
 
-    Cross-entropy of a mixed image is that of both labels by their shares.
+    Cross-entropy of a mixed image is that of both labels by their shares. With `weights` of the classes the mean is
+    weighted: by those of the labels, over their sum.
     """
     smoothing = spec.label_smoothing
     match spec.loss:
         case Loss.CROSS_ENTROPY:
-            return batch.measured(lambda labels: ops.cross_entropy(logits, labels, label_smoothing=smoothing))
+            return batch.measured(lambda labels: ops.cross_entropy(logits, labels, weights, label_smoothing=smoothing))
         case Loss.BCE:
             targets = present(logits, batch) * (1 - smoothing) + smoothing / logits.shape[1]
-            return ops.binary_cross_entropy_with_logits(logits, targets)
+            own = None if weights is None else batch.measured(lambda labels: weights[labels])[:, None]
+            return ops.binary_cross_entropy_with_logits(logits, targets, None if own is None else own / own.mean())
         case _:
             assert_never(spec.loss)
+
+
+def balanced_weights(labels: Int64[Tensor, " n"], classes: int) -> Float[Tensor, " k"]:
+    """n / (classes x images of a class) for each class, of those that have images; 0 for the others.
+
+    So all classes weigh the same in sum, and an image on average 1 (King and Zeng, "Logistic Regression in Rare Events
+    Data", 2001).
+    """
+    images = torch.bincount(labels, minlength=classes)
+    known = images > 0
+    return torch.where(known, len(labels) / (known.sum() * images.clamp(min=1)), 0.0)
 
 
 def present(logits: Float[Tensor, "b k"], batch: Batch) -> Float[Tensor, "b k"]:

@@ -16,7 +16,7 @@ from search.spec import TrainSpec, TrialSpec
 from search.training.augment import Draws, batch, draw, shape
 from search.training.batches import Resident, stream
 from search.training.device import autocast
-from search.training.loss import training_loss
+from search.training.loss import balanced_weights, training_loss
 from search.training.optimiser import optimiser
 
 
@@ -59,6 +59,8 @@ class Step:
         self.average = Average(model, spec.ema) if spec.ema else None
         self.steps, self.size = shape(len(split), spec.batch_size)
         self._forward = model if forward is None else forward
+        balanced = spec.class_weights == "balanced"
+        self._weights = balanced_weights(split.labels, model.spec.num_classes) if balanced else None
         self._position = torch.zeros(1, dtype=torch.int64, device=device)
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self._wrong = torch.zeros((), dtype=torch.float64, device=device)
@@ -99,7 +101,7 @@ class Step:
         made = batch(self.split, self.spec, row, self._images if self.split.streamed else None)
         with autocast(made.images.device):
             logits = self._forward(made.images).float()
-        loss = training_loss(self.spec, logits, made)
+        loss = training_loss(self.spec, logits, made, self._weights)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()

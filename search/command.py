@@ -18,6 +18,7 @@ from search import cli, cluster, data, export, formatting, spec, study
 from search.activity import INTERRUPTED, Activity
 from search.errors import Halted, InputError, without_credentials
 from search.formatting import say
+from search.spec import Objective
 from search.storage import Output, files
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
         tried.sort(key=lambda t: t["val_error"])
         front = [t for t in tried if t["number"] in report["pareto"]]
         found = [(t, None, formatting.percent(t["val_error"])) for t in front or tried[:TOP]]
-    error = "test error" if finals and len(report["pareto"]) < 2 else "validation error"
+    split = "test" if finals and len(report["pareto"]) < 2 else "validation"
+    error = formatting.error_on(split, Objective(report["settings"]["objectives"][0]).measure)
     rows = [
         (
             label or formatting.network(one["params"]),

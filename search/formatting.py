@@ -22,6 +22,11 @@ def percent(error: float | None, images: int = 0) -> str:
     return f"{error:.{1 if images <= 1000 else 2}f} %"
 
 
+def error_on(split: str, measure: str) -> str:
+    """`test error`, `validation balanced error`."""
+    return f"{split} {measure.replace('_', ' ')}"
+
+
 def points(value: float | None) -> str:
     """A mean of several trainings, or a difference, to hundredths of a point."""
     return ABSENT if value is None else f"{value:.2f}"

@@ -6,8 +6,9 @@ speak of seeds *on these images*. The images are a sample too, which no number o
 The laws are those of scipy.special, where a call costs a hundredth of scipy.stats': a race makes one for each pair of
 finalists after each seed.
 
-A tested error is a count of images, so it moves in steps of 100 / images percent, the `resolution`. With it no
-deviation is taken below half a step, the largest of two neighbouring counts; without it, equal errors have no interval.
+A tested error is a count of images, so it moves in steps of 100 / images percent, the `resolution` (a balanced error
+does on average over the images). With it no deviation is taken below half a step, the largest of two neighbouring
+counts; without it, equal errors have no interval.
 """
 
 from collections.abc import Sequence
@@ -170,17 +171,69 @@ def seeds_for(difference: float, deviations: tuple[float, float], level: float =
     return n
 
 
-def standard_error(error: float, images: int) -> float:
+def standard_error(error: float, images: float) -> float:
     """Standard error in points of an error of `error` percent, since other images could have been drawn: sqrt(pq / n).
 
     Of a mean over seeds it is the most that it can be: less where the seeds fail on different images. None or all of
     the images wrong count as one wrong or right: a standard error of 0 knows nothing of the images not drawn.
     """
-    share = min(max(error / 100, 1 / images), 1 - 1 / images)
+    share = _inner(error / 100, images)
     return 100 * sqrt(share * (1 - share) / images)
 
 
-def beats_guessing(error: float, guess: float | None, images: int) -> bool:
+def _inner(share: float, images: float) -> float:
+    """The share, but that none or all of the images count as one or all but one, and of a single image a half."""
+    least = min(1 / images, 0.5)
+    return min(max(share, least), 1 - least)
+
+
+def balanced_standard_error(wrong: Sequence[int], images: Sequence[int]) -> float:
+    """As `standard_error`, of the mean of the classes' errors, of which each has so many wrong of its images.
+
+    As many images of each class are drawn again, so that it is what a stratified bootstrap gives: the classes are
+    independent, and the variance of their mean is the sum of their variances over the number of classes squared.
+    """
+    known = [standard_error(100 * w / n, n) for w, n in zip(wrong, images, strict=True) if n]
+    return sqrt(sum(error**2 for error in known)) / len(known)
+
+
+def balanced_interval(wrong: Sequence[int], images: Sequence[int], level: float = LEVEL) -> Interval:
+    """Where the mean of the classes' errors, in percent, lies for other images, as many of each class.
+
+    `share_interval` of so many images as have the standard error of `balanced_standard_error` (Kish's effective sample
+    size, in Wilson's interval: Dean and Pagano, Journal of Survey Statistics and Methodology 2015). Of many images it
+    is what a stratified bootstrap gives; of few a bootstrap's is too short.
+    """
+    known = [(w, n) for w, n in zip(wrong, images, strict=True) if n]
+    near = fmean(_inner(w / n, n) for w, n in known)
+    effective = near * (1 - near) / (balanced_standard_error(wrong, images) / 100) ** 2
+    return share_interval(fmean(w / n for w, n in known) * effective, effective, level)
+
+
+def effective_images(images: Sequence[int]) -> float:
+    """So many images of one law are as sure of an error as these, by class, are of the mean of the classes' errors.
+
+    The classes times the harmonic mean of their images: where all have the error p, the variance of the mean is
+    p (1 - p) sum(1 / n_c) / classes^2. As many as there are where all classes have as many.
+    """
+    known = [n for n in images if n]
+    return len(known) ** 2 / sum(1 / n for n in known)
+
+
+def balanced_guess(images: Sequence[int]) -> float:
+    """Mean of the classes' errors, of which each has so many images, of who always names the same class, in percent."""
+    return 100 * (1 - 1 / sum(n > 0 for n in images))
+
+
+def share_interval(count: float, images: float, level: float = LEVEL) -> Interval:
+    """Where the share of so many images, in percent, lies (Wilson, JASA 1927)."""
+    z, share = float(special.ndtri((1 + level) / 2)), count / images
+    middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+    return Interval(100 * max(0.0, middle - half), 100 * min(1.0, middle + half), level)
+
+
+def beats_guessing(error: float, guess: float | None, images: float) -> bool:
     """Whether `error` is below that of who always names the largest class, by more than two standard errors.
 
     True where the latter is not known.

@@ -112,9 +112,11 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["--sampler", "grid"], ["search.sampler = grid", "train.lr is a continuum", "give it choices"]),
     (["--set", "search.objectives=[macs]"], ["search.objectives = [macs]", "begin with val_error"]),
     (["--set", "search.objectives=[val_error,val_error]"], ["names one twice", "remove"]),
+    (["--set", "search.objectives=[val_error,val_balanced_error]"], ["names two errors", "keep the one"]),
+    (["--set", "search.objectives=[balanced_error]"], ["'balanced_error' is unknown", "val_balanced_error"]),
     (
         ["--set", "search.objectives=[val_error,flops]"],
-        ["search.objectives", "'flops' is unknown", "choose from images_per_s, macs"],
+        ["search.objectives", "'flops' is unknown", "choose from images_per_s, latency_ms, macs"],
     ),
     (["--storage", "nosql://u:secret@h/x"], ["search.storage = 'nosql://h/x'", "cannot be opened", "correct the URL"]),
     (["--storage", "sqlite:////no/such/folder/x.db"], ["search.storage", "/no/such/folder", "correct the URL"]),

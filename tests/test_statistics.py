@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,20 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from search import statistics
-from search.statistics import Difference, Interval, mean_interval, median_interval, seeds_for, seeds_needed
+from search.statistics import (
+    Difference,
+    Interval,
+    balanced_guess,
+    balanced_interval,
+    balanced_standard_error,
+    effective_images,
+    mean_interval,
+    median_interval,
+    seeds_for,
+    seeds_needed,
+    share_interval,
+    standard_error,
+)
 
 A, B = [6.61, 6.44, 6.83], [6.37, 6.40, 6.21, 6.52, 6.29]
 APART = ([6.37 - 0.16, 6.37, 6.37 + 0.16], [6.61 - 0.16, 6.61, 6.61 + 0.16])  # 0.24 points, deviations of 0.16
@@ -195,3 +209,66 @@ def test_no_difference_and_no_spread_need_no_number_of_seeds(a: Sequence[float],
 )
 def test_the_standard_error_of_images_is_binomial(error: float, images: int, points: float) -> None:
     assert statistics.standard_error(error, images) == pytest.approx(points, abs=5e-5)
+
+
+@pytest.mark.parametrize(("count", "images"), [(0, 1), (1, 1), (0, 20), (3, 20), (20, 20), (17, 1000)])
+def test_share_interval_is_scipys(count: int, images: int) -> None:
+    found = share_interval(count, images)
+    expected = stats.binomtest(count, images).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "images"),
+    [((9, 6, 30), (300, 30, 60)), ((1, 4), (10, 100)), ((50, 0, 3), (100, 0, 7)), ((400, 33), (800, 90))],
+)
+def test_standard_error_of_a_balanced_error_is_that_of_a_stratified_bootstrap(
+    wrong: tuple[int, ...], images: tuple[int, ...]
+) -> None:
+    """2,000 draws of as many images of each class: their deviation is known to 1 / sqrt(4,000), 1.6 %."""
+    rng, means = np.random.default_rng(0), np.zeros(2000)
+    known = [(w, n) for w, n in zip(wrong, images, strict=True) if n]
+    for w, n in known:
+        lost = np.arange(n) < w
+        means += 100 * rng.choice(lost, (2000, n)).mean(1) / len(known)
+    error = balanced_standard_error(wrong, images)
+    assert error == pytest.approx(means.std(), rel=0.06)
+    if min(n for _, n in known) >= 30:
+        found, drawn = balanced_interval(wrong, images), np.percentile(means, [2.5, 97.5])
+        assert (found.low, found.high) == pytest.approx(tuple(drawn), abs=0.35 * error)
+
+
+@pytest.mark.parametrize("wrong", [0, 3, 20])
+def test_balanced_interval_of_one_class_is_wilsons(wrong: int) -> None:
+    expected = stats.binomtest(wrong, 20).proportion_ci(method="wilson")
+    found = balanced_interval((wrong, 0), (20, 0))
+    assert (found.low, found.high) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("shares", "images"),
+    [((0.1, 0.04), (10, 100)), ((0.02, 0.3, 0.5), (200, 20, 5)), ((0.05,) * 10, (8,) * 10), ((0.01, 0.3), (1000, 20))],
+)
+def test_balanced_intervals_hold_what_they_say(shares: tuple[float, ...], images: tuple[int, ...]) -> None:
+    """The true error, in 93 of 100 samples or more, though images are few: a bootstrap's does in 66 of the first."""
+    rng, truth = np.random.default_rng(0), 100 * fmean(shares)
+    found = [balanced_interval(drawn, images) for drawn in rng.binomial(images, shares, (1000, len(images))).tolist()]
+    held = fmean(one.low <= truth <= one.high for one in found)
+    assert held > 0.93 - 3.9 * math.sqrt(0.93 * 0.07 / 1000)
+
+
+def test_effective_images() -> None:
+    """As many as there are where classes are alike; at 100 to 10 images of two classes 4 / (1/100 + 1/10)."""
+    assert effective_images((7, 7, 7)) == pytest.approx(21)
+    assert effective_images((100, 10)) == pytest.approx(4 / 0.11)
+    assert effective_images((100, 0, 10)) == pytest.approx(4 / 0.11)
+    assert balanced_guess((100, 10, 0)) == 50
+    same = balanced_standard_error((20, 2), (100, 10)), standard_error(20, effective_images((100, 10)))
+    assert same[0] == pytest.approx(same[1])
+
+
+def test_a_class_without_a_wrong_image_still_has_a_standard_error() -> None:
+    """One wrong of each is supposed, and of a single image a half."""
+    assert balanced_standard_error((0, 0), (10, 10)) == balanced_standard_error((1, 1), (10, 10))
+    assert balanced_standard_error((0,), (1,)) == pytest.approx(50)
+    assert balanced_interval((0, 0), (10, 10)).low == 0

@@ -4,7 +4,8 @@
 (the workers).
 
 A preparation is a folder with `images.npy` and `labels.npy` (train, then validation), `test_images.npy`,
-`test_labels.npy`, `meta.json`, and `SHA256SUMS` of all of these. `verified.json` saves reading them at every start.
+`test_labels.npy`, `test_names.json` (the files of a folder of images), `meta.json`, and `SHA256SUMS` of all of these.
+`verified.json` saves reading them at every start.
 """
 
 import hashlib
@@ -30,9 +31,9 @@ from search.errors import InputError, hint
 from search.spec import DataInfo, DataSpec, PreparedInfo, Survey
 from search.storage import paths
 
-FORMAT = 6  # of the folder; part of its name's digest
+FORMAT = 7  # of the folder; part of its name's digest
 ARRAYS = ("images.npy", "labels.npy", "test_images.npy", "test_labels.npy")
-META, SUMS, VERIFIED = "meta.json", "SHA256SUMS", "verified.json"
+META, TEST_NAMES, SUMS, VERIFIED = "meta.json", "test_names.json", "SHA256SUMS", "verified.json"
 NAMES = ["digits", *STANDARD, "imagefolder:PATH", "npz:PATH"]
 
 
@@ -73,6 +74,10 @@ class Prepared:
     def test(self) -> Split:
         """The images for the final figure: to be read once, after the search. No other method opens their files."""
         return self._split("test_", slice(None))
+
+    def test_names(self) -> tuple[str, ...]:
+        """Of the test images in order: their files below the folder of images; empty for other data."""
+        return tuple(json.loads((self.folder / TEST_NAMES).read_bytes()))
 
     def _split(self, prefix: str, part: slice) -> Split:
         return Split(self._array(f"{prefix}images.npy")[part], self._array(f"{prefix}labels.npy")[part])
@@ -206,10 +211,14 @@ def _build(folder: Path, source: Source, spec: DataSpec) -> None:
         raise UnfitError(unfit)
     info = planned(spec, source)
     seen = _surveyed(partial, source, parts, spec) if source.names else None
+    of, where = parts["test"]
+    names = [source.names[of][k] for k in map(int, where)] if source.names else []
     if seen and seen.left_out:
         labels = np.load(partial / "test_labels.npy")
-        guess = 100 * (1 - float(np.bincount(labels).max() / len(labels)))
-        info = info.model_copy(update={"n_test": len(labels), "guess_test": guess})
+        counts = tuple(np.bincount(labels, minlength=len(source.classes)).tolist())
+        info = info.model_copy(update={"n_test": len(labels), "counts_test": counts})
+        names = [name for name in names if name not in {one for one, _ in seen.shared}]
+    (partial / TEST_NAMES).write_text(json.dumps(names))
     sizes = {"n_train": info.n_train, "n_validation": info.n_validation, "n_test": info.n_test}
     content = json.dumps([*(_sha256(partial / name) for name in ARRAYS), sizes, info.classes])
     mean, std = _statistics(np.load(partial / "images.npy", mmap_mode="r")[: info.n_train])
@@ -301,13 +310,13 @@ def _is_intact(folder: Path) -> bool:
 
 def _state(folder: Path) -> bytes:
     """Another one after any change of a file. The time is ctime: that of the content (mtime) can be set back."""
-    stats = {name: (folder / name).stat() for name in (*ARRAYS, META, SUMS)}
+    stats = {name: (folder / name).stat() for name in (*ARRAYS, TEST_NAMES, META, SUMS)}
     return json.dumps({name: [s.st_size, s.st_ino, s.st_ctime_ns] for name, s in stats.items()}).encode()
 
 
 def _sums(folder: Path) -> str:
     """What SHA256SUMS has to be for the files as they are, as `sha256sum --check` reads it."""
-    return "".join(f"{_sha256(folder / name)}  {name}\n" for name in (*ARRAYS, META))
+    return "".join(f"{_sha256(folder / name)}  {name}\n" for name in (*ARRAYS, TEST_NAMES, META))
 
 
 def _sha256(path: Path) -> str:

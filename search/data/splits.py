@@ -87,7 +87,10 @@ def planned(spec: DataSpec, source: Source) -> DataInfo:
     labels = {split: np.repeat(np.arange(len(counts)), counts) for split, counts in source.counts.items()}
     parts = arrange(spec, source.classes, labels, source.groups)
     sizes = {f"n_{split}": len(where) for split, (_, where) in parts.items()}
-    largest = {split: np.bincount(labels[of][where]).max() / len(where) for split, (of, where) in parts.items()}
+    counts = {
+        split: tuple(np.bincount(labels[of][where], minlength=len(source.classes)).tolist())
+        for split, (of, where) in parts.items()
+    }
     height, width, channels = source.shape
     return DataInfo(
         name=spec.name,
@@ -95,8 +98,8 @@ def planned(spec: DataSpec, source: Source) -> DataInfo:
         height=height,
         width=width,
         channels=channels,
-        guess_validation=100 * (1 - largest["validation"]),
-        guess_test=100 * (1 - largest["test"]),
+        counts_validation=counts["validation"],
+        counts_test=counts["test"],
         **sizes,
         note=source.note,
     )

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.activity import Activity
-from search.formatting import configuration, duration, network, percent, plural, say
+from search.formatting import configuration, duration, error_on, network, percent, plural, say
 from search.optimize import Candidate, title
 from search.records import TrialRecord, Trials, TrialState
 
@@ -197,10 +197,11 @@ class Progress:
         return table
 
     def _finalists(self) -> Table:
-        table = _table("finalist", "network", "seeds", "test error", "running")
+        measure = self._trials[0].measure if self._trials else "error"
+        table = _table("finalist", "network", "seeds", error_on("test", measure), "running")
         for candidate in self._candidates:
             runs = [run for run in self._trials if run.finalist == candidate.number]
-            errors = [run.test["error"] for run in runs if run.test]
+            errors = [run.test_error for run in runs if run.test_error is not None]
             spread = f" +- {stdev(errors):.2f}" if len(errors) > 1 else ""
             table.add_row(
                 Text(candidate.label or str(candidate.number)),
@@ -259,7 +260,10 @@ class Progress:
         return f"{title(trial)} {trial.state} {self._reached(trial)}{reason}{' - new best' if new_best else ''}"
 
     def _tested(self, run: TrialRecord) -> str:
-        result = f"{percent(run.test['error'])} test error" if run.test else f"{run.state} ({run.reason})"
+        tested = run.test_error is not None
+        result = (
+            f"{percent(run.test_error)} {error_on('test', run.measure)}" if tested else f"{run.state} ({run.reason})"
+        )
         return f"{title(run, self._candidates)}: {result}: {network(run.params)}"
 
     def _reached(self, trial: TrialRecord) -> str:

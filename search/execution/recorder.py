@@ -52,7 +52,7 @@ class Recorder:
             return True
         epoch, diverged = int(result["epoch"]), bool(result["diverged"])
         metrics = {k.removeprefix("metrics/"): float(v) for k, v in result.items() if k.startswith("metrics/")}
-        error = math.nan if diverged else metrics["train/error" if self.plan.final else "val/error"]
+        error = math.nan if diverged else metrics[self.plan.metric]
         self.ledger.report(number, epoch, error, Metrics(int(result["time_ms"]), metrics))
         if diverged:
             self.end(number, TrialState.DIVERGED, f"loss became infinite or NaN in epoch {epoch}")

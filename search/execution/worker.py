@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from ray import tune
 from ray.util import get_node_ip_address
+from torch import nn
 
 from search import machine, training
 from search.data import Prepared, Split, on_this_machine
@@ -19,7 +20,7 @@ from search.errors import Halted, first_line, halt
 from search.records import TrialState
 from search.spec import DataSpec, TrialSpec
 from search.storage import paths
-from search.training import Checkpoint, Compiler, Resident, device, evaluate, train
+from search.training import Checkpoint, Compiler, Predictions, Resident, device, train
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,11 @@ class WorkerData:
         splits = (_resident(prepared, split, where) for split in (prepared.train(), prepared.validation()))
         return cls(prepared, where, *splits)
 
-    def test(self) -> Resident:
-        """The test split, opened now: for a network that has been trained to its end, and nothing else."""
-        return _resident(self.prepared, self.prepared.test(), self.where)
+    def test(self, model: nn.Module) -> tuple[dict[str, float], Predictions]:
+        """Metrics and answers on the test split, opened now: of a network that has been trained to its end."""
+        split = self.prepared.test()
+        on_device = _resident(self.prepared, split, self.where)
+        return Predictions.by(model, on_device, split, self.prepared.test_names())
 
 
 def _resident(prepared: Prepared, split: Split, where: torch.device) -> Resident:
@@ -126,10 +129,11 @@ class TrialWorker(tune.Trainable):
         if config["weights"] is not None and state is None:
             start = training.pretrained(config["weights"])
         for epoch in train(spec, splits.training, splits.validation, state, self._compiler, start):
-            metrics, diverged = epoch.metrics, epoch.diverged
+            metrics, diverged, tested = epoch.metrics, epoch.diverged, None
             if config["final"] and not diverged and epoch.number == spec.train.epochs:
-                loss, error = evaluate(epoch.model, splits.test())
-                metrics, diverged = {**metrics, "test/loss": loss, "test/error": error}, not math.isfinite(loss)
+                found, predictions = splits.test(epoch.model)
+                metrics = metrics | {f"test/{name}": value for name, value in found.items()}
+                diverged, tested = not math.isfinite(found["loss"]), predictions.stored
             history.append(
                 {
                     "epoch": epoch.number,
@@ -139,7 +143,7 @@ class TrialWorker(tune.Trainable):
                     "time_ms": int(time.time() * 1000),
                 }
             )
-            training.write(folder, Checkpoint(epoch.state(), history))
+            training.write(folder, Checkpoint(epoch.state(), history, tested))
             yield {**history[-1], "done": history[-1]["last"]}
 
     def _splits(self) -> WorkerData:

@@ -10,7 +10,7 @@ from search import export, study
 from search.activity import Activity, run_alone
 from search.cli import Parser, failed
 from search.errors import Halted, InputError
-from search.formatting import say
+from search.formatting import error_on, say
 
 
 def parser() -> Parser:
@@ -39,9 +39,10 @@ def main(arguments: Sequence[str] | None = None, activity: Activity | None = Non
         return failed(error, activity)
     activity.end()
     error = facts.val_error if facts.test_error is None else facts.test_error
-    kind = "validation" if facts.test_error is None else f"test, n = {len(facts.tested)}"
+    split = "validation" if facts.test_error is None else f"test, n = {len(facts.tested)}"
     place = f"{given.to}{export.lacks(given.to)}"
-    said = f"{facts.training} of {facts.study} ({error:.2f} % {kind} error) is in {place}; its README.md says more"
+    found = f"{error:.2f} % {error_on(split, facts.measure)}"
+    said = f"{facts.training} of {facts.study} ({found}) is in {place}; its README.md says more"
     say(Console(), said)
     return 0
 

@@ -208,6 +208,7 @@ def chosen(
         trained_on=data.info.n_train,
         epochs=record.epochs,
         val_error=record.measured,
+        measure=spec.search.measure,
         versions=_versions(),
     )
     return Chosen(TrialSpec.from_flat(record.params), facts, f"{folder.trials}/{record.number:04d}")
@@ -228,6 +229,7 @@ def champion(spec: StudySpec, folder: StudyFolder, finals: Finals | None) -> Cho
         epochs=run.epochs,
         tested={r.seed: r.test_error for r in finalist.runs if r.test_error is not None},
         level=finals.level,
+        measure=finals.measure,
         versions=_versions(),
     )
     return Chosen(TrialSpec.from_flat(flat), facts, f"{folder.finals}/{run.number:04d}")

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from resnet import cost
 from resnet.classifier import Exported
 from search.export.trained import Exportable
+from search.formatting import error_on
 from search.rendering import render
-from search.statistics import standard_error
 
 NAMED = 20  # classes that are named
 
@@ -28,7 +28,9 @@ def card(model: Exportable, config: Exported, answers: Sequence[str], apart: flo
         info=info,
         data_name=model.data_name,
         interval=facts.interval(info.n_test),
-        margin=standard_error,
+        margin=model.margin,
+        validated=error_on("Validation", facts.measure),
+        tested=error_on("Test", facts.measure),
         seeds="; ".join(f"seed {seed}: {error:.2f} %" for seed, error in facts.tested.items()),
         fits=config.image.fit == "centre",
         versions=", ".join(f"{name} {version}" for name, version in facts.versions.items()),

@@ -10,7 +10,7 @@ from resnet.classifier import Exported
 from resnet.images import ImageSpec
 from search.data import Prepared
 from search.spec import TrialSpec
-from search.statistics import Interval, mean_error_interval
+from search.statistics import Interval, effective_images, mean_error_interval, standard_error
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Facts:
     epochs: int  # trained
     val_error: float | None = None  # None where the validation images were trained on
     tested: Mapping[int, float] = field(default_factory=dict)  # seed -> test error, of all trainings of the network
+    measure: str = "error"  # which errors these are: of all images, or the `balanced_error`, the mean of the classes'
     level: float = 0.95  # of the interval
     versions: Mapping[str, str] = field(default_factory=dict)  # it is exported with
 
@@ -68,11 +69,20 @@ class Exportable:
         kind, _, path = self.data.info.name.partition(":")
         return f"{kind}:{PurePath(path).name}" if path else kind
 
+    def margin(self, error: float, split: str) -> float:
+        """Standard error, in points, of an error in percent on a split of the data."""
+        info = self.data.info
+        counts = {"validation": info.counts_validation, "test": info.counts_test}[split]
+        return standard_error(
+            error, effective_images(counts) if self.facts.measure == "balanced_error" else sum(counts)
+        )
+
     def _about(self) -> dict[str, Any]:
         info, facts = self.data.info, self.facts
         found = facts.interval(info.n_test)
         return {
             **{name: getattr(facts, name) for name in ("study", "training", "epochs", "val_error", "test_error")},
+            "measure": facts.measure,
             "spec_digest": self.spec.digest,
             "train": self.spec.train.model_dump(mode="json") | {"start": PurePath(self.spec.train.start).name},
             "data": {

@@ -13,9 +13,9 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from resnet import NetSpec
 from search.optimize.plan import SEED, Candidate, Plan
 from search.optimize.race import race, verdict
-from search.records import Asked, Finalist, Finals, Ledger, SeedRun, TrialRecord, Trials, TrialState
+from search.records import Asked, Finalist, Finals, Ledger, SeedRun, StudySummary, TrialRecord, Trials, TrialState
 from search.spec import Appraisal, Configuration, LimitSpec, Objective, Space, StudySpec, TrialSpec, appraise
-from search.statistics import LEVEL, beats_guessing
+from search.statistics import LEVEL
 
 
 def best_trials(records: Trials, objectives: Sequence[Objective], top: int) -> list[Candidate]:
@@ -65,7 +65,7 @@ class FinalPlan(Plan):
     final: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.time_budget = self.spec.finals.time_budget
+        self.time_budget, self.metric = self.spec.finals.time_budget, "train/error"
 
     @property
     def records(self) -> Trials:
@@ -90,7 +90,7 @@ class FinalPlan(Plan):
             return None
         number, seed = wanted
         spec = next(c.spec for c in self.candidates if c.number == number)
-        return self.ledger.enter(number, TrialSpec.from_flat(spec.flat() | {SEED: seed}))
+        return self.ledger.enter(number, TrialSpec.from_flat(spec.flat() | {SEED: seed}), self.spec.search.measure)
 
     def endings(self) -> Iterator[tuple[int, TrialState, str]]:
         """No training goes on."""
@@ -117,6 +117,7 @@ class FinalPlan(Plan):
         if not self.candidates:
             return None
         spec, records, ids = self.spec, self.records, trial_runs or {}
+        guess, effective = StudySummary.counted(self.data, "test", spec.search.measure)
         return with_champion(
             Finals(
                 finalists=tuple(finalist(c, records, ids.get(c.number), seed_runs or {}) for c in self.candidates),
@@ -131,7 +132,9 @@ class FinalPlan(Plan):
                 scale=spec.scale.changed if spec.scale else {},
                 scale_name=spec.scale.name if spec.scale else None,
                 cost=next(iter(spec.search.objectives[1:]), Objective.LATENCY_MS if spec.latency else Objective.MACS),
-                guess=self.data.get("guess_test"),
+                measure=spec.search.measure,
+                guess=guess,
+                effective=effective,
             )
         )
 
@@ -145,7 +148,7 @@ class FinalPlan(Plan):
 
         def outcomes(number: int) -> list[float | None]:
             runs = (over[number, seed] for seed in takewhile(lambda seed: (number, seed) in over, count()))
-            return [run.test["error"] if run.test else None for run in runs]
+            return [run.test_error for run in runs]
 
         results = {c.number: outcomes(c.number) for c in self.candidates}
         most = self.spec.finals.max_seeds
@@ -165,7 +168,7 @@ def finalist(
             state=record.state,
             epochs=record.epochs,
             train_curve=record.curve,
-            test_error=record.test["error"] if record.test else None,
+            test_error=record.test_error,
             test_loss=record.test["loss"] if record.test else None,
             seconds=record.seconds,
             reason=record.reason,
@@ -199,7 +202,7 @@ def with_champion(finals: Finals) -> Finals:
         return finals
     sound = [f for f in finals.finalists if f.tested and all(r.test_error is not None for r in f.runs)]
     raced = verdict(finals)
-    able = [f for f in sound if beats_guessing(fmean(f.tested), finals.guess, finals.tested_on)]
+    able = [f for f in sound if finals.beats_guessing(fmean(f.tested))]
     close = [f for f in able if f.number in (raced.best, *raced.rivals)] or able
     if not close:
         return finals

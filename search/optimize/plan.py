@@ -31,6 +31,7 @@ class Plan(ABC):
     ledger: Ledger
     candidates: Sequence[Candidate]  # of the finals; none in a search
     time_budget: float | None  # seconds in all; None: no limit
+    metric: str  # of an epoch, the error that is recorded
     final: ClassVar[bool]  # trains on train + validation, then tests
 
     @property

@@ -36,7 +36,7 @@ class Strategy(Plan):
     )  # the next step, by a trial that came to a rung
 
     def __post_init__(self) -> None:
-        self.time_budget = self.search.time_budget
+        self.time_budget, self.metric = self.search.time_budget, f"val/{self.search.measure}"
         rungs = (*self.scheduler.rungs, self.epochs)
         anchored = self.proposer.kind is Sampler.AUTO and len(self.proposer.starts) >= PIONEERS
         if anchored or self.proposer.kind is Sampler.FREEZE_THAW:

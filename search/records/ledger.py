@@ -153,9 +153,12 @@ class Ledger:
         """A new trial of this configuration, in one write; None, and recorded as infeasible, when beyond the limits."""
         return self._enter(self._space.specify(chosen), chosen, {})
 
-    def enter(self, finalist: int, spec: TrialSpec) -> Asked | None:
-        """A new training of a finalist, in one write; `spec` has its seed. None where it is beyond the limits."""
-        return self._enter(spec, {}, {"finalist": finalist})
+    def enter(self, finalist: int, spec: TrialSpec, measure: str = "error") -> Asked | None:
+        """A new training of a finalist, in one write; `spec` has its seed. None where it is beyond the limits.
+
+        `measure`: as of `TrialRecord`.
+        """
+        return self._enter(spec, {}, {"finalist": finalist, "measure": measure})
 
     def _enter(self, spec: TrialSpec, chosen: Mapping[str, Value], notes: Mapping[str, Any]) -> Asked | None:
         price = self._appraise(spec)
@@ -263,8 +266,8 @@ class Ledger:
     def _value(self, record: TrialRecord) -> float:
         if record.finalist is None:
             return record.curve[record.epochs]
-        assert record.test is not None  # a complete training has been tested
-        return record.test["error"]
+        assert record.test_error is not None  # a complete training has been tested
+        return record.test_error
 
     def _handle(self, number: int) -> optuna.Trial:
         if number not in self._trials:

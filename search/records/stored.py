@@ -15,7 +15,7 @@ from search.spec import Appraisal, LatencySpec, PreparedInfo, Space, StudySpec, 
 
 
 def _identity(spec: StudySpec, space: Space, info: PreparedInfo) -> dict[str, str]:
-    """What makes a study the one that it is, in words by its key: data, space, training, limits and seed.
+    """What makes a study the one that it is, in words by its key: data, space, training, limits, error and seed.
 
     A value that is searched nowhere counts as fixed, at its default where none is given.
     """
@@ -24,8 +24,9 @@ def _identity(spec: StudySpec, space: Space, info: PreparedInfo) -> dict[str, st
     data = {f"data.{key}": _word(value) for key, value in spec.data.model_dump(exclude={"dir"}).items()}
     limits = {f"limits.{key}": _word(value) for key, value in spec.limits.model_dump().items()}
     digest = {"the digest of the images": info.digest[:12]}
+    error = {"search.objectives[0]": spec.search.objectives[0].value}  # by which trials are compared
     timed = {f"latency.{key}": _word(getattr(spec.latency, key, None)) for key in LatencySpec.model_fields}
-    return {**data, **digest, **networks, **limits, **timed, "search.seed": str(spec.search.seed)}
+    return {**data, **digest, **networks, **limits, **error, **timed, "search.seed": str(spec.search.seed)}
 
 
 def _word(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What the report is made of beside the trials: the finals, the study as a whole, and on what it runs."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, ClassVar, Self
@@ -11,7 +12,7 @@ from search.machine import hardware, versions
 from search.records.gain import Gain
 from search.records.trial import Start, TrialState
 from search.spec import Objective, PreparedInfo, Share
-from search.statistics import Interval, mean_error_interval
+from search.statistics import Interval, balanced_guess, beats_guessing, effective_images, mean_error_interval
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class SeedRun:
     state: TrialState  # complete, diverged, failed, infeasible or running; never pruned
     epochs: int  # epochs trained
     train_curve: dict[int, float] = field(default_factory=dict[int, float])  # epoch (from 1) -> training error
-    test_error: float | None = None  # of the last epoch; None unless complete
+    test_error: float | None = None  # of the last epoch, as `Finals.measure` says; None unless complete
     test_loss: float | None = None  # nats
     seconds: float | None = None  # training and testing, without waiting
     reason: str | None = None  # why it did not complete
@@ -85,7 +86,9 @@ class Finals:
     scale: dict[str, tuple[Any, Any]] = field(default_factory=dict[str, tuple[Any, Any]])  # path -> (published, run)
     scale_name: str | None = None  # which of the study's scales
     cost: Objective = Objective.MACS  # by which the cheapest of those that cannot be told apart is chosen
+    measure: str = "error"  # which test error is compared: of all images, or the `balanced_error` of the classes
     guess: float | None = None  # test error of who always names the largest class; None where it is not known
+    effective: float | None = None  # images that are as sure of a balanced error, see `effective_images`
     champion_number: int | None = None  # of the finalist that is recommended, see `search.optimize.finals`
     champion_run: int | None = None  # number of its run whose weights are exported: of median test error (the lower)
 
@@ -93,6 +96,10 @@ class Finals:
     def champion(self) -> Finalist | None:
         """The finalist that is recommended; None while none is tested, and where none is better than guessing."""
         return next((f for f in self.finalists if f.number == self.champion_number), None)
+
+    def beats_guessing(self, error: float) -> bool:
+        """Whether a test error in percent is below that of guessing, see `statistics`."""
+        return beats_guessing(error, self.guess, self.effective or self.tested_on)
 
     def interval(self, finalist: Finalist) -> Interval | None:
         """Where the mean test error of a finalist lies, in percent; None for fewer than two trainings."""
@@ -127,6 +134,29 @@ class StudySummary:
     missing_weights: str | None = None  # why no trial started from ImageNet weights though that was asked for
     latency: str = ""  # how it was timed, in words; empty where it was not
     gain: Gain | None = None  # what more search is expected to bring; None where nothing can be said
+
+    @property
+    def measure(self) -> str:
+        """Which error is sought, as `Finals.measure`."""
+        return self.objectives[0].measure
+
+    @property
+    def guess(self) -> float | None:
+        """Validation error of who always names the largest class; None where it is not known."""
+        return self.counted(self.data, "validation", self.measure)[0]
+
+    @property
+    def effective(self) -> float:
+        """So many images of one law are as sure of an error as the validation images are of the one that is sought."""
+        return self.counted(self.data, "validation", self.measure)[1]
+
+    @staticmethod
+    def counted(data: Mapping[str, Any], split: str, measure: str) -> tuple[float | None, float]:
+        """As `guess` and `effective`, of any split."""
+        if measure == "balanced_error":
+            counts = data[f"counts_{split}"]
+            return balanced_guess(counts), effective_images(counts)
+        return data.get(f"guess_{split}"), float(data[split])
 
 
 @dataclass(frozen=True)

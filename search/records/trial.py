@@ -94,7 +94,8 @@ class TrialRecord:
     exceeded: tuple[str, ...] = ()  # the limits that it is beyond
     out_of_memory: bool = False  # it was started, and needed more memory than there is
     finalist: int | None = None  # whose training it is, in the finals
-    test: dict[str, float] | None = None  # error (percent) and loss (nats) on the test split; a finalist's run alone
+    test: dict[str, float] | None = None  # errors (percent) and loss (nats) on the test split; a finalist's run alone
+    measure: str = "error"  # which of the errors on the test split is compared: `error`, or `balanced_error`
     latency_ms: float | None = None  # until an answer is there, before training; None where it is not timed
     mlflow_run_id: str | None = None
 
@@ -116,6 +117,7 @@ class TrialRecord:
             exceeded=tuple(k for k, excess in frozen.constraints.items() if excess > 0 and k != cls.MEMORY),
             out_of_memory=cls.MEMORY in frozen.constraints,
             finalist=attributes.get("finalist"),
+            measure=attributes.get("measure", "error"),
         )
         for epoch, error in sorted(frozen.intermediate_values.items()):
             record = record.with_epoch(epoch, error, Metrics.of(attributes[f"epoch:{epoch}"]))
@@ -124,7 +126,7 @@ class TrialRecord:
     def with_epoch(self, epoch: int, error: float, metrics: Metrics) -> Self:
         """The record with one epoch more."""
         values = metrics.values
-        test = {name: values[f"test/{name}"] for name in ("error", "loss") if f"test/{name}" in values}
+        test = {name.removeprefix("test/"): value for name, value in values.items() if name.startswith("test/")}
         before, seconds = self.seconds or 0.0, values["cost/seconds"]
         images = (self.images_per_s or 0.0) * before + values["cost/images_per_s"] * seconds
         return replace(
@@ -174,8 +176,13 @@ class TrialRecord:
 
     @property
     def val_error(self) -> float | None:
-        """Validation error at the last epoch trained; None when no epoch ended."""
+        """Validation error, the one that is sought, at the last epoch trained; None when no epoch ended."""
         return self.curve[max(self.curve)] if self.curve else None
+
+    @property
+    def test_error(self) -> float | None:
+        """What it is compared by, of a finalist's run; None where it is not tested."""
+        return self.test[self.measure] if self.test else None
 
     @property
     def measured(self) -> float | None:
@@ -198,7 +205,7 @@ class TrialRecord:
         """Lowest validation error at any epoch; None where no epoch has a finite one."""
         return min(self.finite_curve.values(), default=None)
 
-    def margin(self, images: int) -> float:
+    def margin(self, images: float) -> float:
         """Points within which its error on so many images is not told from another's: its standard error.
 
         No image wrong has standard error 0, which knows nothing of the images not drawn; there it is 3 / n, at most 1,
@@ -211,7 +218,7 @@ class TrialRecord:
     def objective(self, objective: Objective) -> float | None:
         """What was measured of it, in its own unit (percent, numbers, seconds); None where nothing was."""
         match objective:
-            case Objective.VAL_ERROR:
+            case Objective.VAL_ERROR | Objective.VAL_BALANCED_ERROR:
                 value = self.val_error
             case Objective.MACS:
                 value = self.macs

@@ -69,7 +69,7 @@ class Trials(tuple[TrialRecord, ...]):
         """The first of `ranked`; a pruned trial only where none is complete; None where nothing ended an epoch."""
         return next(iter(self._ranked), None)
 
-    def rivals(self, images: int) -> "Trials":
+    def rivals(self, images: float) -> "Trials":
         """Other trials of the best one's state whose error lies within its `margin`, best first."""
         first = self.best
         if first is None:

@@ -3,15 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Self
 
-from search.records import Finals, StudySummary, TrialRecord, Trials
+from search import formatting
+from search.records import Finals, SeedRun, StudySummary, TrialRecord, Trials
 from search.report import answer, published
 from search.report.answer import Answer
 from search.report.effects import Effect, effects
-from search.report.finals import Standing, Verdict, standings, verdict
+from search.report.finals import Mistake, OfClass, Standing, Verdict, by_class, mistakes, standings, verdict
 from search.report.published import Comparison
 from search.spec import Found
+from search.statistics import Interval, balanced_interval, balanced_standard_error, standard_error
+from search.training import Predictions
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,28 @@ class Analysis:
     trials: Trials  # that were started, by number
     refused: Trials  # proposals beyond the limits: no trials, only counted
     importance: Mapping[str, float]  # dotted path -> share, largest first; empty where that is not asked for
+    predictions: Predictions | None = None  # of the exported network, on the test images
 
     @classmethod
     def of(
-        cls, summary: StudySummary, records: Sequence[TrialRecord], importance: Mapping[str, float] | None = None
+        cls,
+        summary: StudySummary,
+        records: Sequence[TrialRecord],
+        importance: Mapping[str, float] | None = None,
+        predictions: Predictions | None = None,
     ) -> Self:
         """Of a study with these records, refused proposals among them."""
-        return cls(summary, Trials(records).started, Trials(records).refused, importance or {})
+        return cls(summary, Trials(records).started, Trials(records).refused, importance or {}, predictions)
+
+    @property
+    def validated(self) -> str:
+        """What the error is called by which trials are compared."""
+        return formatting.error_on("validation", self.summary.measure)
+
+    @property
+    def tested(self) -> str:
+        """What the error is called by which finalists are compared."""
+        return formatting.error_on("test", self.summary.measure)
 
     @property
     def images(self) -> int:
@@ -89,6 +108,41 @@ class Analysis:
         finals, order = self.summary.finals, self.standings
         crowned = finals is not None and order and order[0].finalist is finals.champion and order[0].errors
         return verdict(order, finals) if finals is not None and crowned else None
+
+    @property
+    def exported(self) -> SeedRun | None:
+        """The training whose network is exported; None without a champion."""
+        runs = self.settled.champion.runs if self.settled and self.settled.champion else ()
+        return next((run for run in runs if self.settled and run.number == self.settled.champion_run), None)
+
+    @cached_property
+    def classes(self) -> tuple[OfClass, ...]:
+        """What the exported network takes the test images of each class for; empty where that is not known."""
+        if self.predictions is None or self.exported is None:
+            return ()
+        return by_class(self.predictions, self.summary.data["classes"])
+
+    @cached_property
+    def mistakes(self) -> tuple[Mistake, ...]:
+        """The wrong answers of the exported network that it gives the highest probability."""
+        if self.predictions is None or self.exported is None:
+            return ()
+        return mistakes(self.predictions, self.summary.data["classes"])
+
+    @property
+    def balanced(self) -> tuple[float, Interval]:
+        """Mean of the errors of the classes that have test images, and where it lies for other images."""
+        known = [one for one in self.classes if one.images]
+        mean = fmean(100 * one.wrong / one.images for one in known)
+        return mean, balanced_interval([one.wrong for one in known], [one.images for one in known])
+
+    @property
+    def test_set_error(self) -> float:
+        """Points by which another set of test images would move the champion's error: a standard error."""
+        finals, mean = self.summary.finals, self.standings[0].mean or 0.0
+        if self.summary.measure == "balanced_error" and self.classes:
+            return balanced_standard_error([one.wrong for one in self.classes], [one.images for one in self.classes])
+        return standard_error(mean, finals.effective or finals.tested_on) if finals else 0.0
 
     @cached_property
     def comparisons(self) -> dict[int, Comparison]:

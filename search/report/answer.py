@@ -11,7 +11,7 @@ from search.report import published, wording
 from search.report.finals import LOST, Standing, flattery, name
 from search.report.published import Order
 from search.spec import Objective
-from search.statistics import beats_guessing, standard_error
+from search.statistics import beats_guessing
 
 if TYPE_CHECKING:
     from search.report.analysis import Analysis
@@ -53,20 +53,20 @@ def answer(of: "Analysis") -> Answer:
 def _guessing(of: "Analysis", finals: Finals) -> Standing | None:
     """The best of finalists that were all tested, where none of them is better than guessing."""
     sound = [one for one in of.standings if len(one.errors) >= finals.seeds and not one.lost]
-    able = any(beats_guessing(one.mean or 0.0, finals.guess, finals.tested_on) for one in sound)
+    able = any(finals.beats_guessing(one.mean or 0.0) for one in sound)
     return sound[0] if sound and finals.complete and not able else None
 
 
 def _nothing(of: "Analysis") -> str | None:
     """That no network is better than guessing, of those tested or else of the search; None where one is."""
-    finals, best, guess_of_search = of.summary.finals, of.best, of.summary.data.get("guess_validation")
+    finals, best, guess_of_search = of.summary.finals, of.best, of.summary.guess
     if of.settled is not None:
         return None
     if finals is not None and (first := _guessing(of, finals)):
-        seen, guess = f"test error of the finalists, {first.error}", finals.guess
+        seen, guess = f"{of.tested} of the finalists, {first.error}", finals.guess
     elif best is not None and best.measured is not None:
-        seen, guess = f"validation error, {formatting.percent(best.measured, of.images)}", guess_of_search
-        if beats_guessing(best.measured, guess, of.images):
+        seen, guess = f"{of.validated}, {formatting.percent(best.measured, of.images)}", guess_of_search
+        if beats_guessing(best.measured, guess, of.summary.effective):
             return None
     else:
         return None
@@ -85,7 +85,7 @@ def _costs(of: TrialRecord | Finalist) -> str:
 
 def _finals_sentence(of: "Analysis", finals: Finals) -> str:
     best = of.standings[0]
-    return f"Use {formatting.network_sentence(best.finalist.params)}: {best.error} test error; {_stands(of, finals)}."
+    return f"Use {formatting.network_sentence(best.finalist.params)}: {best.error} {of.tested}; {_stands(of, finals)}."
 
 
 def _stands(of: "Analysis", finals: Finals) -> str:
@@ -139,9 +139,13 @@ def _search_sentence(of: "Analysis") -> str:
     early = "" if chosen.state is TrialState.COMPLETE else ", where it was stopped early: no trial is complete"
     others = [wording.OBJECTIVES[objective] for objective in of.summary.objectives[1:]]
     alone = f"; no other complete trial is better in {' or '.join(others)}" if of.front == (chosen,) else ""
+    counted = f"{round(error * images / 100)} of {images} images"
+    if of.summary.measure != "error":
+        classes = sum(n > 0 for n in of.summary.data["counts_validation"])
+        counted = f"the mean of {classes} classes, {images} images"
     return (
         f"Use {formatting.network_sentence(chosen.params)}: {formatting.percent(error, images)}"
-        f" validation error ({round(error * images / 100)} of {images} images) after {plural(chosen.epochs, 'epoch')}"
+        f" {of.validated} ({counted}) after {plural(chosen.epochs, 'epoch')}"
         f"{early}{alone}."
     )
 
@@ -218,7 +222,7 @@ def _beside(of: "Analysis", finals: Finals) -> str:
     if of.best is not None and of.best is not of.chosen and not finals.compared:
         reached = formatting.percent(of.best.measured, of.images)
         first = f"{formatting.network(of.best.params)} (trial {of.best.number})"
-        told.append(f"The search alone put {first} first, with {reached} validation error, each trial trained once.")
+        told.append(f"The search alone put {first} first, with {reached} {of.validated}, each trial trained once.")
     return " ".join(told)
 
 
@@ -226,7 +230,7 @@ def missing_finals(of: "Analysis") -> str | None:
     """What the finals lack, in a sentence; None where nothing is missing, or none were asked for."""
     finals = of.summary.finals
     if finals is None:
-        return "The finals have not begun: no test error is known yet." if of.summary.finals_asked else None
+        return f"The finals have not begun: no {of.tested} is known yet." if of.summary.finals_asked else None
     if of.settled:
         return None
     runs = [run for finalist in finals.finalists for run in finalist.runs]
@@ -252,7 +256,7 @@ def _caveats_of_finals(of: "Analysis", finals: Finals) -> list[str]:
         level = f"{100 * finals.level:.3g} %"
         sure = f"What is called separated is so with {level} confidence, over all pairs and seeds together"
         told.append(f"{sure}; not distinguishable does not mean equal.")
-    images = standard_error(best.mean or 0.0, finals.tested_on)
+    images = of.test_set_error
     seeds = "" if best.deviation is None else f"Seeds differ by {best.deviation:.2g} points (standard deviation); "
     other = f"another {finals.tested_on:,} test images would move the error by about {images:.2g} points."
     told.append(f"{seeds}{other}" if seeds else f"One seed says nothing of other seeds; {other}")
@@ -271,18 +275,18 @@ def _optimism(of: "Analysis", best: Standing) -> list[str]:
         return []
     gap = best.mean - seen
     so = f"{gap:.2g} points less" if gap > 0 else f"{-gap:.2g} points more" if gap < 0 else "the same"
-    return [f"Its validation error in the search was {formatting.percent(seen, of.images)}, {so}."]
+    return [f"Its {of.validated} in the search was {formatting.percent(seen, of.images)}, {so}."]
 
 
 def _caveats_of_search(of: "Analysis") -> list[str]:
-    chosen, images = of.best, of.images
+    chosen = of.best
     if chosen is None:
         return []
     peers = [trial for trial in of.trials.ranked() if trial.state is chosen.state]
     kind = "complete trial" if chosen.state is TrialState.COMPLETE else "stopped trial"
     best = f"the best of {plural(len(peers), kind)}, each trained once, and so optimistic"
-    told = [f"This is validation error, not test error: of {best}.", _uncertainty(chosen, images)]
-    others = of.trials.rivals(images)
+    told = [f"This is {of.validated}, not {of.tested}: of {best}.", _uncertainty(of, chosen)]
+    others = of.trials.rivals(of.summary.effective)
     if others:
         names = ", ".join(f"trial {t.number} ({formatting.network(t.params)})" for t in others[:NAMED])
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
@@ -295,8 +299,8 @@ def _caveats_of_search(of: "Analysis") -> list[str]:
     return told
 
 
-def _uncertainty(chosen: TrialRecord, images: int) -> str:
-    points = chosen.margin(images)
+def _uncertainty(of: "Analysis", chosen: TrialRecord) -> str:
+    points, images = chosen.margin(of.summary.effective), of.images
     if chosen.measured == 0:
         return f"No wrong image of {images} is compatible with a true error of up to {points:.2g} % (95 %)."
     return f"On {images} images its standard error is {points:.2g} points."
@@ -310,4 +314,4 @@ def _stopped(of: "Analysis") -> str:
 
 def _gain(of: "Analysis") -> str:
     gain = of.summary.gain
-    return f"More search: {gain}. That is validation error, and holds over many searches, not for each." if gain else ""
+    return f"More search: {gain}. That is {of.validated}, and holds over many searches, not for each." if gain else ""

@@ -128,7 +128,7 @@ def curves(of: Analysis) -> go.Figure | None:
         traces += [lines(name, members, points, colour, width)] if members else []
     traces += [lines(_chosen(of, of.chosen), [of.chosen], points, "accent", 3)] if of.chosen else []
     errors = [error for trial in with_curve for error in trial.finite_curve.values()]
-    axes = {"xaxis": epoch_axis(of.summary.epochs), "yaxis": error_axis(errors, "validation error")}
+    axes = {"xaxis": epoch_axis(of.summary.epochs), "yaxis": error_axis(errors, of.validated)}
     return figure([*traces, focus()], 420, **axes)
 
 
@@ -158,7 +158,6 @@ def importances(importance: Mapping[str, float]) -> go.Figure | None:
     return figure([bar], 90 + 30 * len(rising), xaxis=x_axis, yaxis={"showgrid": False})
 
 
-ERROR = "validation error"
 SHADES = 6  # steps of the page's colour scale, shade0 the best
 
 Axis = tuple[dict[int, float], list[tuple[float, str]]]  # trial number -> height in 0..1; ticks (height, text)
@@ -173,7 +172,7 @@ def parallel(of: Analysis) -> go.Figure | None:
     names = formatting.headings(paths)
     axes = {names[path]: _parameter_axis(by_error, path) for path in paths}
     heights, ticks = _range_axis({trial.number: trial.result for trial in by_error}, absent_on_top=True)
-    axes[ERROR] = heights, [(y, text if text == formatting.ABSENT else f"{text} %") for y, text in ticks]
+    axes[of.validated] = heights, [(y, text if text == formatting.ABSENT else f"{text} %") for y, text in ticks]
 
     def points(trial: TrialRecord) -> list[tuple[float, float, str]]:
         name = label(of, trial)
@@ -309,7 +308,7 @@ def cost(of: Analysis, objective: Objective) -> go.Figure | None:
         marker = {"color": f"var(--{colour})", "symbol": symbol, "size": 9}
         members = [trial for trial in costed if trial.state is state]
         traces += [dots(members, mode="markers", name=name, marker=marker)] if members else []
-    sought = of.summary.objectives if len(of.summary.objectives) > 1 else (Objective.VAL_ERROR, objective)
+    sought = of.summary.objectives if len(of.summary.objectives) > 1 else (*of.summary.objectives[:1], objective)
     best = sorted(Trials(costed).front(sought), key=lambda trial: trial.objective(objective) or 0.0)
     if best:
         # Of two objectives the front is a flight of steps; of more, a cloud in each plane.
@@ -323,7 +322,7 @@ def cost(of: Analysis, objective: Objective) -> go.Figure | None:
     values = [trial.objective(objective) or 0.0 for trial in costed]
     errors = [error for trial in costed if (error := trial.measured) is not None]
     x_axis = {"title": {"text": AXES.get(objective, objective.value)}, "type": scale(values)}
-    return figure(traces, 420, xaxis=x_axis, yaxis=error_axis(errors, "validation error"))
+    return figure(traces, 420, xaxis=x_axis, yaxis=error_axis(errors, of.validated))
 
 
 EFFECT_ROW = 27  # pixels

@@ -17,6 +17,7 @@ from search.report.published import source
 NAMED = ("accent", "line", "third")  # colours of the first finalists; the others are drawn fainter
 ROW = 34  # pixels
 NAME = 30  # characters of a name on one line
+MOST_CLASSES, CELL, LETTER = 30, 26, 5  # of a confusion matrix; pixels of a cell's height, and of a letter aslant
 
 
 def _label(finals: Finals, standing: Standing) -> str:
@@ -59,7 +60,7 @@ def errors(of: Analysis) -> go.Figure | None:
     return figure(
         traces,
         _height(len(order)),
-        xaxis={"title": {"text": "test error"}, "ticksuffix": " %"},
+        xaxis={"title": {"text": of.tested}, "ticksuffix": " %"},
         yaxis={"tickvals": list(range(len(order))), "ticktext": names, "range": [len(order) - 0.4, -0.6]},
         meta={"rows": True},
     )
@@ -83,6 +84,47 @@ def _mean(finals: Finals, order: Sequence[Standing], row: int) -> go.Scatter:
         showlegend=row == min(1, len(order) - 1),
         legendgroup="mean",
     )
+
+
+def confusion(of: Analysis) -> go.Figure | None:
+    """A row for each class, by the part of its test images that is taken for each class; None for too many classes."""
+    found, names = of.classes, [escape(one.name) for one in of.classes]
+    if not 0 < len(found) <= MOST_CLASSES:
+        return None
+    counts = [[one.given.get(other.name, 0) for other in found] for one in found]
+    parts = [
+        [100 * n / one.images if one.images else None for n in row] for one, row in zip(found, counts, strict=True)
+    ]
+    hover = [
+        [f"<b>{name}</b> taken for {other}<br>{n} of {one.images} images" for other, n in zip(names, row, strict=True)]
+        for one, name, row in zip(found, names, counts, strict=True)
+    ]
+    places = {"tickvals": list(range(len(found))), "showgrid": False, "ticktext": [_short(one.name) for one in found]}
+    cells = go.Heatmap(
+        z=parts,
+        text=[[str(n) if n else "" for n in row] for row in counts],
+        texttemplate="%{text}",
+        hovertext=hover,
+        hovertemplate="%{hovertext}<extra></extra>",
+        colorscale=[[0, "var(--page)"], [1, "var(--line)"]],
+        zmin=0,
+        zmax=100,
+        xgap=1,
+        ygap=1,
+        showscale=False,
+    )
+    side = CELL * len(found)
+    return figure(
+        [cells],
+        130 + side + LETTER * min(NAME, max(len(one.name) for one in found)),
+        xaxis={"title": {"text": "taken for"}, "tickangle": -45, **places},
+        yaxis={"title": {"text": "class"}, "autorange": "reversed", **places},
+        meta={"minimum_width": 160 + side},
+    )
+
+
+def _short(name: str) -> str:
+    return escape(name if len(name) <= NAME else f"{name[: NAME - 1]}…")
 
 
 def curves(of: Analysis) -> go.Figure | None:

@@ -15,8 +15,9 @@ from search.report.answer import missing_finals
 from search.report.effects import LEVEL
 from search.report.finals import Standing, flattery
 from search.spec import Found
-from search.statistics import median_interval, standard_error
+from search.statistics import median_interval
 from search.storage import files
+from search.training import Predictions
 
 FILES = "report.json", "report.md", "report.html"
 SCHEMA_VERSION = 2
@@ -57,6 +58,7 @@ def write(
     records: Sequence[TrialRecord],
     importance: Mapping[str, float],
     concluded: bool = True,
+    predictions: Predictions | None = None,
 ) -> Report:
     """Writes the files into `folder`, each whole or not at all; older ones are replaced.
 
@@ -66,11 +68,12 @@ def write(
         records: its trials; may hold proposals that were beyond the limits: no trials, and only counted.
         importance: what `search.optimize.importance` returns; {} leaves that part out.
         concluded: whether a start of the study ends with this report, and tells MLflow of it.
+        predictions: of the exported network, on the test images; None where there are none.
 
     Raises:
         OSError: the folder is missing or cannot be written.
     """
-    of = Analysis.of(summary, records, importance)
+    of = Analysis.of(summary, records, importance, predictions)
     parts = pages.sections(of)
     content = to_json({**_document(of), "concluded": concluded}, indent=1, inf_nan_mode="null") + b"\n"
     texts = content, pages.markdown(of, parts).encode(), pages.page(of, parts).encode()
@@ -103,6 +106,7 @@ def _document(of: Analysis) -> dict[str, Any]:
         "counts": of.trials.counts(),
         "best": None if of.best is None else _trial(of, of.best),
         "finals": None if of.summary.finals is None else _finals(of, of.summary.finals),
+        "classes": _classes(of) if of.classes else None,
         "trials": [_trial(of, trial) for trial in of.trials],
         "infeasible": [{**_of(t, "number", "params", "reason"), "limits": t.exceeded} for t in of.refused],
         "pareto": [trial.number for trial in of.front],
@@ -151,6 +155,21 @@ def _finals(of: Analysis, finals: Finals) -> dict[str, Any]:
     }
 
 
+def _classes(of: Analysis) -> dict[str, Any]:
+    """The answers of the exported network to the test images, by class."""
+    mean, between = of.balanced
+    images, wrong = (sum(getattr(one, count) for one in of.classes) for count in ("images", "wrong"))
+    return {
+        "images": images,
+        "wrong": wrong,
+        "error": 100 * wrong / images,
+        "balanced_error": mean,
+        "balanced_interval": between,
+        "classes": [_of(one, "name", "images", "wrong", "error", "interval", "given") for one in of.classes],
+        "mistakes": of.mistakes,
+    }
+
+
 def _pairs(differences: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
     return {path: {"published": paper, "run": here} for path, (paper, here) in differences.items()}
 
@@ -165,7 +184,7 @@ def _verdict(of: Analysis, finals: Finals) -> dict[str, Any] | None:
         "close": [standing.finalist.number for standing in verdict.close],
         "probability": verdict.probability,
         "seeds_needed": verdict.needed,
-        "test_set_error": standard_error(of.standings[0].mean or 0.0, finals.tested_on),
+        "test_set_error": of.test_set_error,
     }
 
 

@@ -11,7 +11,8 @@ from scipy.stats import norm
 from search import formatting, optimize
 from search.records import Finalist, Finals, SeedRun, TrialState
 from search.report import wording
-from search.statistics import Difference, Interval, difference, seeds_needed
+from search.statistics import Difference, Interval, difference, seeds_needed, share_interval
+from search.training import Predictions
 
 LOST = (TrialState.FAILED, TrialState.DIVERGED, TrialState.INFEASIBLE)
 
@@ -122,6 +123,68 @@ def name(finals: Finals, finalist: Finalist) -> str:
         return f"row {finalist.number + 1}"
     paths = [path for path in wording.finals_columns(finals) if path.startswith("net.")]
     return f"{formatting.configuration(finalist.params, paths)} (trial {finalist.number})"
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """The test images of one class, and what a network takes them for."""
+
+    name: str
+    given: dict[str, int]  # class -> images that are taken for it, most first; only those that there are
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return sum(self.given.values())
+
+    @property
+    def wrong(self) -> int:
+        """How many are taken for another class."""
+        return self.images - self.given.get(self.name, 0)
+
+    @property
+    def error(self) -> float | None:
+        """In percent; None without images."""
+        return 100 * self.wrong / self.images if self.images else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """Where the error on all images of the class lies."""
+        return share_interval(self.wrong, self.images) if self.images else None
+
+    @property
+    def taken_for(self) -> tuple[str, int] | None:
+        """The other class that most of them are taken for, and how many; None where none is wrong."""
+        return next(((name, images) for name, images in self.given.items() if name != self.name), None)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that a network takes for another class."""
+
+    image: int  # among the test images, from 0
+    name: str  # its file below the folder of images; empty for other data
+    label: str
+    given: str
+    probability: float  # of the given class
+
+
+def mistakes(predictions: Predictions, names: Sequence[str]) -> tuple[Mistake, ...]:
+    """Those of the highest probability, that first; `names` of the classes."""
+    label, given = predictions.labels, predictions.given
+    return tuple(
+        Mistake(k, str(file), names[int(label[k])], names[int(given[k])], float(predictions.probability[k]))
+        for k, file in zip(predictions.shown.tolist(), predictions.names, strict=True)
+    )
+
+
+def by_class(predictions: Predictions, names: Sequence[str]) -> tuple[OfClass, ...]:
+    """Of each class in the order of their names."""
+    found: list[OfClass] = []
+    for name, row in zip(names, predictions.confusion(len(names)).tolist(), strict=True):
+        given = sorted(zip(names, row, strict=True), key=lambda pair: -pair[1])
+        found.append(OfClass(name, {other: images for other, images in given if images}))
+    return tuple(found)
 
 
 def flattery(order: Sequence[Standing]) -> float | None:

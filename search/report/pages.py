@@ -1,12 +1,18 @@
 """report.html, one file that opens offline, report.md and the short answer: the same sections, printed by templates."""
 
+import base64
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from search import formatting
@@ -14,11 +20,32 @@ from search.rendering import render
 from search.report import figures, figures_finals, tables, wording
 from search.report.analysis import Analysis
 from search.report.effects import LEVEL
+from search.report.finals import Mistake
 from search.report.tables import Table
 from search.spec import Objective
 
 ROOM = Path(__file__).parent
 TOP = 5  # rows of the short answer's table of trials
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test image that is taken for another class."""
+
+    source: str  # the image itself, as a data URI
+    of: Mistake
+
+    @classmethod
+    def made(cls, pixels: NDArray[np.uint8], of: Mistake) -> Self:
+        """From pixels (h, w, 1 or 3)."""
+        file = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+        return cls(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", of)
+
+    @property
+    def probability(self) -> str:
+        """In words."""
+        return formatting.probability(self.of.probability)
 
 
 @dataclass(frozen=True)
@@ -33,6 +60,7 @@ class Section:
     table: Table | None = None
     figures: Mapping[str, go.Figure | None] | None = None  # id -> figure, those with something to show
     folded: bool = False
+    pictures: tuple["Picture", ...] = ()  # in place of the table
     beside: str = ""  # how figures stand side by side: `beside`, `effects`
 
     @property
@@ -62,6 +90,35 @@ def _finals(of: Analysis) -> list[Section]:
     return [
         Section("finals", title, title, note, tuple(tables.lost(of)), tables.finalists(of)),
         Section("tested", "Test errors", "Test errors and training", told, figures=plots, beside="beside"),
+        *_classes(of),
+    ]
+
+
+def _classes(of: Analysis) -> list[Section]:
+    """What the exported network says of the test images."""
+    found, run = of.predictions, of.exported
+    if found is None or run is None:
+        return []
+    n, wrong, (mean, between) = len(found.labels), sum(one.wrong for one in of.classes), of.balanced
+    note = (
+        f"Of the exported network (seed {run.seed}): {wrong:,} of {n:,} test images are wrong, "
+        f"{formatting.percent(100 * wrong / n, n)}. The mean of the classes' errors is {mean:.2f} %, for other images "
+        f"{between.low:.2f} to {between.high:.2f} % ({100 * between.level:g} % interval)."
+    )
+    part = "Numbers of test images, and their part of the class."
+    pictures = tuple(map(Picture.made, found.images, of.mistakes))
+    surest = f"Of {wrong:,} wrong answers those of the highest probability."
+    none = () if wrong else ("No test image is wrong.",)
+    matrix, pairs = figures_finals.confusion(of), tables.confused(of)
+    confused = f"What is taken for what{'' if matrix else ' most often'}"
+    drawn, surest_table = {"confusion": matrix}, tables.mistakes(of)
+    told = surest if wrong else ""
+    return [
+        Section("classes", "Classes", "The classes", note, table=tables.classes(of)),
+        Section("confused", "Confusion", confused, part, (), pairs, drawn, folded=True),
+        Section(
+            "mistakes", "Mistakes", "The surest mistakes", told, none, surest_table, pictures=pictures, folded=True
+        ),
     ]
 
 
@@ -79,7 +136,7 @@ def _searched(of: Analysis) -> list[Section]:
     median = f"At epoch {first}; the bar is the median. The other parameters differ too."
     title, unfinished = "Every trial by its choices", "What did not run to the end, and why"
     return [
-        Section("trials", "Trials", "Trials by validation error", table=tables.trials(of), folded=bool(of.settled)),
+        Section("trials", "Trials", f"Trials by {of.validated}", table=tables.trials(of), folded=bool(of.settled)),
         Section("learning", "Learning curves", "Learning curves of the search", figures=curves),
         Section("together", "All at once", "All trials at once", shade, figures=parallel),
         Section("choices", "Choices", "What one choice changes", alike, table=tables.effects(of), figures=ratios),
@@ -96,9 +153,9 @@ def _tiles(of: Analysis) -> list[tuple[str, str]]:
     chosen = best.finalist if best is not None else of.best
     tiles: list[tuple[str, str]] = []
     if best is not None:
-        tiles = [("test error", best.error), ("seeds", str(len(best.errors)))]
+        tiles = [(of.tested, best.error), ("seeds", str(len(best.errors)))]
     elif of.best is not None:
-        tiles = [("validation error", formatting.percent(of.best.measured, of.images))]
+        tiles = [(of.validated, formatting.percent(of.best.measured, of.images))]
     if chosen is not None:
         magnitude = formatting.magnitude
         tiles += [("parameters", magnitude(chosen.params_count)), ("MACs", magnitude(chosen.macs))]

@@ -9,9 +9,12 @@ from search import formatting
 from search.records import Finalist, Finals, TrialRecord, TrialState
 from search.report import published, wording
 from search.report.analysis import Analysis, DeviceHours
-from search.report.finals import Standing, name
+from search.report.finals import OfClass, Standing, name
 from search.report.published import Comparison
 from search.spec import Found, Objective, Survey
+from search.statistics import LEVEL
+
+CONFUSED = 20  # pairs of classes that are named
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Table:
     """Rows, one at least, below the same headings."""
 
     rows: Sequence[Row]
-    kind: str = ""  # `trials`, `finalists`: a page lets them be sorted
+    kind: str = ""  # `trials`, `finalists`, `classes`: a page lets them be sorted
 
     @property
     def head(self) -> list[str]:
@@ -107,7 +110,9 @@ def trials(of: Analysis, only: Sequence[TrialRecord] | None = None) -> Table | N
         cells = {
             "rank": _number(rank.get(trial.number)),
             "trial": _number(trial.number),
-            "val error": Cell(formatting.percent(error, of.images), error, part=part),
+            formatting.error_on("val", of.summary.measure): Cell(
+                formatting.percent(error, of.images), error, part=part
+            ),
             **({"published": _figure(printed[trial.number])} if marked else {}),
             "epochs": Cell(f"{trial.epochs} of {of.summary.epochs}", trial.epochs),
             **({"state": _state(trial.state)} if only is None else {}),
@@ -136,7 +141,7 @@ def finalists(of: Analysis) -> Table | None:
         cells = {
             "rank": _number(standing.rank),
             "finalist" if finals.compared else "trial": named,
-            "test error": Cell(standing.error, standing.mean),
+            of.tested: Cell(standing.error, standing.mean),
             f"{100 * finals.level:g} % interval": Cell(standing.between, None if found is None else found.low),
             **({"published": _figure(of.published[one.number])} if marked else {}),
             **(_compared(finals, of.comparisons.get(one.number)) if of.comparisons else {}),
@@ -160,6 +165,64 @@ def _compared(finals: Finals, one: Comparison | None) -> dict[str, Cell]:
         said = "too few trainings" if found is None else f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
         shown, order = Cell(said + whom, None if found is None else found.mean), Cell(one.order or "", one.order)
     return {f"against {finals.finalists[0].label}": shown, "paper": order}
+
+
+def classes(of: Analysis) -> Table | None:
+    """Every class by its error, the highest first; None where the answers to the test images are not known."""
+
+    worst = max((one.error or 0.0 for one in of.classes), default=0.0)
+
+    def row(one: OfClass) -> Row:
+        error, between, other = one.error, one.interval, one.taken_for
+        part = None if error is None or not worst else 100 * error / worst
+        cells = {
+            "class": Cell(one.name, one.name),
+            "test images": _number(one.images),
+            "error": Cell(formatting.percent(error, one.images), error, part=part),
+            f"{100 * LEVEL:g} % interval": Cell(
+                formatting.ABSENT if between is None else f"{between.low:.1f} to {between.high:.1f}",
+                None if between is None else between.low,
+            ),
+            "mostly taken for": Cell("" if other is None else f"{other[0]} ({other[1]})", other and other[0]),
+        }
+        return Row(cells)
+
+    found = sorted(of.classes, key=lambda one: (one.error is None, -(one.error or 0.0)))
+    return Table([row(one) for one in found], "classes") if found else None
+
+
+def confused(of: Analysis) -> Table | None:
+    """The classes that are taken for each other most often; None where there are none."""
+    pairs = [(one, other, n) for one in of.classes for other, n in one.given.items() if other != one.name]
+    rows = [
+        Row(
+            {
+                "class": Cell(one.name, one.name),
+                "taken for": Cell(other, other),
+                "images": _number(n),
+                "of its images": Cell(formatting.percent(100 * n / one.images), 100 * n / one.images),
+            }
+        )
+        for one, other, n in sorted(pairs, key=lambda pair: -pair[2])[:CONFUSED]
+    ]
+    return Table(rows) if rows else None
+
+
+def mistakes(of: Analysis) -> Table | None:
+    """The wrong answers of the highest probability; None where none is wrong."""
+    files = any(one.name for one in of.mistakes)
+    rows = [
+        Row(
+            {
+                **({"file": Cell(one.name, one.name)} if files else {"test image": _number(one.image)}),
+                "class": Cell(one.label, one.label),
+                "taken for": Cell(one.given, one.given),
+                "probability": Cell(formatting.probability(one.probability), one.probability),
+            }
+        )
+        for one in of.mistakes
+    ]
+    return Table(rows) if rows else None
 
 
 def lost(of: Analysis) -> list[str]:
@@ -204,7 +267,9 @@ def ended(of: Analysis) -> Table | None:
                 "state": _state(trial.state),
                 "network": Cell(formatting.network(trial.params)),
                 "epochs": _number(trial.epochs),
-                "val error": Cell(formatting.percent(trial.measured, of.images), trial.measured),
+                formatting.error_on("val", of.summary.measure): Cell(
+                    formatting.percent(trial.measured, of.images), trial.measured
+                ),
                 "reason": Cell(trial.reason or ""),
             }
         )
@@ -255,7 +320,9 @@ def study(of: Analysis) -> Table:
     facts["wall time"] = formatting.duration(summary.elapsed_seconds)
     facts["training time"] = formatting.duration(sum(of.seconds))
     facts |= {"cost": cost(of.cost)} if of.cost else {}
-    data = {key: value for key, value in summary.data.items() if key != "survey"}
+    data = {
+        key: value for key, value in summary.data.items() if key not in ("survey", "counts_validation", "counts_test")
+    }
     facts |= {f"data: {key}": _data(key, value) for key, value in data.items()}
     if "survey" in summary.data:
         facts |= {f"data: {key}": value for key, value in Survey.model_validate(summary.data["survey"]).facts().items()}

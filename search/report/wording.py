@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Sequence
 
-from search.formatting import ABSENT, ASKED, duration, listed, magnitude, milliseconds, percent
+from search.formatting import ABSENT, ASKED, duration, error_on, listed, magnitude, milliseconds, percent
 from search.records import Finalist, Finals, TrialRecord
 from search.spec import Objective
 
 OBJECTIVES = {
-    Objective.VAL_ERROR: "validation error",
+    Objective.VAL_ERROR: error_on("validation", Objective.VAL_ERROR.measure),
+    Objective.VAL_BALANCED_ERROR: error_on("validation", Objective.VAL_BALANCED_ERROR.measure),
     Objective.MACS: "MACs",
     Objective.PARAMS: "parameters",
     Objective.IMAGES_PER_S: "images/s",
@@ -26,7 +27,7 @@ def objective(trial: TrialRecord, which: Objective, images: int) -> str:
     """What a trial reached in one objective, with its unit: `1.4 %`, `2.5M MACs`, `42 s of training`."""
     value = trial.objective(which)
     match which:
-        case Objective.VAL_ERROR:
+        case Objective.VAL_ERROR | Objective.VAL_BALANCED_ERROR:
             return percent(value, images)
         case Objective.MACS | Objective.PARAMS:
             return f"{magnitude(None if value is None else round(value))} {OBJECTIVES[which]}"

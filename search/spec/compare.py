@@ -163,7 +163,8 @@ def check_alone(
             raise InputError(f"{name} and compare exclude each other, for {why}; remove one of them")
     for name in SearchSpec.model_fields:
         value = getattr(search, name)
-        if name in STILL_USED or value == getattr(SearchSpec(), name):
+        error_alone = name == "objectives" and len(value) == 1  # by which the finals compare
+        if name in STILL_USED or error_alone or value == getattr(SearchSpec(), name):
             continue
         remedy = "set finals.time_budget instead" if name == "time_budget" else "leave it out"
         shown = tuple(value) if is_list(value) else str(value)

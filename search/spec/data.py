@@ -71,14 +71,24 @@ class DataInfo(BaseModel):
     n_train: int  # numbers of images
     n_validation: int
     n_test: int
-    guess_validation: float  # error in percent of who always names the largest class of that split
-    guess_test: float
+    counts_validation: tuple[int, ...]  # images of each class in that split
+    counts_test: tuple[int, ...]
     note: str = ""  # how the files were understood, where a user may have meant something else
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of one image."""
         return self.height, self.width, self.channels
+
+    @property
+    def guess_validation(self) -> float:
+        """Error in percent of who always names the largest class of that split."""
+        return 100 * (1 - max(self.counts_validation) / sum(self.counts_validation))
+
+    @property
+    def guess_test(self) -> float:
+        """As `guess_validation`."""
+        return 100 * (1 - max(self.counts_test) / sum(self.counts_test))
 
 
 class Survey(BaseModel):
@@ -145,4 +155,6 @@ class PreparedInfo(DataInfo):
             "digest": self.digest,
             "guess_validation": self.guess_validation,
             "guess_test": self.guess_test,
+            "counts_validation": list(self.counts_validation),
+            "counts_test": list(self.counts_test),
         } | ({"survey": self.survey.model_dump(mode="json")} if self.survey else {})

@@ -37,11 +37,20 @@ class Objective(StrEnum):
     """What is made small (images_per_s: large)."""
 
     VAL_ERROR = "val_error"
+    VAL_BALANCED_ERROR = "val_balanced_error"  # the mean of the classes' errors
     MACS = "macs"
     PARAMS = "params"
     IMAGES_PER_S = "images_per_s"
     SECONDS = "seconds"
     LATENCY_MS = "latency_ms"
+
+    @property
+    def measure(self) -> str:
+        """Of an error, what it is called in metrics, in those of each split: `error` or `balanced_error`."""
+        return self.value.removeprefix("val_")
+
+
+ERRORS = (Objective.VAL_ERROR, Objective.VAL_BALANCED_ERROR)
 
 
 def _quantity(value: Any) -> Any:
@@ -139,7 +148,9 @@ class SearchSpec(BaseModel):
     )
     reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung; asha")
     objectives: tuple[Objective, ...] = Field(
-        default=(Objective.VAL_ERROR,), description="what is sought; the first stops trials early, so it is val_error"
+        default=(Objective.VAL_ERROR,),
+        description="what is sought; the first stops trials early, so it is val_error, or val_balanced_error: the mean "
+        "of the classes' errors, which is what the finals compare too",
     )
     storage: str | None = Field(default=None, description="URL of an Optuna storage; default: a journal in the folder")
     seed: int = Field(default=0, ge=0, lt=2**31, description="of the search")
@@ -157,11 +168,20 @@ class SearchSpec(BaseModel):
     @classmethod
     def _error_first(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
         names = ", ".join(value)
-        if not value or value[0] is not Objective.VAL_ERROR:
-            raise ValueError(f"= [{names}] must begin with val_error, by which trials are stopped early")
+        if not value or value[0] not in ERRORS:
+            raise ValueError(
+                f"= [{names}] must begin with val_error or val_balanced_error, by which trials are stopped early"
+            )
         if len(set(value)) < len(value):
             raise ValueError(f"= [{names}] names one twice; remove the repetition")
+        if any(other in ERRORS for other in value[1:]):
+            raise ValueError(f"= [{names}] names two errors; keep the one that is to be small")
         return value
+
+    @property
+    def measure(self) -> str:
+        """The error that is sought, as `Objective.measure`."""
+        return self.objectives[0].measure
 
     def within(self, epochs: Any) -> Self:
         """The same where trials are complete after so many epochs: a default `first_rung` comes before the last.

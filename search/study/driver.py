@@ -40,7 +40,7 @@ from search.records import (
 from search.spec import Appraisal, LimitSpec, Space, StudySpec, TrialSpec, appraise
 from search.storage import Output, files
 from search.study.latencies import Latencies, measure, networks
-from search.study.reader import summarise
+from search.study.reader import predictions, summarise
 from search.study.weights import Weights, find
 from search.tracking import Mirror, Source, Store, tested
 
@@ -260,7 +260,8 @@ class Driver:
         first = self.mirror.send(patient)
         records, summary = self.ledger.records.with_runs(self.mirror.cursor.trials), self.summary()
         finals, importances = summary.finals, importance(self.ledger.study, self.search.scheduler.first_compared)
-        written = report.write(self.folder.path, summary, records, importances)
+        answers = predictions(self.folder.place, finals)
+        written = report.write(self.folder.path, summary, records, importances, predictions=answers)
         champion, trouble = self._crown(finals) if finals is not None else (None, None)
         worked = self._worked(summary)
         files = written.json, written.markdown, written.html, self.folder.study_file
@@ -328,7 +329,7 @@ def _metrics(finals: Finals | None, trials: Mapping[str, int]) -> dict[str, floa
     """Of a study: its champion's, and how many of its trials (`trials`: state -> number) ended in which way."""
     counted = {f"trials/{state}": float(number) for state, number in trials.items() if any(trials.values())}
     best = finals.champion if finals else None
-    return counted | (tested(best.tested, finals.tested_on) if finals and best else {})
+    return counted | (tested(best.tested, finals.tested_on, finals.measure) if finals and best else {})
 
 
 def refuse_to_delete(folder: StudyFolder, spec: StudySpec) -> None:

@@ -22,7 +22,7 @@ from search.storage import Output, files, layout, replica
 from search.study.driver import Driver, Result, delete_study, refuse_to_delete
 from search.study.preflight import planned
 from search.study.process import unchanged
-from search.study.reader import Reader
+from search.study.reader import Reader, predictions
 from search.study.request import KEYS, Changes, changed, spec_of, specify, unasked
 
 if TYPE_CHECKING:
@@ -228,7 +228,8 @@ class Study:
                     if written := replica.read(self.place, name):
                         files.replace(self.folder / name, written)
             concluded = report.is_of(self.folder, seen.summary)
-            return report.write(self.folder, seen.summary, seen.records, seen.importance, concluded)
+            answers = predictions(self.place, seen.finals)
+            return report.write(self.folder, seen.summary, seen.records, seen.importance, concluded, answers)
         except OSError as error:
             raise halt(error, "the report") or error from None
 

@@ -26,6 +26,7 @@ from search.spec import Space, StudySpec
 from search.storage import Output, layout, replica
 from search.study.latencies import Latencies
 from search.tracking import Cursor
+from search.training import Predictions
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,16 @@ class Reader:
             return None, 0.0
         plan = plan_finals(self.spec, ledger, self.records, self.environment.data)
         return plan.results(sent.trials, sent.seeds), ledger.elapsed
+
+
+def predictions(place: str, finals: Finals | None) -> Predictions | None:
+    """What the champion's exported network says of the test images, of a study at this path or URL; None without one.
+
+    Raises:
+        Halted: the URL does not answer.
+    """
+    run = None if finals is None else finals.champion_run
+    return None if run is None else Predictions.of_training(f"{place}/finals/{run:04d}")
 
 
 def summarise(

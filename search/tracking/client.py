@@ -23,7 +23,7 @@ from search.tracking.store import (
     refusal,
     version,
 )
-from search.tracking.views import ORDER, TESTED
+from search.tracking.views import ORDER, sought_in, tested
 
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _QUIET = {
@@ -150,9 +150,10 @@ def ranked(store: Store, study: str) -> list[str]:
     """
     client = connect(store.uri)
     with _asking(store):
-        experiment = client.get_run(study).info.experiment_id
-        condition, order = f"tags.`mlflow.parentRunId` = '{study}'", [f"tags.`{ORDER}`", f"metrics.`{TESTED}`"]
-        found = client.search_runs([experiment], condition, max_results=SHOWN, order_by=order)
+        run = client.get_run(study)
+        order = [f"tags.`{ORDER}`", f"metrics.`{tested(sought_in(run.data.params))}`"]
+        condition = f"tags.`mlflow.parentRunId` = '{study}'"
+        found = client.search_runs([run.info.experiment_id], condition, max_results=SHOWN, order_by=order)
     return [run.info.run_id for run in found]
 
 

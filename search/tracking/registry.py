@@ -102,16 +102,17 @@ def _unpacked(place: str) -> Iterator[Path]:
 def _tags(config: Config) -> dict[str, str]:
     about = config["about"]
     low, high = about["test_interval"] or (None, None)
-    errors = {"test/error": about["test_error"], "test/error_low": low, "test/error_high": high}
-    errors["val/error"] = about["val_error"]
-    tested = len(about["test_error_by_seed"])
+    tested = f"test/{about['measure']}"
+    errors = {tested: about["test_error"], f"{tested}_low": low, f"{tested}_high": high}
+    errors[f"val/{about['measure']}"] = about["val_error"]
+    seeds = len(about["test_error_by_seed"])
     tags = {
         DIGEST: config["weights_sha256"],
         "search.study": about["study"],
         "search.training": about["training"],
         "search.spec_digest": about["spec_digest"],
         "search.data_digest": about["data"]["digest"],
-        **({"test/seeds": str(tested), "test/images": str(about["data"]["test"])} if tested else {}),
+        **({"test/seeds": str(seeds), "test/images": str(about["data"]["test"])} if seeds else {}),
         **{key: f"{error:.4g}" for key, error in errors.items() if error is not None},
     }
     return {key: value[:TAG_LENGTH] for key, value in tags.items()}

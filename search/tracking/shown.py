@@ -20,7 +20,7 @@ from search.spec import PreparedInfo, StudySpec, TrialSpec
 from search.statistics import LEVEL, mean_error_interval
 from search.storage import is_url
 from search.tracking.cursor import STUDY, Mark
-from search.tracking.views import LAST, LOG, ORDER, on_log
+from search.tracking.views import LAST, LEAST, LOG, ORDER, on_log
 
 RUNNING = "running"
 STATUS = {
@@ -138,7 +138,7 @@ class Source:
         before = self._last.get(record.number)
         if before is not None and before[0] is record and not trainings:
             return before[1]
-        once = [_costs(record, _errors(record)), *self._means(trainings)] if record.ended else []
+        once = [_costs(record, self._errors(record)), *self._means(trainings)] if record.ended else []
         face = lambda: self._face("trial", record.number, TrialSpec.from_flat(record.params))  # noqa: E731
         shown = self._training(record, str(record.number), STUDY, face, once, _order(record))
         self._last[record.number] = record, shown
@@ -264,21 +264,33 @@ class Source:
             if record.ended is None:
                 return
             latest = max(latest, record.ended)
-            if record.test:
-                errors.append(record.test["error"])
-                yield len(errors), Metrics(latest, tested(errors, self.info.n_test))
+            if record.test_error is not None:
+                errors.append(record.test_error)
+                yield len(errors), Metrics(latest, tested(errors, self.info.n_test, record.measure))
+
+    def _errors(self, record: TrialRecord) -> dict[str, float]:
+        """Validation errors of a trial that is over, to sort and read tables by."""
+        name = self.spec.search.objectives[0].value
+        last = (
+            {f"{LAST}{name}": round(record.measured, DIGITS)} if record.ranked and record.measured is not None else {}
+        )
+        return {f"{LEAST}{name}": min(record.curve.values()), **last} if record.curve else {}
 
     def where(self, file: str) -> str:
         """Path or URL of a file of the study."""
         return file if is_url(file) else f"{self.place}/{file}"
 
 
-def tested(errors: Sequence[float], images: int) -> dict[str, float]:
-    """Metrics of a finalist in percent, by the errors of its trainings on so many images; with a spread from two on."""
-    metrics = {"test/error_mean": sum(errors) / len(errors)}
+def tested(errors: Sequence[float], images: int, measure: str) -> dict[str, float]:
+    """Metrics of a finalist in percent, by the errors of its trainings on so many images; with a spread from two on.
+
+    `measure`: which errors they are, as of `TrialRecord`.
+    """
+    name = f"test/{measure}"
+    metrics = {f"{name}_mean": sum(errors) / len(errors)}
     interval = mean_error_interval(errors, LEVEL, 100 / images)
     if interval is not None:
-        metrics |= {"test/error_std": stdev(errors), "test/error_low": interval.low, "test/error_high": interval.high}
+        metrics |= {f"{name}_std": stdev(errors), f"{name}_low": interval.low, f"{name}_high": interval.high}
     return {name: round(error, DIGITS) for name, error in metrics.items()} | {"test/seeds": float(len(errors))}
 
 
@@ -292,12 +304,6 @@ def _order(record: TrialRecord) -> dict[str, str]:
     if not record.ranked:
         return {}
     return {ORDER: f"{record.state.value} {record.measured:011.7f} {record.macs or 0:015d} {record.number:06d}"}
-
-
-def _errors(record: TrialRecord) -> dict[str, float]:
-    """Validation errors of a trial that is over, to sort and read tables by."""
-    last = {LAST: round(record.measured, DIGITS)} if record.ranked and record.measured is not None else {}
-    return {"best/val_error": min(record.curve.values()), **last} if record.curve else {}
 
 
 def _ms(seconds: float | None) -> int:

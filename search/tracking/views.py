@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from resnet.spec import needs
-from search.spec import TrialSpec
+from search.spec import Objective, TrialSpec
 
 KEY = "mlflow.sharedViewState."
 SEEDS = "-seeds"
 ALWAYS = ("net.depth", "net.version", "net.shortcut")
 GROUPS = ("shortcut", "version")  # fields of the network by which trials are grouped
-ERROR, TESTED = "val/error", "test/error_mean"
-LAST = "report/val_error"  # the metric that is a trial's error, rounded
+LAST, LEAST = "report/", "best/"  # begin the names of metrics: a trial's error, rounded, and its least, by objective
 ORDER = "search.order"  # the tag by whose text trials stand as in the report
 LOG = "log10 "  # begins the names of parameters that are another's logarithm: parallel coordinates have no log axes
 FINALIST = "search.finalist"
@@ -28,12 +27,24 @@ _MAY_BE_WITHOUT_EFFECT = {"train.crop_padding": "train.crop"}  # field -> on whi
 def views(study_run: str, study_key: str, params: Mapping[str, str]) -> dict[str, str]:
     """The experiment's tags that hold a study's views: that of its trials is named by the id of its run, others by the
     id and `SEEDS`, or - and one of `GROUPS`. What the tags `search.key` of its runs begin with is `study_key`."""
+    error = sought_in(params)
     searched = {".".join(path.split(".")[1:3]) for path in params if path.startswith("space.")}
     axes = [*ALWAYS, *sorted(searched - set(ALWAYS))]
-    trials = _trials(study_run, axes, searched, on_log(params))
-    found = {"": trials, SEEDS: _seeds(study_key)}
-    found |= {f"-{field}": trials | _grouped(field, bool(searched)) for field in GROUPS}
+    trials = _trials(study_run, axes, searched, on_log(params), error)
+    found = {"": trials, SEEDS: _seeds(study_key, error)}
+    found |= {f"-{field}": trials | _grouped(field, bool(searched), error) for field in GROUPS}
     return {f"{KEY}{study_run}{name}": json.dumps(view) for name, view in found.items()}
+
+
+def sought_in(params: Mapping[str, Any]) -> Objective:
+    """Of a study's flat parameters the error that is sought; the usual one of a run that has none yet."""
+    objectives = str(params.get("search.objectives"))
+    return Objective.VAL_BALANCED_ERROR if Objective.VAL_BALANCED_ERROR in objectives else Objective.VAL_ERROR
+
+
+def tested(sought: Objective) -> str:
+    """The metric of a finalist: the mean over its trainings."""
+    return f"test/{sought.measure}_mean"
 
 
 def on_log(params: Mapping[str, Any]) -> list[str]:
@@ -42,13 +53,16 @@ def on_log(params: Mapping[str, Any]) -> list[str]:
     return [span[1] for span in spans if span]
 
 
-def _trials(study_run: str, axes: list[str], searched: Set[str], logs: Sequence[str]) -> dict[str, Any]:
+def _trials(
+    study_run: str, axes: list[str], searched: Set[str], logs: Sequence[str], sought: Objective
+) -> dict[str, Any]:
+    mean = tested(sought)
     some = [path for path in axes if _only_some_have(path, searched)]
-    columns = [f"metrics.`{TESTED}`", *(f"params.`{path}`" for path in axes), "tags.`search.state`"]
-    order, error = f"metrics.`{TESTED}`", TESTED  # where nothing is searched, nothing is validated
+    columns = [f"metrics.`{mean}`", *(f"params.`{path}`" for path in axes), "tags.`search.state`"]
+    order, error = f"metrics.`{mean}`", mean  # where nothing is searched, nothing is validated
     if searched:
-        order, error = f"tags.`{ORDER}`", ERROR
-        columns.append(f"metrics.`{LAST}`")  # with more, 1440 pixels would not show depth, shortcut and version
+        order, error = f"tags.`{ORDER}`", f"val/{sought.measure}"
+        columns.append(f"metrics.`{LAST}{sought}`")  # with more, 1440 pixels would not show depth, shortcut and version
     every = [f"{LOG}{path}" if path in logs else path for path in axes if path not in some]
     parallel = _chart("PARALLEL", "parallel") | {"selectedParams": every, "selectedMetrics": [error]}
     charts = [parallel | {"showAllRuns": True}, _curves(error), *(_scatter(path, error) for path in some)]
@@ -59,22 +73,24 @@ def _trials(study_run: str, axes: list[str], searched: Set[str], logs: Sequence[
     }
 
 
-def _seeds(study_key: str) -> dict[str, Any]:
-    columns = ("tags.`search.seed`", "tags.`search.state`", "metrics.`test/error`", "metrics.`train/error`")
+def _seeds(study_key: str, sought: Objective) -> dict[str, Any]:
+    error = f"test/{sought.measure}"
+    columns = ("tags.`search.seed`", "tags.`search.state`", f"metrics.`{error}`", "metrics.`train/error`")
     by = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": FINALIST}]}
-    bars = _chart("BAR", "test") | {"metricKey": "test/error"}
+    bars = _chart("BAR", "test") | {"metricKey": error}
     return _view([bars, _curves("train/error", "linear")]) | {  # which is 0 at times
         "searchFilter": f"tags.`search.kind` = 'seed' AND tags.`search.key` LIKE '{study_key}/%'",
-        "orderByKey": "metrics.`test/error`",
+        "orderByKey": f"metrics.`{error}`",
         "selectedColumns": columns,
         "groupBy": by,
         "useGroupedValuesInCharts": True,
     }
 
 
-def _grouped(field: str, searched: bool) -> dict[str, Any]:
+def _grouped(field: str, searched: bool, sought: Objective) -> dict[str, Any]:
     """Of the trials with each value of a field, the least error, and the least by epoch."""
-    least, error = ("best/val_error", ERROR) if searched else (TESTED, TESTED)
+    mean = tested(sought)
+    least, error = (f"{LEAST}{sought}", f"val/{sought.measure}") if searched else (mean, mean)
     charts = [_chart("BAR", "least") | {"metricKey": least}, _curves(error)]
     by = {"aggregateFunction": "min", "groupByKeys": [{"mode": "param", "groupByData": f"net.{field}"}]}
     return {"compareRunCharts": charts, "groupBy": by, "useGroupedValuesInCharts": True}

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from search.training import device
     from search.training.batches import Resident
     from search.training.checkpoint import Checkpoint, latest, pretrained, validated_weights, write
-    from search.training.loop import evaluate, train
+    from search.training.loop import train
+    from search.training.predictions import Predictions
     from search.training.speed import images_per_s, noise
     from search.training.step import Compiler
 else:
@@ -16,7 +17,8 @@ else:
         __name__,
         batches="Resident",
         checkpoint="Checkpoint latest pretrained validated_weights write",
-        loop="evaluate train",
+        loop="train",
+        predictions="Predictions",
         speed="images_per_s noise",
         step="Compiler",
     )

@@ -129,7 +129,8 @@ def files_in(folder: Path | str) -> Files:
 
 KEPT = 2
 WEIGHTS, MOMENTUM, AVERAGE, INDEX = "model.safetensors", "momentum.safetensors", "average.safetensors", "state.json"
-FILES = WEIGHTS, MOMENTUM, AVERAGE, INDEX
+TESTED = "test.npz"  # of a finalist, what it says of the test images: `search.training.predictions`
+FILES = WEIGHTS, MOMENTUM, AVERAGE, INDEX, TESTED
 log = logging.getLogger(__name__)
 
 
@@ -139,6 +140,7 @@ class Checkpoint:
 
     state: State
     history: list[dict[str, Any]]
+    tested: bytes | None = None  # the file `TESTED`, once it is tested
 
 
 def write(folder: Path | str, checkpoint: Checkpoint) -> str:
@@ -152,6 +154,8 @@ def write(folder: Path | str, checkpoint: Checkpoint) -> str:
     contents = {WEIGHTS: save(state.weights), MOMENTUM: save(state.momentum)}
     if state.average:
         contents[AVERAGE] = save(state.average)
+    if checkpoint.tested is not None:
+        contents[TESTED] = checkpoint.tested
     index = {"epoch": state.epoch, "compiled": state.compiled, "history": checkpoint.history}
     contents[INDEX] = json.dumps(index).encode()
     written = place.put(state.epoch, contents | {files.SUMS: files.checksums(contents)})
@@ -183,13 +187,13 @@ def _read(place: Files, checkpoint: str) -> Checkpoint:
         contents[name] = place.read(checkpoint, name)
     if files.checksums(contents) != sums:
         raise ValueError("a file does not match its checksum")
-    index = json.loads(contents.pop(INDEX))
+    index, predictions = json.loads(contents.pop(INDEX)), contents.pop(TESTED, None)
     tensors = {name: load(data) for name, data in contents.items()}
     epoch, history = index["epoch"], index["history"]
     if not isinstance(epoch, int) or not isinstance(history, list) or not all(isinstance(e, dict) for e in history):
         raise ValueError(f"{INDEX} is no record of epochs")
     state = State(epoch, tensors[WEIGHTS], tensors[MOMENTUM], tensors.get(AVERAGE, {}), index["compiled"])
-    return Checkpoint(state, history)
+    return Checkpoint(state, history, predictions)
 
 
 def validated_weights(folder: Path | str) -> str | None:
@@ -197,6 +201,19 @@ def validated_weights(folder: Path | str) -> str | None:
     place = files_in(folder)
     newest = place.names()[-1:]
     return next((f"{folder}/{name}/{AVERAGE if place.has(name, AVERAGE) else WEIGHTS}" for name in newest), None)
+
+
+def tested(folder: Path | str) -> bytes | None:
+    """The file `TESTED` in a trial's newest checkpoint; None where there is none, or where it is damaged."""
+    place = files_in(folder)
+    newest = place.names()[-1:]
+    if not newest or not place.has(newest[0], TESTED):
+        return None
+    data, sums = place.read(newest[0], TESTED), place.read(newest[0], files.SUMS)
+    if files.checksums({TESTED: data}) in sums:
+        return data
+    log.warning("%s/%s/%s is damaged; the report is written without it", folder, newest[0], TESTED)
+    return None
 
 
 def pretrained(place: str) -> dict[str, Tensor]:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as ops
 
@@ -123,7 +125,7 @@ def train(
         trained = time.perf_counter()
         metrics = {"train/loss": train_loss, "train/error": train_error}
         if validation is not None:
-            metrics["val/loss"], metrics["val/error"] = evaluate(validated, validation)
+            metrics |= {f"val/{name}": value for name, value in evaluate(validated, validation).metrics.items()}
         ended = time.perf_counter()
         diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
         metrics["cost/images_per_s"] = step.steps * step.size / (trained - began)
@@ -134,18 +136,42 @@ def train(
             return
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network says of a split, and how far that is right."""
+
+    loss: float  # mean cross-entropy, in nats
+    labels: NDArray[np.int64]  # (n,)
+    given: NDArray[np.int64]  # (n,), the class of the largest logit
+    probability: NDArray[np.float32]  # (n,), of that class
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Loss, error, and the mean of the errors of the classes that have images, in percent."""
+        wrong = self.labels != self.given
+        images, lost = np.bincount(self.labels), np.bincount(self.labels, wrong)
+        shares = lost[images > 0] / images[images > 0]
+        return {
+            "loss": self.loss,
+            "error": 100.0 * int(wrong.sum()) / len(wrong),
+            "balanced_error": 100.0 * float(shares.mean()),
+        }
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Resident) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and error (percent) over a split."""
+def evaluate(model: nn.Module, split: Resident) -> Evaluation:
+    """Runs the network on a split, each image once."""
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=split.device)
-    wrong = torch.zeros((), dtype=torch.int64, device=split.device)
+    answers: list[tuple[Tensor, Tensor]] = []
     for images, labels in evaluation_batches(split, EVALUATION_BATCH):
         with autocast(images.device):
             logits = model(images).float()
         loss += ops.cross_entropy(logits, labels, reduction="sum")
-        wrong += (logits.argmax(1) != labels).sum()
-    return loss.item() / len(split), 100.0 * wrong.item() / len(split)
+        given = logits.argmax(1)
+        answers.append((given, logits.softmax(1).gather(1, given[:, None])[:, 0]))
+    given, probability = (torch.cat(column).cpu().numpy() for column in zip(*answers, strict=True))
+    return Evaluation(loss.item() / len(split), split.labels.cpu().numpy(), given, probability)
 
 
 def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[float, float]:

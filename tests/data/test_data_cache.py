@@ -127,7 +127,7 @@ def test_files_that_did_not_change_are_not_read_again() -> None:
 def test_the_checksums_are_those_of_sha256sum() -> None:
     folder = prepare(DataSpec()).folder
     done = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
-    names = ["images.npy", "labels.npy", "test_images.npy", "test_labels.npy", "meta.json"]
+    names = ["images.npy", "labels.npy", "test_images.npy", "test_labels.npy", "test_names.json", "meta.json"]
     assert (done.returncode, done.stdout.splitlines()) == (0, [f"{name}: OK" for name in names])
 
 

@@ -85,6 +85,9 @@ def test_they_are_left_out_of_a_test_split_that_is_made_here(tmp_path: Path) -> 
     assert {image.tobytes() for image in whole.test().images} & known, "as long as they are not left out"
     assert not {image.tobytes() for image in kept.test().images} & known
     counts = np.bincount(kept.test().labels)
+    for name, image in zip(kept.test_names(), kept.test().images, strict=True):
+        assert np.array_equal(np.asarray(Image.open(root / name)), image), name
+    assert kept.info.counts_test == tuple(counts)
     assert kept.info.guess_test == pytest.approx(100 * (1 - counts.max() / counts.sum()))
 
 

@@ -154,8 +154,9 @@ def test_a_timing_trains_the_network_at_its_batch_size() -> None:
 
 
 def data_of(images: int) -> DataInfo:
-    sizes = {"n_train": images, "n_validation": 0, "n_test": 0, "guess_validation": 50.0, "guess_test": 50.0}
-    return DataInfo(name="x", classes=("a", "b"), height=32, width=32, channels=3, **sizes)
+    sizes = {"n_train": images, "n_validation": 0, "n_test": 0}
+    none = {"counts_validation": (0, 0), "counts_test": (0, 0)}
+    return DataInfo(name="x", classes=("a", "b"), height=32, width=32, channels=3, **sizes, **none)
 
 
 def test_data_and_context_count_as_memory_of_a_trial() -> None:

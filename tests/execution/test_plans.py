@@ -9,11 +9,12 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.storages.journal import JournalFileBackend
 
 from search.optimize import FinalPlan, Plan, final_ledger, plan_finals
-from search.records import Trials, open_storage
-from search.spec import Sampler, Scheduler, StudySpec
-from tests.support.simulated import Process, free, opened, short
+from search.records import Metrics, Trials, TrialState, open_storage
+from search.spec import Objective, Sampler, Scheduler, SearchSpec, StudySpec
+from tests.support.simulated import Process, Setting, free, opened, short
 
 DATA = {"shape": [8, 8, 1], "classes": list("0123456789"), "train": 80, "validation": 20, "test": 50}
+DATA |= {"guess_test": 90.0, "counts_test": [45, 5, *[0] * 8]}
 COMPARED = [{"name": "eight", "set": {"net.depth": 8}}, {"name": "fourteen", "set": {"net.depth": 14}}]
 
 
@@ -67,3 +68,36 @@ def test_what_is_compared_keeps_its_number() -> None:
     two.ledger.save_numbers({c.spec.digest: c.number for c in two.candidates})
     changed = finals(study(compare=[{"name": "twenty", "set": {"net.depth": 20}}, COMPARED[1]]), storage)
     assert [(c.label, c.number) for c in changed.candidates] == [("twenty", 2), ("fourteen", 1)]
+
+
+def test_the_error_that_is_sought_is_recorded() -> None:
+    """An epoch has both errors; of a search the one that the objectives begin with is compared, and so it is tested."""
+    asked = SearchSpec(sampler=Sampler.RANDOM, scheduler=Scheduler.NONE, objectives=(Objective.VAL_BALANCED_ERROR,))
+    recorder = opened(Setting(asked), InMemoryStorage())
+    begun = recorder.plan.next()
+    assert begun is not None
+    epoch = {"metrics/val/error": 3.0, "metrics/val/balanced_error": 40.0, "metrics/cost/seconds": 1.0}
+    told = {"number": 0, "epoch": 1, "diverged": False, "last": False, "time_ms": 0, "metrics/cost/images_per_s": 1.0}
+    recorder.result(told | epoch)
+    assert recorder.ledger.record(0).curve == {1: 40.0}
+    assert recorder.ledger.record(0).objective(Objective.VAL_BALANCED_ERROR) == 40.0
+
+
+@pytest.mark.parametrize(("sought", "tested"), [("val_error", 2.0), ("val_balanced_error", 25.0)])
+def test_finals_compare_the_error_that_is_sought(sought: str, tested: float) -> None:
+    spec, storage = study(compare=COMPARED, search={"objectives": [sought]}), InMemoryStorage()
+    plan = finals(spec, storage, create=True)
+    asked = plan.next()
+    assert asked is not None
+    metrics = {"test/loss": 0.1, "test/error": 2.0, "test/balanced_error": 25.0, "train/error": 7.0}
+    costs = {"cost/seconds": 1.0, "cost/images_per_s": 1.0}
+    assert plan.metric == "train/error"
+    plan.ledger.report(asked.number, 1, 7.0, Metrics(0, metrics | costs))
+    plan.ledger.finish(asked.number, TrialState.COMPLETE)
+    again = finals(spec, storage)  # as another process finds it
+    found = again.results()
+    assert found is not None
+    assert found.finalists[0].tested == (tested,)
+    assert again.ledger.study.trials[0].value == tested
+    counted = {"val_error": (90.0, 50), "val_balanced_error": (50.0, pytest.approx(4 / (1 / 45 + 1 / 5)))}
+    assert (found.guess, found.effective) == counted[sought]

@@ -131,6 +131,9 @@ def test_a_study_at_a_url_is_reported_on_another_machine(
     with object_store(tmp_path) as store:
         place = at_url(folder / "results" / "tiny", f"{store}/results/tiny")
         place.put("report.json", json.dumps(late).encode())  # with which it ended
+        for file in (folder / "results" / "tiny" / "finals").glob("*/epoch-*/*"):  # what it says of the test images
+            number, epoch, name = file.parts[-3:]
+            place.put(f"finals/{number}/{epoch}-{0:08x}/{name}", file.read_bytes())
         before = {name: place.get(name) for name in place.files()}
         output = Output(f"{store}/results")
         assert not (output.path / "tiny").exists()

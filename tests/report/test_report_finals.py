@@ -128,6 +128,29 @@ def test_nothing_better_than_guessing_is_recommended(tmp_path: Path) -> None:
     assert told.startswith("Nothing is recommended: the lowest validation error, 49.0 %, is no better than always")
 
 
+def test_guessing_has_a_balanced_error_too(tmp_path: Path) -> None:
+    """Of 400 images of two classes, 9 to 1, who names the larger is wrong in 10 %, or in 0 and 100 % of the classes.
+
+    48 % is within two standard errors of 50 % on 4 / (1 / 360 + 1 / 40) = 144 images of equal classes: 4.2 points.
+    """
+    data = sample_study.summary().data | {"counts_validation": [270, 17, *[0] * 8]}
+    sought: dict[str, Any] = {"objectives": (Objective.VAL_BALANCED_ERROR,), "data": data}
+    counted = {"measure": "balanced_error", "guess": 50.0, "effective": 144.0, "tested_on": 400}
+    guessing = with_champion(finals((48.0, 48.1, 48.2), (50.0, 50.1, 50.2), **counted, champion_number=None))
+    content = checked(tmp_path, finals=guessing, **sought)
+    assert content["answer"] == (
+        "Nothing is recommended: the lowest test balanced error of the finalists, 48.10 ± 0.10 %, is no better than "
+        "always naming the largest class (50.0 %)."
+    )
+    better = with_champion(finals((9.0, 9.1, 9.2), (50.0, 50.1, 50.2), **counted, champion_number=None))
+    content = checked(tmp_path, finals=better, **sought)
+    assert "9.10 ± 0.10 % test balanced error" in content["answer"]
+    assert content["finals"]["verdict"]["test_set_error"] == pytest.approx(100 * (0.091 * 0.909 / 144) ** 0.5)
+    told = Analysis.of(sample_study.summary(**sought), sample_study.trials())
+    assert "validation balanced error (the mean of 2 classes, 287 images)" in told.answer.sentence
+    assert told.answer.caveats[0].startswith("This is validation balanced error, not test balanced error:")
+
+
 def test_no_interval_of_an_error_leaves_0_to_100_percent(tmp_path: Path) -> None:
     """Errors of 10, 60 and 95 %: 55 -+ 4.303 x 42.7 / sqrt(3) is -51 to 161."""
     wide = finals((10.0, 60.0, 95.0), (60.0, 100.0), tested_on=360)
@@ -139,7 +162,7 @@ def test_no_interval_of_an_error_leaves_0_to_100_percent(tmp_path: Path) -> None
         assert "0.00 to 100.00" in text
         assert "161." not in text
         assert "-51." not in text
-    metrics = shown.tested((10.0, 60.0, 95.0), 360)
+    metrics = shown.tested((10.0, 60.0, 95.0), 360, "error")
     assert (metrics["test/error_low"], metrics["test/error_high"]) == (0, 100)
     exported = Facts("", "", "", "", 1, 1, tested={0: 10.0, 1: 60.0, 2: 95.0}).interval(360)
     assert exported is not None

@@ -27,8 +27,8 @@ INFO = DataInfo(
     n_train=100,
     n_validation=10,
     n_test=10,
-    guess_validation=50.0,
-    guess_test=50.0,
+    counts_validation=(5, 5),
+    counts_test=(5, 5),
 )
 
 

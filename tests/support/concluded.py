@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import resnet
 from search.data import prepare
@@ -35,6 +36,7 @@ def assert_concluded(folder: Path) -> None:
     finals = report_of(folder)["finals"]
     best = next(f for f in finals["finalists"] if f["number"] == finals["champion"])
     chosen = next(run for run in best["runs"] if run["number"] == finals["champion_run"])
+    assert report_of(folder)["classes"]["error"] == pytest.approx(chosen["test_error"])
     assert (study / "report.html").read_text().rstrip().endswith("</html>")
 
     test = prepare(DataSpec.model_validate(STUDY["data"])).test()

@@ -110,5 +110,5 @@ def alone(spec: TrialSpec, epochs: int) -> tuple[Counter[tuple[str, int, float]]
     finally:
         torch.set_num_threads(before)
     assert len(trained) == epochs
-    names = ("train/loss", "train/error", "val/loss", "val/error")
+    names = ("train/loss", "train/error", "val/loss", "val/error", "val/balanced_error")
     return Counter((name, epoch.number, epoch.metrics[name]) for epoch in trained for name in names), weights

@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from resnet import NetSpec, build
 from search.spec import TrainSpec, TrialSpec
-from search.training import Checkpoint, evaluate, latest, train, write
+from search.training import Checkpoint, latest, train, write
 from search.training.augment import batch, draw
-from search.training.loop import _seed
+from search.training.loop import _seed, evaluate
 from tests.support.sample_digits import resident
 
 NET = {"depth": 8, "in_channels": 1}
@@ -229,13 +230,19 @@ def test_evaluation_against_sklearn_and_torch() -> None:
     torch.manual_seed(0)
     model = build(NetSpec(**NET))
     model(split.normalise(split.images))  # running statistics that are not those of this batch alone
-    loss, error = evaluate(model, split)
+    found = evaluate(model, split)
     assert not model.training
     with torch.no_grad():
         logits = model(split.normalise(split.images))
-    assert error == pytest.approx(100 * (1 - accuracy_score(split.labels, logits.argmax(1))), abs=1e-9)
-    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-6)
-    assert 0 < error < 100
+    told, loss = logits.argmax(1), torch.nn.functional.cross_entropy(logits, split.labels).item()
+    assert found.metrics == {
+        "loss": pytest.approx(loss, rel=1e-6),
+        "error": pytest.approx(100 * (1 - accuracy_score(split.labels, told)), abs=1e-9),
+        "balanced_error": pytest.approx(100 * (1 - balanced_accuracy_score(split.labels, told)), abs=1e-9),
+    }
+    assert 0 < found.metrics["error"] < 100
+    assert np.array_equal(found.given, told)
+    np.testing.assert_allclose(found.probability, logits.softmax(1).max(1).values, rtol=1e-5)
 
 
 def test_weights_of_one_epoch_are_kept_when_the_next_is_trained() -> None:
@@ -269,7 +276,7 @@ def test_averaged_weights_are_validated() -> None:
         torch.testing.assert_close(state.average[name], expected)
     model = build(NetSpec(**NET))
     model.load_state_dict(state.average)
-    assert epoch.metrics["val/loss"] == pytest.approx(evaluate(model, resident(1000, 1100))[0], rel=1e-5)
+    assert epoch.metrics["val/loss"] == pytest.approx(evaluate(model, resident(1000, 1100)).loss, rel=1e-5)
 
 
 def test_streamed_is_resident_to_the_bit() -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from resnet import cost
-from resnet.costs import Cost
 from resnet.spec import NetSpec
 from search import data, execution, study
 from search.errors import InputError, redacted
 from search.formatting import magnitude, milliseconds, plural, shown
 from search.optimize import Proposer, make_scheduler
 from search.spec import (
+    Appraisal,
     Configuration,
     DataInfo,
     Figure,
@@ -26,6 +26,7 @@ from search.spec import (
     StudySpec,
     TrainSpec,
     TrialSpec,
+    appraise,
 )
 from search.training import images_per_s, noise
 
@@ -67,7 +68,7 @@ class Preview:
 def _of_space(spec: StudySpec, info: DataInfo, space: Space, proposer: Proposer) -> tuple[list[str], dict[str, Any]]:
     extremes = smallest_and_largest(space, info.shape[:2])
     batch = int(space.fixed.get("train.batch_size", TrainSpec().batch_size))
-    speeds = Speeds.measured(spec, info.shape, *((net, batch) for _, net in extremes))
+    speeds = Speeds.measured(spec, *((trial.net, seen(trial, info), batch) for _, trial in extremes))
     seconds = seconds_of_search(spec, info, speeds)
     lines = [
         f"{spec.name}: {plural(spec.search.trials, 'trial')} of up to {plural(spec.epochs, 'epoch')} over "
@@ -77,11 +78,13 @@ def _of_space(spec: StudySpec, info: DataInfo, space: Space, proposer: Proposer)
         f"space: {size(space)}",
         *(f"  {dimension.path}: {dimension.describe()}" for dimension in space.dimensions),
     ]
-    for word, (price, net) in zip(("smallest", "largest"), extremes, strict=True):
+    for word, (price, trial) in zip(("smallest", "largest"), extremes, strict=True):
+        net, shape = trial.net, seen(trial, info)
         words = (
             f"depth {net.depth}, unit {net.unit}, version {net.version}, shortcut {net.shortcut}, width {net.width:g}"
         )
-        timed = study.time_network(net, info.shape, spec.latency) if spec.latency else None
+        words += f", {shape[1]}x{shape[0]} pixels" if trial.train.image_size else ""
+        timed = study.time_network(net, shape, spec.latency) if spec.latency else None
         answer = f", {milliseconds(timed.median)} for {spec.latency}" if timed else ""
         lines.append(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image{answer} ({words})")
     if spec.limits != LimitSpec():
@@ -103,11 +106,11 @@ def _of_space(spec: StudySpec, info: DataInfo, space: Space, proposer: Proposer)
 def _of_rows(spec: StudySpec, info: DataInfo) -> tuple[list[str], dict[str, Any]]:
     """The rows with their costs and published figures, how many trainings there are, and how long they take."""
     rows = spec.rows(info.shape, len(info.classes))
-    prices = [cost(row.trial.net, info.shape[:2]) for row in rows]
+    prices = [appraise(row.trial, info.shape[:2], LimitSpec()) for row in rows]
     seeds, more = spec.finals.seeds, spec.finals.max_seeds - spec.finals.seeds
     order = sorted(range(len(rows)), key=lambda place: prices[place].macs)
-    ends = ((rows[place].trial.net, rows[place].trial.train.batch_size) for place in (order[0], order[-1]))
-    speeds = Speeds.measured(spec, info.shape, *ends)
+    ends = (rows[place].trial for place in (order[0], order[-1]))
+    speeds = Speeds.measured(spec, *((one.net, seen(one, info), one.train.batch_size) for one in ends))
     once = seconds_of_rows(spec, info, [price.macs for price in prices], speeds)
     seconds = [once * seeds, once * spec.finals.max_seeds]
     lines = [
@@ -131,7 +134,7 @@ def _of_rows(spec: StudySpec, info: DataInfo) -> tuple[list[str], dict[str, Any]
     return lines, {"seconds": seconds, "rows": [row.label for row in rows]}
 
 
-def _described(given: Mapping[str, Any], row: Configuration, first: Configuration, price: Cost) -> list[str]:
+def _described(given: Mapping[str, Any], row: Configuration, first: Configuration, price: Appraisal) -> list[str]:
     parts = [f"{path} {value}" for path, value in given.items()]
     parts += [f"{magnitude(price.params)} parameters", f"{magnitude(price.macs)} MACs an image"]
     figures = [Figure.of(key) for key in row.published]
@@ -141,11 +144,17 @@ def _described(given: Mapping[str, Any], row: Configuration, first: Configuratio
     return parts
 
 
-def smallest_and_largest(space: Space, image: tuple[int, int]) -> list[tuple[Cost, NetSpec]]:
-    """The networks of the fewest and of the most parameters, with their costs."""
-    priced = [(cost(net, image), net) for net in set(space.extremes())]
+def smallest_and_largest(space: Space, image: tuple[int, int]) -> list[tuple[Appraisal, TrialSpec]]:
+    """The networks of the fewest and of the most parameters and MACs, with their costs."""
+    every = {trial.digest: trial for trial in space.extremes()}
+    priced = [(appraise(trial, image, LimitSpec()), trial) for trial in every.values()]
     priced.sort(key=lambda pair: (pair[0].params, pair[0].macs))
     return [priced[0], priced[-1]]
+
+
+def seen(trial: TrialSpec, info: DataInfo) -> tuple[int, int, int]:
+    """Height, width and channels of the images that a trial's network sees."""
+    return (*trial.train.sides(info.shape[:2]), info.channels)
 
 
 def size(space: Space) -> str:
@@ -174,13 +183,13 @@ class Speeds:
     card: str | None  # the GPU; None where trials run on cores
 
     @classmethod
-    def measured(cls, spec: StudySpec, shape: tuple[int, int, int], *ends: tuple[NetSpec, int]) -> "Speeds":
-        """Times the two networks in batches of these sizes, for a second or two."""
+    def measured(cls, spec: StudySpec, *ends: tuple[NetSpec, tuple[int, int, int], int]) -> "Speeds":
+        """Times the two networks on images of these shapes in batches of these sizes, for a second or two."""
         gpu = torch.cuda.is_available() and spec.resources.gpus_per_trial != 0
         before, cores = torch.get_num_threads(), spec.resources.cpus_per_trial
         torch.set_num_threads(max(1, int(cores)))
         try:
-            small, large = (timed(net, shape, batch, torch.device("cuda" if gpu else "cpu")) for net, batch in ends)
+            small, large = (timed(*end, torch.device("cuda" if gpu else "cpu")) for end in ends)
         finally:
             torch.set_num_threads(before)
         return cls(small, large, cores, torch.cuda.get_device_name() if gpu else None)

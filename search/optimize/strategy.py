@@ -4,13 +4,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from resnet import cost
 from search.optimize.freeze_thaw import Begin, FreezeThaw, Rest
 from search.optimize.plan import Candidate, Plan
 from search.optimize.samplers import Proposer
 from search.optimize.schedulers import Halving, make_scheduler
 from search.records import Asked, Ledger, TrialRecord, TrialState
-from search.spec import Sampler, SearchSpec, Space, StudySpec, TrialSpec, Value
+from search.spec import LimitSpec, Sampler, SearchSpec, Space, StudySpec, TrialSpec, Value, appraise
 
 PIONEERS = 2  # starts that train to the end whatever comes: what early epochs say is measured against them
 REFUSALS = 1_000  # proposals beyond the limits, one after another, after which the search gives up
@@ -101,11 +100,12 @@ class Strategy(Plan):
     def largest(self, image: tuple[int, int]) -> TrialSpec:
         """The trial of the space that keeps most for its backward pass."""
         space = self.proposer.space
-        net = max(space.extremes(), key=lambda net: cost(net, image).activation_bytes)
+        largest = max(space.extremes(), key=lambda trial: appraise(trial, image, LimitSpec()).activation_bytes)
         sizes = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
         fixed = {path: value for path, value in space.fixed.items() if path.startswith("train.")}
         trial = TrialSpec.from_flat(fixed | ({"train.batch_size": max(sizes)} if sizes else {}))
-        return trial.model_copy(update={"net": net})
+        train = trial.train.model_copy(update={"image_size": largest.train.image_size})
+        return TrialSpec(net=largest.net, train=train)
 
     def _goes_on(self, number: int) -> bool:
         # A process may die after the last epoch is on record and before the ending is: that trial is over.

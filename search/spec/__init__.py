@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         SearchSpec,
         Share,
     )
-    from search.spec.space import Dimension, Space
+    from search.spec.space import Dimension, Space, on_images
     from search.spec.study import StudySpec, load
     from search.spec.trial import Crop, Loss, Optimizer, Schedule, TrainSpec, TrialSpec, Value
 else:
@@ -38,7 +38,7 @@ else:
         published="Figure Found Recipe",
         json_schema="schema",
         sections="AUTO Former LatencySpec LimitSpec Objective ResourceSpec Sampler Scheduler SearchSpec Share",
-        space="Dimension Space",
+        space="Dimension Space on_images",
         study="StudySpec load",
         trial="Crop Loss Optimizer Schedule TrainSpec TrialSpec Value",
     )

@@ -141,7 +141,7 @@ def _trial(row: Row, fixed: Mapping[str, Value], image: tuple[int, int]) -> Tria
         recipe = Recipe.of(row.recipe).values(batch) if isinstance(batch, int) else {}  # else it is refused below
     try:
         trial = TrialSpec.from_flat({**fixed, **recipe, **row.set})
-        trial.net.check_image(*image)
+        trial.net.check_image(*trial.train.sides(image))
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
     for path in row.set:

@@ -38,7 +38,7 @@ def appraise(spec: TrialSpec, image: tuple[int, int], limits: LimitSpec) -> Appr
     Raises:
         ValueError: the network is not for images of this size.
     """
-    price = cost(spec.net, image)
+    price = cost(spec.net, spec.train.sides(image))
     memory = price.activation_bytes * spec.train.batch_size
     excess: dict[str, float] = {}
     reasons = list[str]()

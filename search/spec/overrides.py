@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from search.errors import InputError, hint
 from search.spec.compare import parsed
 from search.spec.plain_yaml import is_list, is_mapping, setting
-from search.spec.sections import FIXED_SECTIONS, FROZEN, dotted
+from search.spec.sections import FROZEN, SEARCHED_SECTIONS, dotted
 from search.spec.trial import TrialSpec
 
 ROWS = "compare"
@@ -37,7 +37,7 @@ def change(raw: dict[str, Any], where: str, value: Any) -> None:
         entry = raw["space"].get(field)
         raw["space"][field] = {**(entry if is_mapping(entry) else {}), inside: value} if inside else value
         return
-    if section in FIXED_SECTIONS and path:  # fixed now, so no longer searched
+    if section in SEARCHED_SECTIONS and path:  # fixed now, so no longer searched
         raw["space"].pop(where, None)
     if section == "data" and isinstance(raw.get("data"), str):
         raw["data"] = {"name": raw["data"]}

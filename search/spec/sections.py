@@ -290,6 +290,7 @@ class Share:
 
 
 FIXED_SECTIONS = ("net", "train")  # of a study, with fixed values
+SEARCHED_SECTIONS = (*FIXED_SECTIONS, "data")  # which may stand in space
 
 
 def dotted(section: Any, name: str = "space", example: str = "net.depth: [8, 14, 20]") -> dict[str, Any]:
@@ -302,6 +303,6 @@ def dotted(section: Any, name: str = "space", example: str = "net.depth: [8, 14,
         raise InputError(f"{name} = {section!r} is no mapping; write {example}")
     flat: dict[str, Any] = {}
     for key, entry in section.items():
-        parts = entry if key in FIXED_SECTIONS and is_mapping(entry) else None
+        parts = entry if key in SEARCHED_SECTIONS and is_mapping(entry) else None
         flat |= {str(key): entry} if parts is None else {f"{key}.{name}": value for name, value in parts.items()}
     return flat

@@ -12,14 +12,15 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from resnet.names import OF_DATA
-from resnet.spec import NetSpec, needs
+from resnet.spec import needs
 from search.errors import InputError
 from search.spec.plain_yaml import is_list, is_mapping
-from search.spec.trial import TrialSpec, Value, near
+from search.spec.trial import TrainSpec, TrialSpec, Value, near
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
+SIZE = "train.image_size"
 SHORT = 100  # whole numbers in a range of which every one is checked
-GROWING = ("net.depth", "net.width")  # more of these is more parameters and more work, so only the ends are built
+GROWING = ("net.depth", "net.width", SIZE)  # more of these is more parameters and more work, so only the ends are built
 CHECKED_COMBINATIONS = 20_000  # of choices and ends of ranges that are built before the first trial
 
 
@@ -156,20 +157,20 @@ class Space:
         return sum(1 for _ in itertools.islice(_expand(finite, dict(self.fixed), self.searched, True), limit))
 
     def networks(self, *others: str) -> "Space":
-        """The space of networks, and of `others`, alone: their dimensions, and those that decide about these."""
-        decide = {*others, *(d.path for d in self.dimensions if d.path.startswith("net."))}
+        """The space of networks on images, and of `others`: their dimensions, and those that decide about them."""
+        decide = {SIZE, *others, *(d.path for d in self.dimensions if d.path.startswith("net."))}
         for dimension in reversed(self.dimensions):  # what decides stands before
             if dimension.path in decide:
                 decide |= dimension.when.keys()
         return Space(tuple(d for d in self.dimensions if d.path in decide), self.fixed)
 
-    def extremes(self) -> Iterator[NetSpec]:
-        """Networks among which the smallest and the largest are."""
+    def extremes(self) -> Iterator[TrialSpec]:
+        """Networks on images, see `on_images`, among which the smallest and the largest are."""
         nets = self.networks()
         growing = [d for d in nets.dimensions if d.path in GROWING]
         for chosen in nets.combinations(values=False):
             if all(chosen[d.path] in d.ends for d in growing if d.path in chosen):
-                yield TrialSpec.from_flat(chosen).net
+                yield on_images(TrialSpec.from_flat(chosen))
 
     def check(self, shape: tuple[int, int]) -> None:
         """Builds the specification of every choice and both ends of every range, for images of `shape` (height, width).
@@ -181,7 +182,8 @@ class Space:
         for chosen in self._to_check():
             used |= chosen.keys()
             try:
-                TrialSpec.from_flat(chosen).net.check_image(*shape)
+                trial = TrialSpec.from_flat(chosen)
+                trial.net.check_image(*trial.train.sides(shape))
             except ValueError as error:
                 raise InputError(str(error)) from None
         for dimension in self.dimensions:
@@ -199,6 +201,11 @@ class Space:
         needed = [_needed(self, dimension, value) for dimension in self.dimensions for value in dimension.extremes]
         for forced in [*needed, *[dict[str, Value]()] * CHECKED_COMBINATIONS]:  # each extreme once, then at random
             yield self.draw(lambda d, forced=forced: forced[d.path] if d.path in forced else choose(d.extremes))
+
+
+def on_images(trial: TrialSpec) -> TrialSpec:
+    """The network and the size of its images alone."""
+    return TrialSpec(net=trial.net, train=TrainSpec(image_size=trial.train.image_size))
 
 
 def _expand(

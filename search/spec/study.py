@@ -29,10 +29,11 @@ from search.spec.sections import (
     TrackingSpec,
     dotted,
 )
-from search.spec.space import Space, check_path, make
+from search.spec.space import SIZE, Space, check_path, make
 from search.spec.trial import ELSEWHERE, TrainSpec, TrialSpec, sentence
 from search.storage import layout
 
+PREPARED_SIZE = "data.image_size"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a study, and of its folder
 
 
@@ -90,9 +91,9 @@ class StudySpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_files_may_have_it(cls, value: Any) -> Any:
-        if is_mapping(value) and "space" in value:
-            return {**value, "space": dotted(value["space"] or {})}
-        return value
+        if not is_mapping(value) or "space" not in value:
+            return value
+        return _with_size({**value, "space": dotted(value["space"] or {})})
 
     @field_validator("data", mode="before", json_schema_input_type=str | DataSpec)
     @classmethod
@@ -194,6 +195,25 @@ class StudySpec(BaseModel):
     def flat(self) -> dict[str, Any]:
         """As `to_yaml`, by dotted path."""
         return _flat(redacted(self.model_dump(mode="json")))
+
+
+def _with_size(raw: dict[str, Any]) -> dict[str, Any]:
+    """Where `data.image_size` is searched: images are prepared at the largest, and each trial has its own size."""
+    if PREPARED_SIZE not in raw["space"]:
+        return raw
+    entry, given = raw["space"][PREPARED_SIZE], raw.get("data") or {}
+    data: dict[str, Any] = (
+        {"name": given}
+        if isinstance(given, str)
+        else dict(given.model_dump() if isinstance(given, DataSpec) else given)
+    )
+    if data.get("image_size") is not None:
+        raise ValueError(f"{PREPARED_SIZE} is both fixed and in space; remove one of them")
+    sizes: Any = entry.get("choices") if is_mapping(entry) else entry
+    if not (is_list(sizes) and sizes and all(type(size) is int for size in sizes)):
+        raise ValueError(f"space.{PREPARED_SIZE} = {entry!r} is no list of sides in pixels; write [96, 128, 160]")
+    space = {SIZE if path == PREPARED_SIZE else path: one for path, one in raw["space"].items()}
+    return {**raw, "data": {**data, "image_size": max(sizes)}, "space": space}
 
 
 def _entry(given: Any) -> Any:

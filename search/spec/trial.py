@@ -129,6 +129,9 @@ class TrainSpec(BaseModel):
         default=4, ge=0, le=64, description="zero pixels added on each side before a padded crop; 0: none"
     )
     flip: bool = Field(default=True, description="mirror half of the images left to right")
+    image_size: int = Field(
+        default=0, ge=0, le=4096, description="side of the square that images are made smaller to; 0: as prepared"
+    )
     trivial_augment: bool = Field(
         default=False, description="one of 14 operations on each image, at a random strength (2103.10158)"
     )
@@ -161,6 +164,23 @@ class TrainSpec(BaseModel):
         for name in self.inactive:  # frozen for everyone else: this is still construction
             object.__setattr__(self, name, type(self).model_fields[name].default)
         return self
+
+    def sides(self, image: tuple[int, int]) -> tuple[int, int]:
+        """Height and width in pixels of what a network sees of prepared images of these sides.
+
+        Raises:
+            ValueError: images cannot be made smaller to `image_size`.
+        """
+        if not self.image_size:
+            return image
+        if image[0] != image[1]:
+            raise ValueError(f"train.image_size = {self.image_size} needs square images; leave it out")
+        if self.image_size > image[0]:
+            raise ValueError(
+                f"train.image_size = {self.image_size} is more than the {image[0]} pixels of the images; give at most "
+                "as many, or prepare larger ones by data.image_size"
+            )
+        return self.image_size, self.image_size
 
     @property
     def inactive(self) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from statistics import median, quantiles
@@ -16,9 +16,10 @@ from search.activity import Activity
 from search.errors import InputError
 from search.export import graphs
 from search.machine import usable
-from search.spec import Appraisal, DataInfo, LatencySpec, Space, StudySpec, TrialSpec
+from search.spec import Appraisal, DataInfo, LatencySpec, Space, StudySpec, TrialSpec, on_images
 
 TIMED = 300  # networks at most: a second for each, or some seconds with ONNX Runtime
+LOOKED_AT = 20_000  # combinations of choices, among which the networks are
 RUNS, SECONDS, MOST = 30, 0.3, 1000  # of a network that are timed: so many, and more where they take less time
 WARM_RUNS, WARM_SECONDS = 5, 0.1  # before them
 
@@ -58,7 +59,7 @@ def _runs(count: int, seconds: float) -> Iterator[None]:
 class Latencies:
     """Of each network of a study; empty where they are not timed."""
 
-    timed: Mapping[str, Latency]  # by `_key`
+    timed: Mapping[str, Latency]  # by the digest of the network on its images
     limit: float | None = None  # ms
 
     @classmethod
@@ -73,7 +74,7 @@ class Latencies:
 
     def appraised(self, trial: TrialSpec, found: Appraisal, *, limited: bool = True) -> Appraisal:
         """What a trial would cost, with its latency, which is refused where that is above the limit."""
-        known = self.timed.get(_key(trial.net))
+        known = self.timed.get(on_images(trial).digest)
         if known is None:
             return found
         priced = replace(found, latency_ms=known.median)
@@ -96,8 +97,10 @@ class Latencies:
         )
 
 
-def networks(spec: StudySpec, space: Space, info: DataInfo) -> list[NetSpec]:
+def networks(spec: StudySpec, space: Space, info: DataInfo) -> list[TrialSpec]:
     """All networks that are to be timed: those of the space, or of the rows that are compared; none if none is asked.
+
+    Each is a trial that has nothing else but the size of its images.
 
     Raises:
         InputError: they are too many, or cannot be timed here.
@@ -106,7 +109,7 @@ def networks(spec: StudySpec, space: Space, info: DataInfo) -> list[NetSpec]:
         return []
     _check(spec.latency)
     if spec.compare:
-        return list(dict.fromkeys(row.trial.net for row in spec.rows(info.shape, len(info.classes))))
+        return _different(row.trial for row in spec.rows(info.shape, len(info.classes)))
     part = space.networks()
     for dimension in part.dimensions:
         if dimension.values is None and dimension.path.startswith("net."):
@@ -115,13 +118,18 @@ def networks(spec: StudySpec, space: Space, info: DataInfo) -> list[NetSpec]:
                 "trial; give choices, or a step"
             )
     finite = Space(tuple(d for d in part.dimensions if d.values is not None), part.fixed)
-    every = {TrialSpec.from_flat(chosen).net: None for chosen in finite.combinations(values=True)}
-    if len(found := list(islice(every, TIMED + 1))) > TIMED:
+    found = _different(map(finite.specify, islice(finite.combinations(values=True), LOOKED_AT)))
+    if len(found) > TIMED:
         raise InputError(
             f"latency: the space has more than {TIMED} networks, and each is timed before the first trial; give fewer "
             "choices of net. fields"
         )
     return found
+
+
+def _different(trials: Iterable[TrialSpec]) -> list[TrialSpec]:
+    """Their networks on their images, each once."""
+    return list({trial.digest: trial for trial in map(on_images, trials)}.values())
 
 
 def _check(asked: LatencySpec) -> None:
@@ -138,7 +146,7 @@ def _check(asked: LatencySpec) -> None:
         raise InputError("latency.runtime = 'onnxruntime' is not installed; pip install 'resnet-search[export]'")
 
 
-def measure(spec: StudySpec, nets: Sequence[NetSpec], shape: tuple[int, int, int], activity: Activity) -> Latencies:
+def measure(spec: StudySpec, nets: Sequence[TrialSpec], shape: tuple[int, int, int], activity: Activity) -> Latencies:
     """Times the networks on images of `shape` (height, width, channels), one after another.
 
     Args:
@@ -153,9 +161,10 @@ def measure(spec: StudySpec, nets: Sequence[NetSpec], shape: tuple[int, int, int
     timed: dict[str, Latency] = {}
     if nets:
         activity.begin("timing networks")
-    for place, net in enumerate(nets, start=1):
+    for place, trial in enumerate(nets, start=1):
         activity.change(f"timing network {place} of {len(nets)}")
-        timed[_key(net)] = time_network(net, shape, spec.latency or LatencySpec())
+        sides = trial.train.sides(shape[:2])
+        timed[trial.digest] = time_network(trial.net, (*sides, shape[2]), spec.latency or LatencySpec())
     limit, least = spec.limits.latency_ms, min((one.median for one in timed.values()), default=0.0)
     if limit is not None and least > limit:
         raise InputError(
@@ -182,8 +191,3 @@ def time_network(net: NetSpec, shape: tuple[int, int, int], asked: LatencySpec) 
             return Latency.measured(lambda: network(images).cpu())  # which waits for a GPU
     finally:
         torch.set_num_threads(before)
-
-
-def _key(net: NetSpec) -> str:
-    """Names a network."""
-    return TrialSpec(net=net).digest

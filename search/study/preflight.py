@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterable, Iterator
 
-from resnet.spec import NetSpec
 from search import data
 from search.errors import InputError
 from search.optimize import Proposer, tried_first
@@ -16,6 +15,7 @@ from search.spec import (
     TrainSpec,
     TrialSpec,
     appraise,
+    on_images,
 )
 from search.study.latencies import networks
 
@@ -66,17 +66,20 @@ def within(spec: StudySpec, space: Space, image: tuple[int, int]) -> tuple[int, 
     nets = space.networks()
     if any(d.values is None for d in nets.dimensions) or nets.size(COUNTED + 1) > COUNTED:
         return None
-    every = {TrialSpec.from_flat(chosen).net for chosen in nets.combinations(values=True)}
-    able = sum(appraised.reason is None for appraised in _appraised(spec, space, every, image))
+    every = {trial.digest: trial for trial in map(on_images, map(nets.specify, nets.combinations(values=True)))}
+    able = sum(appraised.reason is None for appraised in _appraised(spec, space, every.values(), image))
     return able, len(every)
 
 
-def _appraised(spec: StudySpec, space: Space, nets: Iterable[NetSpec], image: tuple[int, int]) -> Iterator[Appraisal]:
+def _appraised(
+    spec: StudySpec, space: Space, networks: Iterable[TrialSpec], image: tuple[int, int]
+) -> Iterator[Appraisal]:
     """Of each network, trained in the smallest batches of the space."""
     batches = [v for d in space.dimensions if d.path == "train.batch_size" for v in d.extremes if isinstance(v, int)]
     batch = min(batches, default=int(space.fixed.get("train.batch_size", TrainSpec().batch_size)))
-    for net in nets:
-        yield appraise(TrialSpec(net=net, train=TrainSpec(batch_size=batch)), image, spec.limits)
+    for trial in networks:
+        train = trial.train.model_copy(update={"batch_size": batch})
+        yield appraise(trial.model_copy(update={"train": train}), image, spec.limits)
 
 
 def _check_limits(spec: StudySpec, space: Space, image: tuple[int, int]) -> None:

@@ -32,7 +32,7 @@ INFO = DataInfo(
 )
 
 
-def asked(**given: Any) -> list[NetSpec]:
+def asked(**given: Any) -> list[TrialSpec]:
     spec = StudySpec.model_validate({"name": "mine", "latency": {}, **given})
     return networks(spec, spec.make_space(SHAPE, 2), INFO)
 
@@ -79,19 +79,19 @@ def test_the_caller_is_as_before() -> None:
 def test_each_network_of_the_space_is_timed_once() -> None:
     space = {"net.depth": [8, 14], "net.version": ["v1", "v2"], "train.lr": {"low": 0.1, "high": 1.0}}
     found = asked(space=space)
-    assert [(net.depth, net.version.value) for net in found] == [(8, "v1"), (8, "v2"), (14, "v1"), (14, "v2")]
-    assert {net.num_classes for net in found} == {2}
+    assert [(one.net.depth, one.net.version.value) for one in found] == [(8, "v1"), (8, "v2"), (14, "v1"), (14, "v2")]
+    assert {one.net.num_classes for one in found} == {2}
     gates = {"net.shortcut": ["identity", "exclusive_gate"], "net.gate_bias": [-6, 0]}
     assert len(asked(space=gates, net={"depth": 8})) == 3  # a bias where there is a gate
     pairs = {"net.width": {"choices": [1, 2], "when": {"train.flip": [True]}}, "train.flip": [True, False]}
-    assert [net.width for net in asked(space=pairs)] == [1, 2]
+    assert [one.net.width for one in asked(space=pairs)] == [1, 2]
     stepped = asked(space={"net.width": {"low": 0.5, "high": 1.0, "step": 0.25}})
-    assert [net.width for net in stepped] == [0.5, 0.75, 1.0]
+    assert [one.net.width for one in stepped] == [0.5, 0.75, 1.0]
 
 
 def test_the_rows_of_compare_are_timed() -> None:
     rows = [{"name": "a", "set": {"net.depth": 8}}, {"name": "b", "set": {"net.depth": 14, "train.lr": 0.2}}]
-    assert [net.depth for net in asked(compare=rows)] == [8, 14]
+    assert [one.net.depth for one in asked(compare=rows)] == [8, 14]
 
 
 def test_nothing_is_timed_where_nothing_asks_for_it() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
-from search import __version__, spec
+from search import __version__, data, spec
 from search.activity import Activity
 from search.errors import Halted, InputError
 from search.formatting import say
@@ -101,7 +101,7 @@ def parser() -> Parser:
         "study",
         nargs="?",
         help="a shipped study (--list), a YAML file, or the name of a study in --output; default: digits, or by --data "
-        "photos (a folder) or small-images (an archive)",
+        "photos (a folder, or larger images) or small-images (an archive of up to 64 pixels)",
     )
     completed(study, studies)
     _add_changes(made.add_argument_group("the study"))
@@ -159,8 +159,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """
     given = parser().parse_args(arguments)
     if given.study is None:
-        kind = data_name(given.data).partition(":")[0] if given.data else ""
-        given.study = {"imagefolder": "photos", "npz": "small-images"}.get(kind, "digits")
+        given.study = _study_for(given.data)
     if given.yes and not given.fresh:
         raise InputError("--yes confirms --fresh; give both, or neither")
     if given.sync and (given.fresh or given.dry_run):
@@ -168,6 +167,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if given.stop and (given.fresh or given.sync or given.dry_run):
         raise InputError("--stop only stops; leave out --fresh, --sync and --dry-run")
     return given
+
+
+def _study_for(path: str | None) -> str:
+    """The shipped study for the data of `--data`.
+
+    Raises:
+        InputError: they are an archive that cannot be read.
+    """
+    name = data_name(path) if path else ""
+    if name.startswith("npz:"):
+        return "small-images" if data.check(spec.DataSpec(name=name)).small else "photos"
+    return "photos" if name.startswith("imagefolder:") else "digits"
 
 
 def listing() -> list[dict[str, Any]]:

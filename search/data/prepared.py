@@ -144,7 +144,8 @@ def on_this_machine(folder: Path, spec: DataSpec, digest: str) -> Prepared:
 def _find(spec: DataSpec) -> Source:
     kind, _, path = spec.name.partition(":")
     for option in ("image_size", "groups", "drop_duplicates"):
-        if (value := getattr(spec, option)) is not None and kind != "imagefolder":
+        able = ("imagefolder", "npz") if option == "image_size" else ("imagefolder",)
+        if (value := getattr(spec, option)) is not None and kind not in able:
             raise InputError(f"data.{option} = {value} has no effect on {spec.name!r}; leave it out")
     if kind in ("imagefolder", "npz") and not path:
         raise InputError(f"data.name = {spec.name!r} has no path; write {kind}:PATH")
@@ -152,7 +153,7 @@ def _find(spec: DataSpec) -> Source:
         if kind == "imagefolder":
             return folder_source(paths.resolved(path, "data.name"), spec.image_size or DEFAULT_SIZE, spec.groups)
         if kind == "npz":
-            return npz_source(paths.resolved(path, "data.name"))
+            return npz_source(paths.resolved(path, "data.name"), size=spec.image_size)
         if spec.name == "digits":
             return digits_source()
         if spec.name in STANDARD:

@@ -130,14 +130,15 @@ class _Array:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def npz_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
+def npz_source(path: Path, classes: tuple[str, ...] | None = None, size: int | None = None) -> Source:
     """The archive at `path`: pixels uint8 (n, H, W) or (n, H, W, C), labels whole numbers 0..K-1 of shape (n,).
 
-    `class_names` (K,) and both arrays of the test split may be missing.
+    `class_names` (K,) and both arrays of the test split may be missing. With `size` images are resized by the shorter
+    side to so many pixels, and cropped at the centre.
 
     Raises:
         InputError: when the file is missing, is no archive, lacks a key, an array has another type, shape or range, or
-            the arrays are larger than what is there of them, or than the memory.
+            the arrays are larger than what is there of them, or than the memory; images cannot be resized.
     """
     if cause := paths.fault(path):
         raise InputError(f"data.name: {path} {cause}; give the path of an .npz archive with {', '.join(KEYS)}")
@@ -159,12 +160,31 @@ def npz_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
 
     def load() -> dict[str, Images]:
         with _reading(path):
-            return {split: Images.of(_array(path, f"x_{split}"), labels[split]) for split in labels}
+            found = {split: Images.of(_array(path, f"x_{split}"), labels[split]) for split in labels}
+            return {split: _resized(images, size) if size else images for split, images in found.items()}
 
     height, width, channels = (*arrays["x_train"].shape[1:], 1)[:3]
+    if size and channels not in (1, 3):
+        raise InputError(f"data.image_size = {size} is for images of 1 or 3 channels, not {channels}; leave it out")
+    height, width = (size, size) if size else (height, width)
     counts = {split: tuple(np.bincount(values, minlength=n_classes).tolist()) for split, values in labels.items()}
     names = classes or tuple(str(k) for k in range(n_classes))
     return Source(names, (height, width, channels), counts, (path,), load)
+
+
+def _resized(images: Images, size: int) -> Images:
+    from PIL import Image  # noqa: PLC0415  as below: once images are read
+
+    from resnet.images import centre  # noqa: PLC0415  torch
+
+    def stream(indices: NDArray[np.int64]) -> Generator[Pixels]:
+        for piece in images.stream(indices):
+            grey = piece.shape[3] == 1
+            squares = [centre(Image.fromarray(one[..., 0] if grey else one), size, size) for one in piece]
+            made = np.stack([np.asarray(square) for square in squares])
+            yield made[..., None] if grey else made
+
+    return Images(images.labels, stream)
 
 
 @contextmanager

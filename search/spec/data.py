@@ -4,6 +4,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+SMALL = 64  # pixels: larger images are for networks of ImageNet's family, unless a study says otherwise
+
 
 class DataSpec(BaseModel):
     """A data set and how it is split.
@@ -32,7 +34,8 @@ class DataSpec(BaseModel):
         default=None,
         ge=1,
         le=4096,
-        description="pixels, of the square that images of an imagefolder are resized and cropped to; 32",
+        description="pixels, of the square that images of a folder or an archive are resized and cropped to; default: "
+        "32 for a folder, as they are in an archive",
     )
     limit: int | None = Field(
         default=None, ge=1, description="train on so many images only; validation and test stay whole"
@@ -89,6 +92,11 @@ class DataInfo(BaseModel):
     def guess_test(self) -> float:
         """As `guess_validation`."""
         return 100 * (1 - max(self.counts_test) / sum(self.counts_test))
+
+    @property
+    def small(self) -> bool:
+        """Whether the images are for networks of CIFAR's family."""
+        return max(self.height, self.width) <= SMALL
 
 
 class Survey(BaseModel):

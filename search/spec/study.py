@@ -9,10 +9,11 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from resnet.kinds import Family
 from search.errors import InputError, hint, redacted
 from search.spec import plain_yaml
 from search.spec.compare import Configuration, Row, check_alone, configurations, parsed
-from search.spec.data import DataSpec
+from search.spec.data import SMALL, DataSpec
 from search.spec.overrides import Scale, change, record, scale
 from search.spec.plain_yaml import is_list, is_mapping
 from search.spec.sections import (
@@ -186,7 +187,9 @@ class StudySpec(BaseModel):
             check_path(path)
         height, _, channels = shape
         of_data = {"net.in_channels": channels, "net.num_classes": classes, "net.image_size": height}
-        return self.fixed | of_data
+        chosen = any("net.family" in one for one in (self.fixed, self.space, *(row.set for row in self.compare)))
+        family = {} if chosen or max(shape[:2]) <= SMALL else {"net.family": Family.IMAGENET.value}
+        return family | self.fixed | of_data
 
     def to_yaml(self) -> str:
         """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""
@@ -201,12 +204,12 @@ def _with_size(raw: dict[str, Any]) -> dict[str, Any]:
     """Where `data.image_size` is searched: images are prepared at the largest, and each trial has its own size."""
     if PREPARED_SIZE not in raw["space"]:
         return raw
-    entry, given = raw["space"][PREPARED_SIZE], raw.get("data") or {}
-    data: dict[str, Any] = (
-        {"name": given}
-        if isinstance(given, str)
-        else dict(given.model_dump() if isinstance(given, DataSpec) else given)
-    )
+    entry, data = raw["space"][PREPARED_SIZE], raw.get("data")
+    if isinstance(data, DataSpec):
+        data = data.model_dump(exclude_unset=True)
+    data = {"name": data} if isinstance(data, str) else {} if data is None else data
+    if not is_mapping(data):
+        return raw  # which is refused as what it is
     if data.get("image_size") is not None:
         raise ValueError(f"{PREPARED_SIZE} is both fixed and in space; remove one of them")
     sizes: Any = entry.get("choices") if is_mapping(entry) else entry

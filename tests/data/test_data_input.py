@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from search.data import check, prepare
 from search.errors import InputError
@@ -306,3 +307,25 @@ def test_damaged_cifar_batches_are_refused(tmp_path: Path) -> None:
         (tmp_path / "cifar-100-python" / name).write_bytes(b"not the published file")
     with pytest.raises(InputError, match=r"cifar100 in .* cannot be read \(Dataset not found or corrupted.*replace"):
         prepare(DataSpec(name="cifar100", dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_archives_are_resized_as_pillow_does(tmp_path: Path, channels: int) -> None:
+    shape = (20, 90, 60, channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(20) % 2, x_test=images[:5], y_test=np.arange(5) % 2)
+    prepared = prepare(DataSpec(name=f"npz:{tmp_path / 'a.npz'}", image_size=30))
+    assert prepared.info.shape == (30, 30, channels)
+    expected = [
+        np.asarray(Image.fromarray(one.squeeze()).resize((30, 45), Image.Resampling.BILINEAR).crop((0, 7, 30, 37)))
+        for one in images[:5]
+    ]
+    np.testing.assert_array_equal(prepared.test().images, np.stack(expected).reshape(5, 30, 30, channels))
+
+
+def test_archives_of_other_channels_are_not_resized(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((9, 8, 8, 4), np.uint8), y_train=np.arange(9) % 2)
+    with pytest.raises(
+        InputError, match=r"^data\.image_size = 4 is for images of 1 or 3 channels, not 4; leave it out$"
+    ):
+        check(DataSpec(name=f"npz:{tmp_path / 'a.npz'}", image_size=4))

@@ -47,10 +47,13 @@ class WorkerData:
         splits = (_resident(prepared, split, where) for split in (prepared.train(), prepared.validation()))
         return cls(prepared, where, *splits)
 
-    def test(self, model: nn.Module) -> tuple[dict[str, float], Predictions]:
-        """Metrics and answers on the test split, opened now: of a network that has been trained to its end."""
+    def test(self, model: nn.Module, size: int) -> tuple[dict[str, float], Predictions]:
+        """Metrics and answers on the test split, opened now: of a network that has been trained to its end.
+
+        `size` is that of the images that it sees in pixels; 0: as they are.
+        """
         split = self.prepared.test()
-        on_device = _resident(self.prepared, split, self.where)
+        on_device = _resident(self.prepared, split, self.where).at(size)
         return Predictions.by(model, on_device, split, self.prepared.test_names())
 
 
@@ -131,7 +134,7 @@ class TrialWorker(tune.Trainable):
         for epoch in train(spec, splits.training, splits.validation, state, self._compiler, start):
             metrics, diverged, tested = epoch.metrics, epoch.diverged, None
             if config["final"] and not diverged and epoch.number == spec.train.epochs:
-                found, predictions = splits.test(epoch.model)
+                found, predictions = splits.test(epoch.model, spec.train.image_size)
                 metrics = metrics | {f"test/{name}": value for name, value in found.items()}
                 diverged, tested = not math.isfinite(found["loss"]), predictions.stored
             history.append(

@@ -133,7 +133,7 @@ def _contents(model: Exportable) -> dict[str, bytes]:
     net = build(config.net)
     net.load_state_dict(load_weights(weights))
     network = Scaled(net, config.mean, config.std).eval()
-    images = np.array(model.data.validation().images[:COMPARED])
+    images = model.images(COMPARED)
     logits = graphs.run_network(network, images)
     checked = {CONFIG: config.model_dump_json(indent=2).encode() + b"\n", WEIGHTS: weights}
     apart = None

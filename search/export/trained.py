@@ -6,11 +6,16 @@ from pathlib import Path, PurePath
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from resnet.classifier import Exported
 from resnet.images import ImageSpec
 from search.data import Prepared
 from search.spec import TrialSpec
 from search.statistics import Interval, effective_images, mean_error_interval, standard_error
+from search.training import Resident
 
 
 @dataclass(frozen=True)
@@ -51,17 +56,23 @@ class Exportable:
     def config(self, weights_sha256: str) -> Exported:
         """`config.json`. No path of this machine is in it."""
         info = self.data.info
-        height, width, channels = info.shape
+        height, width = self.spec.train.sides(info.shape[:2])
         fit = "centre" if info.name.startswith("imagefolder:") else "none"
         return Exported(
             net=self.spec.net,
             classes=info.classes,
-            image=ImageSpec(height=height, width=width, channels=channels, fit=fit),
+            image=ImageSpec(height=height, width=width, channels=info.channels, fit=fit),
             mean=info.mean,
             std=info.std,
             weights_sha256=weights_sha256,
             about=self._about(),
         )
+
+    def images(self, count: int) -> NDArray[np.uint8]:
+        """The first images of the validation split, as the network sees them."""
+        info = self.data.info
+        split = Resident.load(self.data.validation(), info.mean, info.std, torch.device("cpu"))
+        return np.array(split.at(self.spec.train.image_size).seen(slice(count)))
 
     @property
     def data_name(self) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from search.spec import Crop, TrainSpec
-from search.training.batches import Resident
+from search.training.batches import Resident, resized, resized_crop
 from search.training.trivial_augment import draw_operations, trivial_augment
 
 TRIES = 10
@@ -78,46 +78,6 @@ def _by_step(parts: list[Int64[Tensor, "2 n"]], shape: tuple[int, int]) -> Int64
     return torch.cat(parts).view(4, *shape).transpose(0, 1).contiguous()
 
 
-def resized_crop(
-    images: UInt8[Tensor, "b h w c"],
-    boxes: Int64[Tensor, "4 b"],
-    mirrored: Bool[Tensor, " b"] | None,
-    sides: tuple[int, int],
-) -> UInt8[Tensor, "b rows columns c"]:
-    """The part of image `i` in `boxes[:, i]`, resized to `sides` (height, width), mirrored where `mirrored[i]`.
-
-    Bilinear with antialiasing, at most one level of 255 from torchvision's, which rounds between its two passes. Two
-    matrix products for all images; nothing waits for the host and every shape is known, so it can be captured in a CUDA
-    graph. TF32 holds the weights well enough, the 8 bits of bfloat16 do not: not to be called under autocast.
-    """
-    number, height, width, channels = images.shape
-    top, left, high, wide = boxes
-    lines, places = sides
-    rows = _weights(top, high, height, lines)
-    columns = _weights(left, wide, width, places)
-    if mirrored is not None:
-        columns = torch.where(mirrored[:, None, None], columns.flip(1), columns)
-    shrunk = rows @ images.reshape(number, height, width * channels).float()
-    across = shrunk.view(number, lines, width, channels).transpose(1, 2).reshape(number, width, lines * channels)
-    resized = (columns @ across).round_().to(torch.uint8)
-    return resized.view(number, places, lines, channels).transpose(1, 2).contiguous()
-
-
-def _weights(
-    start: Int64[Tensor, " b"], extent: Int64[Tensor, " b"], side: int, size: int
-) -> Float[Tensor, "b size side"]:
-    """How much each of an image's `side` lines counts in each of the `size` lines that its box becomes; rows sum to 1.
-
-    A triangle about the place in the box that the line comes from, two lines wide, or wider where the box shrinks.
-    """
-    scale = (extent.float() / size)[:, None, None]
-    centre = (torch.arange(size, device=start.device) + 0.5)[:, None] * scale
-    place = torch.arange(side, device=start.device) - start[:, None, None]
-    triangle = (1 - (place + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0)
-    inside = triangle.where((place >= 0) & (place < extent[:, None, None]), 0.0)
-    return inside / inside.sum(2, keepdim=True)
-
-
 def _largest(height: int, width: int) -> tuple[int, int]:
     """Height and width of the largest box of an allowed ratio."""
     narrowest, widest = CROPPED.ratio
@@ -171,9 +131,10 @@ def draw(spec: TrainSpec, n: int, sides: tuple[int, int], seed: int) -> Draws:
     Args:
         spec: which augmentations there are.
         n: images of the split.
-        sides: height and width of an image in pixels.
+        sides: height and width of an image of the split in pixels.
         seed: of this epoch.
     """
+    seen = spec.sides(sides)
     generator = torch.Generator().manual_seed(seed)
     steps, size = shape(n, spec.batch_size)
     draws = {"order": torch.randperm(n, generator=generator)[: steps * size].view(steps, size)}
@@ -184,14 +145,14 @@ def draw(spec: TrainSpec, n: int, sides: tuple[int, int], seed: int) -> Draws:
     if spec.flip:
         draws["mirrored"] = torch.rand(steps, size, generator=generator) < 0.5
     if spec.cutout:
-        centres = [torch.randint(0, side, (steps, 1, size), generator=generator) for side in sides]
+        centres = [torch.randint(0, side, (steps, 1, size), generator=generator) for side in seen]
         draws["centres"] = torch.cat(centres, dim=1)
     if spec.mixup or spec.cutmix:
-        draws |= draw_mixing(spec, steps, sides, seed)
+        draws |= draw_mixing(spec, steps, seen, seed)
     if spec.trivial_augment:
-        draws |= draw_operations((steps, size), sides, generator)
+        draws |= draw_operations((steps, size), seen, generator)
     if spec.random_erasing:
-        draws["erased"] = draw_erased(spec.random_erasing, (steps, size), sides, generator)
+        draws["erased"] = draw_erased(spec.random_erasing, (steps, size), seen, generator)
     return draws
 
 
@@ -227,11 +188,11 @@ def batch(split: Resident, spec: TrainSpec, row: Mapping[str, Tensor], streamed:
     Nothing waits for the host.
     """
     pixels = split.images.index_select(0, row["order"]) if streamed is None else streamed
-    mirrored = row.get("mirrored")
+    mirrored, seen = row.get("mirrored"), spec.sides((pixels.shape[1], pixels.shape[2]))
     if spec.crop is Crop.RESIZED:
-        images = resized_crop(pixels, row["boxes"], mirrored, (pixels.shape[1], pixels.shape[2]))
+        images = resized_crop(pixels, row["boxes"], mirrored, seen)
     else:
-        images = crop_and_flip(pixels, spec.crop_padding, row.get("offsets"), mirrored)
+        images = crop_and_flip(resized(pixels, seen), spec.crop_padding, row.get("offsets"), mirrored)
     if spec.trivial_augment:
         images = trivial_augment(images, row["operation"], row["strength"], row["place"])
     normalised, labels = split.normalise(images), split.labels[row["order"]]

@@ -1,12 +1,12 @@
-"""Images that live on the device as uint8, or, where it cannot hold them, come to it batch by batch."""
+"""Images on the device as uint8, or, where it cannot hold them, coming to it batch by batch; and their other sizes."""
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from search.data import Split
@@ -58,7 +58,8 @@ def stream(
 class Resident:
     """A split on the device; `streamed`: its images are on the host, for the device cannot hold them.
 
-    Mean and deviation are per channel, on the scale 0..1. Batches are views with channels last in memory.
+    Where networks see smaller images, `size` is their side in pixels. Mean and deviation are per channel, on the scale
+    0..1. Batches are views with channels last in memory.
     """
 
     images: UInt8[Tensor, "n h w c"]
@@ -66,6 +67,7 @@ class Resident:
     mean: Float[Tensor, " c"]
     std: Float[Tensor, " c"]
     streamed: bool = False
+    size: int = 0
 
     @classmethod
     def load(cls, split: Split, mean: Sequence[float], std: Sequence[float], device: torch.device) -> "Resident":
@@ -81,6 +83,15 @@ class Resident:
         """Where batches are made."""
         return self.labels.device
 
+    def at(self, size: int) -> "Resident":
+        """The same, to be evaluated on images of `size` pixels; 0: as they are."""
+        return replace(self, size=size)
+
+    def seen(self, part: slice) -> UInt8[Tensor, "b h w c"]:
+        """Some of the images, whole, as networks see them in evaluation."""
+        images = self.images[part].to(self.device)
+        return resized(images, (self.size, self.size)) if self.size else images
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -94,7 +105,56 @@ class Resident:
 
 
 def evaluation_batches(split: Resident, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, in order, as it is."""
+    """Every image once, in order, whole."""
     for start in range(0, len(split), batch_size):
         part = slice(start, start + batch_size)
-        yield split.normalise(split.images[part].to(split.device)), split.labels[part]
+        yield split.normalise(split.seen(part)), split.labels[part]
+
+
+def resized(images: UInt8[Tensor, "b h w c"], sides: tuple[int, int]) -> UInt8[Tensor, "b rows columns c"]:
+    """Whole images resized to `sides` (height, width), as `resized_crop` does it."""
+    height, width = images.shape[1:3]
+    if (height, width) == sides:
+        return images
+    whole = [torch.full((1,), value, device=images.device) for value in (0, 0, height, width)]
+    return resized_crop(images, torch.stack(whole), None, sides)
+
+
+def resized_crop(
+    images: UInt8[Tensor, "b h w c"],
+    boxes: Int64[Tensor, "4 b"],
+    mirrored: Bool[Tensor, " b"] | None,
+    sides: tuple[int, int],
+) -> UInt8[Tensor, "b rows columns c"]:
+    """The part of image `i` in `boxes[:, i]`, resized to `sides` (height, width), mirrored where `mirrored[i]`.
+
+    Bilinear with antialiasing, at most one level of 255 from torchvision's, which rounds between its two passes. Two
+    matrix products for all images; nothing waits for the host and every shape is known, so it can be captured in a CUDA
+    graph. TF32 holds the weights well enough, the 8 bits of bfloat16 do not: not to be called under autocast.
+    """
+    number, height, width, channels = images.shape
+    top, left, high, wide = boxes
+    lines, places = sides
+    rows = _weights(top, high, height, lines)
+    columns = _weights(left, wide, width, places)
+    if mirrored is not None:
+        columns = torch.where(mirrored[:, None, None], columns.flip(1), columns)
+    shrunk = rows @ images.reshape(number, height, width * channels).float()
+    across = shrunk.view(number, lines, width, channels).transpose(1, 2).reshape(number, width, lines * channels)
+    resized = (columns @ across).round_().to(torch.uint8)
+    return resized.view(number, places, lines, channels).transpose(1, 2).contiguous()
+
+
+def _weights(
+    start: Int64[Tensor, " b"], extent: Int64[Tensor, " b"], side: int, size: int
+) -> Float[Tensor, "b size side"]:
+    """How much each of an image's `side` lines counts in each of the `size` lines that its box becomes; rows sum to 1.
+
+    A triangle about the place in the box that the line comes from, two lines wide, or wider where the box shrinks.
+    """
+    scale = (extent.float() / size)[:, None, None]
+    centre = (torch.arange(size, device=start.device) + 0.5)[:, None] * scale
+    place = torch.arange(side, device=start.device) - start[:, None, None]
+    triangle = (1 - (place + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0)
+    inside = triangle.where((place >= 0) & (place < extent[:, None, None]), 0.0)
+    return inside / inside.sum(2, keepdim=True)

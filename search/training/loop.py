@@ -125,7 +125,8 @@ def train(
         trained = time.perf_counter()
         metrics = {"train/loss": train_loss, "train/error": train_error}
         if validation is not None:
-            metrics |= {f"val/{name}": value for name, value in evaluate(validated, validation).metrics.items()}
+            found = evaluate(validated, validation.at(spec.train.image_size)).metrics
+            metrics |= {f"val/{name}": value for name, value in found.items()}
         ended = time.perf_counter()
         diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
         metrics["cost/images_per_s"] = step.steps * step.size / (trained - began)

@@ -171,7 +171,9 @@ class Captured:
 KEPT = 4  # compiled networks of a process, whole and frozen: torch keeps no more than 8 for one piece of code
 
 
-Key = tuple[NetSpec, int, float]  # of what is compiled: the network, images a step, how often a branch is dropped
+Key = tuple[
+    NetSpec, int, int, float
+]  # of what is compiled: network, images a step, their size, share of dropped branches
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class Compiler:
         eager = Network(model, model, False)
         if not (self._wanted if compiled is None else compiled):
             return eager
-        key = (spec.net, spec.train.batch_size, spec.train.stochastic_depth)
+        key = (spec.net, spec.train.batch_size, spec.train.image_size, spec.train.stochastic_depth)
         twin = self._kept.get(key) or self._compile(key, spec, model, split)
         if twin is None:
             return eager

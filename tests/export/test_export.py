@@ -284,3 +284,19 @@ def test_a_full_disk_leaves_nothing(made: Made, small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         export(small_disk / "out", made.model)
     assert list(small_disk.iterdir()) == []
+
+
+def test_a_network_for_smaller_images_than_were_prepared(tmp_path: Path) -> None:
+    """What a picture is resized to, the example images and the graph follow the size that the network was trained on."""
+    pictures = np.random.default_rng(5).integers(0, 256, (60, 24, 24, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=pictures, y_train=np.arange(60) % 2)
+    prepared = prepare(DataSpec(name=f"npz:{tmp_path / 'a.npz'}"))
+    flat = TWO_CLASSES.flat() | {"train.image_size": 12}
+    export(tmp_path / "net", trained(TrialSpec.from_flat(flat), prepared, tmp_path / "weights.safetensors"))
+    network = resnet.load(tmp_path / "net")
+    assert (network.config.image.height, network.config.image.width) == (12, 12)
+    assert np.load(tmp_path / "net/examples.npy").shape == (4, 12, 12, 3)
+    session = onnxruntime.InferenceSession(tmp_path / "net/model.onnx")
+    (logits,) = session.run(None, {"images": np.load(tmp_path / "net/examples.npy")})
+    with torch.no_grad():
+        np.testing.assert_allclose(network(np.load(tmp_path / "net/examples.npy")).numpy(), logits, atol=1e-4)

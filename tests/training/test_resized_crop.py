@@ -8,7 +8,8 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as vision
 
-from search.training.augment import draw_boxes, resized_crop
+from search.training.augment import draw_boxes
+from search.training.batches import resized, resized_crop
 
 SIZES = [(32, 32), (64, 48), (12, 60), (60, 12)]  # of images: height, width
 
@@ -39,6 +40,15 @@ def test_pixels_are_torchvisions(sides: tuple[int, int]) -> None:
         apart = (mine.int() - torchvisions(image, box, sides, flip).int()).abs()
         assert apart.max() <= 1, box  # torchvision rounds twice, we once
         assert apart.float().mean() < 0.25, box
+
+
+@pytest.mark.parametrize("side", [1, 37, 100, 150])
+def test_whole_images_are_resized_as_torchvision_does(side: int) -> None:
+    images = photographs()[:, :, :150]
+    expected = vision.resize(images.permute(0, 3, 1, 2), [side, side], antialias=True).permute(0, 2, 3, 1)
+    apart = (resized(images, (side, side)).int() - expected.int()).abs()
+    assert apart.max() <= 1
+    assert apart.float().mean() < 0.25
 
 
 def test_a_box_of_the_right_size_is_cut_out_as_it_is() -> None:

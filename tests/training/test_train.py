@@ -14,6 +14,7 @@ from resnet import NetSpec, build
 from search.spec import TrainSpec, TrialSpec
 from search.training import Checkpoint, latest, train, write
 from search.training.augment import batch, draw
+from search.training.batches import Resident, resized
 from search.training.loop import _seed, evaluate
 from tests.support.sample_digits import resident
 
@@ -222,6 +223,33 @@ def test_divergence_ends_the_trial() -> None:
     assert not any(epoch.diverged for epoch in epochs[:-1])
     last = epochs[-1].metrics
     assert not (math.isfinite(last["train/loss"]) and math.isfinite(last["val/loss"]))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"cutout": 2}, {"crop_padding": 0, "random_erasing": 0.5}, {"mixup": 0.2, "cutmix": 1.0}]
+)
+def test_smaller_images_train_as_if_they_had_been_prepared_so(fields: dict[str, Any]) -> None:
+    """Digits, made 6 pixels wide before the training, or by it."""
+
+    def made_smaller(split: Resident) -> Resident:
+        return replace(split, images=resized(split.images, (6, 6)))
+
+    training, validation = resident(0, 320), resident(1000, 1100)
+    *_, mine = train(spec(image_size=6, **fields), training, validation)
+    *_, theirs = train(spec(**fields), made_smaller(training), made_smaller(validation))
+    assert same_tensors(mine.state().weights, theirs.state().weights)
+    for name in ("train/loss", "train/error", "val/loss", "val/error"):
+        assert mine.metrics[name] == theirs.metrics[name]
+
+
+def test_resized_crops_have_the_size_of_the_trial() -> None:
+    """Boxes are drawn in the images as they are prepared, so that two sizes see the same parts of them."""
+    split = resident(0, 64)
+    small, whole = (spec(crop="resized", image_size=size).train for size in (5, 0))
+    draws = draw(small, 64, (8, 8), 3)
+    assert torch.equal(draws["boxes"], draw(whole, 64, (8, 8), 3)["boxes"])
+    made = batch(split, small, {name: values[0] for name, values in draws.items()})
+    assert made.images.shape == (32, 1, 5, 5)
 
 
 def test_evaluation_against_sklearn_and_torch() -> None:

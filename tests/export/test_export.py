@@ -287,7 +287,7 @@ def test_a_full_disk_leaves_nothing(made: Made, small_disk: Path) -> None:
 
 
 def test_a_network_for_smaller_images_than_were_prepared(tmp_path: Path) -> None:
-    """What a picture is resized to, the example images and the graph follow the size that the network was trained on."""
+    """Pictures, example images and the graph have the size that the network was trained on."""
     pictures = np.random.default_rng(5).integers(0, 256, (60, 24, 24, 3), np.uint8)
     np.savez(tmp_path / "a.npz", x_train=pictures, y_train=np.arange(60) % 2)
     prepared = prepare(DataSpec(name=f"npz:{tmp_path / 'a.npz'}"))

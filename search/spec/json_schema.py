@@ -5,8 +5,8 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from resnet.spec import NetSpec
-from search.spec.space import FROM_DATA
-from search.spec.study import StudySpec
+from search.spec.space import FROM_DATA, SIZE
+from search.spec.study import PREPARED_SIZE, StudySpec
 from search.spec.trial import TrainSpec, TrialSpec
 
 Schema = dict[str, Any]
@@ -42,7 +42,9 @@ def schema() -> Schema:
     definitions["when"] = _object({path: {} for path in values}, "path -> values under which it has an effect")
     for section, _ in _SECTIONS:
         keys[section] = _object(_inside(section, values), keys[section]["description"])
-    keys["space"] = _nested(searched, keys["space"]["description"])
+    sides = {"anyOf": definitions[f"space.{SIZE}"]["anyOf"][:2], "description": "of images, in pixels"}
+    data = {PREPARED_SIZE: sides, "data": _object({"image_size": sides})}
+    keys["space"] = _object({**_nested(searched, "")["properties"], **data}, keys["space"]["description"])
     definitions["start"] = {"anyOf": [{"type": "string"}, _of("Former"), _nested(values, "")]}
     entries = [_of("start"), {"type": "array", "items": _of("start")}]
     keys["start"] = {"anyOf": entries, "description": keys["start"]["description"]}

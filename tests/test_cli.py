@@ -9,10 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from search import cli
+from search.errors import InputError
 from search.run import main
 from search.spec import shipped
 from tests.support.fixtures import alone  # noqa: F401
@@ -276,3 +278,15 @@ def test_flag_over_environment_over_file_over_default(
     assert resolved("mine.yaml") == "of-the-environment"
     value = "of-the-flag" if flags == ["--tracking-uri"] else f"tracking.{key}=of-the-flag"
     assert resolved("mine.yaml", *flags, value) == "of-the-flag"
+
+
+@pytest.mark.parametrize(("side", "study"), [(64, "small-images"), (65, "photos")])
+def test_the_study_of_an_archive_follows_the_size_of_its_images(tmp_path: Path, side: int, study: str) -> None:
+    images = np.zeros((4, side, side, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(4) % 2)
+    assert cli.parse(["--data", str(tmp_path / "a.npz")]).study == study
+
+
+def test_an_archive_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^data\.name: .*/none\.npz does not exist"):
+        cli.parse(["--data", str(tmp_path / "none.npz")])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from search import cli
+from tests.support.sample_data import write_npz
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,6 +71,7 @@ def test_the_readmes_studies_are_valid(tmp_path: Path, monkeypatch: pytest.Monke
     """Its YAML file and every command of `search.run`: flags, names and values are those that there are."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
+    write_npz(tmp_path / "images.npz")
     (study,) = blocks("yaml")
     (tmp_path / "my-study.yaml").write_text(study)
     commands = [line for block in blocks("") for line in block.splitlines() if "-m search.run" in line]

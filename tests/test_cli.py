@@ -282,8 +282,8 @@ def test_flag_over_environment_over_file_over_default(
 
 @pytest.mark.parametrize(("side", "study"), [(64, "small-images"), (65, "photos")])
 def test_the_study_of_an_archive_follows_the_size_of_its_images(tmp_path: Path, side: int, study: str) -> None:
-    images = np.zeros((4, side, side, 3), np.uint8)
-    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(4) % 2)
+    images = np.zeros((40, side, side, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(40) % 2)
     assert cli.parse(["--data", str(tmp_path / "a.npz")]).study == study
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+SIZE = "train.image_size"
 ABSENT = "n/a"  # a parameter without effect in this trial, or a value never measured
 ASKED = ("net.depth", "net.version", "net.shortcut")  # the question of the study: shown even where they are fixed
 
@@ -98,7 +99,8 @@ def headings(paths: Sequence[str]) -> dict[str, str]:
 def network(params: Mapping[str, Any]) -> str:
     """`20-layer v2 identity`, or the first parameters where these three are not all known."""
     if all(path in params for path in ASKED):
-        return f"{_pretrained(params)}{params['net.depth']}-layer {params['net.version']} {params['net.shortcut']}"
+        depth, version, shortcut = (params[path] for path in ASKED)
+        return f"{_pretrained(params)}{depth}-layer {version} {shortcut}{_sized(params)}"
     return ", ".join(f"{path} {shown(value)}" for path, value in list(params.items())[:3])
 
 
@@ -106,11 +108,17 @@ def _pretrained(params: Mapping[str, Any]) -> str:
     return "pretrained " if params.get("train.start", "scratch") not in ("scratch", ABSENT) else ""
 
 
+def _sized(params: Mapping[str, Any]) -> str:
+    """The size of the images, where trials have their own."""
+    size = params.get(SIZE, 0)
+    return f" at {size} pixels" if size not in (0, ABSENT) else ""
+
+
 def configuration(params: Mapping[str, Any], paths: Sequence[str]) -> str:
     """The network, then `name value` of those `paths` that it does not say itself."""
     known = ASKED if all(path in params for path in ASKED) else ()
     names = headings(paths)
-    rest = [f"{names[path]} {shown(params[path])}" for path in paths if path in params and path not in known]
+    rest = [f"{names[path]} {shown(params[path])}" for path in paths if path in params and path not in (*known, SIZE)]
     if not known:
         return ", ".join(rest) or network(params)
     return ", ".join([network(params), *rest])
@@ -124,6 +132,6 @@ def network_sentence(params: Mapping[str, Any]) -> str:
     layers = f"{_pretrained(params)}{depth}-layer"
     article = "an" if layers.startswith(("8", "11-", "18-")) else "a"
     if shortcut == "none":
-        return f"{article} {layers} plain network ({version} order, no shortcuts)"
+        return f"{article} {layers} plain network ({version} order, no shortcuts){_sized(params)}"
     kind = {"conv1x1": "1x1-convolution"}.get(shortcut, str(shortcut).replace("_", "-"))
-    return f"{article} {layers} {version} residual network with {kind} shortcuts"
+    return f"{article} {layers} {version} residual network with {kind} shortcuts{_sized(params)}"

@@ -21,7 +21,8 @@ from search.statistics import LEVEL
 def best_trials(records: Trials, objectives: Sequence[Objective], top: int) -> list[Candidate]:
     """The `top` complete trials of the lowest validation error; with several objectives, of the Pareto front.
 
-    The best trial of each architecture and start comes first: the same network with other rates would answer nothing.
+    The best trial of each architecture, start and size of the images comes first: the same network with other rates
+    would answer nothing.
     """
     complete = [r for r in records.ranked() if r.state is TrialState.COMPLETE]
     if len(objectives) > 1:
@@ -31,9 +32,9 @@ def best_trials(records: Trials, objectives: Sequence[Objective], top: int) -> l
     for record in complete:
         spec = TrialSpec.from_flat(without_seed(record.params))
         different.setdefault(spec.digest, Candidate(record.number, spec))
-    networks: dict[tuple[NetSpec, str], Candidate] = {}
+    networks: dict[tuple[NetSpec, str, int], Candidate] = {}
     for one in different.values():
-        networks.setdefault((one.spec.net, one.spec.train.start), one)
+        networks.setdefault((one.spec.net, one.spec.train.start, one.spec.train.image_size), one)
     first = list(networks.values())
     return [*first, *(one for one in different.values() if one not in first)][:top]
 

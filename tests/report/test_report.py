@@ -229,3 +229,12 @@ def test_markdown_tables(tmp_path: Path) -> None:
 def test_a_missing_folder_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         report.write(tmp_path / "absent", sample.summary(), sample.trials(), {})
+
+
+def test_a_network_says_the_size_of_its_images_where_trials_have_their_own() -> None:
+    params = {"net.depth": 18, "net.version": "v2", "net.shortcut": "identity", "train.image_size": 96, "train.lr": 0.1}
+    paths = ["train.lr", "train.image_size"]
+    assert formatting.configuration(params, paths) == "18-layer v2 identity at 96 pixels, lr 0.1"
+    sentence = "an 18-layer v2 residual network with identity shortcuts"
+    assert formatting.network_sentence(params) == f"{sentence} at 96 pixels"
+    assert formatting.network_sentence(params | {"train.image_size": 0}) == sentence

@@ -131,7 +131,10 @@ REFUSED: list[tuple[list[str], list[str]]] = [
         ["--set", "limits.signal=true", "--set", "space.net.depth=[998]", "--set", "net.shortcut=constant_scaling"],
         ["limits = {'signal': True}", "cannot reach the first unit", "allow other networks"],
     ),
-    (["--set", "start=[preact_resnet21]"], ["start: ", "'preact_resnet21' is unknown", "did you mean 'preact_resnet"]),
+    (
+        ["--set", "start=[preact_resnet21]"],
+        ["start: ", "'preact_resnet21' is neither a published network nor a recipe", "did you mean 'preact_resnet"],
+    ),
     (["--set", "start=[preact_resnet110]"], ["start: preact_resnet110", "net.depth = 110", "8 | 14 | 20", "leave the"]),
     (["--learn-from", "lost"], ["start: study 'lost' is not in 'results'"]),
     (["--set", "start=[{net.dpth: 8}]"], ["net.dpth is not a field", "did you mean 'net.depth'?"]),

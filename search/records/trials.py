@@ -124,20 +124,14 @@ class Trials(tuple[TrialRecord, ...]):
         return None if exhausted else expected_gain(self, elapsed, ahead)
 
     def to_frame(self) -> "DataFrame":
-        """A row for each trial by number: how it ended, its error in percent, its costs, and its parameters by path."""
+        """A row for each trial by number: how it ended, its error in percent, its costs, and its parameters by path.
+
+        There are latencies where networks were timed.
+        """
         import pandas  # noqa: PLC0415  takes half a second, which nobody else has to wait for
 
-        shown = (
-            "state",
-            "val_error",
-            "epochs",
-            "params_count",
-            "macs",
-            "latency_ms",
-            "seconds",
-            "images_per_s",
-            "reason",
-        )
+        timed = ("latency_ms",) if any(trial.latency_ms is not None for trial in self) else ()
+        shown = ("state", "val_error", "epochs", "params_count", "macs", *timed, "seconds", "images_per_s", "reason")
         rows = [{name: getattr(trial, name) for name in shown} | trial.params for trial in self]
         return pandas.DataFrame(rows, index=pandas.Index([trial.number for trial in self], name="trial"))
 

@@ -10,9 +10,7 @@ from torch.nn import functional as ops
 from search.spec import Loss, TrainSpec
 from search.training.augment import Batch
 
-PRESENT = (
-    0.2  # share of a mixed image above which a label is present: `--bce-target-thresh` of timm's recipes A2 and A3
-)
+PRESENT = 0.2  # share of a mixed image above which it shows a label: timm's --bce-target-thresh of recipes A2 and A3
 
 
 def training_loss(

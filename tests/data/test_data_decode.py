@@ -7,6 +7,7 @@ import resource
 import signal
 import struct
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,28 @@ def test_every_mode_of_8_bits_becomes_rgb(tmp_path: Path, mode: str) -> None:
     with Image.open(tmp_path / "a.tif") as saved:
         assert saved.mode == mode
     np.testing.assert_array_equal(decode(tmp_path / "a.tif", 2), np.full((2, 2, 3), 255))
+
+
+def test_of_an_animation_the_first_picture_counts(tmp_path: Path) -> None:
+    first, *others = (Image.new("RGB", (6, 4), colour) for colour in ("red", "lime", "blue"))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others)
+    with Image.open(tmp_path / "a.gif") as saved:
+        assert getattr(saved, "n_frames", 1) == 3
+    np.testing.assert_array_equal(decode(tmp_path / "a.gif", 2), np.broadcast_to([255, 0, 0], (2, 2, 3)))
+
+
+def test_a_picture_of_400_million_pixels_is_refused_from_its_header(tmp_path: Path) -> None:
+    """20,000 x 20,000 in colour would take 1.2 GB; nothing but the header is there to be read."""
+    small = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(small, "PNG")
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    start = small.getvalue().index(b"IHDR")
+    rest = small.getvalue()[start + len(header) + 4 :]
+    (tmp_path / "huge.png").write_bytes(
+        small.getvalue()[:start] + header + struct.pack(">I", zlib.crc32(header)) + rest
+    )
+    with pytest.raises(InputError, match=r"image .*/huge\.png cannot be decoded \(.*400000000 pixels.*\); replace or"):
+        decode(tmp_path / "huge.png", 32)
 
 
 @pytest.mark.parametrize("processes", [0, 2])

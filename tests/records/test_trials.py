@@ -13,7 +13,7 @@ def test_a_frame_has_a_row_a_trial_and_a_column_a_parameter() -> None:
     frame = sample.trials().to_frame()
     assert len(frame) == 24
     assert list(frame.columns) == [
-        *("state", "val_error", "epochs", "params_count", "macs", "latency_ms", "seconds", "images_per_s", "reason"),
+        *("state", "val_error", "epochs", "params_count", "macs", "seconds", "images_per_s", "reason"),
         *("net.depth", "net.unit", "net.version", "net.shortcut", "train.lr", "train.weight_decay", "net.gate_bias"),
     ]
     complete = frame[frame["state"] == "complete"]

@@ -125,7 +125,7 @@ def test_parallel_coordinates_lose_no_run(shown: Shown, page: Page, picture: Cal
 
 def test_charts_are_grouped_by_prefix(shown: Shown, page: Page, picture: Callable[[str], None]) -> None:
     page.goto(shown.run(shown.trials[0]["number"], "/model-metrics"))
-    for group, charts in {"best": 1, "cost": 4, "report": 1, "train": 2, "val": 2}.items():
+    for group, charts in {"best": 1, "cost": 4, "report": 1, "train": 2, "val": 3}.items():
         heading = page.get_by_role("figure").filter(has_text=re.compile(rf"{group}\s*\({charts}\)"))
         expect(heading).to_be_visible(timeout=LOAD_MS)
     picture("mlflow-run")

@@ -3,7 +3,7 @@
 Times networks drawn from a study's space as a search times them, then all of them once more. Says how MACs and latency
 go together by rank; of those networks that a limit of MACs lets pass, how many are slower than the latency that it
 stands for (that of the line through the logarithms of both); and how far the two timings of one network lie apart. The
-core must be otherwise idle. It takes a minute or two.
+core must be otherwise idle. It takes two minutes or so; with ONNX Runtime, for which each network is exported, ten.
 """
 
 import argparse
@@ -51,6 +51,8 @@ def arguments() -> argparse.Namespace:
     parser = report.parser(__doc__, "latency", "not used: images do not matter")
     parser.add_argument("--study", default="cifar10", help="whose networks (cifar10)")
     parser.add_argument("--networks", type=int, default=30, help="how many (30)")
+    runtimes = ("torch", "onnxruntime")
+    parser.add_argument("--runtimes", nargs="+", choices=runtimes, default=["torch"], help="what runs them (torch)")
     return parser.parse_args()
 
 
@@ -58,7 +60,7 @@ def main() -> None:
     asked = arguments()
     nets, shape = networks(asked.study, asked.networks)
     macs, parts = [cost(net, shape[:2]).macs for net in nets], list[str]()
-    for runtime in ("torch", "onnxruntime"):
+    for runtime in asked.runtimes:
         how = LatencySpec(runtime=runtime)
         first, second = ([time_network(net, shape, how) for net in nets] for _ in range(2))
         times, again = [one.median for one in first], [one.median for one in second]

@@ -23,7 +23,7 @@ from search.optimize.starts import MOST, RECIPE
 from search.records import TrialState
 from search.spec import StudySpec
 
-PARTS = (1 / 6, 1 / 3, 2 / 3, 1)  # of the time, after which the best error is told
+PARTS = (1 / 6, 1 / 3, 2 / 3, 1)  # of the time: the table has the lowest error after each
 AUTO, RANDOM = "auto", "random + ASHA"
 
 
@@ -54,7 +54,7 @@ def study(name: str, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def errors(found: Study, seconds: float) -> list[float]:
-    """Lowest validation error of a complete trial after each of `PARTS` of the time; 100 where there is none yet."""
+    """Lowest validation error of a complete trial after each of `PARTS` of the time; 100 before the first one."""
     trials = found.trials
     first = min(trial.began for trial in trials)
     done = [(t.ended - first, t.val_error) for t in trials if t.state is TrialState.COMPLETE and t.ended]
@@ -96,12 +96,12 @@ def main() -> None:
             made.run()
             rows.append(row(name, seed, made, asked))
     head = ("search", "seed", *(f"after {part * asked.minutes:.0f} min" for part in PARTS), "test error", "trials")
-    told = (
+    caption = (
         f"{asked.data}, {asked.images:,} images, complete after {asked.epochs} epochs, {asked.minutes:g} minutes for "
         "each search. Lowest validation error of a complete trial, in percent; then the mean test error of the best, "
         "trained three times on training and validation images."
     )
-    publish("search-real", "Real searches", [told, table(head, sorted(rows))], asked.out)
+    publish("search-real", "Real searches", [caption, table(head, sorted(rows))], asked.out)
 
 
 if __name__ == "__main__":

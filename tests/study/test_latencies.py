@@ -14,22 +14,12 @@ from search import Study
 from search.activity import Activity
 from search.errors import InputError
 from search.machine import usable
-from search.spec import DataInfo, LatencySpec, LimitSpec, StudySpec, TrialSpec, appraise
+from search.spec import LatencySpec, LimitSpec, StudySpec, TrialSpec, appraise
 from search.study.latencies import Latencies, Latency, measure, networks, time_network
+from tests.support.sample_data import grey
 
 SHAPE = (16, 16, 1)
-INFO = DataInfo(
-    name="grey",
-    classes=("cat", "dog"),
-    height=16,
-    width=16,
-    channels=1,
-    n_train=100,
-    n_validation=10,
-    n_test=10,
-    counts_validation=(5, 5),
-    counts_test=(5, 5),
-)
+INFO = grey(16)
 
 
 def asked(**given: Any) -> list[TrialSpec]:

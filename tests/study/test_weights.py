@@ -20,27 +20,17 @@ from search.data import prepare
 from search.errors import Halted, InputError
 from search.export import Exportable
 from search.records import StudyFolder
-from search.spec import DataInfo, DataSpec, LimitSpec, Space, StudySpec, TrialSpec, appraise
+from search.spec import DataSpec, LimitSpec, Space, StudySpec, TrialSpec, appraise
 from search.storage import Output, Remote
 from search.study.weights import Weights, find
 from search.training import pretrained
 from tests.support.exported import TRAINED, trained
+from tests.support.sample_data import grey
 from tests.support.study_process import command, run
 
 RESNET18 = "resnet18-f37072fd.pth"  # https://download.pytorch.org/models/
 IMAGE = (32, 32, 1)
-INFO = DataInfo(
-    name="grey",
-    classes=("cat", "dog"),
-    height=32,
-    width=32,
-    channels=1,
-    n_train=100,
-    n_validation=10,
-    n_test=10,
-    counts_validation=(5, 5),
-    counts_test=(5, 5),
-)
+INFO = grey(32)
 PHOTOS = {"net": {"family": "imagenet"}, "space": {"train.start": ["scratch", "imagenet"], "net.version": ["v1", "v2"]}}
 SMALL = {"space": {"net.depth": [8, 14], "net.version": ["v1", "v2"]}}
 

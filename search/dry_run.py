@@ -78,14 +78,15 @@ def _of_space(spec: StudySpec, info: DataInfo, space: Space, proposer: Proposer)
         f"space: {size(space)}",
         *(f"  {dimension.path}: {dimension.describe()}" for dimension in space.dimensions),
     ]
-    for word, (price, trial) in zip(("smallest", "largest"), extremes, strict=True):
+    ends = [(trial.net, seen(trial, info)) for _, trial in extremes]
+    timed = study.time_networks(ends, spec.latency) if spec.latency else [None, None]
+    for word, (price, trial), latency in zip(("smallest", "largest"), extremes, timed, strict=True):
         net, shape = trial.net, seen(trial, info)
         words = (
             f"depth {net.depth}, unit {net.unit}, version {net.version}, shortcut {net.shortcut}, width {net.width:g}"
         )
         words += f", {shape[1]}x{shape[0]} pixels" if trial.train.image_size else ""
-        timed = study.time_network(net, shape, spec.latency) if spec.latency else None
-        answer = f", {milliseconds(timed.median)} for {spec.latency}" if timed else ""
+        answer = f", {milliseconds(latency.median)} for {spec.latency}" if latency else ""
         lines.append(f"{word} network: {price.params:,} parameters, {price.macs:,} MACs an image{answer} ({words})")
     if spec.limits != LimitSpec():
         counted = None if spec.limits.latency_ms else study.within(spec, space, info.shape[:2])

@@ -19,7 +19,7 @@ from resnet import NetSpec, cost
 from search import data
 from search.formatting import plural
 from search.spec import LatencySpec, find, load
-from search.study import time_network
+from search.study import time_networks
 
 LIMITS = (0.25, 0.5, 0.75)  # of MACs: what lets so large a part of the networks pass
 
@@ -62,7 +62,7 @@ def main() -> None:
     macs, parts = [cost(net, shape[:2]).macs for net in nets], list[str]()
     for runtime in asked.runtimes:
         how = LatencySpec(runtime=runtime)
-        first, second = ([time_network(net, shape, how) for net in nets] for _ in range(2))
+        first, second = (time_networks([(net, shape) for net in nets], how) for _ in range(2))
         times, again = [one.median for one in first], [one.median for one in second]
         apart = [100 * abs(b / a - 1) for a, b in zip(times, again, strict=True)]
         spreads = [50 * (one.high - one.low) / one.median for one in first]

@@ -7,7 +7,7 @@ from search import lazy
 if TYPE_CHECKING:
     from search.study.driver import Result
     from search.study.handle import Study
-    from search.study.latencies import time_network
+    from search.study.latencies import time_networks
     from search.study.preflight import planned, within
     from search.study.process import unchanged
     from search.study.request import ENVIRONMENT, KEYS, Changes, changed, data_name, spec_of, specify
@@ -16,7 +16,7 @@ else:
         __name__,
         driver="Result",
         handle="Study",
-        latencies="time_network",
+        latencies="time_networks",
         preflight="planned within",
         process="unchanged",
         request="ENVIRONMENT KEYS Changes changed data_name spec_of specify",

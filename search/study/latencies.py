@@ -18,10 +18,14 @@ from search.export import graphs
 from search.machine import usable
 from search.spec import Appraisal, DataInfo, LatencySpec, Space, StudySpec, TrialSpec, on_images
 
+Shape = tuple[int, int, int]  # height, width, channels
+
 TIMED = 300  # networks at most: a second for each, or some seconds with ONNX Runtime
 LOOKED_AT = 20_000  # combinations of choices, among which the networks are
-RUNS, SECONDS, MOST = 30, 0.3, 1000  # of a network that are timed: so many, and more where they take less time
-WARM_RUNS, WARM_SECONDS = 5, 0.1  # before them
+TOGETHER = 20  # networks that take turns, all of them in memory
+ROUNDS = 3  # of turns: a slow phase of the machine falls on all networks, and on a part of each one's runs
+RUNS, SECONDS, MOST = 10, 0.1, 400  # of a turn that are timed: so many, and more where they take less time
+WARM_RUNS, WARM_SECONDS = 3, 0.05  # before them
 
 
 @dataclass(frozen=True)
@@ -34,17 +38,23 @@ class Latency:
     runs: int
 
     @classmethod
-    def measured(cls, answer: Callable[[], object]) -> Self:
-        """That of `answer`, which returns once the answer is there: of 30 runs or more, after it is warm."""
+    def of(cls, times: Sequence[float]) -> Self:
+        """Of two runs or more, in milliseconds."""
+        low, middle, high = quantiles(times, n=4, method="inclusive")
+        return cls(middle, low, high, len(times))
+
+
+def in_turns(answers: Sequence[Callable[[], object]]) -> list[Latency]:
+    """That of each function, which returns once its answer is there: of 30 runs or more, in turns, each warmed up."""
+    times: list[list[float]] = [[] for _ in answers]
+    for answer, found in list(zip(answers, times, strict=True)) * ROUNDS:
         for _ in _runs(WARM_RUNS, WARM_SECONDS):
             answer()
-        found: list[float] = []
         for _ in _runs(RUNS, SECONDS):
             began = time.perf_counter()
             answer()
             found.append(1000 * (time.perf_counter() - began))
-        low, middle, high = quantiles(found, n=4, method="inclusive")
-        return cls(middle, low, high, len(found))
+    return [Latency.of(found) for found in times]
 
 
 def _runs(count: int, seconds: float) -> Iterator[None]:
@@ -146,14 +156,14 @@ def _check(asked: LatencySpec) -> None:
         raise InputError("latency.runtime = 'onnxruntime' is not installed; pip install 'resnet-search[export]'")
 
 
-def measure(spec: StudySpec, nets: Sequence[TrialSpec], shape: tuple[int, int, int], activity: Activity) -> Latencies:
-    """Times the networks on images of `shape` (height, width, channels), one after another.
+def measure(spec: StudySpec, nets: Sequence[TrialSpec], shape: Shape, activity: Activity) -> Latencies:
+    """Times the networks, as many together as take turns.
 
     Args:
         spec: of the study.
         nets: see `networks`.
-        shape: see above.
-        activity: is told which one.
+        shape: of the images (height, width, channels).
+        activity: is told which ones.
 
     Raises:
         InputError: all of them are above the study's limit.
@@ -161,10 +171,12 @@ def measure(spec: StudySpec, nets: Sequence[TrialSpec], shape: tuple[int, int, i
     timed: dict[str, Latency] = {}
     if nets:
         activity.begin("timing networks")
-    for place, trial in enumerate(nets, start=1):
-        activity.change(f"timing network {place} of {len(nets)}")
-        sides = trial.train.sides(shape[:2])
-        timed[trial.digest] = time_network(trial.net, (*sides, shape[2]), spec.latency or LatencySpec())
+    for first in range(0, len(nets), TOGETHER):
+        some = nets[first : first + TOGETHER]
+        activity.change(f"timing networks {first + 1} to {first + len(some)} of {len(nets)}")
+        seen = [(trial.net, (*trial.train.sides(shape[:2]), shape[2])) for trial in some]
+        found = time_networks(seen, spec.latency or LatencySpec())
+        timed |= zip((trial.digest for trial in some), found, strict=True)
     limit, least = spec.limits.latency_ms, min((one.median for one in timed.values()), default=0.0)
     if limit is not None and least > limit:
         raise InputError(
@@ -174,20 +186,26 @@ def measure(spec: StudySpec, nets: Sequence[TrialSpec], shape: tuple[int, int, i
     return Latencies(timed, limit)
 
 
-def time_network(net: NetSpec, shape: tuple[int, int, int], asked: LatencySpec) -> Latency:
-    """From bytes to logits, as an exported network computes them, with weights as they are drawn."""
-    half = (0.5,) * net.in_channels
-    with torch.random.fork_rng(devices=()):  # the caller's numbers are as before
-        network = Scaled(build(net), half, half)
-    images = torch.zeros((asked.batch, *shape), dtype=torch.uint8)
-    if asked.runtime == "onnxruntime":
-        names = [str(number) for number in range(net.num_classes)]
-        run, pixels = graphs.runner(graphs.onnx(network, shape, names), asked.threads), images.numpy()
-        return Latency.measured(lambda: run(pixels))
-    network, images, before = network.to(asked.device).eval(), images.to(asked.device), torch.get_num_threads()
+def time_networks(nets: Sequence[tuple[NetSpec, Shape]], asked: LatencySpec) -> list[Latency]:
+    """Of each on images of its shape, bytes to logits as an exported network computes them, with random weights."""
+    before = torch.get_num_threads()
     torch.set_num_threads(asked.threads)
     try:
         with torch.inference_mode():
-            return Latency.measured(lambda: network(images).cpu())  # which waits for a GPU
+            return in_turns([_answer(net, shape, asked) for net, shape in nets])
     finally:
         torch.set_num_threads(before)
+
+
+def _answer(net: NetSpec, shape: Shape, asked: LatencySpec) -> Callable[[], object]:
+    """Runs the network once, and returns when it is through."""
+    half = (0.5,) * net.in_channels
+    with torch.random.fork_rng(devices=()), torch.inference_mode(False):  # the caller's numbers are as before
+        network = Scaled(build(net), half, half)
+        images = torch.zeros((asked.batch, *shape), dtype=torch.uint8)
+        if asked.runtime == "onnxruntime":
+            names = [str(number) for number in range(net.num_classes)]
+            run, pixels = graphs.runner(graphs.onnx(network, shape, names), asked.threads), images.numpy()
+            return lambda: run(pixels)
+        network, images = network.to(asked.device).eval(), images.to(asked.device)
+    return lambda: network(images).cpu()  # which waits for a GPU

@@ -15,7 +15,7 @@ from search.activity import Activity
 from search.errors import InputError
 from search.machine import usable
 from search.spec import LatencySpec, LimitSpec, StudySpec, TrialSpec, appraise
-from search.study.latencies import Latencies, Latency, measure, networks, time_network
+from search.study.latencies import Latencies, in_turns, measure, networks, time_networks
 from tests.support.sample_data import grey
 
 SHAPE = (16, 16, 1)
@@ -41,27 +41,34 @@ def test_a_latency_is_the_median_of_thirty_runs_or_more() -> None:
         while time.perf_counter() < end:
             pass
 
-    found = Latency.measured(answer)
+    (found,) = in_turns([answer])
     assert found.runs >= 30
     assert 2 <= found.low <= found.median < 20 <= found.high
 
 
 def test_a_quick_answer_is_timed_more_often() -> None:
-    assert Latency.measured(lambda: None).runs == 1000
+    (found,) = in_turns([lambda: None])
+    assert found.runs == 1200
+
+
+def test_networks_take_turns() -> None:
+    called: list[str] = []
+    in_turns([lambda: called.append("a"), lambda: called.append("b")])
+    assert "".join(key for key, _ in itertools.groupby(called)) == "ababab"
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 def test_more_work_takes_longer(runtime: Any) -> None:
-    how = LatencySpec(runtime=runtime)
-    small, large = (NetSpec(depth=8, width=width, in_channels=1, num_classes=2) for width in (0.25, 8))
-    assert time_network(small, SHAPE, how).median < time_network(large, SHAPE, how).median
+    nets = [NetSpec(depth=8, width=width, in_channels=1, num_classes=2) for width in (0.25, 8)]
+    small, large = time_networks([(net, SHAPE) for net in nets], LatencySpec(runtime=runtime))
+    assert small.median < large.median
 
 
 def test_the_caller_is_as_before() -> None:
     torch.manual_seed(7)
     expected, threads = torch.rand(3), torch.get_num_threads()
     torch.manual_seed(7)
-    time_network(NetSpec(in_channels=1, depth=8), SHAPE, LatencySpec(threads=1, batch=2))
+    time_networks([(NetSpec(in_channels=1, depth=8), SHAPE)], LatencySpec(threads=1, batch=2))
     torch.testing.assert_close(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
 
@@ -157,7 +164,8 @@ def test_a_limit_below_every_network_is_refused() -> None:
 
 def test_a_study_refuses_slow_networks_and_says_how_fast_the_others_are(tmp_path: Path) -> None:
     """Depth 218 takes some 27 times as long as depth 8: the limit lies far from both."""
-    between = time_network(NetSpec(depth=44, in_channels=1), (8, 8, 1), LatencySpec()).median
+    (middle,) = time_networks([(NetSpec(depth=44, in_channels=1), (8, 8, 1))], LatencySpec())
+    between = middle.median
     study = {
         "name": "fast",
         "data": "digits",

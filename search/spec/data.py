@@ -115,11 +115,18 @@ class Survey(BaseModel):
     left_out: bool = False  # whether these are not among the test images
 
     SHOWN: ClassVar[int] = 10  # classes, and pairs of images
+    UNEVEN: ClassVar[int] = 10  # times as many images has the largest class as the smallest
 
     def facts(self) -> dict[str, str]:
         """What is seen -> in words."""
         images = [f"{name} {count:,}" for name, count in self.counts.items()]
         facts = {"images of each class": ", ".join([*images[: self.SHOWN], *(["..."] if images[self.SHOWN :] else [])])}
+        least, most = min(self.counts, key=self.counts.__getitem__), max(self.counts, key=self.counts.__getitem__)
+        if self.counts[most] >= self.UNEVEN * self.counts[least]:
+            facts["uneven"] = (
+                f"{least} has {self.counts[least]:,} images, {most} {self.counts[most]:,}; each class counts the same with "
+                "--set train.class_weights=balanced --set 'search.objectives=[val_balanced_error]'"
+            )
         facts["sides"] = f"{self.shortest:,} to {self.longest:,} pixels, the shorter {self.median:,} in the median"
         facts |= (
             {"enlarged": f"{self.enlarged:,}, for they are smaller than what networks see"} if self.enlarged else {}

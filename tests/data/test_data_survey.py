@@ -106,6 +106,17 @@ def test_sizes_grey_and_repeated_images_are_counted(tmp_path: Path) -> None:
     assert (seen.shortest, seen.median, seen.longest) == (20, TILE, 500)
     assert (seen.enlarged, seen.grey, seen.repeated) == (1, 1, 1)
     assert seen.counts == {"a": 8, "b": 8}
+    assert "uneven" not in seen.facts()
+
+
+def test_a_class_of_few_images_is_named(tmp_path: Path) -> None:
+    for k, picture in enumerate(tiles()):
+        folder = tmp_path / "train" / ("rare" if k < 4 else "often")
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{k}.png")
+    facts = survey(tmp_path, test=0.5, validation=0.5).facts()
+    assert facts["uneven"].startswith(f"rare has 4 images, often {len(tiles()) - 4};")
+    assert "--set train.class_weights=balanced" in facts["uneven"]
 
 
 def grouped(root: Path, groups: int, *lines: str) -> str:

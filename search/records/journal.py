@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from search.errors import Halted, InputError, first_line, public, without_credentials
+from search.records.database import Database
 
 LOCK_FILE_SUFFIX = ".lock"  # of Optuna, beside the journal
 SEAL = "seal"  # of a line of the journal
@@ -138,12 +138,13 @@ def open_storage(
         _mend(journal)
         return _opened(_Journal(journal, grown), journal)
     try:
-        return optuna.storages.get_storage(url)
+        return Database(url)
     except Exception as error:  # whatever a database's driver raises, or that it is not installed
-        cause = without_credentials(first_line(error), url)
+        cause, remedy = without_credentials(first_line(error), url), "correct the URL"
+        if isinstance(error, ImportError):
+            remedy = "install its driver: pip install 'resnet-search[postgresql]' for PostgreSQL"
         raise InputError(
-            f"search.storage = {public(url)!r} cannot be opened ({cause}); correct the URL, or leave it out for a "
-            "journal file"
+            f"search.storage = {public(url)!r} cannot be opened ({cause}); {remedy}, or leave it out for a journal file"
         ) from None
 
 

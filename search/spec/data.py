@@ -124,7 +124,7 @@ class Survey(BaseModel):
         least, most = min(self.counts, key=self.counts.__getitem__), max(self.counts, key=self.counts.__getitem__)
         if self.counts[most] >= self.UNEVEN * self.counts[least]:
             facts["uneven"] = (
-                f"{least} has {self.counts[least]:,} images, {most} {self.counts[most]:,}; each class counts the same with "
+                f"{least} has {self.counts[least]:,} images, {most} {self.counts[most]:,}; each counts alike with "
                 "--set train.class_weights=balanced --set 'search.objectives=[val_balanced_error]'"
             )
         facts["sides"] = f"{self.shortest:,} to {self.longest:,} pixels, the shorter {self.median:,} in the median"

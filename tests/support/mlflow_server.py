@@ -44,10 +44,18 @@ def answers(url: str) -> bool:
 
 
 class Server:
-    """An `mlflow server` process over one SQLite file, which can be killed and started again at the same address."""
+    """An `mlflow server` process over one SQLite file, or the database of a URL, which can be killed and started again
+    at the same address."""
 
-    def __init__(self, folder: Path, options: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        database: str | None = None,
+    ) -> None:
         self.folder = folder
+        self.database = database
         self.options = options
         self.environment = environment or {}
         self.port = free_port()
@@ -55,9 +63,10 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        place(self.folder / "server.db")
+        if self.database is None:
+            place(self.folder / "server.db")
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        store = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1"]
+        store = ["--backend-store-uri", self.database or f"sqlite:///{self.folder}/server.db", "--workers", "1"]
         files = ["--artifacts-destination", str(self.folder / "artifacts")]
         environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", **self.environment}
         environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # eight workers of a queue that nobody here uses

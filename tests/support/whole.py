@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import torch
 from safetensors.torch import load_file
 
@@ -27,10 +28,13 @@ def report_of(folder: Path) -> dict[str, Any]:
 class Runs:
     """MLflow's own database, read without MLflow; runs that were deleted do not count, nor those of other studies."""
 
-    database: Path
+    database: Path | str  # a SQLite file, or the URL of a PostgreSQL database
     study: str | None = None  # None: there is only one
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
+        if isinstance(self.database, str):
+            with psycopg.connect(self.database) as opened:
+                return opened.execute(sql).fetchall()  # pyright: ignore[reportArgumentType, reportCallIssue] - not literal
         with sqlite3.connect(self.database) as opened:
             return opened.execute(sql).fetchall()
 
@@ -58,7 +62,7 @@ def assert_whole(folder: Path, trials: int) -> dict[str, Any]:
 
 
 def assert_all_there(
-    report: dict[str, Any], trials: int, database: Path, artifacts: Path, study: str | None = None
+    report: dict[str, Any], trials: int, database: Path | str, artifacts: Path, study: str | None = None
 ) -> None:
     """A report has `trials` trials, and MLflow one run for each, with each epoch once.
 

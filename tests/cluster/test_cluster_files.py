@@ -39,8 +39,10 @@ def test_ray_accepts_it_and_it_keeps_the_rules(file: Path) -> None:
     mounted = [Path(source) for source in cluster["file_mounts"].values() if not source.startswith("~")]
     assert all((ROOT / source).exists() for source in mounted), "ray up is called from the top of the project"
     installs = [line for line in commands if "pip install" in line]
-    assert len(installs) == 1
-    assert installs[0].endswith("-r ~/project/requirements.lock")
+    assert installs == [*cluster["head_setup_commands"], *cluster["worker_setup_commands"]]
+    locks = ["requirements.lock", "requirements-worker.lock"]
+    assert [line.rpartition("-r ~/project/")[2] for line in installs] == locks
+    assert {f"~/project/{lock}" for lock in locks} < cluster["file_mounts"].keys()
     for line in commands:
         assert "0.0.0.0" not in line
         assert "index" not in line
@@ -105,3 +107,15 @@ def test_the_manifest_is_what_kuberay_takes_and_keeps_the_rules() -> None:
     assert spec["shutdownAfterJobFinishes"]
     resources = workers["template"]["spec"]["containers"][0]["resources"]
     assert resources["limits"] == resources["requests"]
+
+
+def test_the_images_have_what_the_lock_files_name_and_run_as_a_user() -> None:
+    """hadolint wants wget pinned, and nothing else; the images were never built, for want of Docker."""
+    text = (CLUSTERS / "Dockerfile").read_text()
+    steps = [line.split() for line in text.splitlines() if re.match(r"[A-Z]+ ", line)]
+    copied = [step[1] for step in steps if step[0] == "COPY"]
+    assert copied == ["requirements-worker.lock", "resnet", "search", "requirements.lock"]
+    kept = (CLUSTERS / "Dockerfile.dockerignore").read_text().split()
+    assert {f"!{source}" for source in copied} < set(kept)
+    stages = text.split("\nFROM ")[1:]
+    assert [re.findall(r"^USER (.*)$", stage, re.MULTILINE)[-1] for stage in stages] == ["1000", "1000"]

@@ -41,7 +41,6 @@ def place(cluster: dict[str, Any], lan: Lan) -> str:
 
 def _offline(shipped: Path) -> dict[str, Any]:
     cluster = yaml.safe_load(shipped.read_text())
-    installs = [line for line in cluster["setup_commands"] if "venv" in line]
-    assert len(installs) == 2, "one line makes the environment, one fills it"
-    others = [line for line in cluster["setup_commands"] if line not in installs]
-    return cluster | {"setup_commands": [INSTALLED, *others]}
+    (makes,) = [line for line in cluster["setup_commands"] if "venv" in line]
+    others = [line for line in cluster["setup_commands"] if line != makes]
+    return cluster | {"setup_commands": [INSTALLED, *others], "head_setup_commands": [], "worker_setup_commands": []}

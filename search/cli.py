@@ -119,6 +119,8 @@ def parser() -> Parser:
     add("--gpus-per-trial", metavar="N", help="1, a fraction such as 0.25, or auto; default: auto")
     add("--max-concurrent", metavar="N", help="trials at once; default: as many as fit")
     add("--address", metavar="URL", help="of a cluster's job server: the study runs there; default: RAY_ADDRESS")
+    words = "send it to Slurm: partition=gpu,nodes=4,time=8h; also print=true, which only prints the batch script"
+    add("--slurm", metavar="KEY=VALUE,...", help=words)
     add("--stop", action="store_true", help="stop the study's job on the cluster where its trials can be continued")
     add = made.add_argument_group("begin again, or send").add_argument
     add("--fresh", action="store_true", help="begin the study again; deletes what there is of it only with --yes")
@@ -164,6 +166,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InputError("--yes confirms --fresh; give both, or neither")
     if given.sync and (given.fresh or given.dry_run):
         raise InputError("--sync only sends; leave out --fresh and --dry-run")
+    if given.slurm is not None and given.address is not None:
+        raise InputError("--slurm and --address name two clusters; leave one of them out")
     if given.stop and (given.fresh or given.sync or given.dry_run):
         raise InputError("--stop only stops; leave out --fresh, --sync and --dry-run")
     return given

@@ -44,11 +44,11 @@ def main(arguments: Sequence[str] | None, activity: Activity) -> int:
                     say(console, f"{kind}{one['name']}{scales}: {one['description']}")
             return DONE
         activity.begin(f"reading study {given.study}, in {given.output}")
-        server = cluster.job_server(given)
-        if server is not None:
+        queue = cluster.queue(given)
+        if queue is not None:
             activity.end()
             signal.signal(signal.SIGINT, signal.default_int_handler)  # which leaves the job, or its end, to itself
-            return cluster.submit(given, server, console)
+            return cluster.submit(given, queue, console)
         return _run(given, console, activity)
     except InputError as error:
         activity.end()

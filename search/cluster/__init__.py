@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.cluster.jobs import check_shared, job_server, submit
+    from search.cluster.jobs import check_shared, queue, submit
 else:
     __getattr__ = lazy(
         __name__,
-        jobs="check_shared job_server submit",
+        jobs="check_shared queue submit",
     )

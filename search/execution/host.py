@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # Where `ray up` leaves on the head what the autoscaler works with, the resources of each type filled in.
 AUTOSCALING = Path("~/ray_bootstrap_config.yaml")
 
+MACHINES = "RESNET_SEARCH_MACHINES"  # how many a job of Slurm's has
 JOIN_SECONDS = 45.0  # `ray up` has ended when the last machines are still starting Ray
 
 Amount = tuple[float, float]  # CPU cores, GPUs
@@ -53,13 +54,14 @@ def most(nodes: Sequence[dict[str, Any]], autoscaling: Path = AUTOSCALING) -> Am
 def joined(
     nodes: Callable[[], list[dict[str, Any]]], autoscaling: Path = AUTOSCALING, seconds: float = JOIN_SECONDS
 ) -> list[dict[str, Any]]:
-    """What `nodes` (`ray.nodes`) gives once all machines are there that `ray up` starts whether trials wait or not.
+    """What `nodes` (`ray.nodes`) gives once all machines are there that `ray up` or Slurm starts in any case.
 
     Those that have not come after `seconds` are not waited for: one of them may be broken.
     """
     end = time.monotonic() + seconds
     types = _plan(autoscaling).get("available_node_types") or {}
-    expected = 1 + sum(int(kind.get("min_workers", 0)) for kind in types.values())  # the head, and workers
+    launched = 1 + sum(int(kind.get("min_workers", 0)) for kind in types.values())  # the head, and workers
+    expected = max(launched, int(os.environ.get(MACHINES, 1)))
     while sum(node["Alive"] for node in nodes()) < expected and time.monotonic() < end:
         time.sleep(0.5)
     return nodes()
@@ -153,7 +155,7 @@ def connected(resources: ResourceSpec, search: SearchSpec) -> Iterator[tuple[Sha
     scratch.remove_dead()
     with ExitStack() as around:  # what Ray needs for as long as it runs
         if where is None:
-            folder = around.enter_context(_folder())
+            folder = around.enter_context(ray_folder())
             around.callback(scratch.end_writers, folder)  # Ray's agents outlive a raylet that was killed
             given = _start_here(resources, search, folder, around)
             died = watch.here(_node())
@@ -280,8 +282,8 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
     return here
 
 
-def _folder() -> AbstractContextManager[Path]:
-    """For Ray's sockets and logs: in Ray's usual place, or in /tmp where the paths of sockets would be too long."""
+def ray_folder() -> AbstractContextManager[Path]:
+    """A new one for Ray's sockets and logs: in Ray's usual place, or in /tmp where sockets' paths would be too long."""
     usual = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
     longest = usual / f"{scratch.PREFIX}{os.getuid()}" / "12345678" / _RAY / _SOCKET
     parent = usual if len(os.fsencode(longest)) < _SOCKET_LIMIT else Path("/tmp")

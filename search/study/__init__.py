@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from search.study.driver import Result
     from search.study.handle import Study
     from search.study.latencies import time_networks
-    from search.study.preflight import planned, within
+    from search.study.preflight import fetch, planned, within
     from search.study.process import unchanged
     from search.study.request import ENVIRONMENT, KEYS, Changes, changed, data_name, spec_of, specify
 else:
@@ -17,7 +17,7 @@ else:
         driver="Result",
         handle="Study",
         latencies="time_networks",
-        preflight="planned within",
+        preflight="fetch planned within",
         process="unchanged",
         request="ENVIRONMENT KEYS Changes changed data_name spec_of specify",
     )

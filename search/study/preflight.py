@@ -17,7 +17,9 @@ from search.spec import (
     appraise,
     on_images,
 )
+from search.storage import Output
 from search.study.latencies import networks
+from search.study.weights import find
 
 COUNTED = 300  # networks that are counted one by one: a second or two
 BUILT = 500  # of the smallest and largest networks: where none of so many is within the limits, the search finds out
@@ -43,6 +45,18 @@ def planned(spec: StudySpec) -> tuple[DataInfo, Space, Proposer]:
             "as many"
         )
     return info, space, check(spec, space, info.shape[:2])
+
+
+def fetch(spec: StudySpec, output: Output) -> None:
+    """Downloads what the study needs and this machine does not have: a published data set, weights of ImageNet.
+
+    Raises:
+        InputError: the study cannot work, or a download fails.
+    """
+    info, space, _ = planned(spec)
+    if ":" not in spec.data.name:  # else they are files, and stay where they are
+        data.prepare(spec.data)
+    find(spec, info, space, output, keep=lambda file: "")
 
 
 def check(spec: StudySpec, space: Space, image: tuple[int, int]) -> Proposer:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.cluster.jobs import check_paths
+from search.cluster.job import check_paths
 from search.errors import InputError
 from search.execution import machines
 from search.execution.host import joined, most

@@ -18,6 +18,7 @@ from search.storage import scratch
 
 END_SECONDS = 10.0  # that Ray has to end by itself
 ANSWER_SECONDS = 10.0  # that the head has to answer
+TRIES = 3  # in a row: on a busy machine Ray takes itself for broken after half a minute
 OPEN_FILES = 65_536
 LAST = 2000  # characters of what Ray printed, where it has not started
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGCHLD)
@@ -83,12 +84,12 @@ def main(head: str, folder: str) -> int:
         return 2
     allow_open_files()
     scratch.remove_dead()
-    while _answers(head):
+    failed = 0
+    while failed < TRIES and _answers(head):
         with ray(f"--address={head}") as (process, address):
             process.wait()
-            if not address.exists():
-                return 1
-    return 0
+            failed = 0 if address.exists() else failed + 1
+    return int(failed > 0)
 
 
 def _answers(head: str) -> bool:

@@ -151,7 +151,7 @@ class Slurm:
         _asked("scancel", *gently, job)
 
     def again(self, given: argparse.Namespace, name: str, output: str) -> str:
-        return python(name, "--output", output, "--slurm", given.slurm)
+        return python(*shlex.split(self.command(given)), "--slurm", given.slurm)
 
     def _script(self, given: argparse.Namespace, name: str) -> str:
         whole = {} if "cpus-per-task" in self.options else {"exclusive": None, "mem": "0"}

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 AUTOSCALING = Path("~/ray_bootstrap_config.yaml")
 
 MACHINES = "RESNET_SEARCH_MACHINES"  # how many a job of Slurm's has
+SLURM_SECONDS = 120.0  # its machines read Ray all at once from a disk that they share
 JOIN_SECONDS = 45.0  # `ray up` has ended when the last machines are still starting Ray
 
 Amount = tuple[float, float]  # CPU cores, GPUs
@@ -56,9 +57,9 @@ def joined(
 ) -> list[dict[str, Any]]:
     """What `nodes` (`ray.nodes`) gives once all machines are there that `ray up` or Slurm starts in any case.
 
-    Those that have not come after `seconds` are not waited for: one of them may be broken.
+    Those that have not come after `seconds` are not waited for, or after SLURM_SECONDS: one of them may be broken.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + (SLURM_SECONDS if MACHINES in os.environ else seconds)
     types = _plan(autoscaling).get("available_node_types") or {}
     launched = 1 + sum(int(kind.get("min_workers", 0)) for kind in types.values())  # the head, and workers
     expected = max(launched, int(os.environ.get(MACHINES, 1)))

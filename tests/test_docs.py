@@ -76,7 +76,8 @@ def test_the_readmes_studies_are_valid(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "my-study.yaml").write_text(study)
     commands = [line for block in blocks("") for line in block.splitlines() if "-m search.run" in line]
     asked = [cli.study(cli.parse(shlex.split(line, comments=True)[3:])) for line in commands if "RAY_" not in line]
-    assert [study.name for study in asked] == ["my-study", "my-study", "my-study", "cifar10", "photos", "small-images"]
+    names = ["my-study", "my-study", "my-study", "cifar10", "photos", "small-images", "cifar10"]
+    assert [study.name for study in asked] == names
     assert [asked[n].search.trials for n in (1, 2)] == [48, 96]
 
 

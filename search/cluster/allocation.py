@@ -46,6 +46,8 @@ def main(folder: str, *flags: str) -> int:
             # In the memory of this job's processes alone, and new each time.
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             os.environ["RAY_ADDRESS"] = around.enter_context(_cluster(folder, machines - 1))
+        if "SLURM_RESTART_COUNT" in os.environ:  # what was begun again is now continued
+            flags = tuple(flag for flag in flags if flag not in ("--fresh", "--yes"))
         study = node.start([sys.executable, "-m", "search.run", *flags])
         goes_on = _wait(study)
     if goes_on and study.returncode not in ENDED:
@@ -103,7 +105,7 @@ def _cluster(folder: str, others: int) -> Iterator[str]:
         try:
             yield head
         finally:
-            steps.terminate()
+            steps.send_signal(signal.SIGUSR1)  # srun hands it on; of TERM it makes KILL
             with suppress(subprocess.TimeoutExpired):
                 steps.wait(2 * node.END_SECONDS)
             steps.kill()

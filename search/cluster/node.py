@@ -78,7 +78,8 @@ def allow_open_files() -> None:
 
 def main(head: str, folder: str) -> int:
     """Joins the cluster of `head`, and joins it again when Ray has died here, until the head is gone."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: sys.exit())
     if not Path(folder, f"slurm-{os.environ['SLURM_JOB_ID']}.out").exists():
         tell(f"{socket.gethostname()} does not see {folder}, and takes no part; give --output as a folder that it sees")
         return 2

@@ -44,12 +44,12 @@ class Command:
     cluster: Slurm
     times: int = 0
 
-    def give(self) -> tuple["subprocess.Popen[str]", Path]:
+    def give(self, *flags: str) -> tuple["subprocess.Popen[str]", Path]:
         """Starts it."""
         self.times += 1
         log = self.cluster.lan.root / f"command-{self.times}.log"
         share = f"--max-concurrent 2 --cpus-per-trial {one_each()} --scheduler none --trials {TRIALS}"
-        typed = f"python -m search.run tiny.yaml --output results {share} --slurm nodes=2,time=10m"
+        typed = f"python -m search.run tiny.yaml --output results {share} --slurm nodes=2,time=10m {' '.join(flags)}"
         shell = f"cd /mnt/shared && PYTHONPATH={ROOT} exec {typed}"
         with log.open("w") as file:
             started = self.cluster.lan.head.start(
@@ -83,7 +83,7 @@ def test_a_study_outlives_time_limits_and_machines(cluster: Slurm) -> None:
     study = Watched(lan.shared / "results" / "tiny", lan.shared / "results" / "slurm-1.out")
     command = Command(cluster)
     with step("the job is in the queue"):
-        sent, log = command.give()
+        sent, log = command.give("--fresh", "--yes")
         wait_for(lambda: "submitted as job 1 " in log.read_text() or sent.poll() is not None, 120, "the job")
     with step("both trials have trained an epoch"):
         wait_for(lambda: len({one.number for one in study.epochs()}) == TRIALS, 300, "both trials")
@@ -93,11 +93,12 @@ def test_a_study_outlives_time_limits_and_machines(cluster: Slurm) -> None:
     assert "detached: job 1 goes on" in log.read_text()
 
     reach_time_limit(cluster)
+    began = study.epochs()[0]
     with step("an epoch more, from the queue"):
         again, log = command.give()
         go_on(study)
     assert "tiny: job 1 of root works on it in /mnt/shared/results" in log.read_text()
-    assert log.read_text().count(f"{TRIALS} trials of up to {EPOCHS} epochs") == 1, "what it had printed before, too"
+    assert log.read_text().count(f"{TRIALS} trials of up to {EPOCHS} epochs") == 2, "what it had printed before, too"
 
     with step(f"an epoch more of the trial whose raylet, on {second.name}, was killed"):
         second.run("kill -9 $(pgrep -x raylet)")
@@ -118,6 +119,7 @@ def test_a_study_outlives_time_limits_and_machines(cluster: Slurm) -> None:
     job = cluster.job("1")
     assert (job["JobState"], job["Restarts"], job["ExitCode"]) == ("COMPLETED", "2", "0:0"), "and is not started again"
     study.assert_whole(TRIALS, EPOCHS)
+    assert study.epochs()[0] == began, "--fresh was for the first start"
     report = json.loads((study.folder / "report.json").read_text())
     assert_all_there(report, TRIALS, lan.shared / "results" / "mlflow.db", lan.shared / "results" / "mlartifacts")
     assert "Report:" in log.read_text()

@@ -3,9 +3,9 @@
 `python -m search.cluster.allocation FOLDER FLAGS`: where studies are kept, and what `python -m search.run` gets.
 """
 
-import math
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -21,7 +21,6 @@ from search.storage import scratch
 
 START_SECONDS = 120.0  # for Ray to start here, which a shared file system may read slowly
 EPOCH_SECONDS = 90.0  # from Slurm's USR1, for trials to end an epoch; what is left of the time is for Ray to end
-LOOK_SECONDS = 3600.0
 ENDED = (0, 1, 2)  # exit statuses of a study that more time would not help
 LIVENESS = {  # as search/cluster/env.sh has them
     "RAY_health_check_period_ms": "2000",
@@ -36,7 +35,7 @@ def main(folder: str, *flags: str) -> int:
 
     Returns the exit status of the study.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, node.SIGNALS)  # they wait for `_end_of`
+    signals = Signals()  # from now on
     machines = int(os.environ["SLURM_JOB_NUM_NODES"])
     for name in ("RAY_ADDRESS", "OMP_NUM_THREADS"):  # each trial has the threads of its own cores
         os.environ.pop(name, None)
@@ -48,31 +47,44 @@ def main(folder: str, *flags: str) -> int:
             os.environ["RAY_ADDRESS"] = around.enter_context(_cluster(folder, machines - 1))
         if "SLURM_RESTART_COUNT" in os.environ:  # what was begun again is now continued
             flags = tuple(flag for flag in flags if flag not in ("--fresh", "--yes"))
-        study = node.start([sys.executable, "-m", "search.run", *flags])
-        goes_on = _wait(study)
+        study = subprocess.Popen([sys.executable, "-m", "search.run", *flags])
+        goes_on = wait(study, signals)
     if goes_on and study.returncode not in ENDED:
         _requeue(os.environ["SLURM_JOB_ID"])
     return study.returncode
 
 
-def _wait(study: "subprocess.Popen[bytes]") -> bool:
-    """Until it has ended; whether the job is to go on later, for its time is over, and nobody stops it.
+class Signals:
+    """What this process is told: USR1, its time is nearly over; TERM, somebody stops it; CHLD, a process has ended."""
 
-    USR1 says that the time is nearly over, TERM that somebody stops it.
-    """
-    received, end = set[int](), math.inf
+    def __init__(self) -> None:
+        self._read, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write)
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, lambda number, frame: None)  # by which Python writes its number into the pipe
+
+    def wait(self, until: float | None) -> int | None:
+        """The next one; None where none has come `until` that time of `time.monotonic`."""
+        left = None if until is None else max(0.0, until - time.monotonic())
+        ready, _, _ = select.select([self._read], [], [], left)
+        return os.read(self._read, 1)[0] if ready else None
+
+
+def wait(study: "subprocess.Popen[bytes]", signals: Signals) -> bool:
+    """Until it has ended; whether the job is to go on later, for its time is over, and nobody stops it."""
+    told, end = set[int](), None
     while study.poll() is None:
-        waited = signal.sigtimedwait(node.SIGNALS, min(LOOK_SECONDS, max(0.0, end - time.monotonic())))
-        if waited is None or waited.si_signo == signal.SIGCHLD:
-            if time.monotonic() >= end:
-                study.kill()
-            continue
-        if not received:
-            study.terminate()
-        received.add(waited.si_signo)
-        if waited.si_signo == signal.SIGUSR1:
-            end = min(end, time.monotonic() + EPOCH_SECONDS)
-    return received == {signal.SIGUSR1}
+        number = signals.wait(end)
+        if number is None:
+            study.kill()
+        elif number != signal.SIGCHLD:
+            if not told:
+                study.terminate()
+            told.add(number)
+            if end is None and number == signal.SIGUSR1:
+                end = time.monotonic() + EPOCH_SECONDS
+    return told == {signal.SIGUSR1}
 
 
 @contextmanager
@@ -101,7 +113,7 @@ def _cluster(folder: str, others: int) -> Iterator[str]:
             time.sleep(0.1)
         head = address.read_text()
         joining = [*step, f"--nodes={others}", f"--ntasks={others}", sys.executable, "-m", "search.cluster.node"]
-        steps = node.start([*joining, head, folder])
+        steps = subprocess.Popen([*joining, head, folder])
         try:
             yield head
         finally:

@@ -21,18 +21,6 @@ ANSWER_SECONDS = 10.0  # that the head has to answer
 TRIES = 3  # in a row: on a busy machine Ray takes itself for broken after half a minute
 OPEN_FILES = 65_536
 LAST = 2000  # characters of what Ray printed, where it has not started
-SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGCHLD)
-
-
-def start(command: list[str], log: int | None = None) -> "subprocess.Popen[bytes]":
-    """Starts a process that takes the signals that are blocked here; it prints where this one does, or into `log`."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS),
-    )
 
 
 @contextmanager
@@ -49,7 +37,7 @@ def ray(*flags: str) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
         cores = f"--num-cpus={os.environ['SLURM_CPUS_ON_NODE']}"  # Ray would count those of other jobs, too
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--temp-dir={place}", cores]
         with said.open("wb") as log:
-            process = start([*command, *ports, *flags], log.fileno())
+            process = subprocess.Popen([*command, *ports, *flags], stdout=log, stderr=log)
         try:
             yield process, address
         finally:

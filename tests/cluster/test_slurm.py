@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from search.cluster import allocation
+from search.machine import signal_handlers
 from search.run import main
 from tests.support.fixtures import alone, refusal  # noqa: F401
 from tests.support.study_process import ROOT
@@ -95,3 +97,26 @@ def test_a_dead_machine_is_known_as_soon_as_on_other_clusters() -> None:
     there = {"HOME": "/home/x", "PATH": os.environ["PATH"]}
     shown = subprocess.run(shell, env=there, capture_output=True, text=True, check=True).stdout.splitlines()
     assert {f"{name}={value}" for name, value in allocation.LIVENESS.items()} <= set(shown)
+
+
+@pytest.mark.parametrize(("told", "goes_on"), [([signal.SIGUSR1], True), ([signal.SIGUSR1, signal.SIGTERM], False)])
+def test_a_study_that_does_not_end_its_epoch_in_time_is_ended(
+    told: list[signal.Signals], goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal_handlers((signal.SIGUSR1, signal.SIGTERM, signal.SIGCHLD))
+    monkeypatch.setattr(allocation, "EPOCH_SECONDS", 0.1)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    study = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    try:
+        signals = allocation.Signals()
+        assert study.stdout is not None
+        study.stdout.readline()
+        for number in told:
+            os.kill(os.getpid(), number)
+        assert allocation.wait(study, signals) is goes_on
+        assert study.returncode == -signal.SIGKILL
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        study.kill()

@@ -138,7 +138,7 @@ class Slurm:
             return Look(printed, over=True, reason=f"Slurm knows it no more; what it printed is in {log}")
         state, status, reason = found[0], os.waitstatus_to_exitcode(int(found[1])), found[2].strip()
         if state in WAITING:
-            return Look(printed, waits="" if reason == "None" else reason)
+            return Look(printed, waits="its turn" if reason == "None" else reason)
         if state in AT_WORK:
             return Look(printed)
         ended = status if state in ("COMPLETED", "FAILED") else None

@@ -111,6 +111,8 @@ def _told(study: "Study", result: "Result", console: Console) -> int:
         return INTERRUPTED
     report = files.json_object(study.folder / "report.json")
     say(console, report["answer"])
+    if report["stopped"]:
+        say(console, f"Ended early: {report['stopped']}.")
     if rows := _rows(report):
         console.print(_table(*rows))
     if result.unsent:

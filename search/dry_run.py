@@ -13,7 +13,7 @@ import torch
 from resnet import cost
 from resnet.spec import NetSpec
 from search import data, execution, study
-from search.errors import InputError, redacted
+from search.errors import InputError
 from search.formatting import magnitude, milliseconds, plural, shown
 from search.optimize import Proposer, make_scheduler
 from search.spec import (
@@ -58,7 +58,7 @@ class Preview:
                 raise InputError("space holds no configuration; give it choices")
             flat = space.specify(proposer.example).flat()
             trial = ("example trial:", *(f"  {path}: {value}" for path, value in flat.items()))
-        asked = {"study": redacted(spec.model_dump(mode="json")), **facts}
+        asked = {"study": spec.public(), **facts}
         lines += [info.note] if info.note else []
         if spec.data.name.startswith("imagefolder:") and (survey := data.prepare(spec.data).info.survey):
             lines += [f"{what}: {words}" for what, words in survey.facts().items()]
@@ -274,6 +274,10 @@ def wall_time(spec: StudySpec, seconds: Sequence[float]) -> str:
     least, most = (rough(one / at_once) for one in (min(seconds), max(seconds)))
     budget = spec.search.time_budget
     ends = f"; the search ends after {rough(budget)}" if budget else ""
+    if spec.search.gpu_hours:
+        ends += f"; with its finals it may take {spec.search.gpu_hours:g} GPU-hours"
+    if spec.search.max_cost:
+        ends += f"; with its finals it may cost {spec.search.max_cost}"
     return f"time on this machine: about {least if least == most else f'{least} to {most}'}, {at_once} at once{ends}"
 
 

@@ -8,7 +8,7 @@ import pytest
 MOST = 12  # names that a package offers
 MORE = {  # and those that may offer more, up to so many
     "spec": 36,  # what a study is written in: each section, the choices of each field, published figures and recipes
-    "records": 20,  # the records of two stages, and what a report is made of
+    "records": 23,  # the records of two stages, what they have spent, and what a report is made of
     "study": 14,  # a study from its specification to its answer, and what is told of one before it is run
     "optimize": 17,  # beside the search's strategy the finals', who takes part, and what they found
 }

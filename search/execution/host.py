@@ -21,7 +21,7 @@ from rich.console import Console
 
 from search import machine
 from search.errors import Halted, InputError, first_line
-from search.execution import watch
+from search.execution import prices, watch
 from search.formatting import say
 from search.spec import ResourceSpec, SearchSpec, Share
 from search.storage import scratch
@@ -142,14 +142,17 @@ def share(resources: ResourceSpec, search: SearchSpec) -> Share:
 
 
 @contextmanager
-def connected(resources: ResourceSpec, search: SearchSpec) -> Iterator[tuple[Share, Callable[[], None]]]:
+def connected(
+    resources: ResourceSpec, search: SearchSpec
+) -> Iterator[tuple[Share, Callable[[], None], Callable[[], dict[str, float]]]]:
     """While it is entered, Ray runs here, or the cluster is joined.
 
-    Yields how it is divided, `auto` as in `share`, and a function that raises Halted once Ray has lost a part without
-    which nothing can go on. If Ray is not left in time after that, this process is ended with the same sentence.
+    Yields how it is divided, `auto` as in `share`; a function that raises Halted once Ray has lost a part without
+    which nothing can go on; and one that says what the nodes cost an hour, see `prices.hourly`. If Ray is not left in
+    time after the second has raised, this process is ended with the same sentence.
 
     Raises:
-        InputError: the cluster does not answer, or a trial asks for more than it has.
+        InputError: the cluster does not answer, a trial asks for more than it has, or a budget cannot be counted.
         Halted: Ray does not start here.
     """
     where = address()
@@ -162,12 +165,15 @@ def connected(resources: ResourceSpec, search: SearchSpec) -> Iterator[tuple[Sha
             died = watch.here(_node())
         else:
             folder = None
-            ray = join(where)
-            given = divide(resources, search, *most(joined(ray.nodes)), f"the cluster at {where}")
-            died = watch.joined(where, _parts(ray))
+            cluster = join(where)
+            given = divide(resources, search, *most(joined(cluster.nodes)), f"the cluster at {where}")
+            died = watch.joined(where, _parts(cluster))
+        import ray
+
         looking = watch.Watch(died, partial(_end, folder))
         try:
-            yield given, looking.check
+            prices.check(search, ray.nodes(), _plan(AUTOSCALING) if where else {})
+            yield given, looking.check, lambda: prices.hourly(ray.nodes())
         finally:
             with looking.leaving():
                 leave()
@@ -212,10 +218,15 @@ def divide(resources: ResourceSpec, search: SearchSpec, cpus: float, gpus: float
     """How `cpus` cores and `gpus` GPUs of `place` (in words) are divided among trials; `auto` as in `share`.
 
     Raises:
-        InputError: one trial asks for more than there is.
+        InputError: one trial asks for more than there is, or GPU-hours are to be counted where trials hold no GPU.
     """
     asked_gpus = resources.gpus_per_trial
     gpus_each = (1.0 if gpus else 0.0) if asked_gpus == "auto" else float(asked_gpus)
+    if search.gpu_hours is not None and not gpus_each:
+        why = f"{place} has none" if not gpus else "resources.gpus_per_trial = 0"
+        raise InputError(
+            f"search.gpu_hours = {search.gpu_hours:g}, but trials hold no GPU ({why}); set search.time_budget instead"
+        )
     for name, asked, there, kind in (
         ("gpus_per_trial", gpus_each, gpus, "GPUs"),
         ("cpus_per_trial", resources.cpus_per_trial, cpus, "CPU cores"),

@@ -18,6 +18,7 @@ from search.activity import Activity
 from search.formatting import configuration, duration, error_on, network, percent, plural, say
 from search.optimize import Candidate, title
 from search.records import TrialRecord, Trials, TrialState
+from search.statistics import share_interval
 
 RENDERS_PER_SECOND = 4
 UPDATE_SECONDS = 0.25  # between two snapshots
@@ -41,14 +42,24 @@ class Progress:
         name: of the study.
         epochs: of a complete training.
         candidates: who take part in the finals.
+        images: as many of one law are as sure of an error as those of the validation split; None: no interval is shown.
     """
 
-    def __init__(self, console: Console, name: str, epochs: int, candidates: Sequence[Candidate] = ()) -> None:
+    def __init__(
+        self,
+        console: Console,
+        name: str,
+        epochs: int,
+        candidates: Sequence[Candidate] = (),
+        images: float | None = None,
+    ) -> None:
+        self._images = images
         self._console, self._name, self._epochs, self._candidates = console, name, epochs, candidates
         self._trials = Trials()
         self._waiting: Collection[int] = ()
         self._total = self._refused = 0
         self._gain = ""
+        self._left: Sequence[str] = ()
         self._values: dict[str, str] = {}  # of each parameter, that of the first trial which has it
         self._varied: set[str] = set()  # parameters with more than one value so far
         self._seen = 0  # trials whose parameters are in both
@@ -86,8 +97,9 @@ class Progress:
             self._activity.__exit__()
         if self._screen is not None:
             self._screen.stop()
-        elif self._gain and self._output is None:
-            self.say(self._gain)
+        elif self._output is None:
+            for line in filter(None, (" · ".join(self._left), self._gain)):
+                self.say(line)
 
     def say(self, text: str) -> None:
         """Prints one line, above what is drawn."""
@@ -100,16 +112,23 @@ class Progress:
         """Whether it is time for the next snapshot."""
         return monotonic() >= self._due
 
-    def update(self, records: Trials, total: int, waiting: Collection[int] = (), gain: str = "") -> None:
+    def update(
+        self,
+        records: Trials,
+        total: int,
+        waiting: Collection[int] = (),
+        gain: str = "",
+        left: Sequence[str] = (),
+    ) -> None:
         """Shows this snapshot: every trial so far, of `total` in all, those that wait to be promoted by number, and in
-        words the gain that is expected of more search.
+        words the gain that is expected of more search, and what is left of each budget.
 
         It is called when it `is_due`, and at the end. Proposals beyond the limits may be among the records: they are no
         trials, and only counted.
         """
         began = monotonic()
         self._trials, self._refused = records.started, len(records.refused)
-        self._total, self._waiting, self._gain = total, waiting, gain
+        self._total, self._waiting, self._gain, self._left = total, waiting, gain, left
         for path, value in (item for trial in self._trials[self._seen :] for item in trial.params.items()):
             if self._values.setdefault(path, repr(value)) != repr(value):
                 self._varied.add(path)
@@ -151,8 +170,9 @@ class Progress:
         lines = [head, bar, Text(" · ".join(self._parts(done, len(running))), style="dim")]
         if self._candidates:
             return Group(*lines, self._finalists())
-        gain = [Text(self._gain, style="dim", no_wrap=True, overflow="ellipsis")] if self._gain else []
-        return Group(*lines, self._best_line(), *gain, *([self._table(running)] if running else []))
+        told = (" · ".join(self._left), self._gain)
+        more = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in told if line]
+        return Group(*lines, self._best_line(), *more, *([self._table(running)] if running else []))
 
     def _draw(self) -> None:
         from IPython.display import display  # noqa: PLC0415  there where a notebook runs, and nowhere needed
@@ -182,8 +202,16 @@ class Progress:
             return Text("no result yet", style="dim")
         line = Text("best so far ", no_wrap=True, overflow="ellipsis")
         line.append(percent(chosen.measured), style="bold green")
+        line.append(self._interval(chosen), style="dim")
         early = "" if chosen.state is TrialState.COMPLETE else f" after {plural(chosen.epochs, 'epoch')}"
         return line.append(f"{early}  {title(chosen)}: {self._configuration(chosen)}")
+
+    def _interval(self, trial: TrialRecord) -> str:
+        """` (0.4 to 3.1)`: where its error lies for other validation images."""
+        if self._images is None or trial.measured is None:
+            return ""
+        between = share_interval(trial.measured / 100 * self._images, self._images)
+        return f" ({between.low:.1f} to {between.high:.1f})"
 
     def _table(self, running: Sequence[TrialRecord]) -> Table:
         table = _table("trial", "running", "epoch", "error")
@@ -251,13 +279,14 @@ class Progress:
             )
         elif ended:
             chosen = ended.best
-            result = "" if chosen is None else f", best so far {percent(chosen.measured)}"
+            result = "" if chosen is None else f", best so far {percent(chosen.measured)}{self._interval(chosen)}"
             which = "" if chosen is None else f": {self._configuration(chosen)} ({title(chosen)})"
             yield f"{self._name}: {len(ended)} of {self._total} trials are done{result}{which}"
 
     def _ended(self, trial: TrialRecord, new_best: bool) -> str:
         reason = f" ({trial.reason})" if trial.reason else ""
-        return f"{title(trial)} {trial.state} {self._reached(trial)}{reason}{' - new best' if new_best else ''}"
+        new = f" - new best{self._interval(trial)}" if new_best else ""
+        return f"{title(trial)} {trial.state} {self._reached(trial)}{reason}{new}"
 
     def _tested(self, run: TrialRecord) -> str:
         tested = run.test_error is not None

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from search import training
 from search.errors import Halted
 from search.optimize import Plan, title
-from search.records import Ledger, Metrics, TrialState
+from search.records import End, Ledger, Metrics, Spent, TrialState
 from search.spec import TrialSpec
 
 
@@ -20,6 +20,7 @@ class Recorder:
     plan: Plan
     trials: Path | str  # the folder of the checkpoints, in that of the study; a path or a URL
     weights: Callable[[TrialSpec], str | None] = lambda _: None  # path or URL of those that a training starts from
+    _end: End | None = field(default=None, init=False)  # as it was written down
 
     @property
     def ledger(self) -> Ledger:
@@ -37,6 +38,15 @@ class Recorder:
     def begin(self) -> None:
         """A stage begins, or goes on."""
         self.ledger.save_numbers({c.spec.digest: c.number for c in self.plan.candidates if c.label is not None})
+
+    def is_ended(self, spent: Spent, kept: Spent) -> bool:
+        """Whether no further epoch begins; of a search the reason is written down. Arguments as of `Plan.end`."""
+        end = self.plan.end(spent, kept)
+        if end != self._end and not self.plan.final:
+            self._end = end
+            if end is not None and end != self.ledger.course.ended:
+                self.ledger.save_end(end)
+        return end is not None
 
     def result(self, result: Mapping[str, Any]) -> bool:
         """Takes one report of a worker, flattened by Tune (`metrics/val/error`); True when it should not go on.

@@ -89,15 +89,15 @@ class Loop:
     An exception of our own code inside the loop, which Tune would take for a failure of a trial, ends the loop.
 
     Args:
-        closed: True when no trial shall be started any more, and those that run keep their last checkpoint.
-        interrupted: True when it is closed, and those that train shall come to the end of their epoch.
-        turn: called at every turn.
+        closed: True when no trial shall be started any more, and those that train end with their epoch.
+        interrupted: True when it is closed, and nothing follows: workers that start are not waited for.
+        turn: called at every turn, with the number of trials whose worker has started.
         say: shows the user a line.
     """
 
     closed: Callable[[], bool] = lambda: False
     interrupted: Callable[[], bool] = lambda: False
-    turn: Callable[[], None] = lambda: None
+    turn: Callable[[int], None] = lambda _: None
     say: Callable[[str], None] = print
     error: Exception | None = field(default=None, init=False)  # the first of ours
 
@@ -195,13 +195,15 @@ class LedgerScheduler(_Stateless, FIFOScheduler):
         self._recorder, self._loop = recorder, loop
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if self._loop.closed():
+            return None
         # Tune's own asks every trial that there has been, at every turn.
         pending = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
         return min(pending, key=lambda trial: trial.config["number"], default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         with self._loop.watched(), self._recorder.ledger.together():
-            over = self._recorder.result(result) or self._loop.interrupted()
+            over = self._recorder.result(result) or self._loop.closed()
         return TrialScheduler.STOP if over else TrialScheduler.CONTINUE
 
 
@@ -214,7 +216,7 @@ class Watcher(_Stateless, Callback, Stopper):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._loop.watched():
-            self._loop.turn()
+            self._loop.turn(len(self._training))
         if self._loop.interrupted() and not self._training:
             raise _Left
 
@@ -233,7 +235,8 @@ class Watcher(_Stateless, Callback, Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._loop.error is not None or (self._loop.closed() and not self._loop.interrupted())
+        over = self._loop.closed() and not self._loop.interrupted() and not self._training
+        return self._loop.error is not None or over
 
 
 def train(recorder: Recorder, config: Callable[[Asked], dict[str, Any]], share: Share, loop: Loop) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from search import lazy
 
 if TYPE_CHECKING:
-    from search.optimize.finals import FinalPlan, copied, final_ledger, plan_finals
+    from search.optimize.finals import FinalPlan, copied, final_ledger, needed_by_finals, plan_finals
     from search.optimize.importances import importance
     from search.optimize.plan import Candidate, Plan, title
     from search.optimize.race import verdict
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = lazy(
         __name__,
-        finals="FinalPlan copied final_ledger plan_finals",
+        finals="FinalPlan copied final_ledger needed_by_finals plan_finals",
         importances="importance",
         plan="Candidate Plan title",
         race="verdict",

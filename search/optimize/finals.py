@@ -1,7 +1,7 @@
 """The plan of the finals: who takes part, which training is next, and what they have found."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
 from math import inf
 from statistics import fmean
@@ -13,7 +13,19 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from resnet import NetSpec
 from search.optimize.plan import SEED, Candidate, Plan
 from search.optimize.race import race, verdict
-from search.records import Asked, Finalist, Finals, Ledger, SeedRun, StudySummary, TrialRecord, Trials, TrialState
+from search.records import (
+    Asked,
+    End,
+    Finalist,
+    Finals,
+    Ledger,
+    SeedRun,
+    Spent,
+    StudySummary,
+    TrialRecord,
+    Trials,
+    TrialState,
+)
 from search.spec import Appraisal, Configuration, LimitSpec, Objective, Space, StudySpec, TrialSpec, appraise
 from search.statistics import LEVEL
 
@@ -63,10 +75,13 @@ class FinalPlan(Plan):
     candidates: Sequence[Candidate]
     spec: StudySpec
     data: Mapping[str, Any]  # as `StudySummary.data`
+    searched: Spent = field(
+        default_factory=Spent
+    )  # by the search, of the budgets that it has in common with the finals
     final: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.time_budget, self.metric = self.spec.finals.time_budget, "train/error"
+        self.metric = "train/error"
 
     @property
     def records(self) -> Trials:
@@ -82,7 +97,7 @@ class FinalPlan(Plan):
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to train. To be asked once the search is over."""
-        return not self.unfinished and (self.budget_used(self.ledger.elapsed) or self._wanted() is None)
+        return not self.unfinished and (self.end(self.ledger.spent, Spent()) is not None or self._wanted() is None)
 
     def next(self) -> Asked | None:
         """The training to begin now; None while a round is being run, or when there is none any more."""
@@ -95,11 +110,16 @@ class FinalPlan(Plan):
 
     def endings(self) -> Iterator[tuple[int, TrialState, str]]:
         """No training goes on."""
-        spent = f"the finals' time budget of {self.time_budget or 0:g} s was spent"
+        spent = f"the finals' time budget of {self.spec.finals.time_budget or 0:g} s was spent"
         own = {r.number for r in self.records}
         for number in [r.number for r in self.ledger.records if r.running]:
             reason = spent if number in own else "its configuration is no longer among the best"
             yield number, TrialState.FAILED, reason
+
+    def end(self, spent: Spent, kept: Spent) -> End | None:
+        """Why no further epoch begins: the finals' own time is used up."""
+        limit = self.spec.finals.time_budget
+        return End("time_budget", limit, f"{limit:g} s") if limit is not None and spent.seconds >= limit else None
 
     def largest(self, image: tuple[int, int]) -> TrialSpec:
         """The candidate that keeps most for its backward pass."""
@@ -141,7 +161,16 @@ class FinalPlan(Plan):
 
     def _wanted(self) -> tuple[int, int] | None:
         begun = {(r.finalist, r.seed) for r in self.records}
-        return next((one for one in self._decided() if one not in begun), None)
+        wanted = next((one for one in self._decided() if one not in begun), None)
+        if wanted is not None and wanted[1] >= self.spec.finals.seeds and self._has_spent_all:
+            return None  # enough for an answer
+        return wanted
+
+    @property
+    def _has_spent_all(self) -> bool:
+        """Whether a budget of search and finals together is used up."""
+        common = self.spec.search.model_copy(update={"time_budget": None})
+        return End.of_spent(common, self.searched + self.ledger.spent, Spent()) is not None
 
     def _decided(self) -> list[tuple[int, int]]:
         """(Number, seed) of the trainings of all rounds that are decided, every round's in turn."""
@@ -217,7 +246,20 @@ def with_champion(finals: Finals) -> Finals:
     return replace(finals, champion_number=best.number, champion_run=order[(len(order) - 1) // 2].number)
 
 
-def plan_finals(spec: StudySpec, ledger: Ledger, trials: Trials, data: Mapping[str, Any]) -> FinalPlan:
+def needed_by_finals(spec: StudySpec, trials: Trials, data: Mapping[str, Any]) -> tuple[int, float]:
+    """How many trainings an answer needs, and how many seconds each takes, by the best of the trials so far.
+
+    Those have trained on the training split alone. 0 seconds while no epoch has ended.
+    """
+    seen = [trial for trial in trials.ranked() if trial.seconds][: spec.finals.top] or [t for t in trials if t.seconds]
+    epoch = fmean((trial.seconds or 0.0) / trial.epochs for trial in seen) if seen else 0.0
+    images = (data["train"] + data["validation"]) / data["train"]
+    return spec.finals.top * spec.finals.seeds, spec.epochs * epoch * images
+
+
+def plan_finals(
+    spec: StudySpec, ledger: Ledger, trials: Trials, data: Mapping[str, Any], searched: Spent | None = None
+) -> FinalPlan:
     """The plan of a study's finals: the best of its search take part, or the rows that it compares.
 
     Args:
@@ -225,13 +267,14 @@ def plan_finals(spec: StudySpec, ledger: Ledger, trials: Trials, data: Mapping[s
         ledger: of its finals.
         trials: of its search; who takes part is known once that is over.
         data: as `StudySummary.data`.
+        searched: what the search has spent.
     """
     if spec.compare:
         height, width, channels = data["shape"]
         candidates = compared(spec.rows((height, width, channels), len(data["classes"])), ledger)
     else:
         candidates = best_trials(trials, spec.search.objectives, spec.finals.top)
-    return FinalPlan(ledger, candidates, spec, data)
+    return FinalPlan(ledger, candidates, spec, data, searched or Spent())
 
 
 def final_ledger(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search.records import Asked, Ledger, TrialRecord, Trials, TrialState
+from search.records import Asked, End, Ledger, Spent, TrialRecord, Trials, TrialState
 from search.spec import TrialSpec
 
 SEED = "train.seed"
@@ -30,7 +30,6 @@ class Plan(ABC):
 
     ledger: Ledger
     candidates: Sequence[Candidate]  # of the finals; none in a search
-    time_budget: float | None  # seconds in all; None: no limit
     metric: str  # of an epoch, the error that is recorded
     final: ClassVar[bool]  # trains on train + validation, then tests
 
@@ -81,9 +80,14 @@ class Plan(ABC):
     def largest(self, image: tuple[int, int]) -> TrialSpec:
         """The training that keeps most for its backward pass, on images of `image` (height, width)."""
 
-    def budget_used(self, elapsed: float) -> bool:
-        """Whether so many seconds are all that there are."""
-        return self.time_budget is not None and elapsed >= self.time_budget
+    @abstractmethod
+    def end(self, spent: Spent, kept: Spent) -> End | None:
+        """Why no further epoch begins; None where one may.
+
+        Args:
+            spent: by this stage so far, whether it is written down or not.
+            kept: what the finals need of the budgets of the search.
+        """
 
 
 def title(record: TrialRecord, candidates: Sequence[Candidate] = ()) -> str:

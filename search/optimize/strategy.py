@@ -8,7 +8,7 @@ from search.optimize.freeze_thaw import Begin, FreezeThaw, Rest
 from search.optimize.plan import Candidate, Plan
 from search.optimize.samplers import Proposer
 from search.optimize.schedulers import Halving, make_scheduler
-from search.records import Asked, Ledger, TrialRecord, TrialState
+from search.records import Asked, End, Ledger, Spent, TrialRecord, TrialState
 from search.spec import LimitSpec, Sampler, SearchSpec, Space, StudySpec, TrialSpec, Value, appraise
 
 PIONEERS = 2  # starts that train to the end whatever comes: what early epochs say is measured against them
@@ -30,18 +30,22 @@ class Strategy(Plan):
     _taken: set[str] = field(default_factory=set, init=False)
     _started: int = field(default=0, init=False)
     _model: FreezeThaw | None = field(default=None, init=False)
+    _ended: End | None = field(default=None, init=False)
+    _judged: int = field(default=0, init=False)  # complete trials from which no end followed
     _decided: int | Begin | Rest | None = field(
         default=None, init=False
     )  # the next step, by a trial that came to a rung
 
     def __post_init__(self) -> None:
-        self.time_budget, self.metric = self.search.time_budget, f"val/{self.search.measure}"
+        self.metric = f"val/{self.search.measure}"
         rungs = (*self.scheduler.rungs, self.epochs)
         anchored = self.proposer.kind is Sampler.AUTO and len(self.proposer.starts) >= PIONEERS
         if anchored or self.proposer.kind is Sampler.FREEZE_THAW:
             self._model = FreezeThaw(self.proposer.space, rungs, self.search.seed, self.search.objectives[1:])
         self._pioneers = range(min(PIONEERS, len(self.proposer.starts)))
         self._waiting.update(self.ledger.waiting)
+        noted = self.ledger.course.ended
+        self._ended = noted if noted and noted.holds(self.search) else None
         for record in self.ledger.records:
             self._take(record)
 
@@ -53,12 +57,12 @@ class Strategy(Plan):
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to run."""
-        return self.records.is_complete(self.search, self.ledger.elapsed, self.ledger.exhausted)
+        return self.records.is_complete(self.search, self.ledger.course)
 
     @property
     def stop_reason(self) -> str | None:
         """Why there are fewer trials than were asked for."""
-        return self.records.stop_reason(self.search, self.ledger.elapsed, self.ledger.exhausted)
+        return self.records.stop_reason(self.search, self.ledger.course)
 
     @property
     def waiting(self) -> frozenset[int]:
@@ -90,12 +94,20 @@ class Strategy(Plan):
                 return self._promoted() or self._new()
 
     def endings(self) -> Iterator[tuple[int, TrialState, str]]:
-        """Trials that wait are stopped; where the time is used up, so are those that run."""
+        """Trials that wait are stopped; where the search has an end, so are those that run."""
         for number in sorted(self._waiting):
             yield number, TrialState.PRUNED, self._why(number)
-        if self.budget_used(self.ledger.elapsed):
-            spent = f"time budget of {self.time_budget:g} s spent"
-            yield from [(r.number, TrialState.PRUNED, spent) for r in self.records if r.running]
+        if ended := self.ledger.course.end(self.search, self.records):
+            yield from [(r.number, TrialState.PRUNED, ended.reason) for r in self.records if r.running]
+
+    def end(self, spent: Spent, kept: Spent) -> End | None:
+        """Why no further epoch begins; None where one may."""
+        if self._ended is None:
+            self._ended = End.of_spent(self.search, spent, kept)
+        complete = self.ledger.standings.complete
+        if self._ended is None and len(complete) > self._judged:
+            self._ended, self._judged = End.of_found(self.search, complete), len(complete)
+        return self._ended
 
     def largest(self, image: tuple[int, int]) -> TrialSpec:
         """The trial of the space that keeps most for its backward pass."""

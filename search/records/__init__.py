@@ -7,6 +7,7 @@ from search import lazy
 
 if TYPE_CHECKING:
     from search.records.conclusion import Champion, Conclusion
+    from search.records.ends import Course, End, Spent
     from search.records.folder import StudyFolder
     from search.records.journal import answering, open_storage, read_journal
     from search.records.ledger import Asked, Ledger
@@ -18,6 +19,7 @@ else:
     __getattr__ = lazy(
         __name__,
         conclusion="Champion Conclusion",
+        ends="Course End Spent",
         folder="StudyFolder",
         journal="answering open_storage read_journal",
         ledger="Asked Ledger",

@@ -13,6 +13,7 @@ from optuna.storages import BaseStorage
 
 from search.errors import without_credentials
 from search.records.conclusion import Conclusion
+from search.records.ends import Course, End, Spent
 from search.records.journal import Storage
 from search.records.trial import Metrics, Start, TrialRecord, TrialState, now_ms
 from search.records.trials import Standings, Trials
@@ -111,18 +112,33 @@ class Ledger:
                 raise
 
     @property
-    def elapsed(self) -> float:
-        """Seconds of work that earlier processes spent on the study."""
-        return float(self.study.user_attrs.get("elapsed", 0.0))
+    def course(self) -> Course:
+        """How far it has come, beside its trials."""
+        return Course.of(self.study)
 
-    def add_elapsed(self, seconds: float) -> None:
-        """Adds to `elapsed`."""
-        self.study.set_user_attr("elapsed", self.elapsed + seconds)
+    @property
+    def spent(self) -> Spent:
+        """What it has taken over all starts."""
+        return self.course.spent
+
+    def spend(self, more: Spent) -> None:
+        """Adds to `spent`."""
+        total = self.spent + more
+        with self.together():
+            self.study.set_user_attr("elapsed", total.seconds)
+            if more.gpu_hours:
+                self.study.set_user_attr("gpu_hours", total.gpu_hours)
+            if more.cost:
+                self.study.set_user_attr("cost", dict(total.cost))
+
+    def save_end(self, end: End) -> None:
+        """Notes why no further epoch begins."""
+        self.study.set_user_attr(End.KEY, asdict(end))
 
     @property
     def exhausted(self) -> str | None:
         """Why there is nothing left to propose; None as long as there is."""
-        return self.study.user_attrs.get("exhausted")
+        return self.course.exhausted
 
     def exhaust(self, reason: str) -> None:
         """Notes that there is nothing left to propose."""

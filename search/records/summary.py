@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import optuna
 
 from search.machine import hardware, versions
+from search.records.ends import Spent
 from search.records.gain import Gain
 from search.records.trial import Start, TrialState
 from search.spec import Objective, PreparedInfo, Share
@@ -133,6 +134,7 @@ class StudySummary:
     starts: tuple[Start, ...] = ()  # what the search began with
     missing_weights: str | None = None  # why no trial started from ImageNet weights though that was asked for
     latency: str = ""  # how it was timed, in words; empty where it was not
+    spent: Spent = field(default_factory=Spent)  # on search and finals
     gain: Gain | None = None  # what more search is expected to bring; None where nothing can be said
 
     @property

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
+from search.records.ends import Course
 from search.records.gain import HOUR, Gain, expected_gain
 from search.records.trial import TrialRecord, TrialState
 from search.spec import Objective, SearchSpec
@@ -102,19 +103,18 @@ class Trials(tuple[TrialRecord, ...]):
                 front += equals
         return Trials(trial for _, trial in sorted(front, key=lambda pair: (pair[0][::-1], pair[1].number)))
 
-    def is_complete(self, search: SearchSpec, elapsed: float, exhausted: str | None) -> bool:
-        """Whether a search has nothing left to run after so many seconds.
+    def is_complete(self, search: SearchSpec, course: Course) -> bool:
+        """Whether a search that has come so far has nothing left to run."""
+        if any(trial.running for trial in self):
+            return False
+        return self.finished >= search.trials or course.exhausted is not None or course.end(search, self) is not None
 
-        `exhausted` says why nothing is left to propose.
-        """
-        enough = self.finished >= search.trials or exhausted is not None
-        return not any(trial.running for trial in self) and (enough or search.budget_used(elapsed))
-
-    def stop_reason(self, search: SearchSpec, elapsed: float, exhausted: str | None) -> str | None:
-        """Why there are fewer trials than were asked for; arguments as of `is_complete`."""
+    def stop_reason(self, search: SearchSpec, course: Course) -> str | None:
+        """Why there are fewer trials than were asked for, in words."""
         if self.finished >= search.trials:
             return None
-        return f"time budget of {search.time_budget:g} s spent" if search.budget_used(elapsed) else exhausted
+        ended = course.end(search, self)
+        return course.exhausted if ended is None else ended.reason
 
     def expected_gain(self, elapsed: float, exhausted: str | None = None, ahead: float = HOUR) -> Gain | None:
         """What more search is expected to bring: that of `ahead` seconds, but no more than have `elapsed`.
@@ -152,6 +152,7 @@ class Standings:
         self._records: dict[int, TrialRecord] = {}
         self._reached: defaultdict[int, list[Place]] = defaultdict(list)  # epoch -> best first
         self._diverged: list[TrialRecord] = []
+        self.complete: list[TrialRecord] = []  # those trained to their end, in the order in which that became known
         for record in records:
             self.put(record)
 
@@ -162,6 +163,8 @@ class Standings:
             insort(self._reached[epoch], (record.curve[epoch], record.number))
         if record.state is TrialState.DIVERGED and (before is None or before.state is not TrialState.DIVERGED):
             self._diverged.append(record)
+        if record.state is TrialState.COMPLETE and (before is None or before.state is not TrialState.COMPLETE):
+            self.complete.append(record)
         self._records[record.number] = record
 
     def at(self, epoch: int) -> Sequence[Place]:

@@ -113,6 +113,7 @@ def _document(of: Analysis) -> dict[str, Any]:
         "importance": of.importance,
         "effects": [{**asdict(effect), "level": LEVEL} for effect in of.effects],
         "expected_gain": of.summary.gain,
+        "spent": asdict(of.summary.spent),
         "latency": of.summary.latency or None,
         "cost": None if of.cost is None else {**asdict(of.cost), "total": of.cost.total},
         **_of(of.summary, "data", "elapsed_seconds", "stopped", "hardware", "versions"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from search.errors import InputError
+from search.errors import InputError, hint
 from search.formatting import plural
 from search.spec.plain_yaml import is_mapping
 
@@ -73,9 +73,29 @@ def _seconds(value: Any) -> Any:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def _trainings(value: Any) -> Any:
+    """`10 trainings` as 10; what is no string is left as it is."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+)(?: ?trainings?)?", value.strip())
+    if not match:
+        raise ValueError(f"= {value!r} is no number of trainings; write 10, or 10 trainings")
+    return int(match[1])
+
+
+def _money(value: Any) -> str:
+    """`20 USD`, however it is spaced."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]{3})", str(value).strip())
+    if not match or not 0 < float(match[1]) < math.inf:
+        raise ValueError(f"= {value!r} is no amount of money; write a number and a currency, such as 20 USD")
+    return f"{match[1]} {match[2].upper()}"
+
+
 # A validator's sentence that begins with = gets the path of its field before it (`space.sentence`).
 Quantity = Annotated[int, Field(ge=1), BeforeValidator(_quantity, json_schema_input_type=int | str)]
 Seconds = Annotated[float, Field(gt=0), BeforeValidator(_seconds, json_schema_input_type=float | str)]
+Trainings = Annotated[int, Field(ge=1), BeforeValidator(_trainings, json_schema_input_type=int | str)]
+Money = Annotated[str, BeforeValidator(_money, json_schema_input_type=str)]
 
 
 class LimitSpec(BaseModel):
@@ -158,6 +178,27 @@ class SearchSpec(BaseModel):
     time_budget: Seconds | None = Field(
         default=None, description="seconds of wall time, or 90s, 30m, 2h; no new epoch after it"
     )
+    gpu_hours: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="hours of a GPU that trials hold, of a share its part; what the finals need is kept for them",
+    )
+    max_cost: Money | None = Field(
+        default=None,
+        description="such as 20 USD: what the nodes of a cluster cost while the study runs, by their labels "
+        "`usd-per-hour`; what the finals need is kept for them",
+    )
+    target: dict[Objective, float] | None = Field(
+        default=None,
+        min_length=1,
+        description="such as {val_error: 5.0}: the search ends once a complete trial is as good in each of these",
+    )
+    patience: Trainings | None = Field(
+        default=None,
+        description="such as 10 trainings: the search ends once so many complete ones in a row were not better than "
+        "the best before",
+    )
 
     @field_validator("objectives", mode="before", json_schema_input_type=Objective | tuple[Objective, ...])
     @classmethod
@@ -178,10 +219,26 @@ class SearchSpec(BaseModel):
             raise ValueError(f"= [{names}] names two errors; keep the one that is to be small")
         return value
 
+    @model_validator(mode="after")
+    def _of_its_objectives(self) -> Self:
+        for objective, value in (self.target or {}).items():
+            where = f"search.target.{objective} = {value:g}"
+            if objective not in self.objectives:
+                raise ValueError(f"{where} is of no objective of the study; {hint(objective, list(self.objectives))}")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{where} cannot be reached; give a number from 0 on")
+        return self
+
     @property
     def measure(self) -> str:
         """The error that is sought, as `Objective.measure`."""
         return self.objectives[0].measure
+
+    @property
+    def money(self) -> tuple[float, str] | None:
+        """`max_cost` as amount and currency."""
+        amount, _, currency = (self.max_cost or "").partition(" ")
+        return (float(amount), currency) if currency else None
 
     def within(self, epochs: Any) -> Self:
         """The same where trials are complete after so many epochs: a default `first_rung` comes before the last.
@@ -197,10 +254,6 @@ class SearchSpec(BaseModel):
                 "early; set it lower, more epochs, or search.scheduler=none"
             )
         return self.model_copy(update={"first_rung": epochs - 1} if epochs > 1 else {"scheduler": Scheduler.NONE})
-
-    def budget_used(self, elapsed: float) -> bool:
-        """Whether the time budget is used up after so many seconds."""
-        return self.time_budget is not None and elapsed >= self.time_budget
 
 
 class FinalSpec(BaseModel):
@@ -273,6 +326,16 @@ class TrackingSpec(BaseModel):
 
     uri: str | None = Field(default=None, description="of MLflow; default: a database below the output folder")
     experiment: str = Field(default="resnet-search", min_length=1, description="of MLflow, in which the runs are")
+
+
+class Command(BaseModel):
+    """A program that is told what becomes of a study."""
+
+    model_config = FROZEN
+
+    command: tuple[str, ...] = Field(
+        min_length=1, description="the program and its arguments; it reads JSON from stdin"
+    )
 
 
 @dataclass(frozen=True)

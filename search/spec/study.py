@@ -5,12 +5,13 @@ from collections.abc import Container, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from resnet.kinds import Family
-from search.errors import InputError, hint, redacted
+from search.errors import HIDDEN, InputError, hint, redacted
 from search.spec import plain_yaml
 from search.spec.compare import Configuration, Row, check_alone, configurations, parsed
 from search.spec.data import SMALL, DataSpec
@@ -20,6 +21,7 @@ from search.spec.sections import (
     AUTO,
     FIXED_SECTIONS,
     FROZEN,
+    Command,
     FinalSpec,
     Former,
     LatencySpec,
@@ -35,6 +37,7 @@ from search.spec.trial import ELSEWHERE, TrainSpec, TrialSpec, sentence
 from search.storage import layout
 
 PREPARED_SIZE = "data.image_size"
+_WEB = re.compile(r"https?://[^\s/?#]+\S*$")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a study, and of its folder
 
 
@@ -81,6 +84,11 @@ class StudySpec(BaseModel):
     )
     resources: ResourceSpec = Field(default=ResourceSpec(), description="what one trial holds while it runs")
     tracking: TrackingSpec = Field(default=TrackingSpec(), description="where MLflow keeps the runs")
+    notify: str | Command | None = Field(
+        default=None,
+        description="URL that gets a POST of JSON when the study has finished, halted, or has a new champion; or "
+        "{command: [PROGRAM, ARGUMENT]}, which reads the same",
+    )
 
     def __init__(self, **given: Any) -> None:
         """Raises InputError, one sentence, where pydantic's would be a list."""
@@ -108,6 +116,20 @@ class StudySpec(BaseModel):
         if not is_list(entries):
             raise ValueError(f"start = {value!r} is no list; write [preact_resnet20, {{net.depth: 56}}]")
         return tuple(map(_entry, entries))
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _reached(cls, value: Any) -> Any:
+        if is_mapping(value):
+            try:
+                return Command.model_validate(value)
+            except ValidationError as error:
+                raise ValueError(f"notify: {sentence(error, Command.model_fields)}") from None
+        if isinstance(value, Command | None) or (isinstance(value, str) and _WEB.match(value)):
+            return value
+        raise ValueError(
+            f"= {redacted(value)!r} is no URL of http or https; write https://HOST/PATH, or {{command: [PROGRAM]}}"
+        )
 
     @field_validator("compare", mode="before")
     @classmethod
@@ -193,11 +215,25 @@ class StudySpec(BaseModel):
 
     def to_yaml(self) -> str:
         """The study, fully resolved, as YAML that `load` reads back to an equal study; passwords in URLs left out."""
-        return plain_yaml.dump(redacted(self.model_dump(mode="json")))
+        return plain_yaml.dump(self.public())
 
     def flat(self) -> dict[str, Any]:
         """As `to_yaml`, by dotted path."""
-        return _flat(redacted(self.model_dump(mode="json")))
+        return _flat(self.public())
+
+    def public(self) -> dict[str, Any]:
+        """The study as data of JSON, without secrets: of `notify` its host alone, for the path may be a token."""
+        shown: dict[str, Any] = redacted(self.model_dump(mode="json"))
+        if isinstance(self.notify, str):
+            shown["notify"] = _host_of(self.notify)
+        return shown
+
+
+def _host_of(url: str) -> str:
+    """`https://hooks.example.com/***`; whole where there is no path."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{f'/{HIDDEN}' if parts.path.strip('/') or parts.query or parts.fragment else ''}"
 
 
 def _with_size(raw: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from search.records import (
     Finals,
     Ledger,
     Metrics,
+    Spent,
     StoredStudy,
     StudyFolder,
     StudySummary,
@@ -55,6 +56,12 @@ class Result:
     unsent: str | None  # why the tracking server has not taken everything
     trouble: str | None = None  # why the champion was not exported
     reached: str = ""  # how far it is, in words
+    new_champion: bool = False  # it was another before, or none
+
+    @property
+    def sentence(self) -> str:
+        """The first of the answer."""
+        return self.answer.strip().partition("\n")[0]
 
     def _repr_markdown_(self) -> str:
         return self.answer
@@ -112,7 +119,8 @@ class Driver:
     @property
     def finals(self) -> FinalPlan:
         """The plan of its finals; who takes part is known once the search is over."""
-        return plan_finals(self.spec, self._final_ledger, self.ledger.records, self.data.info.summary)
+        spent = self.ledger.spent
+        return plan_finals(self.spec, self._final_ledger, self.ledger.records, self.data.info.summary, spent)
 
     @property
     def finished(self) -> int:
@@ -120,9 +128,9 @@ class Driver:
         return self.search.finished
 
     @property
-    def elapsed(self) -> float:
-        """Seconds of work on this study, over all starts."""
-        return self.ledger.elapsed + (self._final_ledger.elapsed if self.search.is_complete else 0.0)
+    def spent(self) -> Spent:
+        """On this study, over all starts."""
+        return self.ledger.spent + (self._final_ledger.spent if self.search.is_complete else Spent())
 
     @property
     def complete(self) -> bool:
@@ -147,7 +155,7 @@ class Driver:
                 return f"{name}: continued after {self.finals.finished} trainings of {rows} in {place}"
             return f"{name}: {rows}, {seeds} seeds, {self.spec.epochs} epochs each, in {place}"
         if self.complete:
-            more = self.ledger.exhausted or f"for more of them: --trials {2 * done}"
+            more = self.search.stop_reason or f"for more of them: --trials {2 * done}"
             return f"{name}: complete, {done} trials in {place}; {more}"
         if self.search.is_complete:
             return f"{name}: its finals are continued after {done} trials in {place}"
@@ -246,8 +254,8 @@ class Driver:
         environment = Environment.of(self.ledger.study) or Environment.here(self.data.info)
         ids = self.mirror.cursor.trials, self.mirror.cursor.seeds
         finals = self.finals.results(*ids) if self.search.is_complete else None
-        summary = summarise(self.spec, self.space, environment, self.elapsed, self.search.stop_reason, finals)
-        gain = self.ledger.records.expected_gain(self.ledger.elapsed, self.ledger.exhausted)
+        summary = summarise(self.spec, self.space, environment, self.spent, self.search.stop_reason, finals)
+        gain = self.ledger.records.expected_gain(self.ledger.spent.seconds, self.ledger.exhausted)
         return replace(
             summary,
             starts=self.ledger.starts,
@@ -262,6 +270,7 @@ class Driver:
         finals, importances = summary.finals, importance(self.ledger.study, self.search.scheduler.first_compared)
         answers = predictions(self.folder.place, finals)
         written = report.write(self.folder.path, summary, records, importances, predictions=answers)
+        before = self.ledger.conclusion.champion if self.ledger.conclusion else None
         champion, trouble = self._crown(finals) if finals is not None else (None, None)
         worked = self._worked(summary)
         files = written.json, written.markdown, written.html, self.folder.study_file
@@ -280,7 +289,8 @@ class Driver:
             )
         )
         unsent = first or self.mirror.send(patient)
-        return Result(written.answer, interrupted, worked, unsent, trouble, self.reached)
+        new = champion is not None and (before is None or before.number != champion.number)
+        return Result(written.answer, interrupted, worked, unsent, trouble, self.reached, new)
 
     def _crown(self, finals: Finals) -> tuple[Champion | None, str | None]:
         """Exports the champion, if there is one yet; or why it could not be exported.

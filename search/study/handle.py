@@ -12,13 +12,14 @@ from rich.console import Console
 
 from search import data, execution, export, report, tracking
 from search.activity import Activity
-from search.errors import InputError, halt
+from search.errors import Halted, InputError, halt
 from search.export import Exportable, Facts
 from search.formatting import say
 from search.records import Finals, StudyFolder, Trials, answering, open_storage
 from search.report import Report
 from search.spec import StudySpec, load
 from search.storage import Output, files, layout, replica
+from search.study import notify
 from search.study.driver import Driver, Result, delete_study, refuse_to_delete
 from search.study.preflight import planned
 from search.study.process import unchanged
@@ -118,16 +119,34 @@ class Study:
         """
         if not self._may_run:
             raise InputError(f"study {self.name!r} was opened to be read; Study.create(...) continues it")
-        console = Console()
+        console, notices = Console(), notify.Notices(self.spec, self.place)
+        try:
+            result, done = self._run(console)
+            if done and result.new_champion:
+                notices.send("champion", result.sentence, result.answer)
+            if done and not result.interrupted:
+                notices.send("finished", result.sentence, result.answer)
+            return result
+        except Halted as halted:
+            notices.send("halted", str(halted))
+            raise
+        finally:
+            if trouble := notices.close():
+                say(console, trouble)
+
+    def _run(self, console: Console) -> tuple[Result, bool]:
+        """How it has ended, and whether anything was left to do."""
         with _activity(console) as activity, self._driver(console, activity, sync=False) as driver:
             self.__dict__.pop("_read", None)
             activity.end()
-            info = driver.data.info
-            for line in (driver.announcement(self.place), info.note, info.survey.warning if info.survey else ""):
+            info, unknown = driver.data.info, notify.missing(self.spec)
+            survey = info.survey.warning if info.survey else ""
+            for line in (driver.announcement(self.place), info.note, survey, unknown):
                 if line:
                     say(console, line)
             activity.begin("comparing records and report")
-            return driver.concluded() or driver.run(console)
+            ended = driver.concluded()
+            return ended or driver.run(console), ended is None
 
     @unchanged()
     def sync(self, set: Mapping[str, Any] | None = None) -> tuple[Result, str]:

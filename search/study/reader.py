@@ -11,9 +11,11 @@ from optuna.storages import BaseStorage
 from search.errors import InputError
 from search.optimize import copied, importance, make_scheduler, plan_finals
 from search.records import (
+    Course,
     Environment,
     Finals,
     Ledger,
+    Spent,
     Start,
     StoredStudy,
     StudySummary,
@@ -77,12 +79,12 @@ class Reader:
         """What the report says of it as a whole."""
         height, width, channels = self.environment.data["shape"]
         space = self.spec.make_space((height, width, channels), len(self.environment.data["classes"]))
-        finals, elapsed = self._finals
-        why = self.records.stop_reason(self.spec.search, self._elapsed, self._exhausted)
-        summary = summarise(self.spec, space, self.environment, self._elapsed + elapsed, why, finals)
+        (finals, spent), course = self._finals, self._course
+        why = self.records.stop_reason(self.spec.search, course)
+        summary = summarise(self.spec, space, self.environment, course.spent + spent, why, finals)
         missing = self.study.user_attrs.get(Ledger.WEIGHTS, {}).get("missing")
         timed = Latencies.of(self.study.user_attrs.get(Ledger.LATENCIES, {}), self.spec)
-        gain = self.records.expected_gain(self._elapsed, self._exhausted)
+        gain = self.records.expected_gain(course.spent.seconds, course.exhausted)
         starts, latency = Start.of(self.study), timed.described(self.spec)
         return replace(summary, starts=starts, missing_weights=missing, gain=gain, latency=latency)
 
@@ -91,24 +93,20 @@ class Reader:
         """How much each searched value matters for the error."""
         return importance(self.study, self.summary.first_rung)
 
-    @property
-    def _elapsed(self) -> float:
-        return float(self.study.user_attrs.get("elapsed", 0.0))
-
-    @property
-    def _exhausted(self) -> str | None:
-        return self.study.user_attrs.get("exhausted")
+    @cached_property
+    def _course(self) -> Course:
+        return Course.of(self.study)
 
     @cached_property
-    def _finals(self) -> tuple[Finals | None, float]:
-        """With the seconds that they took."""
+    def _finals(self) -> tuple[Finals | None, Spent]:
+        """With what they took."""
         sent, asked = self.cursor, self.spec.search
-        searched = bool(self.spec.compare) or self.records.is_complete(asked, self._elapsed, self._exhausted)
+        searched = bool(self.spec.compare) or self.records.is_complete(asked, self._course)
         ledger = copied(self.storage, self.study.study_name) if searched else None
         if ledger is None:
-            return None, 0.0
-        plan = plan_finals(self.spec, ledger, self.records, self.environment.data)
-        return plan.results(sent.trials, sent.seeds), ledger.elapsed
+            return None, Spent()
+        plan = plan_finals(self.spec, ledger, self.records, self.environment.data, self._course.spent)
+        return plan.results(sent.trials, sent.seeds), ledger.spent
 
 
 def predictions(place: str, finals: Finals | None) -> Predictions | None:
@@ -122,7 +120,7 @@ def predictions(place: str, finals: Finals | None) -> Predictions | None:
 
 
 def summarise(
-    spec: StudySpec, space: Space, around: Environment, elapsed: float, why: str | None, finals: Finals | None
+    spec: StudySpec, space: Space, around: Environment, spent: Spent, why: str | None, finals: Finals | None
 ) -> StudySummary:
     """The study as the report shows it.
 
@@ -130,7 +128,7 @@ def summarise(
         spec: as it was asked for.
         space: of `spec`.
         around: on what it ran.
-        elapsed: seconds of work, search and finals, over all starts.
+        spent: on search and finals, over all starts.
         why: there are fewer trials than were asked for.
         finals: None where there are none, or none yet.
     """
@@ -146,7 +144,8 @@ def summarise(
         sampler=search.sampler.value,
         scheduler=search.scheduler.value,
         seed=search.seed,
-        elapsed_seconds=elapsed,
+        elapsed_seconds=spent.seconds,
+        spent=spent,
         hardware=around.hardware,
         versions=around.versions,
         objectives=search.objectives,

@@ -14,7 +14,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from search.records import Asked, Ledger, TrialState, open_storage
+from search.records import Asked, Ledger, Spent, TrialState, open_storage
 from search.spec import LimitSpec, appraise
 from search.spec.space import make
 from tests.support.epochs import epoch_of
@@ -103,7 +103,7 @@ def test_reopened_is_the_same(tmp_path: Path) -> None:
     ledger.report(1, 1, 33.0, epoch_of(0.25, 80.0))
     ledger.report(2, 1, math.inf, epoch_of(0.25, 80.0))
     ledger.finish(2, TrialState.DIVERGED, "loss became infinite")
-    ledger.add_elapsed(12.5)
+    ledger.spend(Spent(12.5))
     again = opened(tmp_path)
     assert again.records == ledger.records
     assert [r.state.value for r in again.records] == ["complete", "running", "diverged"]
@@ -112,9 +112,9 @@ def test_reopened_is_the_same(tmp_path: Path) -> None:
     assert again.records[2].reason == "loss became infinite"
     (tmp_path / "another").mkdir()
     assert again.key == ledger.key != opened(tmp_path / "another").key
-    assert again.elapsed == 12.5
-    again.add_elapsed(1)
-    assert opened(tmp_path).elapsed == 13.5
+    assert again.spent.seconds == 12.5
+    again.spend(Spent(1))
+    assert opened(tmp_path).spent.seconds == 13.5
 
 
 def test_running_trials_go_on_as_they_were(tmp_path: Path) -> None:

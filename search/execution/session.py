@@ -129,6 +129,7 @@ class Session:
         """Trains what the recorder's plan says, until that is over or ended, or Ctrl-C was pressed."""
         plan, clock = recorder.plan, Clock(recorder.ledger)  # the time is for training, not for starting Ray
         prices, kept, asked_at = self.prices(), Spent(), time.monotonic()
+        clock.change(0.0, prices)
         recorder.begin()
 
         def closed() -> bool:

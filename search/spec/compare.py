@@ -18,6 +18,7 @@ SAME_FOR_ALL = {  # what a row cannot set, and where it is said instead
     "train.seed": "every row has the same seeds, 0, 1, 2 ...; set finals.seeds",
 }
 BATCH = "train.batch_size"
+BUDGETS = ("time_budget", "gpu_hours", "max_cost")  # of `search`
 STILL_USED = ("seed", "storage", "max_concurrent")  # of `search`, also without one
 
 
@@ -166,8 +167,8 @@ def check_alone(
         error_alone = name == "objectives" and len(value) == 1  # by which the finals compare
         if name in STILL_USED or error_alone or value == getattr(SearchSpec(), name):
             continue
-        remedy = "set finals.time_budget instead" if name == "time_budget" else "leave it out"
-        shown = tuple(value) if is_list(value) else str(value)
+        remedy = "set finals.time_budget instead" if name in BUDGETS else "leave it out"
+        shown = tuple(value) if is_list(value) else search.model_dump(mode="json")[name]
         raise InputError(
             f"search.{name} = {shown} has no effect on a study with compare, which searches nothing; {remedy}"
         )

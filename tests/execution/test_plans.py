@@ -8,8 +8,8 @@ import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.storages.journal import JournalFileBackend
 
-from search.optimize import FinalPlan, Plan, final_ledger, plan_finals
-from search.records import Metrics, Trials, TrialState, open_storage
+from search.optimize import FinalPlan, Plan, final_ledger, needed_by_finals, plan_finals
+from search.records import Metrics, Spent, TrialRecord, Trials, TrialState, open_storage
 from search.spec import Objective, Sampler, Scheduler, SearchSpec, StudySpec
 from tests.support.simulated import Process, Setting, free, opened, short
 
@@ -22,8 +22,10 @@ def study(**sections: Any) -> StudySpec:
     return StudySpec.model_validate({"name": "study", "data": {"name": "digits"}, **sections})
 
 
-def finals(spec: StudySpec, storage: BaseStorage, *trials: Any, create: bool = False) -> FinalPlan:
-    return plan_finals(spec, final_ledger(storage, "study", free, create), Trials(trials), DATA)
+def finals(
+    spec: StudySpec, storage: BaseStorage, *trials: Any, create: bool = False, searched: Spent | None = None
+) -> FinalPlan:
+    return plan_finals(spec, final_ledger(storage, "study", free, create), Trials(trials), DATA, searched)
 
 
 def values(plan: Plan) -> dict[str, Any]:
@@ -101,3 +103,37 @@ def test_finals_compare_the_error_that_is_sought(sought: str, tested: float) -> 
     assert again.ledger.study.trials[0].value == tested
     counted = {"val_error": (90.0, 50), "val_balanced_error": (50.0, pytest.approx(4 / (1 / 45 + 1 / 5)))}
     assert (found.guess, found.effective) == counted[sought]
+
+
+def test_finals_need_the_trainings_of_an_answer_as_long_as_those_of_the_best() -> None:
+    """80 images to train on and 20 to validate: the finals train on all 100, a quarter more."""
+    spec = study(train={"epochs": 8}, finals={"top": 2, "seeds": 3})
+
+    def trial(number: int, error: float, epochs: int, seconds: float) -> TrialRecord:
+        return TrialRecord(number, TrialState.COMPLETE, {}, epochs, {epochs: error}, seconds=seconds)
+
+    best, second, worst = trial(0, 1.0, 8, 16.0), trial(1, 2.0, 8, 32.0), trial(2, 3.0, 4, 400.0)
+    assert needed_by_finals(spec, Trials([worst, second, best]), DATA) == (6, 8 * 3.0 * 1.25)
+    running = TrialRecord(3, TrialState.RUNNING, {}, 1, {1: 50.0}, seconds=5.0)
+    assert needed_by_finals(spec, Trials([running]), DATA) == (6, 8 * 5.0 * 1.25)
+    assert needed_by_finals(spec, Trials(), DATA) == (6, 0.0)
+
+
+def test_a_spent_budget_spares_further_seeds_but_none_that_an_answer_needs() -> None:
+    asked = {"compare": COMPARED, "finals": {"seeds": 2, "max_seeds": 5}}
+    spec, storage = study(**asked), InMemoryStorage()
+    search = spec.search.model_copy(update={"gpu_hours": 1.0})  # a study that compares has none
+    rich, poor = (spec.model_copy(update={"search": one}) for one in (spec.search, search))
+    plan = finals(poor, storage, create=True, searched=Spent(gpu_hours=2.0))
+    errors = {(0, 0): 10.0, (1, 0): 12.6, (0, 1): 11.0, (1, 1): 14.4}  # the race wants to know more
+    done = []
+    while begun := plan.next():
+        record = plan.ledger.record(begun.number)
+        assert record.finalist is not None
+        done.append((record.finalist, record.seed))
+        test = {"test/loss": 0.1, "test/error": errors[done[-1]], "cost/seconds": 1.0, "cost/images_per_s": 1.0}
+        plan.ledger.report(begun.number, 1, 7.0, Metrics(0, test))
+        plan.ledger.finish(begun.number, TrialState.COMPLETE)
+    assert sorted(done) == sorted(errors)
+    assert plan.is_complete
+    assert finals(rich, storage, searched=Spent(gpu_hours=2.0)).next() is not None

@@ -26,7 +26,9 @@ def test_a_trial_too_large_for_its_share_is_infeasible_and_data_are_loaded_once(
     loads = [attempt["pid"] for attempt in attempts if attempt["loads"]]
     assert len(loads) == len(set(loads)), "each process once"
     assert len({attempt["pid"] for attempt in attempts}) < 4, "one trains one trial after another"
-    trials = stored(tmp_path).trials
+    study = stored(tmp_path)
+    trials, spent = study.trials, study.user_attrs
+    assert 0 < spent["gpu_hours"] <= spent["elapsed"] / 3600, "two halves of one card, at most"
     assert [t.user_attrs["outcome"]["state"] for t in trials] == [*["complete"] * 3, "infeasible"]
     assert trials[3].user_attrs["outcome"]["reason"].endswith("resources.gpus_per_trial=1 gives a trial a whole one")
     assert [len(t.intermediate_values) for t in trials] == [2, 2, 2, 0]

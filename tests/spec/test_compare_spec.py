@@ -84,6 +84,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [  # no comparison
     ({"search": {"trials": 5}}, "search.trials = 5 has no effect"),
     ({"search": {"sampler": "random"}}, "search.sampler = random has no effect"),
     ({"search": {"time_budget": "1h"}}, "set finals.time_budget instead"),
+    ({"search": {"max_cost": "5 eur"}}, "search.max_cost = 5 EUR has no effect"),
+    ({"search": {"gpu_hours": 5}}, "set finals.time_budget instead"),
+    ({"search": {"target": {"val_error": 5}}}, "search.target = {'val_error': 5.0} has no effect"),
     ({"train": {"seed": 1}}, "train.seed = 1 cannot be set: every row has the same seeds"),
 ]
 SETS: list[tuple[dict[str, Any], str]] = [  # what a row sets

@@ -49,6 +49,13 @@ COMPARING = {"degradation", "paper-activations", "paper-preact", "paper-preact-c
 SEARCHING = sorted(path for path in SHIPPED.glob("*.yaml") if path.stem not in COMPARING)
 
 
+def test_patience_and_money_may_be_written_as_they_are_said() -> None:
+    search = SearchSpec.model_validate({"patience": "10 trainings", "max_cost": "20usd", "target": {"val_error": 5}})
+    assert (search.patience, search.max_cost, search.money) == (10, "20 USD", (20.0, "USD"))
+    again = SearchSpec.model_validate(search.model_dump(mode="json"))
+    assert again == search
+
+
 @pytest.mark.parametrize("path", SEARCHING, ids=lambda path: path.stem)
 def test_shipped_study(path: Path, tmp_path: Path) -> None:
     spec = load(path)

@@ -51,7 +51,7 @@ def main(folder: Path, trials: int, large: int) -> None:
     recorder = opened(setting, folder)
     recorder.trials = folder / "trials"
     share = host.divide(spec.resources, spec.search, 2.0, 1.0, "the card")
-    session = Session(spec, prepare(spec.data), recorder.ledger, Interrupt(), Activity(), share, lambda: None)
+    session = Session(spec, prepare(spec.data), recorder.ledger, Interrupt(), Activity(), share, lambda: None, dict)
     session.run(recorder, Console())
 
 

@@ -333,9 +333,14 @@ class Command(BaseModel):
 
     model_config = FROZEN
 
-    command: tuple[str, ...] = Field(
-        min_length=1, description="the program and its arguments; it reads JSON from stdin"
-    )
+    command: tuple[str, ...] = Field(description="the program and its arguments; it reads JSON from its standard input")
+
+    @field_validator("command")
+    @classmethod
+    def _program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("= [] names no program; give [PROGRAM, ARGUMENT]")
+        return value
 
 
 @dataclass(frozen=True)

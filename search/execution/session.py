@@ -67,9 +67,9 @@ PRICED_SECONDS = 10.0  # how often the nodes are asked what they cost
 class Clock:
     """Counts what a stage spends from now on into its ledger; a process that is killed loses seconds of it."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, prices: Mapping[str, float]) -> None:
         self._ledger, self._before = ledger, ledger.spent
-        self._gpus, self._prices = 0.0, dict[str, float]()  # that are held; currency -> of an hour
+        self._gpus, self._prices = 0.0, dict(prices)  # that are held; currency -> of an hour
         self._counted, self._since = Spent(), time.monotonic()  # what is not written yet, up to this moment
 
     @property
@@ -127,9 +127,8 @@ class Session:
 
     def run(self, recorder: Recorder, console: Console) -> None:
         """Trains what the recorder's plan says, until that is over or ended, or Ctrl-C was pressed."""
-        plan, clock = recorder.plan, Clock(recorder.ledger)  # the time is for training, not for starting Ray
-        prices, kept, asked_at = self.prices(), Spent(), time.monotonic()
-        clock.change(0.0, prices)
+        plan, prices, kept, asked_at = recorder.plan, self.prices(), Spent(), time.monotonic()
+        clock = Clock(recorder.ledger, prices)  # the time is for training, not for starting Ray
         recorder.begin()
 
         def closed() -> bool:

@@ -53,8 +53,9 @@ def test_a_target_ends_a_search_and_its_finals_are_told_of(tmp_path: Path) -> No
     """The server fails twice. What records and pages keep of its address is the host."""
     flags = (*FLAGS, "--max-concurrent", "2", "--set", "search.target={val_error: 100}")
     finals = {"top": 1, "seeds": 2, "max_seeds": 2}
+    train = {"epochs": 6, "batch_size": 16, "flip": False}  # so that there is a champion, better than guessing
     with serving(503, 503) as server:
-        arguments = command(tracked(tmp_path), *flags, train=SHORT, finals=finals, notify=server.url)
+        arguments = command(tracked(tmp_path), *flags, train=train, finals=finals, notify=server.url)
         done = run(tmp_path, arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         again = run(tmp_path, arguments)

@@ -27,7 +27,7 @@ install_import_hook(["resnet.net", "resnet.residual", "resnet.shortcut", "resnet
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The long form of tests/whole/test_kills.py (`make kills`), and the pictures of docs/mlflow.md."""
-    parser.addoption("--kills", type=int, default=2, help="how often each study's driver is killed")
+    parser.addoption("--kills", type=int, default=1, help="how often each study's driver is killed")
     parser.addoption("--kill-seeds", type=int, default=1, help="studies whose driver is killed")
     parser.addoption("--pictures", type=Path, help="a folder for pictures of MLflow's pages, such as docs/images")
 

@@ -1,6 +1,6 @@
 """`kill -9` of the driver at random instants, then the same command until it is done: the study is whole.
 
-`make test-long` kills a few times; `make kills` 20 times each of three studies, and of one in its second half.
+`make test-long` kills once; `make kills` 20 times each of three studies, and of one in its second half.
 """
 
 import json

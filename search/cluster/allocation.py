@@ -55,7 +55,7 @@ def main(folder: str, *flags: str) -> int:
 
 
 class Signals:
-    """What this process is told: USR1, its time is nearly over; TERM, somebody stops it; CHLD, a process has ended."""
+    """Signals to this process: USR1, its time is nearly over; TERM, somebody stops it; CHLD, a process has ended."""
 
     def __init__(self) -> None:
         self._read, write = os.pipe()
@@ -73,18 +73,18 @@ class Signals:
 
 def wait(study: "subprocess.Popen[bytes]", signals: Signals) -> bool:
     """Until it has ended; whether the job is to go on later, for its time is over, and nobody stops it."""
-    told, end = set[int](), None
+    received, end = set[int](), None
     while study.poll() is None:
         number = signals.wait(end)
         if number is None:
             study.kill()
         elif number != signal.SIGCHLD:
-            if not told:
+            if not received:
                 study.terminate()
-            told.add(number)
+            received.add(number)
             if end is None and number == signal.SIGUSR1:
                 end = time.monotonic() + EPOCH_SECONDS
-    return told == {signal.SIGUSR1}
+    return received == {signal.SIGUSR1}
 
 
 @contextmanager

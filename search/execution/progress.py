@@ -170,8 +170,8 @@ class Progress:
         lines = [head, bar, Text(" · ".join(self._parts(done, len(running))), style="dim")]
         if self._candidates:
             return Group(*lines, self._finalists())
-        told = (" · ".join(self._left), self._gain)
-        more = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in told if line]
+        below = (" · ".join(self._left), self._gain)
+        more = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in below if line]
         return Group(*lines, self._best_line(), *more, *([self._table(running)] if running else []))
 
     def _draw(self) -> None:

@@ -73,16 +73,16 @@ class Database(_Patient):
     def _answered(self, ask: Callable[[], Answer]) -> Answer:
         """What `ask` returns, once the database answers."""
         end = time.monotonic() + self._patience
-        told = False
+        warned = False
         while True:
             try:
                 return ask()
             except StorageInternalError as error:
                 if time.monotonic() > end:
                     raise
-                if not told:
+                if not warned:
                     cause = without_credentials(first_line(error.__cause__ or error, "no answer"), self._url)
                     where, wait = public(self._url), f"{self._patience:g} s"
                     log.warning("search.storage = %r does not answer (%s); asking again for %s", where, cause, wait)
-                told = True
+                warned = True
             time.sleep(PAUSE)

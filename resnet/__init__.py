@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from resnet.route import reaches_first_unit, shortcut_gain
     from resnet.signals import Signal, signal
     from resnet.spec import NetSpec
+    from resnet.stochastic_depth import drop_branches
     from resnet.torchvision_weights import load_torchvision, to_torchvision
 
 # No module is called as a name it offers: once imported, a package's attribute is its module.
@@ -27,6 +28,7 @@ _OFFERS = {
     "route": "reaches_first_unit shortcut_gain",
     "signals": "Signal signal",
     "spec": "NetSpec",
+    "stochastic_depth": "drop_branches",
     "torchvision_weights": "load_torchvision to_torchvision",
 }
 _MODULES = {name: module for module, names in _OFFERS.items() for name in names.split()}

@@ -160,10 +160,10 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["--set", "space.train.batch_size=[32,1200]"], ["train.batch_size = 1200", "the 178 training images"]),
     (["--set", "search.reduction=1"], ["search.reduction = 1", "give at least 2"]),
     # the machine
-    (["--gpus-per-trial", "2"], ["resources.gpus_per_trial = 2", "trains on one GPU", "give at most 1"]),
+    (["--gpus-per-trial", "64"], ["resources.gpus_per_trial = 64", "this machine has", "ask for at most"]),
     (["--gpus-per-trial", "-1"], ["resources.gpus_per_trial = '-1'", "greater than or equal to 0"]),
     (["--cpus-per-trial", "99999"], ["resources.cpus_per_trial = 99999", f"{CORES} CPU cores", f"at most {CORES}"]),
-    (["--set", "resources.gpus_per_trial=1.5"], ["resources.gpus_per_trial = 1.5", "one GPU", "give at most 1"]),
+    (["--set", "resources.gpus_per_trial=1.5"], ["resources.gpus_per_trial = 1.5", "whole GPUs", "give 1 or 2"]),
     (["--cpus-per-trial", "0.00001"], ["resources.cpus_per_trial = 1e-05", "too fine", "four decimals"]),
     (["--cpus-per-trial", "0"], ["resources.cpus_per_trial = '0'", "give more than 0"]),
     # the data

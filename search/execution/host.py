@@ -68,6 +68,22 @@ def joined(
     return nodes()
 
 
+def check_machine(given: Share, nodes: Sequence[dict[str, Any]], plan: Mapping[str, Any]) -> None:
+    """Refuses trials that hold more GPUs than any one machine has, or will have by the autoscaler's plan.
+
+    Raises:
+        InputError: that is so.
+    """
+    kinds = (plan.get("available_node_types") or {}).values()
+    there = [node["Resources"] for node in nodes if node["Alive"]] + [kind.get("resources") or {} for kind in kinds]
+    largest = max((has.get("GPU", 0.0) for has in there), default=0.0)
+    if given.processes > 1 and given.gpus > largest:
+        raise InputError(
+            f"resources.gpus_per_trial = {given.gpus:g}, but no machine of the cluster has more than {largest:g} GPUs; "
+            f"ask for at most {largest:g}"
+        )
+
+
 def machines(nodes: Sequence[dict[str, Any]], autoscaling: Path = AUTOSCALING) -> int:
     """On how many machines trials may run; nodes of one address are one machine."""
     there = len({node["NodeManagerAddress"] for node in nodes if node["Alive"]})
@@ -167,6 +183,7 @@ def connected(
             folder = None
             cluster = join(where)
             given = divide(resources, search, *most(joined(cluster.nodes)), f"the cluster at {where}")
+            check_machine(given, cluster.nodes(), _plan(AUTOSCALING))
             died = watch.joined(where, _parts(cluster))
         import ray
 
@@ -238,7 +255,7 @@ def divide(resources: ResourceSpec, search: SearchSpec, cpus: float, gpus: float
     fit = _times(cpus, resources.cpus_per_trial)
     if gpus_each:
         fit = min(fit, _times(gpus, gpus_each) if gpus_each >= 1 else int(gpus) * _times(1, gpus_each))
-    return Share(resources.cpus_per_trial, gpus_each, min(fit, search.max_concurrent or fit))
+    return Share(resources.cpus_per_trial, gpus_each, min(fit, search.max_concurrent or fit), max(1, int(gpus_each)))
 
 
 def _probe(where: str) -> None:

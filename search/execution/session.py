@@ -211,9 +211,10 @@ class Session:
                 "data": self.spec.data.model_dump(mode="json"),
                 "prepared": [str(self.data.folder), self.data.info.digest],
                 "software": None if host.address() is None else machine.software(),
-                "cpus": self.share.cpus,
+                "processes": self.share.processes,
+                "cpus": self.share.cpus_each,
                 "threads": self.share.threads,
-                "gpus": self.share.gpus,
+                "gpus": self.share.gpus / self.share.processes,
                 "compile": self.spec.resources.compile,
                 "final": recorder.plan.final,
             }

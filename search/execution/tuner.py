@@ -250,9 +250,11 @@ def train(recorder: Recorder, config: Callable[[Asked], dict[str, Any]], share: 
     def named(trial: Trial) -> str:
         return f"trial-{trial.config['number']:04d}"
 
+    each = {"CPU": share.cpus_each, "GPU": share.gpus / share.processes}
+    resources = PlacementGroupFactory([each] * share.processes, strategy="STRICT_PACK")  # on one machine
     with scratch.folder() as folder:  # Tune insists on writing; nothing of it is ever read again
         tuner = tune.Tuner(
-            tune.with_resources(worker.TrialWorker, PlacementGroupFactory([{"CPU": share.cpus, "GPU": share.gpus}])),
+            tune.with_resources(worker.TrialWorker, resources),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=LedgerScheduler(recorder, loop),

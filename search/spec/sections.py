@@ -288,7 +288,8 @@ class ResourceSpec(BaseModel):
 
     cpus_per_trial: float = Field(default=1, gt=0, description="cores that a trial holds")
     gpus_per_trial: float | Literal["auto"] = Field(
-        default="auto", description="a share of one, or 1; auto: measured where there is a GPU, else none"
+        default="auto",
+        description="a share of one, or how many of one machine; auto: measured where there is a GPU, else none",
     )
 
     compile: bool = Field(default=False, description="torch.compile each network: up to a minute before its first step")
@@ -307,8 +308,8 @@ class ResourceSpec(BaseModel):
                 f"= {value!r} should be a number greater than or equal to 0, or auto; "
                 "give 0.25 for four trials on a GPU"
             )
-        if number > 1:
-            raise ValueError(f"= {number:g}, but a trial trains on one GPU; give at most 1")
+        if number > 1 and not number.is_integer():
+            raise ValueError(f"= {number:g} is no number of whole GPUs; give {int(number)} or {int(number) + 1}")
         return number
 
     @field_validator("cpus_per_trial", "gpus_per_trial")
@@ -350,11 +351,17 @@ class Share:
     cpus: float
     gpus: float
     concurrent: int
+    processes: int = 1  # that train a trial together: one for each of its GPUs
+
+    @property
+    def cpus_each(self) -> float:
+        """Cores of one process of a trial, in Ray's four decimals."""
+        return int(1e4 * self.cpus / self.processes) / 1e4
 
     @property
     def threads(self) -> int:
-        """Threads of one trial's arithmetic."""
-        return max(1, int(self.cpus))
+        """Threads of arithmetic of one process of a trial."""
+        return max(1, int(self.cpus_each))
 
 
 FIXED_SECTIONS = ("net", "train")  # of a study, with fixed values

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from search.training import device
     from search.training.batches import Resident
     from search.training.checkpoint import Checkpoint, latest, pretrained, validated_weights, write
-    from search.training.loop import train
+    from search.training.loop import Epoch, State, train
+    from search.training.parallel import Group
     from search.training.predictions import Predictions
     from search.training.speed import images_per_s, noise
     from search.training.step import Compiler
@@ -17,7 +18,8 @@ else:
         __name__,
         batches="Resident",
         checkpoint="Checkpoint latest pretrained validated_weights write",
-        loop="train",
+        loop="Epoch State train",
+        parallel="Group",
         predictions="Predictions",
         speed="images_per_s noise",
         step="Compiler",

@@ -104,11 +104,11 @@ class Resident:
         return scaled.view(batch.shape).permute(0, 3, 1, 2)
 
 
-def evaluation_batches(split: Resident, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, in order, whole."""
-    for start in range(0, len(split), batch_size):
-        part = slice(start, start + batch_size)
-        yield split.normalise(split.seen(part)), split.labels[part]
+def evaluation_batches(split: Resident, batch_size: int, own: slice) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """The images of `own` once, in order, whole: where they are, images, labels."""
+    for start in range(own.start, own.stop, batch_size):
+        part = slice(start, min(start + batch_size, own.stop))
+        yield part, split.normalise(split.seen(part)), split.labels[part]
 
 
 def resized(images: UInt8[Tensor, "b h w c"], sides: tuple[int, int]) -> UInt8[Tensor, "b rows columns c"]:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as ops
 
-from resnet import build, load_pretrained
+from resnet import build, drop_branches, load_pretrained
 from search.spec import Schedule, TrainSpec, TrialSpec
 from search.training.augment import draw
 from search.training.batches import Resident, evaluation_batches
 from search.training.device import autocast, system_metrics
+from search.training.parallel import Group
 from search.training.step import Captured, Compiler, Network, Step
-from search.training.stochastic_depth import drop_branches
 
 _WARM = 0.1  # of lr during `warmup_steps` (arXiv:1603.05027, appendix: 0.01 before 0.1)
 _START, _END = 1 / 25, 1 / 25e4  # of lr at both ends of a cycle, torch's OneCycleLR
@@ -80,9 +80,9 @@ def train(
     spec: TrialSpec,
     training: Resident,
     validation: Resident | None,
-    resume: State | None = None,
+    start: State | Mapping[str, Tensor] | None = None,
     compiler: Compiler | None = None,
-    start: Mapping[str, Tensor] | None = None,
+    group: Group | None = None,
 ) -> Iterator[Epoch]:
     """Trains `spec` on the device where `training` lives; yields after each epoch, to the last or until it diverges.
 
@@ -90,10 +90,12 @@ def train(
         spec: network and training.
         training, validation: splits on one device. Without `validation` there are no metrics `val/*`, and a trial
             diverges by its training loss alone.
-        resume: continue after this state, bit for bit as without the interruption on the same hardware and number of
-            threads.
+        start: a state to continue after, bit for bit as without the interruption on the same hardware and number of
+            threads; or the weights that `spec.train.start` names, see `resnet.load_pretrained`. Default: weights are
+            drawn.
         compiler: may compile the network; default: none is compiled.
-        start: the weights that `spec.train.start` names, see `resnet.load_pretrained`; default: they are drawn.
+        group: processes that all call this with the same arguments and train together; each yields the same epochs.
+            Their steps are neither compiled nor captured.
 
     Raises:
         ValueError: the weights of `start` are of another network.
@@ -105,19 +107,23 @@ def train(
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.manual_seed(_seed(spec.train.seed, 0))
     model = build(spec.net)
-    if start is not None and resume is None:
+    resume = start if isinstance(start, State) else None
+    if start is not None and not isinstance(start, State):
         load_pretrained(model, start)
     if spec.train.stochastic_depth:
         drop_branches(model, spec.train.stochastic_depth)
     model = model.to(device=device)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     compiled = resume.compiled if resume else None
-    network = compiler.network(spec, model, training, compiled) if compiler else Network(model, model, False)
-    step = Step(network.model, spec.train, training, network.forward)
+    if compiler and not group:
+        network = compiler.network(spec, model, training, compiled)
+    else:
+        network = Network(model, model, False)
+    step = Step(network.model, spec.train, training, network.forward, group)
     if resume is not None:
         _load(step, resume)
     validated = step.average.model if step.average else network.model
-    advance = Captured(step) if device.type == "cuda" else step
+    advance = Captured(step) if device.type == "cuda" and group is None else step
     for number in range(resume.epoch + 1 if resume else 1, spec.train.epochs + 1):
         step.freeze(number <= spec.train.freeze_epochs)
         began = time.perf_counter()
@@ -125,7 +131,7 @@ def train(
         trained = time.perf_counter()
         metrics = {"train/loss": train_loss, "train/error": train_error}
         if validation is not None:
-            found = evaluate(validated, validation.at(spec.train.image_size)).metrics
+            found = evaluate(validated, validation.at(spec.train.image_size), group).metrics
             metrics |= {f"val/{name}": value for name, value in found.items()}
         ended = time.perf_counter()
         diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
@@ -160,19 +166,25 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Resident) -> Evaluation:
-    """Runs the network on a split, each image once."""
+def evaluate(model: nn.Module, split: Resident, group: Group | None = None) -> Evaluation:
+    """Runs the network on a split, each image once; with a `group` each process on its part, and all know the whole."""
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=split.device)
-    answers: list[tuple[Tensor, Tensor]] = []
-    for images, labels in evaluation_batches(split, EVALUATION_BATCH):
+    given = torch.zeros(len(split), dtype=torch.int64, device=split.device)
+    probability = torch.zeros(len(split), device=split.device)
+    own = group.slice(len(split)) if group else slice(0, len(split))
+    for part, images, labels in evaluation_batches(split, EVALUATION_BATCH, own):
         with autocast(images.device):
             logits = model(images).float()
         loss += ops.cross_entropy(logits, labels, reduction="sum")
-        given = logits.argmax(1)
-        answers.append((given, logits.softmax(1).gather(1, given[:, None])[:, 0]))
-    given, probability = (torch.cat(column).cpu().numpy() for column in zip(*answers, strict=True))
-    return Evaluation(loss.item() / len(split), split.labels.cpu().numpy(), given, probability)
+        given[part] = logits.argmax(1)
+        probability[part] = logits.softmax(1).gather(1, given[part][:, None])[:, 0]
+    if group:
+        for each in (loss, given, probability):
+            group.add([each])
+    return Evaluation(
+        loss.item() / len(split), split.labels.cpu().numpy(), given.cpu().numpy(), probability.cpu().numpy()
+    )
 
 
 def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[float, float]:
@@ -182,7 +194,8 @@ def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[
     first, every = (number - 1) * step.steps, spec.epochs * step.steps
     rates = [learning_rate(spec, first + k, every) for k in range(step.steps)]
     step.begin(draw(spec, len(step.split), (images.shape[1], images.shape[2]), seed), rates)
-    torch.manual_seed(seed)  # of dropout, and of the branches that are dropped
+    # Of dropout, and of the branches that are dropped: in each process of a group for other images.
+    torch.manual_seed(_seed(spec.seed, number, step.group.rank) if step.group and step.group.rank else seed)
     for _ in range(step.steps):
         step.feed()
         advance()

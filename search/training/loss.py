@@ -41,7 +41,7 @@ def balanced_weights(labels: Int64[Tensor, " n"], classes: int) -> Float[Tensor,
     """
     images = torch.bincount(labels, minlength=classes)
     known = images > 0
-    return torch.where(known, len(labels) / (known.sum() * images.clamp(min=1)), 0.0)
+    return torch.where(known, len(labels) / (known.sum() * images.clamp(min=1)), 0.0).float()
 
 
 def present(logits: Float[Tensor, "b k"], batch: Batch) -> Float[Tensor, "b k"]:

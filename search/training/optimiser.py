@@ -57,6 +57,11 @@ class Optimiser(ABC):
         for parameter in self._names:
             parameter.grad = None
 
+    @property
+    def gradients(self) -> list[Tensor]:
+        """Of all parameters that have one."""
+        return [parameter.grad for parameter in self._names if parameter.grad is not None]
+
     @torch.no_grad()
     def step(self) -> None:
         """Moves the parameters."""

@@ -18,6 +18,7 @@ from search.training.batches import Resident, stream
 from search.training.device import autocast
 from search.training.loss import balanced_weights, training_loss
 from search.training.optimiser import optimiser
+from search.training.parallel import Group
 
 
 class Average:
@@ -47,18 +48,28 @@ class Step:
 
     Each call does the next step of the epoch that `begin` has laid out, after `feed`. Nothing in it reads a value back.
     `forward` computes the logits, such as the compiled model; default: the model, which is on the device of `split`.
+    With a `group` each of its processes computes the same step, on its part of the batch.
     """
 
     def __init__(
-        self, model: ResNet, spec: TrainSpec, split: Resident, forward: Callable[[Tensor], Tensor] | None = None
+        self,
+        model: ResNet,
+        spec: TrainSpec,
+        split: Resident,
+        forward: Callable[[Tensor], Tensor] | None = None,
+        group: Group | None = None,
     ) -> None:
         device = split.device
+        self.steps, self.size = shape(len(split), spec.batch_size)
+        if group:
+            group.check(self.size)
+            group.normalise_together(model)
         self.model, self.spec, self.split = model, spec, split
         self.optimiser = optimiser(model, spec, device)
         self.frozen = False
         self.average = Average(model, spec.ema) if spec.ema else None
-        self.steps, self.size = shape(len(split), spec.batch_size)
         self._forward = model if forward is None else forward
+        self.group = group
         balanced = spec.class_weights == "balanced"
         self._weights = balanced_weights(split.labels, model.spec.num_classes) if balanced else None
         self._position = torch.zeros(1, dtype=torch.int64, device=device)
@@ -99,11 +110,16 @@ class Step:
         row = {name: rows.index_select(0, self._position)[0] for name, rows in self._rows.items()}
         self.optimiser.rates.copy_(row["rates"])
         made = batch(self.split, self.spec, row, self._images if self.split.streamed else None)
-        with autocast(made.images.device):
-            logits = self._forward(made.images).float()
+        images = self.group.part(made) if self.group else made.images
+        with autocast(images.device):
+            logits = self._forward(images).float()
+        if self.group:
+            logits = self.group.whole(logits, len(made.labels))
         loss = training_loss(self.spec, logits, made, self._weights)
         self.optimiser.zero_grad()
         loss.backward()
+        if self.group:
+            self.group.add(self.optimiser.gradients)
         self.optimiser.step()
         if self.average:
             self.average.update()

@@ -76,6 +76,20 @@ def test_how_often_a_trial_fits(resources: dict[str, float], cpus: int, gpus: in
     assert given.threads == max(1, resources.get("cpus_per_trial", 1))
 
 
+def test_a_trial_on_two_gpus() -> None:
+    given = host.divide(ResourceSpec(cpus_per_trial=3, gpus_per_trial=2), SearchSpec(), 16, 5, "the cluster")
+    assert (given.gpus, given.processes, given.concurrent) == (2, 2, 2)
+    assert (given.cpus_each, given.threads) == (1.5, 1)
+
+
+def test_gpus_of_a_trial_are_those_of_one_machine() -> None:
+    given = host.divide(ResourceSpec(gpus_per_trial=4), SearchSpec(), 16, 6, "the cluster")
+    nodes = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}}] * 3
+    with pytest.raises(InputError, match=r"gpus_per_trial = 4, but no machine .* more than 2 GPUs; ask for at most 2$"):
+        host.check_machine(given, nodes, {})
+    host.check_machine(given, nodes, {"available_node_types": {"large": {"resources": {"GPU": 8}}}})
+
+
 def test_a_gpu_that_is_not_there() -> None:
     with pytest.raises(InputError, match=r"resources.gpus_per_trial = 1, but here has 0 GPUs; ask for at most 0"):
         host.divide(ResourceSpec(gpus_per_trial=1), SearchSpec(), 8, 0, "here")

@@ -37,7 +37,7 @@ for number, config in enumerate(configs):
         most = int(status("VmSize")) * 1024 + spare
         resource.setrlimit(resource.RLIMIT_AS, (most, most)); spare = 0
     told = worker.step()
-    told |= {"cores": status("Cpus_allowed_list"), "data": id(worker._data and worker._data[1])}
+    told |= {"cores": status("Cpus_allowed_list"), "data": id(worker._process._data and worker._process._data[1])}
     print(json.dumps(told), flush=True)
 """
 
@@ -53,6 +53,7 @@ def config(folder: Path, number: int = 0, gpus: float = 0.0, threads: int = 1, *
         "prepared": [str(prepare(DATA).folder), prepare(DATA).info.digest],
         "weights": None,
         "software": None,
+        "processes": 1,
         "cpus": 1.0,
         "threads": threads,
         "compile": False,

@@ -7,6 +7,7 @@ each attempt, as JSON, to FOLDER/attempts.
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,15 @@ class Worker(worker.TrialWorker):
         worker.device.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
         super().setup(config)
 
-    def _splits(self) -> worker.WorkerData:
-        number, loaded = self.config["number"], self._data
+    def _run(self) -> Iterator[dict[str, Any]]:
+        number, loaded = self.config["number"], self._process._data
         held = ray.get_runtime_context().get_assigned_resources()["GPU"]  # what Ray says, not we
         attempt = {"number": number, "gpus": held, "pid": os.getpid(), "loads": loaded is None and number != self.large}
         with (self.folder / "attempts").open("a") as file:
             file.write(json.dumps(attempt) + "\n")
         if number == self.large:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return super()._splits()
+        yield from super()._run()
 
 
 def main(folder: Path, trials: int, large: int) -> None:

@@ -95,7 +95,7 @@ def test_continued_training_is_bit_equal() -> None:
     splits = resident(0, 96), resident(1000, 1032)
     whole = list(train(given, *splits))
     states = [epoch.state() for epoch in train(given, *splits)]
-    rest = list(train(given, *splits, resume=states[0]))
+    rest = list(train(given, *splits, states[0]))
     assert [epoch.metrics["train/loss"] for epoch in rest] == [epoch.metrics["train/loss"] for epoch in whole[1:]]
     last = whole[-1].state().weights
     assert all(torch.equal(tensor, last[name]) for name, tensor in rest[-1].state().weights.items())

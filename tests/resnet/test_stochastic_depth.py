@@ -7,10 +7,10 @@ import torch
 from torchvision.ops import stochastic_depth
 
 from resnet import NetSpec, ResNet, build
+from resnet.stochastic_depth import StochasticDepth, drop_branches
 from search.errors import InputError
 from search.spec import TrainSpec, TrialSpec
 from search.training import train
-from search.training.stochastic_depth import StochasticDepth, drop_branches
 from tests.support.sample_digits import resident
 
 

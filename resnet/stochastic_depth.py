@@ -5,7 +5,7 @@ from typing import cast
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resnet import ResNet
+from resnet.net import ResNet
 
 
 class StochasticDepth(nn.Module):

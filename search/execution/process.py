@@ -1,0 +1,69 @@
+"""What a process that trains has: its cores, its device and the data set on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from search.data import Prepared, Split, on_this_machine
+from search.spec import DataSpec
+from search.training import Predictions, Resident, device
+
+
+@dataclass(frozen=True)
+class WorkerData:
+    """A data set on its device."""
+
+    prepared: Prepared  # on this machine
+    where: torch.device
+    training: Resident  # of a trial, the training split; of a finalist, train + validation
+    validation: Resident | None  # None for a finalist
+
+    @classmethod
+    def load(cls, config: dict[str, Any]) -> "WorkerData":
+        """For the trials of this configuration (see `search.execution.worker.TrialWorker`).
+
+        Raises:
+            InputError: the data on this machine are not those that the study began with.
+        """
+        folder, digest = config["prepared"]
+        prepared = on_this_machine(Path(folder), DataSpec.model_validate(config["data"]), digest)
+        where = device.of_worker(config["gpus"])
+        if config["final"]:
+            return cls(prepared, where, _resident(prepared, prepared.whole(), where), None)
+        splits = (_resident(prepared, split, where) for split in (prepared.train(), prepared.validation()))
+        return cls(prepared, where, *splits)
+
+    def test(self, model: nn.Module, size: int) -> tuple[dict[str, float], Predictions]:
+        """Metrics and answers on the test split, opened now: of a network that has been trained to its end.
+
+        `size` is that of the images that it sees in pixels; 0: as they are.
+        """
+        split = self.prepared.test()
+        on_device = _resident(self.prepared, split, self.where).at(size)
+        return Predictions.by(model, on_device, split, self.prepared.test_names())
+
+
+def _resident(prepared: Prepared, split: Split, where: torch.device) -> Resident:
+    # All splits are scaled by the training split's mean and deviation: a finalist sees its pixels as its trial did.
+    return Resident.load(split, prepared.info.mean, prepared.info.std, where)
+
+
+class Process:
+    """What a process that trains keeps from one trial to the next: its cores, and the data set on its device."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        if not config["gpus"]:  # before torch starts threads, which run where the thread that starts them does
+            device.pin(config["threads"])
+            device.keep_freed_memory()
+        torch.set_num_threads(config["threads"])
+        self._data: tuple[tuple[str, str], WorkerData] | None = None
+
+    def data(self, config: dict[str, Any]) -> WorkerData:
+        """The data set of this trial. Raises InputError, see `WorkerData.load`."""
+        key = (str(config["prepared"]), str(config["data"]))
+        if self._data is None or self._data[0] != key:
+            self._data = (key, WorkerData.load(config))
+        return self._data[1]

@@ -70,7 +70,10 @@ def main() -> None:
             found[way].append(rate(*WAYS[way]))
     first, *_ = found.values()
     rows = [[way, spread(rates), spread(ratios(rates, first), 2)] for way, rates in found.items()]
-    note = f"ResNet-{DEPTH}; n = {args.turns} turns of each way; medians with quartiles, of the ratio to the first way turn by turn."
+    note = (
+        f"ResNet-{DEPTH}; n = {args.turns} turns of each way; medians with quartiles, of the ratio to the first way, "
+        "turn by turn."
+    )
     publish(
         "parallel",
         "One network on two cores",

@@ -13,7 +13,7 @@ from search import training
 from search.execution.process import Process, WorkerData
 from search.spec import TrialSpec
 from search.storage import scratch
-from search.training import Compiler, Epoch, Group, State, train
+from search.training import Checkpoint, Compiler, Epoch, Group, train
 
 ANSWER = 30.0  # seconds in which a process tells why it has left the others
 
@@ -21,13 +21,13 @@ ANSWER = 30.0  # seconds in which a process tells why it has left the others
 def epochs(
     config: dict[str, Any],
     data: WorkerData,
-    state: State | None,
+    found: Checkpoint | None,
     compiler: Compiler | None = None,
     group: Group | None = None,
 ) -> Iterator[Epoch]:
-    """Trains a trial of this configuration (see `worker.TrialWorker`) in this process, after `state`."""
+    """Trains a trial (see `worker.TrialWorker`) in this process, on from its last checkpoint if one was `found`."""
     named = config["weights"]
-    start = training.pretrained(named) if state is None and named is not None else state
+    start = found.state if found else None if named is None else training.pretrained(named)
     spec = TrialSpec.model_validate(config["spec"])
     return train(spec, data.training, data.validation, start, compiler, group)
 
@@ -55,7 +55,7 @@ class Peer:
     def _train(self, config: dict[str, Any], rank: int, meeting: Path) -> Iterator[Epoch]:
         data, found = self._process.data(config), training.latest(config["folder"])
         with Group.joined(meeting, rank, config["processes"], data.where) as group:
-            yield from epochs(config, data, found.state if found else None, group=group)
+            yield from epochs(config, data, found, group=group)
 
 
 class Peers:
@@ -64,7 +64,7 @@ class Peers:
     def __init__(self) -> None:
         self._actors: list[Any] = []
 
-    def train(self, config: dict[str, Any], data: WorkerData, state: State | None) -> Iterator[Epoch]:
+    def train(self, config: dict[str, Any], data: WorkerData, found: Checkpoint | None) -> Iterator[Epoch]:
         """Trains a trial in this process and its peers together.
 
         Raises what a peer has raised, and RayActorError where a peer has died.
@@ -76,7 +76,7 @@ class Peers:
             asked = self._ask("epoch")
             try:
                 with Group.joined(meeting, 0, config["processes"], data.where) as group:
-                    for epoch in epochs(config, data, state, group=group):
+                    for epoch in epochs(config, data, found, group=group):
                         ray.get(asked)
                         yield epoch
                         asked = self._ask("epoch")

@@ -81,11 +81,10 @@ class TrialWorker(tune.Trainable):
                 yield {**known, "done": known["last"]}
         if over:
             return
-        state = found.state if found else None
         if config["processes"] > 1:
-            trained = self._peers.train(config, data, state)
+            trained = self._peers.train(config, data, found)
         else:
-            trained = epochs(config, data, state, self._compiler)
+            trained = epochs(config, data, found, self._compiler)
         for epoch in trained:
             metrics, diverged, tested = epoch.metrics, epoch.diverged, None
             if config["final"] and not diverged and epoch.number == spec.train.epochs:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from search.training import device
     from search.training.batches import Resident
     from search.training.checkpoint import Checkpoint, latest, pretrained, validated_weights, write
-    from search.training.loop import Epoch, State, train
+    from search.training.loop import Epoch, train
     from search.training.parallel import Group
     from search.training.predictions import Predictions
     from search.training.speed import images_per_s, noise
@@ -18,7 +18,7 @@ else:
         __name__,
         batches="Resident",
         checkpoint="Checkpoint latest pretrained validated_weights write",
-        loop="Epoch State train",
+        loop="Epoch train",
         parallel="Group",
         predictions="Predictions",
         speed="images_per_s noise",

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from resnet import NetSpec
 from search.spec import TrainSpec, TrialSpec
-from search.training import Group, Resident, State, device, train
+from search.training import Group, Resident, device, train
+from search.training.loop import State
 from tests.support.sample_digits import resident
 from tests.support.together import together
 

@@ -6,9 +6,6 @@ The form of the estimate was chosen on seven other tasks of LCBench and other se
 these. Nothing is trained, no time is measured: the machine may be busy. It takes half an hour on two cores.
 """
 
-import argparse
-import multiprocessing
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -18,8 +15,8 @@ import optuna
 from scipy import stats
 
 from benchmarks.report import publish, table
-from benchmarks.search import lcbench
-from benchmarks.search.problems import names, problem
+from benchmarks.search.many import parser, played
+from benchmarks.search.problems import problem
 from benchmarks.search.simulation import Ours, simulate
 from search.records import Trials
 from search.records.gain import FEWEST
@@ -117,17 +114,9 @@ def write(found: Sequence[Forecast], seeds: int, out: bool) -> None:
 
 
 def main() -> None:
-    usual = [name for name in names() if not name.isdigit() or int(name) in lcbench.TASKS[::5]]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20, help="of each search on each task (20)")
-    parser.add_argument("--tasks", nargs="+", choices=names(), default=usual, help="OpenML numbers, and names of ours")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes of this machine")
-    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-search-ends.md")
-    args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of each process
+    args = parser(__doc__, "search-ends").parse_args()
     jobs = list(product(args.tasks, SEARCHES, range(args.seeds)))
-    with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
-        found = [one for several in pool.map(run, jobs, chunksize=1) for one in several]
+    found = [one for several in played(run, jobs, args.jobs) for one in several]
     write(found, args.seeds, args.out)
 
 

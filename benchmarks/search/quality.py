@@ -9,9 +9,6 @@ LCBench are every fifth of the 34, by their OpenML numbers; constants of our sea
 a quarter of an hour on two cores.
 """
 
-import argparse
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,9 +17,9 @@ import numpy as np
 import optuna
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from benchmarks.search import lcbench
 from benchmarks.search.cqr import Conformal
-from benchmarks.search.problems import Problem, names, problem
+from benchmarks.search.many import parser, played
+from benchmarks.search.problems import Problem, problem
 from benchmarks.search.quality_page import Compared, write
 from benchmarks.search.simulation import Ours, Player, Rays, simulate
 from search.optimize.gaussian import Floats
@@ -102,22 +99,14 @@ def regrets(runs: Sequence[Run], known: float, budgets: Floats) -> Floats:
 
 
 def main() -> None:
-    every = names()
-    usual = [name for name in every if not name.isdigit() or int(name) in lcbench.TASKS[::5]]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20, help="of each search on each task (20)")
-    parser.add_argument("--tasks", nargs="+", choices=every, default=usual, help="OpenML numbers, and names of ours")
+    line = parser(__doc__, "search-quality")
     quick = [search for search in SEARCHES if search != CQR]  # a minute a run, against seconds
-    parser.add_argument("--searches", nargs="+", choices=list(SEARCHES), default=quick, help=f"all but {CQR!r}")
-    parser.add_argument("--workers", type=int, default=8, help="simulated (8)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes of this machine")
-    parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-search-quality.md and .png")
-    args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of each process
+    line.add_argument("--searches", nargs="+", choices=list(SEARCHES), default=quick, help=f"all but {CQR!r}")
+    line.add_argument("--workers", type=int, default=8, help="simulated (8)")
+    args = line.parse_args()
     searches = list(dict.fromkeys([BASELINE, *args.searches]))
     jobs = [(*one, args.workers) for one in product(args.tasks, searches, range(args.seeds))]
-    with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
-        runs = pool.map(run, jobs, chunksize=1)
+    runs = played(run, jobs, args.jobs)
     kinds: list[Compared] = []
     for kind, longest in LONGEST.items():
         budgets, found = np.geomspace(0.2, longest, 500), dict[tuple[str, str], Floats]()

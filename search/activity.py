@@ -3,6 +3,7 @@
 Standard library only: it speaks before anything else is imported.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -91,7 +92,8 @@ def run_alone(main: Callable[[Sequence[str] | None, Activity], int], arguments: 
     with Activity() as activity:
         activity.begin("starting")
         status = main(arguments, activity)
-    if status == INTERRUPTED:  # Python itself would take seconds to free thousands of modules
+    gc.freeze()  # Python would take seconds to look for circles in thousands of modules before it ends
+    if status == INTERRUPTED:  # nor is anything waited for
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)

@@ -22,6 +22,7 @@ from tests.support.whole import assert_all_there
 MISSING = needs.missing() or slurm.missing()
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.nightly,
     pytest.mark.timeout(900),
     pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]

@@ -1,4 +1,4 @@
-"""Processes that train one network together, over gloo on cores; each writes what it found."""
+"""Processes that train one network together, over gloo on cores."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import torch
 from search.training import Group
 
 
-def together(folder: Path, size: int, work: Callable[[Group | None], Any]) -> list[Any]:
-    """What `work`, which can be pickled, gives in each of `size` processes, by rank; one alone has no group."""
+def together(folder: Path, size: int, work: Callable[[Group], Any]) -> list[Any]:
+    """What `work`, which can be pickled, gives in each of `size` processes, by rank."""
     folder.mkdir(parents=True)
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     running = [spawn.Process(target=_process, args=(folder, rank, size, work)) for rank in range(size)]
@@ -23,11 +23,8 @@ def together(folder: Path, size: int, work: Callable[[Group | None], Any]) -> li
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
 
 
-def _process(folder: Path, rank: int, size: int, work: Callable[[Group | None], Any]) -> None:
+def _process(folder: Path, rank: int, size: int, work: Callable[[Group], Any]) -> None:
     torch.set_num_threads(1)
-    if size == 1:
-        found = work(None)
-    else:
-        with Group.joined(folder / "meeting", rank, size, torch.device("cpu")) as group:
-            found = work(group)
+    with Group.joined(folder / "meeting", rank, size, torch.device("cpu")) as group:
+        found = work(group)
     torch.save(found, folder / f"{rank}.pt")

@@ -1,5 +1,7 @@
 """Two and three processes on cores against one that trains alone on the same batches."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -40,45 +42,50 @@ def exact(first: int, last: int) -> Resident:
     return replace(split, mean=split.mean.double(), std=split.std.double())
 
 
-def trained(trial: TrialSpec, known: dict[str, Any] | None, group: Group | None) -> tuple[list[Any], dict[str, Any]]:
-    """Metrics of each epoch and the state after the first; in float64."""
-    torch.set_default_dtype(torch.float64)
-    device.has_bf16 = lambda where: False  # whatever the processor has
-    state = State(**known) if known else None
+@contextmanager
+def in_float64() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "has_bf16", lambda where: False)  # whatever the processor has
+        torch.set_default_dtype(torch.float64)
+        yield
+        torch.set_default_dtype(torch.float32)
+
+
+def trained(trial: TrialSpec, known: dict[str, Any] | None, group: Group | None) -> dict[str, Any]:
+    """Metrics of each epoch, the last weights, and the state after the first epoch; in float64."""
     metrics, states = [], []
-    for epoch in train(trial, exact(0, 300), exact(1000, 1101), state, group=group):
-        metrics.append({k: v for k, v in epoch.metrics.items() if not k.startswith("cost/")})
-        states.append(asdict(epoch.state()))
-    return [metrics, states[-1]["weights"]], states[0]
+    with in_float64():
+        for epoch in train(trial, exact(0, 300), exact(1000, 1101), State(**known) if known else None, group=group):
+            metrics.append({k: v for k, v in epoch.metrics.items() if not k.startswith("cost/")})
+            states.append(asdict(epoch.state()))
+    return {"metrics": metrics, "weights": states[-1]["weights"], "state": states[0]}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_are_as_one(case: str, tmp_path: Path) -> None:
-    work = partial(trained, spec(**{"net": {}, "training": {}} | renamed(CASES[case])), None)
-    (((alone, weights), _),) = together(tmp_path / "one", 1, work)
-    ((first, ours), state), ((second, theirs), _) = together(tmp_path / "two", 2, work)
-    assert first == second
-    assert len(first) == len(alone) == 3
-    for mine, single in zip(first, alone, strict=True):
-        assert mine.keys() == single.keys()
-        for name, value in single.items():
-            assert mine[name] == pytest.approx(value, rel=TOLERANCE), name
-    for name, tensor in weights.items():
-        assert torch.equal(ours[name], theirs[name]), name
-        assert torch.allclose(ours[name], tensor, rtol=1e-3, atol=1e-4), name
-    ((rest, _), _), _ = together(tmp_path / "on", 2, partial(trained, work.args[0], state))
-    assert rest == first[1:], "continued to the bit"
+    trial = spec(CASES[case].get("net", {}), CASES[case].get("train", {}))
+    alone = trained(trial, None, None)
+    first, second = together(tmp_path / "two", 2, partial(trained, trial, None))
+    assert first["metrics"] == second["metrics"]
+    assert_alike(first["metrics"], alone["metrics"])
+    for name, tensor in alone["weights"].items():
+        assert torch.equal(first["weights"][name], second["weights"][name]), name
+        assert torch.allclose(first["weights"][name], tensor, rtol=1e-3, atol=1e-4), name
 
 
-def renamed(case: dict[str, Any]) -> dict[str, Any]:
-    return {"net": case.get("net", {}), "training": case.get("train", {})}
+def assert_alike(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
+    assert len(ours) == len(theirs)
+    for mine, expected in zip(ours, theirs, strict=True):
+        assert mine == pytest.approx(expected, rel=TOLERANCE)
 
 
-def test_three_processes_are_as_one(tmp_path: Path) -> None:
-    work = partial(trained, spec({}, {"epochs": 1, "batch_size": 32}), None)
-    (((alone, _), _),) = together(tmp_path / "one", 1, work)
-    ((first, _), _), *_ = together(tmp_path / "three", 3, work)
-    assert first[0] == pytest.approx(alone[0], rel=TOLERANCE)
+def test_three_processes_are_as_one_and_go_on_to_the_bit(tmp_path: Path) -> None:
+    trial = spec({}, {"ema": 0.9, "batch_size": 32})
+    first, *_ = together(tmp_path / "three", 3, partial(trained, trial, None))
+    assert_alike(first["metrics"], trained(trial, None, None)["metrics"])
+    rest, *_ = together(tmp_path / "on", 3, partial(trained, trial, first["state"]))
+    assert rest["metrics"] == first["metrics"][1:]
+    assert all(torch.equal(tensor, first["weights"][name]) for name, tensor in rest["weights"].items())
 
 
 def normalised(group: Group | None) -> dict[str, Tensor]:
@@ -101,7 +108,7 @@ def normalised(group: Group | None) -> dict[str, Tensor]:
 
 
 def test_shared_batch_normalisation_is_torchs_over_all_images(tmp_path: Path) -> None:
-    (alone,) = together(tmp_path / "one", 1, normalised)
+    alone = normalised(None)
     first, second = together(tmp_path / "two", 2, normalised)
     for name, expected in alone.items():
         found = torch.cat([first[name], second[name]]) if name in ("y", "x") else first[name]
@@ -111,6 +118,6 @@ def test_shared_batch_normalisation_is_torchs_over_all_images(tmp_path: Path) ->
 def test_dropout_differs_between_processes(tmp_path: Path) -> None:
     """Each draws for its own images; the network stays one."""
     work = partial(trained, spec({"shortcut": "dropout"}, {"epochs": 1}), None)
-    ((first, weights), _), ((second, same), _) = together(tmp_path / "two", 2, work)
-    assert first == second
-    assert all(torch.equal(tensor, same[name]) for name, tensor in weights.items())
+    first, second = together(tmp_path / "two", 2, work)
+    assert first["metrics"] == second["metrics"]
+    assert all(torch.equal(tensor, second["weights"][name]) for name, tensor in first["weights"].items())

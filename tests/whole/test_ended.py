@@ -73,6 +73,7 @@ def test_a_target_ends_a_search_and_its_finals_are_told_of(tmp_path: Path) -> No
     assert "secret-in-path" not in done.stdout + done.stderr
 
 
+@pytest.mark.nightly
 def test_money_is_counted_once_over_kills_and_ends_a_search(tmp_path: Path) -> None:
     """A dollar a second: so many dollars as seconds of work, and no more of these than the starts have lasted."""
     folder, heard = tmp_path / "results" / "tiny", tmp_path / "heard"

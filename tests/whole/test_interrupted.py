@@ -99,6 +99,7 @@ def test_ctrl_c_at_every_stage(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "tiny" / "report.html").is_file()
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_an_epoch_that_runs_is_waited_for(tmp_path: Path) -> None:
     """One of twenty seconds and more on a core, longer than Ray gives a worker to end."""

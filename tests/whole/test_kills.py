@@ -69,6 +69,7 @@ def kill_until_done(folder: Path, line: list[str], instants: random.Random, kill
     return hit, at_work
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(3000)
 def test_a_driver_killed_at_random_instants(kill_seed: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Two trials at once: each is, bit for bit, what its specification gives alone."""

@@ -61,7 +61,7 @@ def test_a_machine_that_dies_costs_its_trials_no_restart(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("part", ["raylet", pytest.param("gcs_server", marks=pytest.mark.nightly)])
 def test_a_part_of_ray_that_dies_halts_the_study_in_a_sentence(part: str, tmp_path: Path) -> None:
     """Within half a minute, with nothing left running; the same command continues to a whole study."""
     arguments = command(tracked(tmp_path), "--trials", "2", "--scheduler", "none", train=SLOW)
@@ -85,7 +85,10 @@ def test_a_part_of_ray_that_dies_halts_the_study_in_a_sentence(part: str, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize(("part", "name"), [("gcs_server", "the head"), ("raylet", "Ray on this machine")])
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("gcs_server", "the head"), pytest.param("raylet", "Ray on this machine", marks=pytest.mark.nightly)],
+)
 def test_a_part_of_a_cluster_that_dies_halts_the_study_too(part: str, name: str, tmp_path: Path) -> None:
     """The same command continues, here on no cluster."""
     arguments = command(tracked(tmp_path), "--trials", "1", train=SLOW | {"epochs": 30})  # long enough to be noticed

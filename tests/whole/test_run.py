@@ -201,38 +201,26 @@ def test_longer_training_is_another_study_that_begins_with_the_best(finished: tu
 
 @pytest.mark.timeout(600)  # three starts of the whole service
 def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
-    """Twice the same command, each ended in another way after two epochs more; then to its end."""
+    """Ended by SIGTERM after two epochs (SIGINT: below, SIGKILL: test_kills.py), then to its end."""
     arguments = command(tracked(tmp_path), "--trials", "4", train={"epochs": 6, "batch_size": 16, "flip": False})
 
-    def epochs() -> int:
-        return len(reported(tmp_path / "results" / "tiny"))
-
-    known: dict[int, tuple[dict[str, object], dict[int, float]]] = {}
-    for how in (signal.SIGTERM, signal.SIGINT):  # SIGKILL: test_kills.py
-        before = epochs()
-        process, log = start(tmp_path, arguments)
-        wait_until(lambda before=before: epochs() >= before + 2, process, log)
-        process.send_signal(how)
-        assert process.wait(240) == 130, log.read_text()
-        assert "run the same command again" in log.read_text()
-        kept(known, tmp_path)
-        known = {t.number: (t.params, dict(t.intermediate_values)) for t in journal(tmp_path)}
+    process, log = start(tmp_path, arguments)
+    wait_until(lambda: len(reported(tmp_path / "results" / "tiny")) >= 2, process, log)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(240) == 130, log.read_text()
+    assert "run the same command again" in log.read_text()
+    known = {t.number: (t.params, dict(t.intermediate_values)) for t in journal(tmp_path)}
     again = run(tmp_path, arguments)
     assert again.returncode == 0, again.stderr
     assert len(read(tmp_path)["trials"]) == 4
-    kept(known, tmp_path)
-    assert len(tags(tmp_path, "search.kind")) == 5
-    doubled = query(tmp_path, "select run_uuid, key, step from metrics group by 1, 2, 3 having count(*) > 1")
-    assert doubled == []
-
-
-def kept(known: dict[int, tuple[dict[str, object], dict[int, float]]], folder: Path) -> None:
-    """Nothing that was known before an interruption is lost or other than it was."""
-    now = {t.number: t for t in journal(folder)}
-    assert known.keys() <= now.keys()
+    now = {t.number: t for t in journal(tmp_path)}
+    assert known.keys() <= now.keys(), "nothing that was known is lost, or other than it was"
     for number, (params, values) in known.items():
         assert params.items() <= now[number].params.items()
         assert values.items() <= now[number].intermediate_values.items()
+    assert len(tags(tmp_path, "search.kind")) == 5
+    doubled = query(tmp_path, "select run_uuid, key, step from metrics group by 1, 2, 3 having count(*) > 1")
+    assert doubled == []
 
 
 def test_a_time_budget_ends_the_study_with_an_answer(tmp_path: Path) -> None:

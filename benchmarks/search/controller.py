@@ -3,7 +3,8 @@
 A study runs as with the command, through Ray, Optuna's journal and a local MLflow store; only the workers do not train:
 they report made-up errors at once. Beside it, in the same run and on the same cores, a bare loop of Ray Tune does the
 same trials: random proposals, Ray's ASHA, reused workers, no records and no MLflow. The ratio of the two says what the
-service costs, also on a machine that does other things. It takes about seven minutes on two cores.
+service costs, also on a machine that does other things. It takes about seven minutes on two cores. With `--storage` the
+studies are run once more, with their trials in that database instead of the journal.
 """
 
 import argparse
@@ -62,14 +63,15 @@ class Run:
     unsent: str = ""  # what MLflow had not taken when it ended, a minute after the last trial at most
 
 
-def run(sampler: Sampler, trials: int) -> Run:
+def run(sampler: Sampler, trials: int, url: str | None = None) -> Run:
     """Runs a study of so many trials in a folder of its own; ends this process with what it printed when it fails."""
     study = {
-        "name": "controller",
+        "name": f"controller-{time.time_ns()}",  # a database may hold others
         "data": {"name": "digits", "limit": 256},
         "train": {"epochs": EPOCHS},
         "space": dict(SPACE),
-        "search": {"trials": trials, "sampler": sampler.value, "first_rung": FIRST_RUNG, "reduction": 3},
+        "search": {"trials": trials, "sampler": sampler.value, "first_rung": FIRST_RUNG, "reduction": 3}
+        | ({"storage": url} if url else {}),
         "finals": {"top": 0},
     }
     with tempfile.TemporaryDirectory() as temporary:
@@ -82,9 +84,10 @@ def run(sampler: Sampler, trials: int) -> Run:
         seconds = time.perf_counter() - began
         if status:
             sys.exit(f"error: the study ended with {status}:\n{printed.getvalue()}")
-        storage = open_storage(results / "controller" / "optuna.journal")
-        (study,) = optuna.get_all_study_summaries(storage)
-        found = optuna.load_study(study_name=study.study_name, storage=storage).get_trials(deepcopy=False)
+        storage = open_storage(results / study["name"] / "optuna.journal", url)
+        names = [each.study_name for each in optuna.get_all_study_summaries(storage)]
+        (name,) = (name for name in names if study["name"] in name)
+        found = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
     unsent = re.search(r"has not taken all of (\d+)", printed.getvalue())
     began_at = sorted(t.datetime_start.timestamp() for t in found if t.datetime_start)
     return Run(began_at, seconds, unsent[1] if unsent else "0")
@@ -121,7 +124,7 @@ def bare(trials: int) -> Run:
         return (tune.loguniform if entry.get("log") else tune.uniform)(entry["low"], entry["high"])
 
     began = time.perf_counter()
-    with connected(ResourceSpec(), SearchSpec()) as (share, _), tempfile.TemporaryDirectory() as folder:
+    with connected(ResourceSpec(), SearchSpec()) as (share, _, _), tempfile.TemporaryDirectory() as folder:
         tuner = tune.Tuner(
             tune.with_resources(Untrained, {"CPU": share.cpus}),
             param_space={path: drawn(entry) for path, entry in SPACE.items()},
@@ -167,6 +170,7 @@ def main() -> None:
     parser.add_argument(
         "--samplers", nargs="+", type=Sampler, default=[Sampler.RANDOM, Sampler.FREEZE_THAW], help="random, freeze-thaw"
     )
+    parser.add_argument("--storage", help="a database, postgresql://...")
     parser.add_argument("--profile", action="store_true", help="print where the time goes instead")
     parser.add_argument("--out", action="store_true", help="write benchmarks/results/DATE-controller.md")
     args = parser.parse_args()
@@ -177,7 +181,12 @@ def main() -> None:
     if args.profile:
         print(profiled(args.samplers[0], sizes[-1]))
         return
-    measured = {sampler.value: run(sampler, sizes[-1]) for sampler in args.samplers} | {BARE: bare(sizes[-1])}
+    places = {"": None} | ({" in the database": args.storage} if args.storage else {})
+    measured = {
+        sampler.value + words: run(sampler, sizes[-1], url)
+        for sampler in args.samplers
+        for words, url in places.items()
+    } | {BARE: bare(sizes[-1])}
     least = rates(measured[BARE], sizes, args.around)
     rows: list[list[str]] = []
     for name, done in measured.items():

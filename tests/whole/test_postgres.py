@@ -91,14 +91,17 @@ def test_what_was_done_is_not_done_again_when_its_answer_is_lost(
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.timeout(600)
-def test_a_study_whose_database_and_driver_are_killed_is_whole(postgres: Postgres, tmp_path: Path) -> None:
+@pytest.mark.timeout(1200)
+def test_a_study_whose_database_and_driver_are_killed_is_whole(
+    postgres: Postgres, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Killed after an epoch and at a random moment; the server is back a second later. Trials and runs share it."""
     with psycopg.connect(postgres.url(), autocommit=True) as opened:
         opened.execute("create database mlflow")
     server = Server(tmp_path / "server", database=postgres.url("mlflow"))
     server.folder.mkdir()
     server.start()
+    kills = max(KILLS, request.config.getoption("--kills"))
     instants, train = random.Random(0), {"epochs": 6, "batch_size": 8, "flip": False}
     shared = "--storage", postgres.url(), "--tracking-uri", server.url
     line = command(tmp_path, "--trials", "12", *shared, train=train)
@@ -110,11 +113,11 @@ def test_a_study_whose_database_and_driver_are_killed_is_whole(postgres: Postgre
 
     try:
         process, log = start(tmp_path, line)
-        for kill in range(KILLS):
+        for kill in range(kills):
             known = epochs()
             wait_until(lambda known=known: epochs() > known, process, log)
             time.sleep(instants.uniform(0, 1))
-            if kill == KILLS // 2:
+            if kill % KILLS == KILLS // 2:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 process, log = start(tmp_path, line)

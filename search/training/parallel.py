@@ -44,9 +44,9 @@ class Group:
             RuntimeError: another process has left, or does not answer for `PATIENCE`; the methods too.
         """
         os.environ.update(GLOO_SOCKET_IFNAME="lo", NCCL_SOCKET_IFNAME="lo")
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        meet = f"file://{meeting}"
-        processes.init_process_group(backend, meet, PATIENCE, world_size=size, rank=rank)
+        backend, own = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+        where = f"file://{meeting}"
+        processes.init_process_group(backend, where, PATIENCE, world_size=size, rank=rank, device_id=own)
         try:
             yield cls(rank, size)
         finally:

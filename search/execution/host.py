@@ -1,10 +1,8 @@
 """Where trials run: a private Ray on this machine, or the cluster that RAY_ADDRESS names, and its size."""
 
 import gc
-import json
 import math
 import os
-import secrets
 import socket
 import stat
 import sys
@@ -21,16 +19,13 @@ from rich.console import Console
 
 from search import machine
 from search.errors import Halted, InputError, first_line
-from search.execution import prices, watch
+from search.execution import internals, prices, watch
 from search.formatting import say
 from search.spec import ResourceSpec, SearchSpec, Share
 from search.storage import scratch
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-    from ray._private.node import Node
-
 
 # Where `ray up` leaves on the head what the autoscaler works with, the resources of each type filled in.
 AUTOSCALING = Path("~/ray_bootstrap_config.yaml")
@@ -132,6 +127,7 @@ _ALWAYS = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died|Raylet is terminated|node with node id|actor .* died",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a banner at every verbosity
 }
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
 _HERE = {
     "RAY_AUTH_MODE": "token",
     "RAY_prestart_worker_first_driver": "0",  # Tune takes no worker that was started before it asked
@@ -169,7 +165,7 @@ def connected(
 
     Raises:
         InputError: the cluster does not answer, a trial asks for more than it has, or a budget cannot be counted.
-        Halted: Ray does not start here.
+        Halted: Ray does not start here, or is one that lacks what is needed of it.
     """
     where = address()
     scratch.remove_dead()
@@ -178,7 +174,7 @@ def connected(
             folder = around.enter_context(ray_folder())
             around.callback(scratch.end_writers, folder)  # Ray's agents outlive a raylet that was killed
             given = _start_here(resources, search, folder, around)
-            died = watch.here(_node())
+            died = watch.here()
         else:
             folder = None
             cluster = join(where)
@@ -201,14 +197,16 @@ def join(where: str) -> "ModuleType":
 
     Raises:
         InputError: the cluster does not answer.
+        Halted: the Ray of this process lacks what is needed of it.
     """
     os.environ.update(_ALWAYS)
     use_token()  # Ray reads the mode when it is imported
     import ray
 
+    internals.check()
     try:
         _probe(where)
-        _start(ray, address=where)
+        ray.init(address=where, **_QUIET)
     except (OSError, ValueError, RuntimeError) as error:
         cause = first_line(error, "no answer")
         raise InputError(
@@ -291,7 +289,8 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
     os.environ.update(_ALWAYS)  # some of it Ray reads when it is imported
     import ray
 
-    around.enter_context(_private())
+    internals.check()
+    around.enter_context(internals.for_this_process_alone())
     os.environ.update(_HERE)
     os.environ.pop("RAY_ADDRESS", None)
     close_token()
@@ -300,7 +299,15 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
     wanted = machine.usable() if packed else math.ceil(here.cpus * here.concurrent)
     temporary = str(folder / _RAY)  # which Ray opens to all
     try:
-        _start(ray, num_cpus=wanted, object_store_memory=OBJECT_STORE, _temp_dir=temporary)
+        with internals.only_what_is_used():
+            ray.init(
+                address="local",  # else Ray would join whatever cluster runs on this machine
+                include_dashboard=False,
+                num_cpus=wanted,
+                object_store_memory=OBJECT_STORE,
+                _temp_dir=temporary,
+                **_QUIET,
+            )
     except Exception as error:  # Ray raises just that, or these, where a part of it does not answer in time
         if type(error) not in (Exception, RuntimeError, ConnectionError, TimeoutError):
             raise
@@ -318,46 +325,6 @@ def ray_folder() -> AbstractContextManager[Path]:
     parent = usual if len(os.fsencode(longest)) < _SOCKET_LIMIT else Path("/tmp")
     scratch.remove_dead(parent)  # it may be another place than the usual one of temporary files
     return scratch.folder(parent)
-
-
-@contextmanager
-def _private() -> Iterator[None]:
-    """While it is entered, a Ray that starts here is for this process alone, by whomever and however it was imported.
-
-    Its processes know each other by a token that is on no disk, and that nobody else has.
-    """
-    from ray import _raylet
-    from ray._private import ray_constants
-
-    raylet: Any = _raylet  # compiled: nobody knows its types
-
-    def authenticate(mode: str, token: str | None) -> None:
-        before = os.environ.pop("RAY_AUTH_MODE", None)  # it would win
-        raylet.Config.initialize(json.dumps({"AUTH_MODE": mode}))
-        for name, value in (("RAY_AUTH_MODE", before), ("RAY_AUTH_TOKEN", token)):
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
-
-    clusters, token = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get("RAY_AUTH_TOKEN")
-    mode = "token" if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN else "disabled"
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    authenticate("token", secrets.token_hex(32))
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
-        authenticate(mode, token)
-
-
-def _node() -> "Node":
-    """Ray's own account of what it runs on this machine for this process."""
-    from ray._private import worker
-
-    node = worker._global_node  # nothing public knows the processes
-    assert node is not None, "Ray is connected"
-    return node
 
 
 def _parts(ray: "ModuleType") -> dict[str, tuple[str, int]]:
@@ -378,26 +345,6 @@ def _end(folder: Path | None, halted: Halted) -> None:
     if folder is not None:
         scratch.end_writers(folder)
     os._exit(1)
-
-
-# Processes that Ray starts beside its own: of a dashboard, of an autoscaler, and for drivers that print workers' logs.
-# Nothing here asks them, and each is waited for, or takes the cores from those that are: seconds of a start.
-_UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
-
-
-def _start(ray: "ModuleType", **options: object) -> None:
-    from ray._private.node import Node  # nothing public leaves processes out
-
-    # Without an address Ray would join whatever cluster runs on this machine.
-    local = {} if "address" in options else {"address": "local", "include_dashboard": False}
-    before = {name: getattr(Node, name) for name in _UNUSED if hasattr(Node, name)}
-    for name in before:
-        setattr(Node, name, lambda node, **options: None)
-    try:
-        ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, **local, **options)
-    finally:
-        for name, method in before.items():
-            setattr(Node, name, method)
 
 
 def _times(whole: float, part: float) -> int:

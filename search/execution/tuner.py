@@ -13,14 +13,13 @@ from typing import Any
 
 import ray
 from ray import cloudpickle, tune
-from ray._private import state  # the public way to a dead actor's machine needs Ray's dashboard
 from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.tune import Callback, PlacementGroupFactory, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.execution import worker
+from search.execution import internals, worker
 from search.execution.recorder import Recorder
 from search.records import Asked, TrialRecord, TrialState
 from search.spec import Share
@@ -76,9 +75,7 @@ def loss(trial: Trial) -> Loss:
         return Loss(lines[-1], "\n".join(lines))
     if error.actor_init_failed:
         return Loss(f"its worker did not start: {lines[-1]}", str(error), final=True)
-    actor = state.actors(error.actor_id)
-    machine = str(actor["Address"]["NodeID"]) if actor else None
-    unsure = isinstance(error, ActorUnavailableError)
+    machine, unsure = internals.machine(error.actor_id), isinstance(error, ActorUnavailableError)
     return Loss("its worker died", str(error), machine, preempted=error.preempted, unsure=unsure)
 
 

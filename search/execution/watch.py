@@ -5,15 +5,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+
+import psutil
 
 from search.errors import Halted
+from search.execution.internals import RAY
 
-if TYPE_CHECKING:
-    from ray._private.node import Node
-
-
+PARTS = ("gcs_server", "raylet")  # names of processes
 EVERY = 1.0  # seconds between two looks
 SILENT = 10.0  # seconds for which a cluster may be out of reach; Ray's own processes wait for a minute
 GRACE = 10.0  # seconds in which the study is to leave Ray after a part has died: without its head, Tune never does
@@ -61,17 +60,24 @@ class Watch:
             return
 
 
-def here(node: "Node") -> Callable[[], str | None]:
-    """Of the processes that Ray has started on this machine.
+def here() -> Callable[[], str | None]:
+    """Of the control service and the raylet that Ray has started for this process.
 
     Asking for them also collects the dead: Ray's workers end with their raylet, and take it for alive until then.
+
+    Raises:
+        Halted: this process has not started both.
     """
+    parts = {child.name(): child for child in psutil.Process().children()}
+    for kind in PARTS:
+        if kind not in parts:
+            raise Halted(f"Ray has started no process {kind} here, which is to be watched; install Ray {RAY}")
 
     def died() -> str | None:
-        for kind, process in node.dead_processes():
-            if kind in ("raylet", "gcs_server"):
+        for kind in PARTS:
+            with suppress(psutil.TimeoutExpired):  # it lives
                 return (
-                    f"Ray's {kind} on this machine died ({_ending(process.returncode)}); "
+                    f"Ray's {kind} on this machine died ({_ending(parts[kind].wait(0))}); "
                     "see that the machine has memory to spare and that nothing ends Ray's processes"
                 )
         return None
@@ -99,7 +105,9 @@ def joined(where: str, parts: Mapping[str, tuple[str, int]]) -> Callable[[], str
     return died
 
 
-def _ending(status: int) -> str:
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "collected by another part of this process"
     try:
         return signal.Signals(-status).name
     except ValueError:

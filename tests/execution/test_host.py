@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 import pytest
 
+from search.errors import Halted
 from search.execution import host
+from search.spec import ResourceSpec, SearchSpec
 from tests.support.study_process import ROOT, command, run, wait_until_ended
 
 LEAVE = """
@@ -88,6 +92,19 @@ def test_ray_that_does_not_start_is_told_in_one_sentence(tmp_path: Path) -> None
     assert ended.stderr.startswith("error: Ray did not start on this machine (")
     assert ended.stderr.endswith("run the same command again: it continues\n")
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("part", ["ray._private.node.Node.start_monitor", "ray._private.state.actors"])
+def test_a_ray_without_a_part_that_is_needed_is_told_in_one_sentence(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything of it is started."""
+    monkeypatch.delattr(part)
+    before = psutil.Process().children(recursive=True)
+    with patch.dict(os.environ), pytest.raises(Halted) as told, host.connected(ResourceSpec(), SearchSpec()):
+        pass
+    assert re.fullmatch(rf"Ray \S+ has no {re.escape(part)}, which trials need here; install Ray 2.60", str(told.value))
+    assert psutil.Process().children(recursive=True) == before
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ export RAY_health_check_period_ms=2000 RAY_health_check_timeout_ms=5000 RAY_heal
 export RAY_gcs_rpc_server_reconnect_timeout_s=20
 
 unset OMP_NUM_THREADS # which the launcher sets to 1: each trial shall have the threads of its own cores
-# The launcher's choice, version 2, leaves out the last machine of a fixed list, and has no hook that goes from spot to
-# on-demand (Ray 2.60).
+# The launcher's choice, version 2 of the autoscaler, starts no on-demand machine where there is no spot; of a fixed list it
+# leaves out the last machine, and brings back none that died (Ray 2.60; docs/decisions/0014).
 export RAY_enable_autoscaler_v2=0
 export RAY_AUTOSCALER_UTILIZATION_SCORER=search.cluster.scorer.score

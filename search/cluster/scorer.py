@@ -1,30 +1,42 @@
 """Which kind of machine Ray's autoscaler starts next: spot, and on-demand where there is no spot.
 
-Ray goes on asking for the kind that fits best, also while the cloud has none of it. `score` puts kinds whose last start
-failed behind all others; of kinds that fit equally well it prefers those with `spot` in their name. For that to be the
-whole choice, kinds must advertise equal resources. RAY_AUTOSCALER_UTILIZATION_SCORER on the head names it, and Ray
-forgets a failure after AUTOSCALER_NODE_AVAILABILITY_MAX_STALENESS_S, half an hour by default.
+Version 1 of it asks the function that RAY_AUTOSCALER_UTILIZATION_SCORER names on the head, and remembers failed starts
+for AUTOSCALER_NODE_AVAILABILITY_MAX_STALENESS_S, half an hour by default. Left to itself, it goes on asking for the
+kind that fits best, also while the cloud has none of it.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ray.autoscaler._private.node_provider_availability_tracker import NodeAvailabilitySummary
-from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer
-from ray.autoscaler._private.util import ResourceDict
+Resources = Mapping[str, float]  # such as CPU -> cores
 
 
 def score(
-    node_resources: ResourceDict,
-    resources: list[ResourceDict],
-    node_type: str,
-    *,
-    node_availability_summary: NodeAvailabilitySummary,
-) -> tuple[Any, ...] | None:
-    """What the autoscaler compares kinds of machines by, the larger the better; None where no demand fits."""
-    fit = _default_utilization_scorer(
-        node_resources, resources, node_type, node_availability_summary=node_availability_summary
-    )
-    if fit is None:
-        return None
+    node_resources: Resources, resources: Sequence[Resources], node_type: str, *, node_availability_summary: Any
+) -> tuple[bool, float, bool] | None:
+    """What kinds of machines are compared by, the larger the better; None where no demand fits.
+
+    A kind whose last start failed stands behind all others. Then comes the one that the demands fill best, and of kinds
+    of equal resources the one with `spot` in its name.
+
+    Args:
+        node_resources: of a machine of the kind.
+        resources: demands.
+        node_type: name of the kind.
+        node_availability_summary: `node_availabilities`, kind -> `is_available`, by the last start.
+    """
+    filled = _filled(node_resources, resources)
     last = node_availability_summary.node_availabilities.get(node_type)
-    return (last is None or last.is_available, *fit, "spot" in node_type)
+    return None if filled is None else (last is None or last.is_available, filled, "spot" in node_type)
+
+
+def _filled(machine: Resources, demands: Sequence[Resources]) -> float | None:
+    """The part of the machine, on average over its resources, that is taken once it has what fits of the demands."""
+    left, fits = dict(machine), False
+    for demand in demands:
+        if all(left.get(kind, 0.0) >= amount for kind, amount in demand.items()):
+            fits = True
+            for kind, amount in demand.items():
+                left[kind] = left.get(kind, 0.0) - amount
+    parts = [1 - left[kind] / there for kind, there in machine.items() if there]
+    return sum(parts) / len(parts) if fits and parts else None

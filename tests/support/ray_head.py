@@ -36,7 +36,7 @@ class Head:
     """A machine with two cores; `address` is its job server, `shell` the environment of a user who has the token."""
 
     def __init__(self, folder: Path, log: Path) -> None:
-        ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.address = f"http://127.0.0.1:{ports['dashboard-port']}"
         self.token = secrets.token_hex(32)
         here = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_AUTH", "RAY_ADDRESS"))}
@@ -101,7 +101,8 @@ def head(log: Path) -> Iterator[Head]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens to."""
     with ExitStack() as held:
         sockets = [held.enter_context(closing(socket.socket())) for _ in range(count)]
         for each in sockets:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0  # how long the server may take to answer the first question
 STOP_SECONDS = 600  # from SIGTERM, on which trials end their epoch, to SIGKILL
 REASON = 500  # characters of what Ray says of a job that has failed
+# Names of loggers below `ray.`; where one is called otherwise it says a line more.
 _TALKATIVE = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
 
 

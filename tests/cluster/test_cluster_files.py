@@ -12,6 +12,8 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from search.execution import prices
+from search.spec import SearchSpec
 from tests.support.study_process import ROOT
 
 CLUSTERS = ROOT / "search" / "cluster"
@@ -64,6 +66,7 @@ def test_what_a_user_changes_is_marked_and_listed(file: Path) -> None:
 def test_rules_of_aws() -> None:
     cluster = read(AWS)
     kinds = cluster["available_node_types"]
+    prices.check(SearchSpec(max_cost="20 USD"), [], cluster)
     head = kinds.pop(cluster["head_node_type"])
     assert head["resources"] == {"CPU": 0, "GPU": 0}
     assert len({json.dumps(kind["resources"]) for kind in kinds.values()}) == 1, "the scorer alone decides"

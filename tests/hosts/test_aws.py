@@ -3,6 +3,7 @@
 The tests are one story, in the order in which they stand.
 """
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,9 +44,9 @@ class Aws(Launcher):
             cache / Output(OUTPUT).path.relative_to(paths.user_cache()) / name, self.lan.root / f"{name}.log"
         )
 
-    def assert_whole(self, name: str, trials: int, epochs: int) -> None:
-        """By what is in the bucket."""
-        Watched(self.lan.fetch(OUTPUT, name), Path()).assert_whole(trials, epochs)
+    def kept(self, name: str) -> Watched:
+        """A study by what is in the bucket."""
+        return Watched(self.lan.fetch(OUTPUT, name), Path())
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,11 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     with Cloud(tmp_path_factory.mktemp("aws") / "lan") as cloud:
         yield Aws(cloud, derived.place(derived.aws(), cloud))
     assert cloud.remains() == []
+
+
+def price(kind: str) -> float:
+    """Of an hour, as cluster.yaml says."""
+    return float(derived.aws()["available_node_types"][kind]["labels"]["usd-per-hour"])
 
 
 def prepare(launcher: Aws, ssh_from: str) -> str:
@@ -106,26 +112,42 @@ def test_from_none_to_spot_through_an_interruption_and_back(launcher: Aws) -> No
         wait_for(lambda: study.epochs_of(number) > known, 300, f"an epoch of trial {number} elsewhere")
         tell(f"{noticed - taken:6.1f} s  to the loss of an interrupted worker, {time.time() - taken:.1f} s to an epoch")
         assert sent.wait(timeout=900) == 0, study.log.read_text()[-6000:]
-    launcher.assert_whole("digits", trials, epochs)
+    launcher.kept("digits").assert_whole(trials, epochs)
     with step("back to no workers, after 18 idle seconds"):
         wait_for(lambda: cloud.kinds() == [], 300, "no workers")
 
 
-def test_on_demand_where_there_is_no_spot(launcher: Aws) -> None:
+def test_on_demand_where_there_is_no_spot_until_the_money_is_spent(launcher: Aws) -> None:
+    """The prices are those of the shipped file; no epoch begins once the budget is spent."""
     cloud = launcher.lan
     study = launcher.watched("dry")
+    (head,) = cloud.running("head")
+    budget, of_head, of_worker = 0.03, price("head"), price("g5-on-demand")
     cloud.spot(False)
-    with step("a study without spot"):
+    with step("a study without spot, with a budget"):
         began = time.time()
         sent = launcher.send(
-            f"digits --name dry --trials 1 --epochs 2 --output {OUTPUT} --set finals.top=0 {ALONE}", study.log
+            f"digits --name dry --trials 500 --epochs 3 --max-concurrent 2 --output {OUTPUT} --set finals.top=0 "
+            f"--set 'search.max_cost={budget} USD' {ALONE}",
+            study.log,
         )
         wait_for(cloud.kinds, 300, "a worker")
         tell(f"{time.time() - began:6.1f} s  to {cloud.kinds()}")
+        nodes = launcher.nodes(head.name, 3, 180)
+        assert sorted(float(node["labels"]["usd-per-hour"]) for node in nodes) == [of_head, of_worker, of_worker]
         assert set(cloud.kinds()) == {"g5-on-demand"}
         assert sent.wait(timeout=900) == 0, study.log.read_text()[-6000:]
+        seconds = time.time() - began
     cloud.spot(True)
-    launcher.assert_whole("dry", 1, 2)
+    kept = launcher.kept("dry")
+    report, epochs = json.loads((kept.folder / "report.json").read_text()), kept.epochs()
+    spent, rate = report["spent"]["cost"]["USD"], of_head + 2 * of_worker
+    longest = max(seconds for number, seconds in kept.seconds_of_epochs() if number > 1)  # 0 and 1 wait for machines
+    tell(f"{budget} USD asked for, {spent:.5f} spent; an epoch of each node costs {rate * longest / 3600:.5f} at most")
+    assert report["stopped"].endswith(f" of {budget:g} USD spent")
+    assert budget <= spent <= budget + rate * longest / 3600
+    trained = (epochs[-1].time_ms - epochs[0].time_ms) / 1000
+    assert (of_head + of_worker) * trained / 3600 <= spent <= rate * seconds / 3600
 
 
 def test_artifacts_are_in_the_bucket(launcher: Aws) -> None:

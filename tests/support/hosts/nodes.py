@@ -15,7 +15,10 @@ def main() -> None:
         if len(alive) == count or time.monotonic() > end:
             break
         time.sleep(0.2)
-    told = [{"host": node["NodeManagerHostname"], "resources": node["Resources"]} for node in alive]
+    told = [
+        {"host": node["NodeManagerHostname"], "resources": node["Resources"], "labels": node["Labels"]}
+        for node in alive
+    ]
     sys.stdout.write(json.dumps(told) + "\n")
 
 

@@ -4,10 +4,11 @@ import json
 import os
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.support.hosts.host import Host
-from tests.support.journal import Reported, reported
+from tests.support.journal import Reported, reported, trials
 
 TRIALS = "pgrep -f '^ray::(ResourceTrainable|TrialWorker)'"
 
@@ -43,11 +44,20 @@ class Watched:
         """How many epochs of the trial are on record."""
         return sum(one.number == number for one in self.epochs())
 
-    def assert_whole(self, trials: int, epochs: int) -> None:
+    def seconds_of_epochs(self) -> list[tuple[int, float]]:
+        """Trial and duration of each epoch on record; the first of a trial begins when the trial is proposed."""
+        ends = {
+            trial.number: [trial.datetime_start.timestamp()] for trial in trials(self.folder) if trial.datetime_start
+        }
+        for one in self.epochs():
+            ends[one.number].append(one.time_ms / 1000)
+        return [(number, after - before) for number, times in ends.items() for before, after in pairwise(times)]
+
+    def assert_whole(self, count: int, epochs: int) -> None:
         """Every trial is complete, and each of its epochs was told once."""
         report = json.loads((self.folder / "report.json").read_text())
-        assert report["counts"]["complete"] == trials, report["counts"]
+        assert report["counts"]["complete"] == count, report["counts"]
         told = Counter((one.number, one.epoch) for one in self.epochs())
-        assert told == Counter({(n, e): 1 for n in range(trials) for e in range(1, epochs + 1)})
+        assert told == Counter({(n, e): 1 for n in range(count) for e in range(1, epochs + 1)})
         for trial in report["trials"]:
             assert [epoch for epoch, _ in trial["curve"]] == list(range(1, epochs + 1)), trial["number"]

@@ -44,11 +44,18 @@ class Watched:
         """How many epochs of the trial are on record."""
         return sum(one.number == number for one in self.epochs())
 
+    def first_and_last_epoch(self) -> tuple[float, float]:
+        """When they ended, in seconds since 1970."""
+        epochs = self.epochs()
+        return epochs[0].time_ms / 1000, epochs[-1].time_ms / 1000
+
+    def ended(self) -> float:
+        """When the last trial was said to be over, in seconds since 1970."""
+        return max(trial.datetime_complete.timestamp() for trial in trials(self.folder) if trial.datetime_complete)
+
     def seconds_of_epochs(self) -> list[tuple[int, float]]:
         """Trial and duration of each epoch on record; the first of a trial begins when the trial is proposed."""
-        ends = {
-            trial.number: [trial.datetime_start.timestamp()] for trial in trials(self.folder) if trial.datetime_start
-        }
+        ends = {one.number: [one.datetime_start.timestamp()] for one in trials(self.folder) if one.datetime_start}
         for one in self.epochs():
             ends[one.number].append(one.time_ms / 1000)
         return [(number, after - before) for number, times in ends.items() for before, after in pairwise(times)]

@@ -37,7 +37,6 @@ class Autoscaled:
     """A head that runs, with its files in `folder`."""
 
     folder: Path
-    head: "subprocess.Popen[bytes]"
     cluster: dict[str, Any]
 
     def asked(self) -> list[str]:
@@ -76,40 +75,20 @@ def autoscaled(cluster: dict[str, Any], version: str | None = None, demand: bool
     `version` of the autoscaler is 1 or 2; by default that which the project chooses.
     """
     folder = Path(tempfile.mkdtemp(prefix="rs-"))  # short: Ray's sockets are below it, and their names may not be long
-    home, log = folder / "home", (folder / "log").open("wb")
-    home.mkdir()
-    (home / "project").symlink_to(ROOT)
-    (home / "venv").symlink_to(sys.prefix)
     (folder / "cluster.yaml").write_text(yaml.safe_dump(prepare_config(cluster)))
-    of_head = HEAD if cluster["provider"]["type"] == "external" else LOCAL
-    kind = cluster.get("head_node_type", "local.cluster.node")
-    named = {"RAY_CLOUD_INSTANCE_ID": of_head, "RAY_NODE_TYPE_NAME": kind}  # as `ray up` does
-    shell = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | LOOPBACK | named
-    shell |= {"HOME": str(home), "RAY_TMPDIR": str(folder), "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
-    shell |= {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    shell, log = _shell(folder, cluster), (folder / "log").open("wb")
     chosen = f". {ENV};" + (f" export RAY_enable_autoscaler_v2={int(version == '2')};" if version else "")
-    (agent, client) = free_ports(2)
-    start = [
-        *(
-            [
-                "ray",
-                "start",
-                "--head",
-                "--block",
-                "--port=0",
-                "--num-cpus=0",
-                "--num-gpus=0",
-                "--include-dashboard=false",
-            ]
-        ),
-        *(["--include-log-monitor=false", "--min-worker-port=0", "--max-worker-port=0"]),
-        *(f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"),
-        *(f"--node-ip-address={LOCAL}", f"--temp-dir={folder}/r", f"--autoscaling-config={folder}/cluster.yaml"),
-    ]
+    agent, client = free_ports(2)
+    start = (
+        f"ray start --head --block --node-ip-address={LOCAL} --port=0 --num-cpus=0 --num-gpus=0 "
+        "--include-dashboard=false --include-log-monitor=false --min-worker-port=0 --max-worker-port=0 "
+        f"--dashboard-agent-listen-port={agent} --ray-client-server-port={client} "
+        f"--temp-dir={folder}/r --autoscaling-config={folder}/cluster.yaml"
+    )
     with ExitStack() as around:
         around.callback(shutil.rmtree, folder, ignore_errors=True)
         around.callback(log.close)
-        head = subprocess.Popen(["sh", "-c", f"{chosen} exec {' '.join(start)}"], env=shell, stdout=log, stderr=log)
+        head = subprocess.Popen(["sh", "-c", f"{chosen} exec {start}"], env=shell, stdout=log, stderr=log)
         around.callback(_end, head)
         address = folder / "r" / "ray_current_cluster"
         wait_for(lambda: head.poll() is not None or address.exists(), 60, "Ray")
@@ -118,7 +97,22 @@ def autoscaled(cluster: dict[str, Any], version: str | None = None, demand: bool
             asking = ["sh", "-c", f'{chosen} exec python -c "$0" "$1"', DEMAND, address.read_text()]
             somebody = subprocess.Popen(asking, env=shell, stdin=subprocess.PIPE, stdout=log, stderr=log)
             around.callback(_end, somebody)
-        yield Autoscaled(folder, head, cluster)
+        yield Autoscaled(folder, cluster)
+
+
+def _shell(folder: Path, cluster: dict[str, Any]) -> dict[str, str]:
+    """The environment of a user on the head, whose home has what search/cluster/env.sh expects there."""
+    home = folder / "home"
+    home.mkdir()
+    (home / "project").symlink_to(ROOT)
+    (home / "venv").symlink_to(sys.prefix)
+    named = {  # as `ray up` does
+        "RAY_CLOUD_INSTANCE_ID": HEAD if cluster["provider"]["type"] == "external" else LOCAL,
+        "RAY_NODE_TYPE_NAME": cluster.get("head_node_type", "local.cluster.node"),
+    }
+    own = {"HOME": str(home), "RAY_TMPDIR": str(folder), "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return others | LOOPBACK | named | own | {"AUTOSCALER_UPDATE_INTERVAL_S": "1"}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

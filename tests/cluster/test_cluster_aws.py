@@ -12,6 +12,7 @@ from ray.autoscaler._private.node_provider_availability_tracker import (
     NodeAvailabilitySummary,
     UnavailableNodeInformation,
 )
+from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer
 
 from search.cluster import aws
 from search.cluster.scorer import score
@@ -84,3 +85,12 @@ def test_spot_first_and_last_where_there_was_none() -> None:
     assert best("g5-spot") == "g6-spot"
     assert best("g5-spot", "g6-spot") == "g5-on-demand"
     assert score(machine, [{"CPU": 64.0}], "g5-spot", node_availability_summary=NodeAvailabilitySummary({})) is None
+
+
+def test_of_machines_of_two_sizes_the_one_that_a_demand_fills_is_taken_as_by_ray() -> None:
+    known: Any = NodeAvailabilitySummary({})
+    sizes = {"small-spot": {"CPU": 4.0, "GPU": 1.0}, "large-spot": {"CPU": 16.0, "GPU": 4.0}}
+    demand = [{"CPU": 4.0, "GPU": 1.0}]
+    for scorer in (score, _default_utilization_scorer):
+        scores = {name: scorer(has, demand, name, node_availability_summary=known) for name, has in sizes.items()}
+        assert max(scores, key=lambda name: scores[name] or ()) == "small-spot"

@@ -1,0 +1,66 @@
+"""What is trained on the stand-in for a GPU: augmentations, networks, and which go together."""
+
+import itertools
+from typing import Any
+
+from resnet import Shortcut, Version
+
+IMAGES, STEPS = 1024, 8  # of an epoch
+
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "neither crop nor flip": {"crop_padding": 0, "flip": False},
+    "resized": {"crop": "resized"},
+    "resized, not mirrored": {"crop": "resized", "flip": False},
+    "smaller": {"image_size": 24},
+    "trivial_augment": {"trivial_augment": True},
+    "cutout": {"cutout": 8},
+    "random_erasing": {"random_erasing": 0.5},
+    "mixup": {"mixup": 0.4},
+    "cutmix": {"cutmix": 1.0},
+    "both": {"mixup": 0.4, "cutmix": 1.0},
+    "bce": {"loss": "bce", "label_smoothing": 0.1},
+    "bce of mixed images": {"loss": "bce", "mixup": 0.4, "cutmix": 1.0, "class_weights": "balanced"},
+    "class_weights": {"class_weights": "balanced"},
+    "stochastic_depth": {"stochastic_depth": 0.5},
+}
+OPTIMISERS: dict[str, dict[str, Any]] = {
+    "ema": {"ema": 0.99},
+    "no momentum": {"momentum": 0.0},
+    "adamw": {"optimizer": "adamw"},
+    "layer_decay": {"layer_decay": 0.5},
+}
+CIFAR: dict[str, dict[str, Any]] = {
+    f"{version}, {shortcut}": {"version": version, "shortcut": shortcut}
+    for version, shortcut in itertools.product([v.value for v in Version], [s.value for s in Shortcut])
+}
+OTHERS: dict[str, dict[str, Any]] = {
+    "projection": {"downsample": "projection"},
+    "bottleneck": {"depth": 11, "unit": "bottleneck"},
+    "single": {"depth": 5, "unit": "single"},
+    "article": {"family": "article", "depth": 6},
+    "article v2": {"family": "article", "depth": 6, "version": "v2"},
+    **{
+        f"imagenet {shortcut}": {"family": "imagenet", "depth": 18, "num_classes": 10, "shortcut": shortcut}
+        for shortcut in [s.value for s in Shortcut]
+    },
+}
+
+Case = tuple[dict[str, Any], dict[str, Any], bool]  # of the network, of its training, and whether images are streamed
+
+
+def _pairs() -> dict[str, Case]:
+    """Every augmentation with every version and every shortcut, and the networks of other families."""
+    return {
+        **{
+            f"{net_name}; {name}": (net, fields, False)
+            for (net_name, net), (name, fields) in itertools.product(CIFAR.items(), AUGMENTATIONS.items())
+            if not (net["shortcut"] == "none" and "stochastic_depth" in fields)  # which is refused
+        },
+        **{f"{name}; plain": (net, {}, False) for name, net in OTHERS.items()},
+        **{f"{name}, streamed": ({}, fields, True) for name, fields in AUGMENTATIONS.items()},
+        **{name: ({}, fields, False) for name, fields in OPTIMISERS.items()},
+    }
+
+
+CASES = _pairs()

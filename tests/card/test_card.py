@@ -1,0 +1,92 @@
+"""Training on a stand-in for a GPU (stand_in/card.h): torch's own CUDA build, over a runtime that computes nothing.
+
+Shown is that each step is captured as a CUDA graph and asks nothing that a capture forbids, what a capture that fails
+leaves behind, and what stays of the card's memory. About a minute of one core, of which torch's compiler takes a third.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.card.cases import CASES, STEPS
+
+Card = Callable[..., dict[str, Any]]
+WARM = 3  # steps before the capture
+FAULTS = ("item", "nonzero", "mask", "cpu", "synchronize", "event")
+FAILURES = ("forward", "backward", "optimiser", "dropout", "dropped branches")
+MIB = 2**20
+
+
+@pytest.fixture(scope="session")
+def steps(card: Card) -> dict[str, Any]:
+    return card("cases", "faults", "longer", "nodes")
+
+
+def assert_replayed(found: dict[str, Any], launched: int = STEPS - WARM, captured: int = 1) -> None:
+    assert (found["captured"], found["launched"], found["forbidden"], found["told"]) == (captured, launched, [], [])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_is_captured_and_asks_nothing_that_is_forbidden(steps: dict[str, Any], case: str) -> None:
+    assert_replayed(steps["cases"][case])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_card_knows_what_a_capture_forbids(steps: dict[str, Any], fault: str) -> None:
+    """All but the copy to the host, which torch itself refuses."""
+    found = steps["faults"][fault]
+    assert found["launched"] == 0
+    assert bool(found["forbidden"]) == (fault != "cpu")
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *FAILURES])
+def test_a_capture_that_fails_leaves_the_trial_eager_and_the_process_usable(steps: dict[str, Any], fault: str) -> None:
+    found = steps["faults"]
+    assert (found[fault]["epochs"], found[fault]["launched"]) == ([1], 0)
+    assert "stays eager" in found[fault]["told"][0]
+    assert_replayed(found[f"{fault}, the next"])
+    if fault in FAILURES:
+        assert_replayed(found[f"{fault}, dropout after it"])
+
+
+def test_the_capture_holds_for_all_epochs_and_is_made_anew_when_freezing_ends(steps: dict[str, Any]) -> None:
+    found = steps["longer"]
+    assert_replayed(found["validated"], 3 * STEPS - WARM)
+    assert_replayed(found["frozen"])
+    for thawed in (found["thawed"], found["thawed, averaged"]):
+        assert_replayed(thawed, 3 * STEPS - 2 * WARM, captured=2)
+        assert thawed["nodes"] > 1.5 * found["frozen"]["nodes"], "the backward pass stays out while the body is frozen"
+
+
+@pytest.mark.parametrize("case", ["continued", "continued, averaged"])
+def test_a_trial_that_continues_is_captured(steps: dict[str, Any], case: str) -> None:
+    assert steps["longer"][case]["epochs"] == [2]
+    assert_replayed(steps["longer"][case])
+
+
+def test_a_step_has_no_more_nodes_than_it_had(steps: dict[str, Any]) -> None:
+    """The figures of ResNet-20, -56, -110 and of the bottleneck ResNet-164 may only fall."""
+    assert steps["nodes"] == {"20": 377, "56": 953, "110": 1817, "164": 2629}
+
+
+def test_trials_of_a_worker_leave_no_memory_behind(card: Card) -> None:
+    found = card("worker")["worker"]
+    assert all(each["report"]["last"] and each["launched"] > 0 for each in found)
+    assert {each["taken"] for each in found[2:]} == {found[1]["taken"]}
+    assert {each["reserved"] for each in found[2:]} == {found[1]["reserved"]}
+
+
+def test_a_trial_too_large_for_the_card_is_infeasible_and_leaves_its_memory(card: Card) -> None:
+    first, large, small = card("full")["full"]
+    assert (large["report"]["failure"], large["report"]["done"]) == ("infeasible", True)
+    assert large["report"]["reason"].startswith("out of memory: CUDA out of memory. Tried to allocate 72.00 MiB")
+    assert large["taken"] == first["taken"]
+    assert (small["report"]["last"], small["launched"]) == (True, first["launched"])
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_captured(card: Card) -> None:
+    found = card("compiled")["compiled"]
+    assert_replayed(found)
+    assert found["kernels"] > 10

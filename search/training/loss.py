@@ -23,6 +23,8 @@ def training_loss(
     """
     smoothing = spec.label_smoothing
     match spec.loss:
+        case Loss.CROSS_ENTROPY if weights is not None and smoothing:
+            return batch.measured(lambda labels: _smoothed(logits, labels, weights, smoothing))
         case Loss.CROSS_ENTROPY:
             return batch.measured(lambda labels: ops.cross_entropy(logits, labels, weights, label_smoothing=smoothing))
         case Loss.BCE:
@@ -31,6 +33,15 @@ def training_loss(
             return ops.binary_cross_entropy_with_logits(logits, targets, None if own is None else own / own.mean())
         case _:
             assert_never(spec.loss)
+
+
+def _smoothed(
+    logits: Float[Tensor, "b k"], labels: Int64[Tensor, " b"], weights: Float[Tensor, " k"], smoothing: float
+) -> Float[Tensor, ""]:
+    """`ops.cross_entropy` with weights and smoothing, which reads back there how many labels it is to leave out."""
+    logs = logits.log_softmax(1)
+    even = -(logs * weights).sum() / weights[labels].sum()
+    return (1 - smoothing) * ops.nll_loss(logs, labels, weights) + smoothing / logits.shape[1] * even
 
 
 def balanced_weights(labels: Int64[Tensor, " n"], classes: int) -> Float[Tensor, " k"]:

@@ -22,6 +22,7 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "bce": {"loss": "bce", "label_smoothing": 0.1},
     "bce of mixed images": {"loss": "bce", "mixup": 0.4, "cutmix": 1.0, "class_weights": "balanced"},
     "class_weights": {"class_weights": "balanced"},
+    "class_weights, smoothed": {"class_weights": "balanced", "label_smoothing": 0.1},
     "stochastic_depth": {"stochastic_depth": 0.5},
 }
 OPTIMISERS: dict[str, dict[str, Any]] = {

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -138,6 +139,12 @@ WARM = 3  # steps before the capture, in which libraries choose their kernels an
 log = logging.getLogger(__name__)
 
 
+@cache
+def _capturing(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all captures of this process: cuBLAS keeps a workspace, 64 MiB, for each that it has seen."""
+    return torch.cuda.Stream(device)
+
+
 class Captured:
     """Calls `step` on its GPU: the first times eagerly, then captured. Every call trains; none is thrown away.
 
@@ -147,7 +154,7 @@ class Captured:
 
     def __init__(self, step: Step) -> None:
         self._step = step
-        self._stream = torch.cuda.Stream(step.split.device)
+        self._stream = _capturing(step.split.device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager = WARM
         self._frozen = step.frozen

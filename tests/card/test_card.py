@@ -77,6 +77,11 @@ def test_trials_of_a_worker_leave_no_memory_behind(card: Card) -> None:
     assert {each["reserved"] for each in found[2:]} == {found[1]["reserved"]}
 
 
+def test_trials_whose_capture_fails_leave_no_memory_behind(card: Card) -> None:
+    first, *others = card("failing")["failing"]
+    assert others == [first] * len(others)
+
+
 def test_a_trial_too_large_for_the_card_is_infeasible_and_leaves_its_memory(card: Card) -> None:
     first, large, small = card("full")["full"]
     assert (large["report"]["failure"], large["report"]["done"]) == ("infeasible", True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from resnet import NetSpec, ResNet
+from search.errors import first_line
 from search.spec import TrainSpec, TrialSpec
 from search.training.augment import Draws, batch, draw, shape
 from search.training.batches import Resident, stream
@@ -184,8 +185,14 @@ class Captured:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            log.warning("the step cannot be captured as a CUDA graph and stays eager (%s)", error)
+            why = error.__context__ or error  # the end of a capture only says that something failed in it
+            log.warning(
+                "the step cannot be captured as a CUDA graph and stays eager (%s)", first_line(why, "no reason")
+            )
             self._step.optimiser.zero_grad()
+            # torch 2.11 leaves the generator as if the capture went on, and dropout fails from then on.
+            generator = torch.cuda.default_generators[torch.cuda.current_device()]
+            generator.graphsafe_set_state(generator.clone_state())
             self._eager = -1
         else:
             self._graph = graph

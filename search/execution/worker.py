@@ -22,6 +22,13 @@ from search.storage import paths
 from search.training import Checkpoint, Compiler, device
 
 
+def _free_memory() -> None:
+    """Frees what trials before have left: some in circles, which Python's own collector may leave for long."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 class TrialWorker(tune.Trainable):
     """Trains one specification after another in one process; the data set stays loaded in between.
 
@@ -41,6 +48,7 @@ class TrialWorker(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._reports = None
+        _free_memory()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -56,11 +64,8 @@ class TrialWorker(tune.Trainable):
                 raise  # ends this process: the trial goes on in another
             else:
                 failure = self._failure(error)
-        # Out here: as long as there is the exception, there are the tensors of the frames that it came through. The
-        # rest is in circles (an optimiser's hooks), which Python's own collector may leave for long.
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        # Out here: as long as there is the exception, there are the tensors of the frames that it came through.
+        _free_memory()
         return failure
 
     def cleanup(self) -> None:

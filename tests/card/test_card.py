@@ -73,10 +73,10 @@ def test_a_step_has_no_more_nodes_than_it_had(steps: dict[str, Any]) -> None:
 
 
 def test_trials_of_a_worker_leave_no_memory_behind(card: Card) -> None:
-    found = card("worker")["worker"]
-    assert all(each["report"]["last"] and each["launched"] > 0 for each in found)
-    assert {each["taken"] for each in found[2:]} == {found[1]["taken"]}
-    assert {each["reserved"] for each in found[2:]} == {found[1]["reserved"]}
+    first, *others = card("worker")["worker"]
+    assert all(each["report"]["last"] and each["launched"] > 0 for each in (first, *others))
+    assert {each["taken"] for each in others} == {first["taken"]}
+    assert {each["reserved"] for each in others} == {first["reserved"]}
 
 
 def test_trials_whose_capture_fails_leave_no_memory_behind(card: Card) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from search.data import Split
+from search.training.device import free_memory
 
 SHARE = 0.6  # of the free memory that images may fill: the rest is for the network and its activations
 AHEAD = 2  # batches that are gathered while the caller works on one
@@ -74,7 +75,7 @@ class Resident:
         """Moves a split to `device`; on the CPU the images stay the memory-mapped pages that all workers share."""
         images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
         mean_, std_ = (torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std))
-        if device.type == "cuda" and not fits(images.nbytes, torch.cuda.mem_get_info(device)[0]):
+        if device.type == "cuda" and not fits(images.nbytes, free_memory(device)):
             return cls(images, labels, mean_, std_, streamed=True)
         return cls(images.to(device), labels, mean_, std_)
 

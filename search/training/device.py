@@ -49,6 +49,13 @@ def memory_fraction(share: float, card_bytes: int) -> float:
     return max(0.0, share - CONTEXT / card_bytes)
 
 
+def free_memory(where: torch.device) -> int:
+    """Bytes of a GPU that this process may still take: no more than are free, nor than are left of its share."""
+    free, total = torch.cuda.mem_get_info(where)
+    share = torch.cuda.memory.get_per_process_memory_fraction(where) * total
+    return min(free, int(share) - torch.cuda.memory_reserved(where))
+
+
 def broken(error: BaseException) -> bool:
     """Whether the device has failed this process, so that nothing more can be computed in it."""
     told = isinstance(error, RuntimeError) and any(text in str(error) for text in _BROKEN)

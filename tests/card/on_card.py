@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from resnet import NetSpec
 from search import training
-from search.data import prepare
+from search.data import Split, prepare
 from search.execution.worker import TrialWorker
 from search.spec import DataSpec, TrainSpec, TrialSpec
 from search.training import step
@@ -63,7 +64,8 @@ class Card:
 
 card = Card()
 DEVICE = torch.device("cuda", 0)
-WHOLE = 141 * 2**30
+MIB = 2**20
+WHOLE = 141 * 2**30  # bytes of its memory
 
 
 def split(side: int = 32, streamed: bool = False, images: int = IMAGES) -> Resident:
@@ -261,6 +263,30 @@ def full() -> list[dict[str, Any]]:
     return list(run(configs, lambda number: card.holds(WHOLE if number != 1 else card.used + 64 * 2**20)))
 
 
+def share() -> list[bool]:
+    """Whether 30 MiB of images stay on the card: 64 MiB are for this process; 32 of them are taken; it may have all
+    of the card again; but only 40 are free.
+    """
+    images = Split(np.zeros((10240, 32, 32, 3), np.uint8), np.zeros(10240, np.int64))
+
+    def stays() -> bool:
+        found = Resident.load(images, [0.5] * 3, [0.5] * 3, DEVICE)
+        streamed = found.streamed
+        del found
+        left()
+        return not streamed
+
+    torch.cuda.memory.set_per_process_memory_fraction(64 * MIB / WHOLE, DEVICE)
+    found = [stays()]
+    taken = torch.zeros(32 * MIB, dtype=torch.uint8, device=DEVICE)
+    found.append(stays())
+    del taken
+    torch.cuda.memory.set_per_process_memory_fraction(1.0, DEVICE)
+    found.append(stays())
+    card.holds(left() + 40 * MIB)
+    return [*found, stays()]
+
+
 def compiled() -> dict[str, Any]:
     """A network that is compiled and then captured."""
     compiler = training.Compiler(True, Path(tempfile.mkdtemp()))
@@ -270,7 +296,7 @@ def compiled() -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[], Any]] = {
-    part.__name__: part for part in (cases, faults, failing, longer, nodes, worker, full, compiled)
+    part.__name__: part for part in (cases, faults, failing, longer, nodes, worker, full, share, compiled)
 }
 
 if __name__ == "__main__":

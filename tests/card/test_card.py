@@ -92,6 +92,11 @@ def test_a_trial_too_large_for_the_card_is_infeasible_and_leaves_its_memory(card
     assert (small["report"]["last"], small["launched"]) == (True, first["launched"])
 
 
+def test_images_stay_on_the_card_where_they_fit_into_what_is_left_of_the_share(card: Card) -> None:
+    """30 MiB: within 60 % of 64 MiB, but neither of the 32 that are left of them nor of 40 that are free."""
+    assert card("share")["share"] == [True, False, True, False]
+
+
 @pytest.mark.slow
 def test_a_compiled_network_is_captured(card: Card) -> None:
     found = card("compiled")["compiled"]

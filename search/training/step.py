@@ -247,7 +247,8 @@ class Compiler:
             self._kept.clear()
             torch.compiler.reset()
         twin = deepcopy(model).train()
-        forward = torch.compile(twin, dynamic=False)
+        # Else the compiler times kernels, and on another node may choose one that adds in another order.
+        forward = torch.compile(twin, dynamic=False, options={"deterministic": True})
         step = Step(twin, spec.train, split, forward)
         step.begin(draw(spec.train, len(split), (split.images.shape[1], split.images.shape[2]), 0), [0.0] * step.steps)
         try:

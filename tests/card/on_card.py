@@ -7,6 +7,7 @@ import ctypes
 import gc
 import json
 import logging
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -288,11 +289,12 @@ def share() -> list[bool]:
 
 
 def compiled() -> dict[str, Any]:
-    """A network that is compiled and then captured."""
-    compiler = training.Compiler(True, Path(tempfile.mkdtemp()))
-    return trial({"depth": 5, "unit": "single"}, {}, compiler=compiler) | {
-        "kernels": sum(name.startswith("triton ") for name in card.names())
-    }
+    """A network that is compiled and then captured; of the kernels that it is made of, what they say of themselves."""
+    folder = Path(tempfile.mkdtemp())
+    found = trial({"depth": 5, "unit": "single"}, {}, compiler=training.Compiler(True, folder))
+    sources = "".join(file.read_text() for file in (folder / "kernels").rglob("*.py"))
+    own = sum(name.startswith("triton ") for name in card.names())
+    return found | {"kernels": own, "deterministic": [*set(re.findall(r"'deterministic': (\w+)", sources))]}
 
 
 PARTS: dict[str, Callable[[], Any]] = {

@@ -1,7 +1,7 @@
 """How many trials share a GPU: measured on the study's largest network before the first trial.
 
-Each trial has a process of its own, with a fraction of a GPU as Ray counts them. Streams within one process, or MPS,
-would take the place of that fraction; what is measured and decided here would stay.
+Each trial has a process of its own, with a fraction of a GPU as Ray counts them. A GPU runs the kernels of one process
+at a time, unless NVIDIA's multi-process service (MPS) runs there: without it each trial has a GPU of its own.
 """
 
 import gc
@@ -12,10 +12,13 @@ from typing import Any
 import torch
 
 from search.execution import host
-from search.spec import DataInfo, Share, StudySpec, TrialSpec
+from search.spec import DataInfo, Objective, Share, StudySpec, TrialSpec
 from search.training import device, images_per_s, noise
 
 MARGIN = 0.9  # of the card: fragments of torch's allocator, and networks that keep more than the largest
+TIMED = (Objective.IMAGES_PER_S, Objective.SECONDS)  # objectives that other trials on the card would change
+APART = "no NVIDIA MPS runs there, without which the trials of a GPU take turns and gain nothing"
+LARGE = "the largest network of the space does not fit beside another"
 BATCHES = (8, 4, 2)  # times the trial's batch: what the card does when nothing waits for the host
 
 
@@ -32,22 +35,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Packing:
-    """What was decided, and from which figures; `measured` is None where the largest network did not fit at all."""
+    """How many trials there are on each GPU, and why."""
 
-    trials: int  # on each GPU
-    cores: int  # of a node for each GPU, in trials
-    trial_bytes: int  # with the data set and the CUDA context
-    measured: Measured | None
+    trials: int
+    reason: str
+    trial_bytes: int = 0  # with the data set and the CUDA context, where that was measured
+    measured: Measured | None = None
 
     def __str__(self) -> str:
-        if self.measured is None:
-            return "1 trial on each GPU: the largest network of the space does not fit beside another"
-        m, gib = self.measured, 2**30
-        return (
-            f"{self.trials} trial{'s' if self.trials > 1 else ''} on each GPU: the largest network takes "
-            f"{self.trial_bytes / gib:.1f} of the {m.card}'s {m.card_bytes / gib:.1f} GiB and trains at "
-            f"{m.alone_images_per_s:,.0f} of its {m.full_images_per_s:,.0f} images/s; there are cores for {self.cores}"
-        )
+        return f"{self.trials} trial{'s' if self.trials > 1 else ''} on each GPU: {self.reason}"
 
 
 def share(trials: int) -> float:
@@ -55,19 +51,23 @@ def share(trials: int) -> float:
     return 10_000 // trials / 10_000
 
 
-def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | None:
-    """Measures on the GPU of this process, which must end afterwards: its CUDA context holds memory. None: too large.
+def measure(spec: TrialSpec, shape: tuple[int, int, int]) -> Measured | str:
+    """Measures on the GPU of this process, which must end afterwards: its CUDA context holds memory.
+
+    Returns why a trial has the GPU for itself where it cannot share it.
 
     Raises:
         InputError: there is no GPU that torch sees.
     """
     where = device.of_worker(1.0)
+    if not device.runs_together(where):
+        return APART
     free, total = torch.cuda.mem_get_info(where)  # once there is this process's context: others may hold memory, too
     try:
         training = noise(spec, shape, where)
         alone = images_per_s(spec, training)
     except torch.OutOfMemoryError:
-        return None
+        return LARGE
     taken = torch.cuda.max_memory_reserved(where) - training.images.nbytes - training.labels.nbytes
     del training
     full = next(filter(None, (_at(spec, times, shape, where) for times in BATCHES)), alone)
@@ -100,6 +100,9 @@ def pack(
 
     if spec.resources.gpus_per_trial != "auto" or not given.gpus:
         return given, None
+    timed = [objective.value for objective in spec.search.objectives if objective in TIMED]
+    if timed:
+        return given, Packing(1, f"{' and '.join(timed)} would be of all trials on it")
     cpus, gpus = host.most(ray.nodes())
     useful = min(trials, spec.search.max_concurrent or trials)
     if cores_per_gpu(ray.nodes(), given.cpus) == 1 or useful <= gpus:
@@ -119,15 +122,21 @@ def pack(
     return host.divide(resources, spec.search, cpus, gpus, "Ray"), packing
 
 
-def decide(measured: Measured | None, data: DataInfo, cores: int) -> Packing:
+def decide(measured: Measured | str, data: DataInfo, cores: int) -> Packing:
     """As many trials as fit into the card's memory, keep it busy and have one of the `cores` each; at least one."""
-    if measured is None:
-        return Packing(1, cores, 0, None)
+    if isinstance(measured, str):
+        return Packing(1, measured)
     images = (data.n_train + data.n_validation) * (data.shape[0] * data.shape[1] * data.shape[2] + 8)  # and a label
     taken = measured.trial_bytes + images + device.CONTEXT
     fit = int(MARGIN * measured.card_bytes) // taken
     fed = round(measured.full_images_per_s / measured.alone_images_per_s)
-    return Packing(max(1, min(fit, fed, cores)), cores, taken, measured)
+    gib = 2**30
+    reason = (
+        f"the largest network takes {taken / gib:.1f} of the {measured.card}'s {measured.card_bytes / gib:.1f} GiB and "
+        f"trains at {measured.alone_images_per_s:,.0f} of its {measured.full_images_per_s:,.0f} images/s; there are "
+        f"cores for {cores}"
+    )
+    return Packing(max(1, min(fit, fed, cores)), reason, taken, measured)
 
 
 def cores_per_gpu(nodes: list[dict[str, Any]], cpus: float) -> int | None:

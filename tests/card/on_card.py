@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from resnet import NetSpec
 from search import training
 from search.data import Split, prepare
+from search.execution import packing
 from search.execution.worker import TrialWorker
 from search.spec import DataSpec, TrainSpec, TrialSpec
 from search.training import step
@@ -288,6 +290,14 @@ def share() -> list[bool]:
     return [*found, stays()]
 
 
+def measured() -> list[Any]:
+    """What is measured before trials share the card, without MPS and with it: a reason, or bytes and rates."""
+    asked = spec({"depth": 20}, {})
+    alone = packing.measure(asked, (32, 32, 3))
+    ctypes.CDLL("libcuda.so.1").card_set_mps(1)
+    return [alone, asdict(packing.measure(asked, (32, 32, 3)))]
+
+
 def compiled() -> dict[str, Any]:
     """A network that is compiled and then captured; of the kernels that it is made of, what they say of themselves."""
     folder = Path(tempfile.mkdtemp())
@@ -298,7 +308,7 @@ def compiled() -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[], Any]] = {
-    part.__name__: part for part in (cases, faults, failing, longer, nodes, worker, full, share, compiled)
+    part.__name__: part for part in (cases, faults, failing, longer, nodes, worker, full, share, measured, compiled)
 }
 
 if __name__ == "__main__":

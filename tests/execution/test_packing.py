@@ -18,7 +18,19 @@ from search.execution.packing import Measured
 from search.optimize import Proposer, Strategy
 from search.optimize.schedulers import Halving
 from search.records import Ledger
-from search.spec import DataInfo, LimitSpec, ResourceSpec, Sampler, SearchSpec, Space, TrialSpec, appraise, load
+from search.spec import (
+    DataInfo,
+    LimitSpec,
+    ResourceSpec,
+    Sampler,
+    SearchSpec,
+    Share,
+    Space,
+    StudySpec,
+    TrialSpec,
+    appraise,
+    load,
+)
 from search.spec.space import make
 from search.training import speed
 
@@ -183,9 +195,26 @@ def test_data_and_context_count_as_memory_of_a_trial() -> None:
         "1,234 of its 9,000 images/s; there are cores for 16"
     )
     assert packing.decide(measured, data_of(1), 16).trials == 5
-    alone = packing.decide(None, data_of(1), 16)
-    assert alone.trials == 1
-    assert "1 trial on each GPU: the largest network of the space does not fit" in str(alone)
+
+
+@pytest.mark.parametrize("reason", [packing.LARGE, packing.APART])
+def test_what_cannot_share_a_gpu_has_one(reason: str) -> None:
+    alone = packing.decide(reason, data_of(1), 16)
+    assert (alone.trials, str(alone)) == (1, f"1 trial on each GPU: {reason}")
+
+
+@pytest.mark.parametrize("timed", ["images_per_s", "seconds"])
+def test_what_is_timed_has_a_gpu_of_its_own(timed: str) -> None:
+    """Without a measurement: Ray does not run here."""
+    spec = StudySpec.model_validate(
+        {"name": "x", "data": {"name": "digits"}, "search": {"objectives": ["val_error", timed]}}
+    )
+    given = Share(1.0, 1.0, 1, 1)
+    largest = TrialSpec.from_flat(FIXED)
+    share, decided = packing.pack(given, spec, largest, data_of(1), 8, lambda: False)
+    assert share is given
+    assert decided is not None
+    assert str(decided) == f"1 trial on each GPU: {timed} would be of all trials on it"
 
 
 def test_the_node_with_fewest_cores_for_a_gpu_counts() -> None:

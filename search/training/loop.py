@@ -118,7 +118,7 @@ def train(
     if compiler and not group:
         network = compiler.network(spec, model, training, compiled)
     else:
-        network = Network(model, model, False)
+        network = Network(model, None, False)
     step = Step(network.model, spec.train, training, network.forward, group)
     if resume is not None:
         _load(step, resume)

@@ -7,9 +7,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from resnet import NetSpec, ResNet
@@ -45,11 +47,59 @@ class Average:
             mine.copy_(theirs)
 
 
+class Lean:
+    """Computes a network's logits to the same bit, under autocast with fewer kernels.
+
+    All weights become bfloat16 at once, and their gradients float32; all normalisations count their batches at once.
+    """
+
+    def __init__(self, model: ResNet) -> None:
+        self._model = model
+        modules = dict(model.named_modules())
+        cast = [name for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)]
+        self._weights = {n: w for n, w in model.named_parameters() if n.rpartition(".")[0] in cast}
+        self._norms = {name: module for name, module in modules.items() if isinstance(module, nn.BatchNorm2d)}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(images.device.type):
+            return self._model(images)
+        state: dict[str, Any] = dict(zip(self._weights, _Halves.apply(*self._weights.values()), strict=True))
+        state |= {f"{name}.num_batches_tracked": None for name in self._norms}  # and no counter moves on its own
+        logits = functional_call(self._model, state, (images,))
+        training = [norm for norm in self._norms.values() if norm.training]
+        counters = [norm.num_batches_tracked for norm in training if norm.num_batches_tracked is not None]
+        if counters:
+            torch._foreach_add_(counters, 1)  # pyright: ignore[reportPrivateImportUsage]
+        return logits
+
+
+class _Halves(torch.autograd.Function):
+    """The float32 weights in bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, *weights: Tensor) -> tuple[Tensor, ...]:
+        halves = [torch.empty_like(weight, dtype=torch.bfloat16) for weight in weights]
+        torch._foreach_copy_(halves, weights)  # pyright: ignore[reportPrivateImportUsage]
+        frozen = [half for half, trains in zip(halves, ctx.needs_input_grad, strict=True) if not trains]
+        ctx.mark_non_differentiable(*frozen)
+        ctx.set_materialize_grads(False)
+        return tuple(halves)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        known = [gradient for gradient in gradients if gradient is not None]
+        whole = [torch.empty_like(gradient, dtype=torch.float32) for gradient in known]
+        torch._foreach_copy_(whole, known)  # pyright: ignore[reportPrivateImportUsage]
+        found = iter(whole)
+        return tuple(None if gradient is None else next(found) for gradient in gradients)
+
+
 class Step:
     """Augment, forward, backward, optimiser, learning rate, averages and metrics; the host only says how often.
 
     Each call does the next step of the epoch that `begin` has laid out, after `feed`. Nothing in it reads a value back.
-    `forward` computes the logits, such as the compiled model; default: the model, which is on the device of `split`.
+    `forward` computes the logits in training, such as the compiled model; default: the model, which is on the device of
+    `split`.
     With a `group` each of its processes computes the same step, on its part of the batch.
     """
 
@@ -70,7 +120,7 @@ class Step:
         self.optimiser = optimiser(model, spec, device)
         self.frozen = False
         self.average = Average(model, spec.ema) if spec.ema else None
-        self._forward = model if forward is None else forward
+        self._forward = Lean(model) if forward is None else forward
         self.group = group
         balanced = spec.class_weights == "balanced"
         self._weights = balanced_weights(split.labels, model.spec.num_classes) if balanced else None
@@ -211,7 +261,7 @@ class Network:
     """A network and what computes its logits in training."""
 
     model: ResNet
-    forward: Callable[[Tensor], Tensor]
+    forward: Callable[[Tensor], Tensor] | None  # the compiled network; None: the model is to be called
     compiled: bool
 
 
@@ -232,7 +282,7 @@ class Compiler:
 
         `compiled`: whether it was when the trial began, for one that continues: the two round differently.
         """
-        eager = Network(model, model, False)
+        eager = Network(model, None, False)
         if not (self._wanted if compiled is None else compiled):
             return eager
         key = (spec.net, spec.train.batch_size, spec.train.image_size, spec.train.stochastic_depth)

@@ -78,6 +78,50 @@ def test_epochs_are_laid_out_in_the_same_memory(fields: dict[str, Any]) -> None:
     assert all(one is other for one, other in zip(step.optimiser.state().values(), momentum, strict=True))
 
 
+REGULARISED = {"ema": 0.5, "mixup": 0.2, "weight_decay": 5e-4}
+
+
+@pytest.mark.parametrize(
+    ("net", "fields", "frozen"),
+    [
+        ({}, {}, False),
+        ({"version": "v2"}, REGULARISED, False),
+        ({"depth": 11, "unit": "bottleneck"}, REGULARISED | {"momentum": 0.0}, False),
+        ({"shortcut": "exclusive_gate", "version": "relu_only_preact"}, {}, False),
+        ({"shortcut": "dropout"}, {"ema": 0.5}, False),
+        ({"family": "article", "depth": 6, "image_size": 8}, {"optimizer": "adamw", "layer_decay": 0.5}, False),
+        ({"depth": 5, "unit": "single", "shortcut": "conv1x1"}, {}, False),
+        ({}, {"start": "w.safetensors", "freeze_epochs": 1}, True),
+    ],
+)
+def test_a_network_under_autocast_gives_the_bits_of_its_own_modules(
+    net: dict[str, Any], fields: dict[str, Any], frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch computes them module by module, casting each weight when it is used."""
+    monkeypatch.setattr("search.training.device.has_bf16", lambda device: True)
+    states = []
+    for own in (False, True):
+        torch.manual_seed(0)
+        model = build(NetSpec(**({"depth": 8, "in_channels": 1} | net))).to(memory_format=torch.channels_last)
+        spec = TrainSpec(**({"batch_size": 16, "lr": 0.05} | fields))
+        step = Step(model, spec, resident(0, 70), model.__call__ if own else None)
+        step.freeze(frozen)
+        for epoch in (1, 2):
+            begin(step, epoch)
+            torch.manual_seed(epoch)
+            for _ in range(step.steps):
+                step()
+        average = step.average.model.state_dict() if step.average else {}
+        states.append([model.state_dict(), step.optimiser.state(), average, dict(enumerate(step.read()))])
+    for lean, torchs in zip(*states, strict=True):
+        assert lean.keys() == torchs.keys()
+        assert [
+            name for name in lean if not torch.equal(torch.as_tensor(lean[name]), torch.as_tensor(torchs[name]))
+        ] == []
+    counts = {int(count) for name, count in states[0][0].items() if name.endswith("num_batches_tracked")}
+    assert counts == ({0} if frozen else {8})
+
+
 def test_each_call_is_the_next_row() -> None:
     """The second epoch's first step has the rates and images of that epoch: with rate 0 nothing moves."""
     step = make()

@@ -127,7 +127,8 @@ class Step:
         self._position = torch.zeros(1, dtype=torch.int64, device=device)
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self._wrong = torch.zeros((), dtype=torch.float64, device=device)
-        self._rows: Draws = {}
+        self._rows = torch.empty(0, 0, dtype=torch.uint8, device=device)
+        self._fields: dict[str, tuple[slice, torch.dtype, torch.Size]] = {}  # of a row: where, and what it is
         held = self.size if split.streamed else 0
         self._images = torch.empty(held, *split.images.shape[1:], dtype=torch.uint8, device=device)
         self._incoming: Iterator[Tensor] = iter(())
@@ -145,13 +146,25 @@ class Step:
                 layer.eval()  # its normalisations keep the statistics that they were loaded with
         factors = self.optimiser.factors
         rows = draws | {"rates": torch.tensor([[rate * factor for factor in factors] for rate in rates])}
-        for name, values in rows.items():
-            # Always the same memory: a captured step knows addresses, not names.
-            self._rows.setdefault(name, torch.empty_like(values, device=self._position.device)).copy_(values)
+        self._lay_out(rows)
         if self.split.streamed:
             self._incoming = stream(self.split.images, draws["order"], pinned=self._position.is_cuda)
         for counter in (self._position, self._loss, self._wrong):
             counter.zero_()
+
+    def _lay_out(self, rows: Draws) -> None:
+        """All that a step depends on as one line of bytes on the device, so that one kernel finds it."""
+        # The widest numbers come first, so that each lies at a multiple of its size.
+        names = sorted(rows, key=lambda name: -rows[name].element_size())
+        lines = torch.cat([rows[name].reshape(self.steps, -1).view(torch.uint8) for name in names], 1)
+        self._fields, begin = {}, 0
+        for name in names:
+            end = begin + rows[name][0].nbytes
+            self._fields[name] = slice(begin, end), rows[name].dtype, rows[name].shape[1:]
+            begin = end
+        if self._rows.shape != lines.shape:
+            self._rows = torch.empty_like(lines, device=self._position.device)
+        self._rows.copy_(lines)  # always the same memory: a captured step knows addresses, not names
 
     def feed(self) -> None:
         """Before each step: what it needs from the host, which is nothing where the images are on the device."""
@@ -159,7 +172,8 @@ class Step:
             self._images.copy_(next(self._incoming), non_blocking=True)
 
     def __call__(self) -> None:
-        row = {name: rows.index_select(0, self._position)[0] for name, rows in self._rows.items()}
+        line = self._rows.index_select(0, self._position)[0]
+        row = {name: line[part].view(kind).view(shape) for name, (part, kind, shape) in self._fields.items()}
         self.optimiser.rates.copy_(row["rates"])
         made = batch(self.split, self.spec, row, self._images if self.split.streamed else None)
         images = self.group.part(made) if self.group else made.images

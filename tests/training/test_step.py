@@ -63,7 +63,7 @@ def test_epochs_are_laid_out_in_the_same_memory(fields: dict[str, Any]) -> None:
     """As a captured step reads and writes addresses."""
     step = make(**fields)
     begin(step, 1)
-    tensors = [*step._rows.values(), step._position, step._loss, step._wrong, *step.model.state_dict().values()]
+    tensors = [step._rows, step._position, step._loss, step._wrong, *step.model.state_dict().values()]
     tensors.append(step.optimiser.rates)
     for _ in range(step.steps):
         step()

@@ -289,7 +289,7 @@ class ResourceSpec(BaseModel):
     cpus_per_trial: float = Field(default=1, gt=0, description="cores that a trial holds")
     gpus_per_trial: float | Literal["auto"] = Field(
         default="auto",
-        description="a share of one, or how many of one machine; auto: one if any, or the share that fits where MPS runs",
+        description="a share of one, or how many of one machine; auto: one if any, or what fits where MPS runs",
     )
 
     compile: bool = Field(default=False, description="torch.compile each network: up to a minute before its first step")

@@ -31,37 +31,38 @@ OPTIMISERS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw"},
     "layer_decay": {"layer_decay": 0.5},
 }
-CIFAR: dict[str, dict[str, Any]] = {
+UNITS: dict[str, dict[str, Any]] = {
     f"{version}, {shortcut}": {"version": version, "shortcut": shortcut}
     for version, shortcut in itertools.product([v.value for v in Version], [s.value for s in Shortcut])
 }
-OTHERS: dict[str, dict[str, Any]] = {
+IMAGENET = {"family": "imagenet", "depth": 18, "num_classes": 10}
+ARTICLE = {"family": "article", "depth": 6}  # which leaves no choice of shortcut
+FAMILIES: dict[str, dict[str, Any]] = {
     "projection": {"downsample": "projection"},
     "bottleneck": {"depth": 11, "unit": "bottleneck"},
     "single": {"depth": 5, "unit": "single"},
-    "article": {"family": "article", "depth": 6},
-    "article v2": {"family": "article", "depth": 6, "version": "v2"},
-    **{
-        f"imagenet {shortcut}": {"family": "imagenet", "depth": 18, "num_classes": 10, "shortcut": shortcut}
-        for shortcut in [s.value for s in Shortcut]
-    },
+    "article": ARTICLE,
+    "article v2": ARTICLE | {"version": "v2"},
+    **{f"imagenet {name}": IMAGENET | unit for name, unit in UNITS.items()},
 }
 
 Case = tuple[dict[str, Any], dict[str, Any], bool]  # of the network, of its training, and whether images are streamed
 
 
-def _pairs() -> dict[str, Case]:
-    """Every augmentation with every version and every shortcut, and the networks of other families."""
+def _cases() -> dict[str, Case]:
+    """Every augmentation with every version, shortcut and family; every version and shortcut with every family."""
+    augmented = UNITS | {"article": ARTICLE, "imagenet": IMAGENET}
     return {
         **{
             f"{net_name}; {name}": (net, fields, False)
-            for (net_name, net), (name, fields) in itertools.product(CIFAR.items(), AUGMENTATIONS.items())
-            if not (net["shortcut"] == "none" and "stochastic_depth" in fields)  # which is refused
+            for (net_name, net), (name, fields) in itertools.product(augmented.items(), AUGMENTATIONS.items())
+            if not (net.get("shortcut") == "none" and "stochastic_depth" in fields)  # which is refused
+            if not (net is ARTICLE and "image_size" in fields)  # its head is for images of one size
         },
-        **{f"{name}; plain": (net, {}, False) for name, net in OTHERS.items()},
+        **{name: (net, {}, False) for name, net in FAMILIES.items()},
         **{f"{name}, streamed": ({}, fields, True) for name, fields in AUGMENTATIONS.items()},
         **{name: ({}, fields, False) for name, fields in OPTIMISERS.items()},
     }
 
 
-CASES = _pairs()
+CASES = _cases()

@@ -16,7 +16,7 @@ from search.spec import TrainSpec
 from search.training import augment
 from search.training.batches import Resident
 from search.training.loss import training_loss
-from tests.card.cases import AUGMENTATIONS, CIFAR, OTHERS
+from tests.card.cases import AUGMENTATIONS, FAMILIES, UNITS
 
 IMAGES = 64
 
@@ -44,7 +44,7 @@ def test_every_augmentation_stays_on_the_device(fields: dict[str, Any]) -> None:
     assert loss({}, fields).device.type == "cuda"
 
 
-@pytest.mark.parametrize("net", [*CIFAR.values(), *OTHERS.values()], ids=[*CIFAR, *OTHERS])
+@pytest.mark.parametrize("net", [*UNITS.values(), *FAMILIES.values()], ids=[*UNITS, *FAMILIES])
 def test_every_network_stays_on_the_device(net: dict[str, Any]) -> None:
     assert loss(net, {}).device.type == "cuda"
 

@@ -1,7 +1,8 @@
 """Training on a stand-in for a GPU (stand_in/card.h): torch's own CUDA build, over a runtime that computes nothing.
 
 Shown is that each step is captured as a CUDA graph and asks nothing that a capture forbids, what a capture that fails
-leaves behind, and what stays of the card's memory. About a minute of one core, of which torch's compiler takes a third.
+leaves behind, and what stays of the card's memory. About a minute and a half of one core, of which torch's compiler
+takes twenty seconds.
 """
 
 from collections.abc import Callable
@@ -71,7 +72,9 @@ def test_a_trial_that_continues_is_captured(steps: dict[str, Any], case: str) ->
 
 def test_a_step_has_no_more_nodes_than_it_had(steps: dict[str, Any]) -> None:
     """The figures of ResNet-20, -56, -110 and of the bottleneck ResNet-164 may only fall."""
-    assert steps["nodes"] == {"20": 311, "56": 779, "110": 1481, "164": 2125}
+    most = {"20": 311, "56": 779, "110": 1481, "164": 2125}  # of torch 2.14
+    assert {name: number for name, number in steps["nodes"].items() if number > most[name]} == {}
+    assert steps["nodes"].keys() == most.keys()
 
 
 def test_trials_of_a_worker_leave_no_memory_behind(card: Card) -> None:
@@ -82,16 +85,17 @@ def test_trials_of_a_worker_leave_no_memory_behind(card: Card) -> None:
 
 
 def test_trials_whose_capture_fails_leave_no_memory_behind(card: Card) -> None:
+    """No more than the first: cuBLAS has its workspace then."""
     first, *others = card("failing")["failing"]
-    assert others == [first] * len(others)
+    assert max(others) <= first
 
 
 def test_a_trial_too_large_for_the_card_is_infeasible_and_leaves_its_memory(card: Card) -> None:
     first, large, small = card("full")["full"]
     assert (large["report"]["failure"], large["report"]["done"]) == ("infeasible", True)
     assert large["report"]["reason"].startswith("out of memory: CUDA out of memory. Tried to allocate 72.00 MiB")
-    assert large["taken"] == first["taken"]
-    assert (small["report"]["last"], small["launched"]) == (True, first["launched"])
+    assert large["taken"] < first["taken"] + 4 * 2**20, "of the 64 MiB that it was given"
+    assert (small["report"]["last"], small["launched"], small["taken"]) == (True, first["launched"], first["taken"])
 
 
 def test_images_stay_on_the_card_where_they_fit_into_what_is_left_of_the_share(card: Card) -> None:

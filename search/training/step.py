@@ -51,6 +51,7 @@ class Lean:
     """Computes a network's logits to the same bit, under autocast with fewer kernels.
 
     All weights become bfloat16 at once, and their gradients float32; all normalisations count their batches at once.
+    For GPUs: on cores, where a kernel is a call, it takes longer than what it saves.
     """
 
     def __init__(self, model: ResNet) -> None:
@@ -120,7 +121,7 @@ class Step:
         self.optimiser = optimiser(model, spec, device)
         self.frozen = False
         self.average = Average(model, spec.ema) if spec.ema else None
-        self._forward = Lean(model) if forward is None else forward
+        self._forward = forward or (Lean(model) if device.type == "cuda" else model)
         self.group = group
         balanced = spec.class_weights == "balanced"
         self._weights = balanced_weights(split.labels, model.spec.num_classes) if balanced else None

@@ -26,7 +26,7 @@ def study(folder: Path, kill: str | None = None) -> tuple[list[optuna.trial.Froz
         command = [sys.executable, "-m", "tests.support.data_parallel", str(folder)]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
     if kill:
-        wait_until(lambda: any(folder.glob("trials/*/epoch-*")), process, log)
+        wait_until(lambda: any(folder.glob("trials/*/epoch-*")) and named(process.pid, kill), process, log)
         (victim,) = named(process.pid, kill)
         victim.kill()
     assert process.wait(300) == 0, log.read_text()

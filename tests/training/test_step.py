@@ -12,7 +12,7 @@ from resnet import NetSpec, build
 from search.spec import TrainSpec
 from search.training.augment import draw
 from search.training.device import has_bf16, system_metrics
-from search.training.step import Step
+from search.training.step import Lean, Step
 from search.training.trivial_augment import at_once
 from tests.support.sample_digits import resident
 
@@ -104,7 +104,7 @@ def test_a_network_under_autocast_gives_the_bits_of_its_own_modules(
         torch.manual_seed(0)
         model = build(NetSpec(**({"depth": 8, "in_channels": 1} | net))).to(memory_format=torch.channels_last)
         spec = TrainSpec(**({"batch_size": 16, "lr": 0.05} | fields))
-        step = Step(model, spec, resident(0, 70), model.__call__ if own else None)
+        step = Step(model, spec, resident(0, 70), model if own else Lean(model))
         step.freeze(frozen)
         for epoch in (1, 2):
             begin(step, epoch)

@@ -1,9 +1,13 @@
 """What the machine itself can do: a large product of matrices, a large copy; and the floor under a training step."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from resnet.costs import Cost
 
@@ -52,6 +56,25 @@ def floor_seconds(cost: Cost, images: int, flops: float, bandwidth: float) -> tu
     arithmetic = images * training_flops(cost) / flops
     memory = images * PASSES * cost.activation_bytes / 2 / bandwidth
     return max((arithmetic, "arithmetic"), (memory, "memory"))
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes that torch's operations in the block read and write on one kind of device, operation by
+    operation: each of its tensors once. Views move nothing.
+    """
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.bytes, self._device = 0, device
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if not (func.is_view or "empty" in func.__name__):
+            used = [each for each in tree_leaves((args, kwargs, found)) if isinstance(each, Tensor)]
+            self.bytes += sum(each.nbytes for each in used if each.device.type == self._device)
+        return found
 
 
 def _seconds(work: Callable[[], object]) -> float:

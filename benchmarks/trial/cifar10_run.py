@@ -19,11 +19,21 @@ from search.training import Resident, train
 from search.training.loop import evaluate
 
 
-def ours(spec: TrialSpec, prepared: Prepared) -> Iterator[dict[str, float]]:
-    """Our loop, with the same metrics as the reference loop."""
+def of_the_papers(epochs: int) -> TrialSpec:
+    """ResNet-20 as arXiv:1512.03385, section 4.2 trains it: 164 epochs there, on training and validation split."""
+    recipe = TrainSpec(
+        epochs=epochs, schedule=Schedule.STEPS, nesterov=False, batch_size=128, lr=0.1, weight_decay=1e-4
+    )
+    return TrialSpec(net=NetSpec(depth=20, version=Version.V1), train=recipe)
+
+
+def ours(spec: TrialSpec, prepared: Prepared, whole: bool = False) -> Iterator[dict[str, float]]:
+    """Our loop, with the same metrics as the reference loop; `whole`: the validation split is trained on too."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scale = prepared.info.mean, prepared.info.std
-    training, validation = (Resident.load(s, *scale, device) for s in (prepared.train(), prepared.validation()))
+    splits = [prepared.whole()] if whole else [prepared.train(), prepared.validation()]
+    training, *rest = (Resident.load(split, *scale, device) for split in splits)
+    validation = rest[0] if rest else None
     for epoch in train(spec, training, validation):
         yield {"epoch": epoch.number, **epoch.metrics}
         if epoch.number == spec.train.epochs:

@@ -11,7 +11,7 @@ from benchmarks.trial import reference_loop
 from resnet import NetSpec
 from search.data import Prepared, prepare
 from search.spec import DataSpec, PreparedInfo, TrainSpec, TrialSpec
-from search.training import Resident, device, train
+from search.training import Compiler, Resident, device, noise, train
 
 BATCH = 128
 STUDY_STEPS = 30 * (45_000 // BATCH)  # of a trial in the shipped study `cifar10`
@@ -46,6 +46,21 @@ class Ours:
         training, validation = (Resident.load(split, *scale, where) for split in splits)
         for epoch in train(self.spec, training, validation):
             yield span(epoch.metrics, self.prepared.info.n_train, self.spec.train.batch_size)
+
+
+@dataclass(frozen=True)
+class OnNoise:
+    """The product's loop on a GPU, on `steps` batches of random images, without validation."""
+
+    spec: TrialSpec
+    image: tuple[int, int, int]  # height, width, channels
+    steps: int
+    compiler: Compiler | None = None
+
+    def __call__(self) -> Iterator[Span]:
+        images = noise(self.spec, self.image, torch.device("cuda", 0), self.steps)
+        for epoch in train(self.spec, images, None, compiler=self.compiler):
+            yield span(epoch.metrics, len(images), self.spec.train.batch_size)
 
 
 @dataclass(frozen=True)

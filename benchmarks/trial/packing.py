@@ -1,23 +1,19 @@
-"""Images/s of several trials at once on one device: `python -m benchmarks.trial.packing --out`.
+"""Images/s of several trials at once on the cores: `python -m benchmarks.trial.packing --out`.
 
-On the CPU one trial on all threads against as many trials of one thread as there are cores, each on a core of its own;
-on a GPU 1, 2, 4 and 8 trials on one card, each in a process of its own. All trials of a team begin an epoch together,
-and only the time in which all of them train counts. The teams take turns (A B, B A, ...); the first does not count. The
-machine must be otherwise idle. It takes about two minutes on two cores.
+One trial on all threads against as many trials of one thread as there are cores, each on a core of its own. All trials
+of a team begin an epoch together, and only the time in which all of them train counts. The teams take turns (A B, B A,
+...); the first does not count. The machine must be otherwise idle. It takes about two minutes on two cores. Trials side
+by side on a GPU are a part of `benchmarks.gpu`.
 """
 
 import argparse
 import time
 from contextlib import ExitStack
 
-import torch
-
 from benchmarks import report
 from benchmarks.report import publish, ratios, spread, table
 from benchmarks.trial.loops import BATCH, Loop, Ours, subset, trial
 from benchmarks.trial.side_by_side import Place, all_cores, in_turns, team
-
-GPU_TRIALS = [1, 2, 4, 8]
 
 
 def places(trials: int, cores: list[int]) -> list[Place]:
@@ -29,13 +25,12 @@ def places(trials: int, cores: list[int]) -> list[Place]:
 
 
 def arguments() -> argparse.Namespace:
-    gpu, cores = torch.cuda.is_available(), len(all_cores())
-    counts = GPU_TRIALS if gpu else sorted({1, cores})
+    counts = sorted({1, len(all_cores())})
     parser = report.parser(__doc__, "packing", "name of the data set")
     parser.add_argument("--trials", type=int, nargs="+", default=counts, help=f"at once, 1 first ({counts})")
     parser.add_argument("--depth", type=int, default=20, help="of the network (20)")
     parser.add_argument("--turns", type=int, default=7, help="of each number of trials that count (7)")
-    parser.add_argument("--steps", type=int, default=0 if gpu else 6, help="of an epoch; 0: the whole set")
+    parser.add_argument("--steps", type=int, default=6, help="of an epoch; 0: the whole set")
     return parser.parse_args()
 
 

@@ -8,8 +8,8 @@ count. The first turn of each does not count either.
 On the CPU: one trial on all threads and, as the product does by default, as many trials of one thread as there are
 cores, both against the reference with all threads and as many workers; and one thread each, the reference's worker on
 the same core. Each turn of ours is set beside the machine's own sgemm rate, measured before and after it. On a GPU: one
-trial against the reference with as many workers as cores, then the steps of four networks beside their floor. The
-machine must be otherwise idle. It takes about five minutes on two cores.
+trial against the reference with as many workers as cores; `benchmarks.gpu` has more of it. The machine must be
+otherwise idle. It takes about five minutes on two cores.
 """
 
 import argparse
@@ -19,16 +19,16 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks import report
-from benchmarks.report import publish, quartiles, ratios, spread, table
+from benchmarks.report import publish, ratios, spread, table
 from benchmarks.trial import ceilings
 from benchmarks.trial.loops import BATCH, STUDY_STEPS, Ours, ReferenceSteps, subset, trial
 from benchmarks.trial.side_by_side import Place, Turn, all_cores, in_turns, team
 from resnet import NetSpec
 from resnet.costs import cost
 from search.data import Prepared
+from search.spec import TrialSpec
 
 HEAD = ["network", "configuration", "images a turn", "ours, images/s", "reference, images/s", "ratio", "of sgemm"]
-STEPS_HEAD = ["network", "images/s", "step, ms", "floor, ms", "floor / step", "set by"]
 
 
 def steps_of_turn(steps: int, depth: int) -> int:
@@ -84,35 +84,28 @@ def cpu_rows(depth: int, args: argparse.Namespace) -> list[list[str]]:
     ]
 
 
-def gpu_row(depth: int, args: argparse.Namespace) -> list[str]:
-    """One trial on the GPU against the reference, each with the whole machine in its turn."""
+def gpu_turns(
+    depth: int, data: str, data_dir: str | None, steps: int, turns: int
+) -> tuple[Prepared, TrialSpec, list[list[Turn]]]:
+    """Turns of one trial on the GPU and of the reference, each with the whole machine in its turn.
+
+    Args:
+        steps: of every turn; 0: the whole set, and 100 of the reference.
+    """
     place = Place(len(all_cores()))
-    prepared, images = (subset(args.data, steps, args.data_dir) for steps in (args.steps or None, None))
+    prepared, images = (subset(data, count, data_dir) for count in (steps or None, None))
     spec = trial(prepared.info, depth)
     with (
         team([(Ours(spec, prepared), place)]) as one,
-        team([(ReferenceSteps(spec, images, place.threads, args.steps or 100), place)]) as reference,
+        team([(ReferenceSteps(spec, images, place.threads, steps or 100), place)]) as reference,
     ):
-        ours, theirs = in_turns([one, reference], args.turns)
-    return row(f"1 trial, {place.threads} cores", ours, theirs, prepared, spec.net)
+        return prepared, spec, in_turns([one, reference], turns)
 
 
-def gpu_steps(args: argparse.Namespace) -> list[list[str]]:
-    """Whole steps of ours alone, beside the floor that the card's own rates set."""
-    flops, bandwidth = ceilings.bf16_matmul(), ceilings.copy()
-    prepared = subset(args.data, None, args.data_dir)
-    size = prepared.info.height
-    rows = [[f"copy {bandwidth / 1e12:.2f} TB/s, bf16 product {flops / 1e12:.0f} TFLOP/s", *[""] * 5]]
-    for depth in (20, 56, 110, 164):
-        bottleneck = {"unit": "bottleneck", "version": "v2"} if depth == 164 else {}
-        spec = trial(prepared.info, depth, bottleneck)
-        with team([(Ours(spec, prepared), Place(1))]) as one:
-            rates = [turn.images_per_s for turn in in_turns([one], args.turns)[0]]
-        floor, by = ceilings.floor_seconds(cost(spec.net, size), BATCH, flops, bandwidth)
-        step = BATCH / quartiles(rates)[1]
-        times = [f"{1000 * step:.3f}", f"{1000 * floor:.3f}", f"{floor / step:.0%}"]
-        rows.append([f"ResNet-{depth} {spec.net.version.value}", spread(rates), *times, by])
-    return rows
+def gpu_row(depth: int, args: argparse.Namespace) -> list[str]:
+    """The one comparison of a depth on a GPU."""
+    prepared, spec, (ours, theirs) = gpu_turns(depth, args.data, args.data_dir, args.steps, args.turns)
+    return row(f"1 trial, {len(all_cores())} cores", ours, theirs, prepared, spec.net)
 
 
 def arguments() -> argparse.Namespace:
@@ -139,8 +132,6 @@ def main() -> None:
         f"turn. A trial is of {STUDY_STEPS:,} steps, of which the turns are the first."
     )
     parts = [note, table(HEAD, rows)]
-    if gpu:
-        parts += [f"Steps of ours alone, batch {BATCH}, n = {args.turns} epochs:", table(STEPS_HEAD, gpu_steps(args))]
     parts.append(f"Measured in {time.perf_counter() - began:.0f} s.")
     publish("trial-speed", "Our loop and the reference loop", parts, args.out)
 

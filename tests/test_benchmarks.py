@@ -99,6 +99,22 @@ def test_equality_is_shown_within_the_margin_and_not_without() -> None:
         assert max(other.welch, other.mann_whitney) < 0.01
 
 
+def test_traffic_is_what_operations_read_and_write() -> None:
+    """Bytes of 256 float32 each: two read and one written, the same read and written in place, one read by its sum."""
+    one, other = torch.ones(256, requires_grad=True), torch.ones(256)
+    with ceilings.Traffic("cpu") as traffic:
+        both = one + other
+        both.detach().view(16, 16).mul_(2)
+        total = both.sum()
+    assert traffic.bytes == 1024 * (3 + 2 + 1) + 4
+    with ceilings.Traffic("cpu") as traffic:
+        total.backward()
+    assert traffic.bytes >= 1024
+    with ceilings.Traffic("cuda") as elsewhere:
+        torch.add(other, other)
+    assert elsewhere.bytes == 0
+
+
 def test_a_share_beyond_its_bound_is_bold() -> None:
     def of(hits: int) -> list[bool]:
         return [True] * hits + [False] * (10_000 - hits)

@@ -7,7 +7,8 @@ ended), `compiled` (torch.compile), `loops` (against the loop that users copy), 
 it) and `service` (a short study). `loops`, `recipe` and `service` read CIFAR-10.
 
 A part that fails is told in the table. `--out` adds what was measured to DATE-gpu.json, and writes all of that day to
-DATE-gpu.md. Half an hour on an H200 that is otherwise idle; a part is ended after ten minutes.
+DATE-gpu.md. Half an hour on an H200 that is otherwise idle; a part is ended after nine minutes, and keeps
+what it has by then.
 """
 
 import argparse
@@ -103,7 +104,9 @@ def main() -> None:
     if asked.out and (asked.out / f"{name}.json").exists():
         earlier = json.loads((asked.out / f"{name}.json").read_text())
         if earlier["machine"] != where:
-            sys.exit(f"error: {asked.out / name}.json is of another machine, {earlier['machine']} name another --out")
+            sys.exit(
+                f"error: {asked.out / name}.json is of another machine, {earlier['machine'][:-1]}; name another --out"
+            )
         records = earlier["parts"]
     for part in asked.parts:
         print(f"{part} ...", file=sys.stderr, flush=True)

@@ -210,7 +210,7 @@ def service(asked: argparse.Namespace) -> Iterator[Figure]:
         command = [sys.executable, "-m", "search.run", "cifar10", "--output", folder, "--trials", str(trials)]
         command += ["--set", f"train.epochs={epochs}", *(["--data-dir", asked.data_dir] if asked.data_dir else [])]
         began = time.perf_counter()
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=540)
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=500)
         took = time.perf_counter() - began
         if ended.returncode:
             raise RuntimeError(f"search.run ended with {ended.returncode}: {ended.stdout[-500:]}")

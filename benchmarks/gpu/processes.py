@@ -13,7 +13,7 @@ from typing import Any
 
 from search.errors import first_line
 
-LIMIT = 600.0  # seconds of a part
+LIMIT = 540.0  # seconds of a part: a command of one part ends within ten minutes
 MPS_CONTROL = "nvidia-cuda-mps-control"
 
 

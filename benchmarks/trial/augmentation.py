@@ -125,7 +125,7 @@ def compared(
     split: Split, info: PreparedInfo, recipe: TrainSpec, theirs: Callable[[int], int], args: argparse.Namespace
 ) -> list[list[str]]:
     """Rows of a table: ours on each device, then PIL and torchvision."""
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    devices = ["cpu", "cuda:0"] if torch.cuda.is_available() else ["cpu"]
     residents = [Resident.load(split, info.mean, info.std, torch.device(device)) for device in devices]
     *measured, usual = rates([*(ours(one, recipe, args.epochs) for one in residents), theirs], args.turns)
     rows = [

@@ -29,7 +29,7 @@ def of_the_papers(epochs: int) -> TrialSpec:
 
 def ours(spec: TrialSpec, prepared: Prepared, whole: bool = False) -> Iterator[dict[str, float]]:
     """Our loop, with the same metrics as the reference loop; `whole`: the validation split is trained on too."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     scale = prepared.info.mean, prepared.info.std
     splits = [prepared.whole()] if whole else [prepared.train(), prepared.validation()]
     training, *rest = (Resident.load(split, *scale, device) for split in splits)

@@ -37,7 +37,7 @@ def long_tail(split: Split, ratio: float) -> Split:
 
 def tested(prepared: Prepared, tail: Split, recipe: TrainSpec) -> dict[str, float]:
     """Test errors after the last epoch of one training."""
-    info, where = prepared.info, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    info, where = prepared.info, torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     net = NetSpec(depth=8, in_channels=info.channels, num_classes=len(info.classes), image_size=info.height)
     training, test = (Resident.load(split, info.mean, info.std, where) for split in (tail, prepared.test()))
     *_, last = train(TrialSpec(net=net, train=recipe), training, None)

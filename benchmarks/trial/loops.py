@@ -38,7 +38,7 @@ class Ours:
     prepared: Prepared
 
     def __call__(self) -> Iterator[Span]:
-        where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        where = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
         if where.type == "cpu":
             device.keep_freed_memory()  # as the worker of a study does
         scale = self.prepared.info.mean, self.prepared.info.std

@@ -20,8 +20,8 @@ PRELOADED, DRIVER = "libcard.so", "libcuda.so.1"
 
 
 @pytest.fixture(scope="session")
-def card(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
-    """Runs parts of `on_card.py` in a process of their own; returns what each has found."""
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which a process runs on the stand-in."""
     if not torch.version.cuda:
         pytest.skip(f"torch {torch.__version__} has no CUDA")
     if not all(folder.is_dir() for folder in HEADERS):
@@ -31,15 +31,17 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, An
     built = tmp_path_factory.mktemp("card")
     build(built, PRELOADED, *RUNTIME)
     build(built, DRIVER, "driver.cpp", f"-Wl,-soname,{DRIVER}")
+    loaded = {"LD_PRELOAD": str(built / PRELOADED), "LD_LIBRARY_PATH": str(built)}
+    return os.environ | loaded | {"PYTHONPATH": str(HERE.parents[1])}
+
+
+@pytest.fixture(scope="session")
+def card(stand_in: dict[str, str]) -> Callable[..., dict[str, Any]]:
+    """Runs parts of `on_card.py` in a process of their own; returns what each has found."""
 
     def run(*parts: str) -> dict[str, Any]:
-        stand_in = {"LD_PRELOAD": str(built / PRELOADED), "LD_LIBRARY_PATH": str(built)}
-        ran = subprocess.run(
-            [sys.executable, "-m", "tests.card.on_card", *parts],
-            env=os.environ | stand_in | {"PYTHONPATH": str(HERE.parents[1])},
-            capture_output=True,
-            text=True,
-        )
+        command = [sys.executable, "-m", "tests.card.on_card", *parts]
+        ran = subprocess.run(command, env=stand_in, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr[-3000:]
         return json.loads(ran.stdout.splitlines()[-1])
 

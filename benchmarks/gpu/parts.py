@@ -208,12 +208,11 @@ def service(asked: argparse.Namespace) -> Iterator[Figure]:
     trials, epochs = 16, 10
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "search.run", "cifar10", "--output", folder, "--trials", str(trials)]
-        command += ["--set", f"train.epochs={epochs}", *(["--data-dir", asked.data_dir] if asked.data_dir else [])]
+        command += ["--epochs", str(epochs), "--time-budget", "4m", "--set", "finals.time_budget=2m"]
+        command += ["--data-dir", asked.data_dir] if asked.data_dir else []
         began = time.perf_counter()
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=500)
+        subprocess.run(command, stdout=sys.stderr, check=True, timeout=500)
         took = time.perf_counter() - began
-        if ended.returncode:
-            raise RuntimeError(f"search.run ended with {ended.returncode}: {ended.stdout[-500:]}")
         found = Study.open(f"{folder}/cifar10").trials
     well, busy = len(found.ranked()), sum(trial.seconds or 0.0 for trial in found)
     best = f"{found.ranked()[0].measured:.2f} % is the best validation error" if well else ""

@@ -7,8 +7,8 @@ ended), `compiled` (torch.compile), `loops` (against the loop that users copy), 
 it) and `service` (a short study). `loops`, `recipe` and `service` read CIFAR-10.
 
 A part that fails is told in the table. `--out` adds what was measured to DATE-gpu.json, and writes all of that day to
-DATE-gpu.md. Half an hour on an H200 that is otherwise idle; a part is ended after nine minutes, and keeps
-what it has by then.
+DATE-gpu.md. Half an hour on an H200 that is otherwise idle; a part is ended after nine minutes and
+keeps what it has by then.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.parts import NETWORKS, PARTS, Figure, measured, on_a_gpu
+from benchmarks.gpu.parts import NETWORKS, PARTS, Figure, on_a_gpu
 from benchmarks.gpu.processes import apart, mps
 from benchmarks.gpu.promises import CASES
 from benchmarks.report import RESULTS, spread, table
@@ -41,7 +41,7 @@ def record(part: str, asked: argparse.Namespace) -> Record:
     figures: list[Figure] = []
     try:
         with mps() if part == "mps" else nullcontext():
-            figures, error = apart(measured, part, asked)
+            figures, error = apart(PARTS[part], asked)
     except (OSError, subprocess.SubprocessError) as failure:
         error = f"{type(failure).__name__}: {first_line(failure)}"
     found = [asdict(figure) | {"met": figure.met} for figure in figures]

@@ -1,7 +1,6 @@
 """What is measured on a GPU, part by part; each part runs in a process of its own and yields figures."""
 
 import argparse
-import math
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.promises import constant, left_by_trials, promises
@@ -35,6 +35,7 @@ IMAGE = (32, 32, 3)
 NETWORKS: dict[int, dict[str, Any]] = {20: {}, 56: {}, 110: {}, 164: {"unit": "bottleneck", "version": "v2"}}
 PACKED = (20, 110)  # of the networks, those that are packed and compiled
 PROCESSES = (1, 2, 3, 4, 6, 8)
+PROFILED = 20  # steps
 MIB = 2**20
 
 # The goals, in images/s, with a batch of 128 in bfloat16 on an H200.
@@ -125,20 +126,19 @@ def moved(trial: TrialSpec) -> int:
 def kernels(asked: argparse.Namespace) -> Iterator[Figure]:
     """What the profiler sees of an epoch of captured steps."""
     for depth in asked.networks:
-        epochs = OnNoise(spec(depth), IMAGE, asked.steps)()
+        epochs = OnNoise(spec(depth), IMAGE, PROFILED)()
         next(epochs)
-        with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as seen:
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
             next(epochs)
-        each = sorted(seen.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
-        ran = [kernel for kernel in each if kernel.self_device_time_total]
+        ran = [each for each in seen.key_averages() if each.device_type == DeviceType.CUDA]  # else of the host's calls
+        ran.sort(key=lambda kernel: -kernel.self_device_time_total)
         if not ran:
             raise RuntimeError("the profiler saw no kernel")
-        longest = "; ".join(f"{k.key[:60]} {k.self_device_time_total / asked.steps:.0f} µs" for k in ran[:3])
-        count = sum(kernel.count for kernel in ran) / asked.steps
-        busy = sum(kernel.self_device_time_total for kernel in ran) / asked.steps
-        yield Figure(
-            f"ResNet-{depth}, kernels a step", "", [count], round(1.01 * NODES[depth]), at_most=True, note=longest
-        )
+        longest = "; ".join(f"{k.key[:60]} {k.self_device_time_total / PROFILED:.0f} µs" for k in ran[:3])
+        count = sum(kernel.count for kernel in ran) / PROFILED
+        busy = sum(kernel.self_device_time_total for kernel in ran) / PROFILED
+        most = round(1.01 * NODES[depth])  # an epoch has a few of its own
+        yield Figure(f"ResNet-{depth}, kernels a step", "", [count], most, at_most=True, note=longest)
         yield Figure(f"ResNet-{depth}, time in kernels a step", "µs", [busy])
 
 
@@ -169,17 +169,17 @@ def mps(asked: argparse.Namespace) -> Iterator[Figure]:
 
 def compiled(asked: argparse.Namespace) -> Iterator[Figure]:
     """What torch.compile costs before the first step, and what it gains in each."""
-    for depth in [depth for depth in PACKED if depth in asked.networks]:
-        trial = spec(depth)
-        before, plain = rates(OnNoise(trial, IMAGE, asked.steps), asked.n)
-        with tempfile.TemporaryDirectory() as folder:
-            compiler = Compiler(True, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        compiler = Compiler(True, Path(folder))
+        for depth in [depth for depth in PACKED if depth in asked.networks]:
+            trial = spec(depth)
+            before, plain = rates(OnNoise(trial, IMAGE, asked.steps), asked.n)
             took, fast = rates(OnNoise(trial, IMAGE, asked.steps, compiler), asked.n)
-        a, b = (quartiles(found)[1] for found in (plain, fast))
-        pays = (took - before) / (1 / a - 1 / b) if b > a else math.inf
-        yield Figure(f"ResNet-{depth}, before the first step, compiled", "s", [took], note=f"eager {before:.1f} s")
-        note = f"{b / a:.2f} x eager {spread(plain)}; pays off after {pays:,.0f} images"
-        yield Figure(f"ResNet-{depth}, compiled", "images/s", fast, note=note)
+            a, b = (quartiles(found)[1] for found in (plain, fast))
+            pays = f"{(took - before) / (1 / a - 1 / b):,.0f} images" if b > a else "no number of images"
+            yield Figure(f"ResNet-{depth}, before the first step, compiled", "s", [took], note=f"eager {before:.1f} s")
+            note = f"{b / a:.2f} x eager {spread(plain)}; pays off after {pays}"
+            yield Figure(f"ResNet-{depth}, compiled", "images/s", fast, note=note)
 
 
 def loops(asked: argparse.Namespace) -> Iterator[Figure]:
@@ -225,11 +225,6 @@ Part = Callable[[argparse.Namespace], Iterator[Figure]]
 PARTS: dict[str, Part] = {
     part.__name__: part for part in (check, steps, kernels, packing, mps, compiled, loops, recipe, service)
 }
-
-
-def measured(part: str, asked: argparse.Namespace) -> Iterator[Figure]:
-    """The figures of a part."""
-    return PARTS[part](asked)
 
 
 def on_a_gpu() -> Iterator[str]:

@@ -30,6 +30,7 @@ def apart(work: Callable[..., Iterable[Any]], *arguments: Any) -> tuple[list[Any
         while ours.poll(max(0.0, deadline - time.monotonic())):
             yielded, error = ours.recv()
             if yielded is None:
+                process.join(30)  # so that it leaves the GPU by itself
                 return found, error
             found.append(yielded)
         return found, f"it was not done after {LIMIT:.0f} s"

@@ -1,6 +1,7 @@
 """What is measured on a GPU, part by part; each part runs in a process of its own and yields figures."""
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -169,6 +170,7 @@ def mps(asked: argparse.Namespace) -> Iterator[Figure]:
 
 def compiled(asked: argparse.Namespace) -> Iterator[Figure]:
     """What torch.compile costs before the first step, and what it gains in each."""
+    os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)  # torchvision sets it, to kernels of earlier days
     with tempfile.TemporaryDirectory() as folder:
         compiler = Compiler(True, Path(folder))
         for depth in [depth for depth in PACKED if depth in asked.networks]:

@@ -85,7 +85,7 @@ def check(asked: argparse.Namespace) -> Iterator[Figure]:
     """Whether the promises hold."""
     left = left_by_trials()
     note = f"{left[1] / MIB:.0f} MiB after the second trial, at most {max(left[2:]) / MIB:.0f} after a later one"
-    yield Figure("trials leave no memory behind", "", [constant(left)], 1, note=note)
+    yield Figure("trials leave no memory behind", "", [int(constant(left))], 1, note=note)
     for case in asked.cases:
         try:
             kept = promises(case)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks.gpu.promises import constant
+from benchmarks.gpu.promises import constant, same
+from search.training.loop import State
 
 SMALLEST = ("--networks", "20", "--cases", "plain", "--n", "2", "--steps", "4")
 
@@ -45,6 +47,43 @@ def test_parts_of_several_commands_make_one_page(stand_in: dict[str, str], tmp_p
     }
     first = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| ")]
     assert list(dict.fromkeys(first))[2:] == ["| check", "| steps", "| kernels", "| mps"]
+
+
+NEVER_CAPTURED = """
+import json, torch
+from benchmarks.gpu.promises import promises
+from search.training import step
+loss = step.training_loss
+def forbidden(*arguments):
+    found = loss(*arguments)
+    if torch.cuda.is_current_stream_capturing():
+        found.item()
+    return found
+step.training_loss = forbidden
+print(json.dumps(promises("plain")))
+"""
+
+
+def test_a_capture_that_never_succeeds_breaks_promises(stand_in: dict[str, str]) -> None:
+    """Eager steps equal eager ones, so that what is asked is whether steps were replayed."""
+    ran = subprocess.run([sys.executable, "-c", NEVER_CAPTURED], env=stand_in, capture_output=True, text=True)
+    kept = [promise for promise, holds in json.loads(ran.stdout).items() if holds]
+    assert kept == ["a capture that fails stays eager"]
+
+
+def test_one_bit_and_one_epoch_are_noticed() -> None:
+    weights, momentum = {"w": torch.ones(4)}, {"w": torch.zeros(4)}
+    epoch = ({"train/loss": 0.5}, State(1, weights, momentum))
+    assert same([epoch], [({"train/loss": 0.5}, State(1, {"w": torch.ones(4)}, {"w": torch.zeros(4)}))])
+    changed = {"w": torch.tensor([1.0, 1.0, 1.0, 1.0 + 2**-23])}
+    for other in (
+        [],
+        [({"train/loss": 0.5 + 2**-53}, epoch[1])],
+        [(epoch[0], State(1, changed, momentum))],
+        [(epoch[0], State(1, weights, changed))],
+        [(epoch[0], State(1, weights, momentum, changed))],
+    ):
+        assert not same([epoch], other)
 
 
 def test_memory_that_trials_leave_is_noticed() -> None:

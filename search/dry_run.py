@@ -190,7 +190,7 @@ class Speeds:
         before, cores = torch.get_num_threads(), spec.resources.cpus_per_trial
         torch.set_num_threads(max(1, int(cores)))
         try:
-            small, large = (timed(*end, torch.device("cuda" if gpu else "cpu")) for end in ends)
+            small, large = (timed(*end, torch.device("cuda:0" if gpu else "cpu")) for end in ends)
         finally:
             torch.set_num_threads(before)
         return cls(small, large, cores, torch.cuda.get_device_name() if gpu else None)

@@ -39,12 +39,13 @@ class Database(_Patient):
         patience: seconds that a call waits.
 
     Raises:
-        Exception: whatever the database's driver raises at first; from then on `StorageInternalError`, where it was
-            away for longer.
+        Exception: whatever the database's driver raises where nothing answers at first; one that says that it is
+            starting is waited for. From then on `StorageInternalError`, where it was away for longer.
     """
 
     def __init__(self, url: str, patience: float = PATIENCE) -> None:
-        self._url, self._patience, self._storage = url, patience, get_storage(url)
+        self._url, self._patience = url, patience
+        self._storage: BaseStorage = self._answered(lambda: get_storage(url))
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         known: int = self.get_n_trials(study_id)
@@ -77,8 +78,8 @@ class Database(_Patient):
         while True:
             try:
                 return ask()
-            except StorageInternalError as error:
-                if time.monotonic() > end:
+            except Exception as error:
+                if not _is_away(error) or time.monotonic() > end:
                     raise
                 if not warned:
                     cause = without_credentials(first_line(error.__cause__ or error, "no answer"), self._url)
@@ -86,3 +87,8 @@ class Database(_Patient):
                     log.warning("search.storage = %r does not answer (%s); asking again for %s", where, cause, wait)
                 warned = True
             time.sleep(PAUSE)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether it may answer later. While PostgreSQL starts, recovers or ends, its words are the only sign."""
+    return isinstance(error, StorageInternalError) or "the database system is " in str(error)

@@ -32,11 +32,21 @@ class Postgres:
         return f"postgresql://team:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        command = [PROGRAMS[-1] / "postgres", "-D", self.folder / "data", "-k", self.folder, "-p", str(self.port)]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self._user)
-        ready = "pg_isready", "-h", "127.0.0.1", "-p", str(self.port)
-        wait_until(lambda: self._call(*ready, check=False) == 0, "PostgreSQL's start")
+        self._run()
+        wait_until(lambda: self._ready() == 0, "PostgreSQL's start")
+
+    def start_refusing(self) -> None:
+        """As a server that recovers for long: it answers that it takes nobody, until `accept`."""
+        signal_file = self.folder / "data" / "standby.signal"
+        signal_file.touch()
+        if self._user:
+            shutil.chown(signal_file, self._user)
+        self._run("-c", "hot_standby=off")
+        wait_until(lambda: self._ready() == 1, "PostgreSQL's refusal")
+
+    def accept(self) -> None:
+        self._call("pg_ctl", "promote", "-D", self.folder / "data")
+        wait_until(lambda: self._ready() == 0, "PostgreSQL's consent")
 
     def kill(self) -> None:
         """As `kill -9` does; what it had started ends by itself when it notices."""
@@ -50,6 +60,24 @@ class Postgres:
             self._process.send_signal(signal.SIGINT)  # at once, with clients or without
             self._process.wait()
         shutil.rmtree(self.folder)
+
+    def _run(self, *flags: str) -> None:
+        command = [
+            PROGRAMS[-1] / "postgres",
+            "-D",
+            self.folder / "data",
+            "-k",
+            self.folder,
+            "-p",
+            str(self.port),
+            *flags,
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self._user)
+
+    def _ready(self) -> int:
+        """0: it takes connections, 1: it refuses them, 2: no answer."""
+        return self._call("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), check=False)
 
     def _call(self, program: str, *arguments: object, check: bool = True) -> int:
         command = [PROGRAMS[-1] / program, *map(str, arguments)]

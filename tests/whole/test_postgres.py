@@ -14,8 +14,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import get_storage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
-from search.errors import Halted
+from search.errors import Halted, InputError
 from search.records import answering, open_storage
 from search.records.database import Database
 from search.spec import Sampler, SearchSpec
@@ -63,6 +64,20 @@ def test_what_is_written_waits_for_a_server_that_restarts(postgres: Postgres) ->
     with pytest.raises(Halted, match="does not answer any more") as halted, answering(postgres.url()):
         hasty.set_study_user_attr(study, "late", 1)
     assert postgres.password not in str(halted.value)
+
+
+def test_a_server_that_is_starting_is_waited_for(postgres: Postgres) -> None:
+    postgres.kill()
+    with pytest.raises(InputError, match="cannot be opened"):
+        open_storage(Path("unused"), postgres.url())
+    postgres.start_refusing()
+    with pytest.raises(OperationalError, match="the database system is "):
+        Database(postgres.url(), patience=0.0)
+    later = threading.Timer(1, postgres.accept)
+    later.start()
+    Database(postgres.url()).create_new_study([StudyDirection.MINIMIZE], "mine")
+    later.join()
+    assert ask(postgres.url(), "select study_name from studies") == [("mine",)]
 
 
 @pytest.mark.parametrize("repeated", ["create_new_trial", "set_trial_state_values"])

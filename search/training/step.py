@@ -121,7 +121,8 @@ class Step:
         self.optimiser = optimiser(model, spec, device)
         self.frozen = False
         self.average = Average(model, spec.ema) if spec.ema else None
-        self._forward = forward or (Lean(model) if device.type == "cuda" else model)
+        own = Lean(model) if device.type == "cuda" else model
+        self._forward = own if forward is None else forward
         self.group = group
         balanced = spec.class_weights == "balanced"
         self._weights = balanced_weights(split.labels, model.spec.num_classes) if balanced else None

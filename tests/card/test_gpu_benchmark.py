@@ -25,6 +25,8 @@ def measured(stand_in: dict[str, str], out: Path, *parts: str) -> tuple[int, str
 
 
 @pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.nightly
 def test_parts_of_several_commands_make_one_page(stand_in: dict[str, str], tmp_path: Path) -> None:
     """No program of this name is found for the part `mps`, nor does the profiler know this card."""
     nowhere = stand_in | {"PATH": str(tmp_path)}

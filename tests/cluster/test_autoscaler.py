@@ -11,7 +11,7 @@ from tests.support.autoscaling import LOCAL, autoscaled, fixed, without_spot
 from tests.support.hosts.waiting import left_after, wait_for
 from tests.support.study_process import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.nightly]
 AWS, ONPREM = ROOT / "cluster.yaml", ROOT / "search" / "cluster" / "onprem.yaml"
 WORKERS = ["127.0.0.11", "127.0.0.12", "127.0.0.13"]
 

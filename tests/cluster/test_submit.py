@@ -66,6 +66,7 @@ def test_detached_by_ctrl_c_and_followed_again_by_the_same_command(cluster: Head
     assert {trial["state"] for trial in report(tmp_path)["trials"]} == {"complete"}
 
 
+@pytest.mark.nightly
 def test_two_users_at_once_and_a_laptop_that_vanishes(cluster: Head, tmp_path: Path) -> None:
     """Both call their study the same; the first one's machine dies as soon as the job is sent."""
     folders = [tmp_path / name for name in ("ann", "bob")]

@@ -14,6 +14,8 @@ from tests.support.whole import report_of
 BLOCK = """
 import importlib.abc, os, pathlib, sys
 
+import pytest
+
 if any("default_worker.py" in argument for argument in sys.orig_argv):  # a process that Ray has started
 
     class Refuse(importlib.abc.MetaPathFinder):
@@ -44,6 +46,7 @@ def test_it_is_a_part_of_what_the_head_has_and_lacks_nothing() -> None:
         assert not (needed & every.keys()) - worker.keys(), distribution
 
 
+@pytest.mark.long
 def test_a_study_runs_on_workers_that_have_nothing_else(tmp_path: Path) -> None:
     """Each process of Ray's refuses to import what is in no package of that file."""
     there = {name(d) for d in locked("requirements-worker.lock")}

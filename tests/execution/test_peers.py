@@ -45,7 +45,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[optuna.trial.FrozenT
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("victim", ["ray::Peer", "ray::ResourceTrainable"])
+@pytest.mark.parametrize("victim", ["ray::Peer", pytest.param("ray::ResourceTrainable", marks=pytest.mark.nightly)])
 def test_a_process_that_is_killed_costs_no_epoch(
     victim: str, alone: list[optuna.trial.FrozenTrial], tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ def assert_all_sent(folder: Path, server: Server) -> None:
     assert sent.points > 0
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_a_server_that_is_gone_until_after_the_end(tmp_path: Path) -> None:
     """It dies with the first trial; the study ends, says what is unsent; --sync sends it once the server is back."""

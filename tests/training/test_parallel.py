@@ -21,7 +21,6 @@ from tests.support.together import together
 NET = {"depth": 8, "in_channels": 1, "width": 0.5}
 TRAIN = {"epochs": 3, "batch_size": 33, "crop_padding": 1, "lr": 0.1}  # 33: parts of 17 and 16 images
 CASES: dict[str, dict[str, Any]] = {
-    "v1, averaged weights": {"train": {"ema": 0.9}},
     "v2, mixed": {"net": {"version": "v2"}, "train": {"mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1}},
     "bn after add, weighted classes": {"net": {"version": "bn_after_add"}, "train": {"class_weights": "balanced"}},
     "bottleneck, AdamW, the head first": {

@@ -75,6 +75,7 @@ def filled(disk: Path, left: int, writer: int) -> Path:
     return disk / "ballast"
 
 
+@pytest.mark.nightly
 def test_a_disk_that_fills_up_at_the_end(disk: Path) -> None:
     """Before the report, then before the export, with room for records alone: each time it is said, then mended."""
     folder, study, arguments = disk.parent, disk / "tiny", concluded.arguments(disk.parent)

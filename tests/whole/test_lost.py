@@ -85,9 +85,10 @@ def test_a_part_of_ray_that_dies_halts_the_study_in_a_sentence(part: str, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("part", "name"),
-    [("gcs_server", "the head"), pytest.param("raylet", "Ray on this machine", marks=pytest.mark.nightly)],
+    [("gcs_server", "the head"), ("raylet", "Ray on this machine")],
 )
 def test_a_part_of_a_cluster_that_dies_halts_the_study_too(part: str, name: str, tmp_path: Path) -> None:
     """The same command continues, here on no cluster."""

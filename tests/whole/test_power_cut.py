@@ -12,7 +12,7 @@ from tests.support.whole import assert_whole
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("mlflow", ["kept", "lost"])
+@pytest.mark.parametrize("mlflow", ["lost", pytest.param("kept", marks=pytest.mark.nightly)])
 def test_a_journal_that_was_cut_short(tmp_path: Path, mlflow: str) -> None:
     """Epochs that MLflow has, or has lost too, are gone, and one is half there; in the end each is there once."""
     slow = {"epochs": 8, "batch_size": 4, "flip": False}

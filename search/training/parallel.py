@@ -117,8 +117,9 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
         number = x.numel() // x.shape[1]
-        exact = x if x.dtype == torch.float64 else x.float()
-        variance, mean = torch.var_mean(exact, (0, 2, 3), correction=0)
+        # The statistics of torch's own normalisation, whose output is dropped: many times faster than `var_mean`.
+        _, mean, inverse = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
+        variance = (inverse.square().reciprocal() - eps).clamp(min=0)
         # Of n numbers with mean m and variance v: sums of n, n m and n (v + m^2) would lose digits where m is large, so
         # the means come first and the variances are about the common one.
         count = torch.full_like(mean[:1], number)

@@ -119,17 +119,15 @@ class _Normalise(torch.autograd.Function):
         number = x.numel() // x.shape[1]
         # The statistics of torch's own normalisation, whose output is dropped: many times faster than `var_mean`.
         _, mean, inverse = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
-        variance = (inverse.square().reciprocal() - eps).clamp(min=0)
-        # Of n numbers with mean m and variance v: sums of n, n m and n (v + m^2) would lose digits where m is large, so
-        # the means come first and the variances are about the common one.
-        count = torch.full_like(mean[:1], number)
-        sums = torch.cat([mean * number, count])
-        processes.all_reduce(sums)
-        count = sums[-1]
-        common = sums[:-1] / count
-        spread = (variance + (mean - common).square()) * number
-        processes.all_reduce(spread)
-        variance = spread / count
+        kind = mean.dtype
+        # In float64, for the mean of squares loses the digits that the squared mean has before the variance begins.
+        mean, variance = mean.double(), inverse.double().square().reciprocal() - eps
+        moments = number * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
+        processes.all_reduce(moments)
+        count, total, squares = moments
+        common = total / count
+        variance = (squares / count - common.square()).clamp(min=0).to(kind)
+        common, count = common.to(kind), count[:1].to(kind)
         output = ops.batch_norm(x, common, variance, weight, bias, training=False, eps=eps)
         ctx.save_for_backward(x, weight, common, variance, count)
         ctx.eps = eps

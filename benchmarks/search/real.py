@@ -95,7 +95,7 @@ def main() -> None:
             made = Study.create(study(name, seed, asked), output=asked.output)
             made.run()
             rows.append(row(name, seed, made, asked))
-    head = ("search", "seed", *(f"after {part * asked.minutes:.0f} min" for part in PARTS), "test error", "trials")
+    head = ("search", "seed", *(f"after {part * asked.minutes:.2g} min" for part in PARTS), "test error", "trials")
     caption = (
         f"{asked.data}, {asked.images:,} images, complete after {asked.epochs} epochs, {asked.minutes:g} minutes for "
         "each search. Lowest validation error of a complete trial, in percent; then the mean test error of the best, "

@@ -117,9 +117,10 @@ def test_a_study_whose_database_and_driver_are_killed_is_whole(
     server.folder.mkdir()
     server.start()
     kills = max(KILLS, request.config.getoption("--kills"))
+    trials = 3 * kills
     instants, train = random.Random(0), {"epochs": 6, "batch_size": 8, "flip": False}
     shared = "--storage", postgres.url(), "--tracking-uri", server.url
-    line = command(tmp_path, "--trials", "12", *shared, train=train)
+    line = command(tmp_path, "--trials", str(trials), *shared, train=train)
 
     def epochs() -> int:
         if ask(postgres.url(), "select to_regclass('trial_intermediate_values')::text") == [(None,)]:
@@ -140,6 +141,6 @@ def test_a_study_whose_database_and_driver_are_killed_is_whole(
             time.sleep(1)
             postgres.start()
         assert process.wait(300) == 0, log.read_text()
-        assert_all_there(report_of(tmp_path), 12, postgres.url("mlflow"), server.folder / "artifacts")
+        assert_all_there(report_of(tmp_path), trials, postgres.url("mlflow"), server.folder / "artifacts")
     finally:
         server.kill()

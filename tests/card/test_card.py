@@ -112,6 +112,7 @@ def test_trials_share_a_card_where_mps_runs(card: Card) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_compiled_network_is_captured(card: Card) -> None:
     found = card("compiled")["compiled"]
     assert_replayed(found)

@@ -58,6 +58,7 @@ def timeless(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_compiled_once_for_all_trials_of_a_network(tmp_path: Path) -> None:
     """Two trials and a continuation: one compilation, the figures of the eager network up to rounding."""
     found, _ = run(tmp_path)

@@ -172,6 +172,7 @@ def killed(folder: Path, line: list[str], phase: str, wait: float) -> tuple[str,
     return end.phase(), below
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_a_driver_killed_in_the_second_half(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """In its finals, its report, its export or the calls to the registry: the same command ends with all of them."""

@@ -9,12 +9,11 @@ if TYPE_CHECKING:
     from resnet.costs import Cost, cost
     from resnet.kinds import Downsample, Family, Shortcut, StrideOn, Unit, Version
     from resnet.names import list_models, name_of, named
-    from resnet.net import ResNet, build, create_model
+    from resnet.net import ResNet, build, create_model, drop_branches
     from resnet.pretrained import blueprint, blueprints, load_pretrained, misfit
     from resnet.route import reaches_first_unit, shortcut_gain
     from resnet.signals import Signal, signal
     from resnet.spec import NetSpec
-    from resnet.stochastic_depth import drop_branches
     from resnet.torchvision_weights import load_torchvision, to_torchvision
 
 # No module is called as a name it offers: once imported, a package's attribute is its module.
@@ -23,12 +22,11 @@ _OFFERS = {
     "costs": "Cost cost",
     "kinds": "Downsample Family Shortcut StrideOn Unit Version",
     "names": "list_models name_of named",
-    "net": "ResNet build create_model",
+    "net": "ResNet build create_model drop_branches",
     "pretrained": "blueprint blueprints load_pretrained misfit",
     "route": "reaches_first_unit shortcut_gain",
     "signals": "Signal signal",
     "spec": "NetSpec",
-    "stochastic_depth": "drop_branches",
     "torchvision_weights": "load_torchvision to_torchvision",
 }
 _MODULES = {name: module for module, names in _OFFERS.items() for name in names.split()}

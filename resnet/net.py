@@ -1,6 +1,6 @@
-"""From a NetSpec to the network: stem, stages, head."""
+"""From a NetSpec to the network: stem, stages, head; and its branches, dropped in training (arXiv:1603.09382)."""
 
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -131,3 +131,33 @@ def build(spec: NetSpec) -> ResNet:
 def create_model(name: str, **overrides: Any) -> ResNet:
     """The published network, e.g. `create_model("resnet56", num_classes=100)`; errors as `resnet.named`."""
     return build(named(name, **overrides))
+
+
+class StochasticDepth(nn.Module):
+    """In training 0 for each image with this probability, else x / (1 - probability); in evaluation x.
+
+    As `torchvision.ops.stochastic_depth` with mode "row", from torch's generator, so that in evaluation nothing of the
+    network is scaled (arXiv:1603.09382, equation 5).
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.survival = 1 - probability
+
+    def forward(self, x: Float[Tensor, "n c i j"]) -> Float[Tensor, "n c i j"]:
+        if not self.training:
+            return x
+        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(self.survival).div_(self.survival)
+
+    def extra_repr(self) -> str:
+        return f"survival={self.survival:g}"
+
+
+def drop_branches(model: ResNet, probability: float) -> None:
+    """Drops the branch F of unit l of L with l / L of this probability, as equation 4 has it.
+
+    What drops it is the last module of F and holds no tensor: the network's state and its output in evaluation stay.
+    """
+    units = [layer[-1] for layer in model.layers()[1:-1]]
+    for number, residual in enumerate(units, 1):
+        cast(nn.Sequential, residual.F).append(StochasticDepth(probability * number / len(units)))

@@ -1,4 +1,4 @@
-"""The parts of Ray used here that are not public, for each of which there is no public way.
+"""The private parts of Ray that are used here, because Ray has no public way.
 
 Another Ray may lack one: `check` looks for all of them before Ray starts.
 """

@@ -10,26 +10,11 @@ from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from search import training
-from search.execution.process import Process, WorkerData
-from search.spec import TrialSpec
+from search.execution.process import Process, WorkerData, epochs
 from search.storage import scratch
-from search.training import Checkpoint, Compiler, Epoch, Group, train
+from search.training import Checkpoint, Epoch, Group
 
 ANSWER = 30.0  # seconds in which a process tells why it has left the others
-
-
-def epochs(
-    config: dict[str, Any],
-    data: WorkerData,
-    found: Checkpoint | None,
-    compiler: Compiler | None = None,
-    group: Group | None = None,
-) -> Iterator[Epoch]:
-    """Trains a trial (see `worker.TrialWorker`) in this process, on from its last checkpoint if one was `found`."""
-    named = config["weights"]
-    start = found.state if found else None if named is None else training.pretrained(named)
-    spec = TrialSpec.model_validate(config["spec"])
-    return train(spec, data.training, data.validation, start, compiler, group)
 
 
 class Peer:
@@ -90,7 +75,7 @@ class Peers:
         return [getattr(peer, what).remote() for peer in self._actors]
 
     def _ended(self, error: Exception, asked: list[Any]) -> Exception:
-        """Ends the peers, some of which may wait for others; why the training has failed with this error here."""
+        """Ends the peers, which may wait for each other; returns the error of the process that failed first."""
         causes = [error]
         if Group.has_lost_another(error):
             answers, _ = ray.wait(asked, num_returns=len(asked), timeout=ANSWER)

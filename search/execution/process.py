@@ -1,5 +1,6 @@
-"""What a process that trains has: its cores, its device and the data set on it."""
+"""A process that trains: its cores, its device, the data set on it, and a trial's epochs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from search import training
 from search.data import Prepared, Split, on_this_machine
-from search.spec import DataSpec
-from search.training import Predictions, Resident, device
+from search.spec import DataSpec, TrialSpec
+from search.training import Checkpoint, Compiler, Epoch, Group, Predictions, Resident, device, train
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,17 @@ class Process:
         if self._data is None or self._data[0] != key:
             self._data = (key, WorkerData.load(config))
         return self._data[1]
+
+
+def epochs(
+    config: dict[str, Any],
+    data: WorkerData,
+    found: Checkpoint | None,
+    compiler: Compiler | None = None,
+    group: Group | None = None,
+) -> Iterator[Epoch]:
+    """Trains a trial (see `worker.TrialWorker`) in this process, on from its last checkpoint if one was `found`."""
+    named = config["weights"]
+    start = found.state if found else None if named is None else training.pretrained(named)
+    spec = TrialSpec.model_validate(config["spec"])
+    return train(spec, data.training, data.validation, start, compiler, group)

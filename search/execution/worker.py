@@ -14,8 +14,8 @@ from ray.util import get_node_ip_address
 
 from search import machine, training
 from search.errors import Halted, first_line, halt
-from search.execution.peers import Peers, epochs
-from search.execution.process import Process
+from search.execution.peers import Peers
+from search.execution.process import Process, epochs
 from search.records import TrialState
 from search.spec import TrialSpec
 from search.storage import paths

@@ -67,7 +67,7 @@ class Group:
         return batch.images.tensor_split(self.size)[self.rank]
 
     def whole(self, own: Float[Tensor, "part k"], rows: int) -> Float[Tensor, "rows k"]:
-        """The logits of the whole batch, of which this process has computed its `own`: they alone have a gradient."""
+        """The logits of the whole batch, from the `own` of each process; only those of this process have a gradient."""
         before = sum(len(part) for part in torch.empty(rows, 0).tensor_split(self.size)[: self.rank])
         padded = ops.pad(own, (0, 0, before, rows - before - len(own)))
         everyone = padded.detach().clone()

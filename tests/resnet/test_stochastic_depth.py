@@ -7,7 +7,7 @@ import torch
 from torchvision.ops import stochastic_depth
 
 from resnet import NetSpec, ResNet, build
-from resnet.stochastic_depth import StochasticDepth, drop_branches
+from resnet.net import StochasticDepth, drop_branches
 from search.errors import InputError
 from search.spec import TrainSpec, TrialSpec
 from search.training import train

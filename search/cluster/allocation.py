@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from search import execution
+from search import Study, execution
 from search.cluster import node
-from search.errors import Halted
+from search.errors import Halted, InputError
 from search.storage import scratch
 
 START_SECONDS = 120.0  # for Ray to start here, which a shared file system may read slowly
@@ -47,10 +47,14 @@ def main(folder: str, *flags: str) -> int:
             os.environ["RAY_ADDRESS"] = around.enter_context(_cluster(folder, machines - 1))
         if "SLURM_RESTART_COUNT" in os.environ:  # what was begun again is now continued
             flags = tuple(flag for flag in flags if flag not in ("--fresh", "--yes"))
+        before = _epochs(folder)
         study = subprocess.Popen([sys.executable, "-m", "search.run", *flags])
         goes_on = wait(study, signals)
     if goes_on and study.returncode not in ENDED:
-        _requeue(os.environ["SLURM_JOB_ID"])
+        if before is not None and _epochs(folder) == before:
+            node.tell("no epoch has ended in the time of this job; give the same command with a longer time=")
+        else:
+            _requeue(os.environ["SLURM_JOB_ID"])
     return study.returncode
 
 
@@ -127,6 +131,15 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("", 0))
         return free.getsockname()[1]
+
+
+def _epochs(folder: str) -> int | None:
+    """How many the search of the job's study has on record; None before it has begun, in the finals, or if unknown."""
+    try:
+        study = Study.open(os.environ["SLURM_JOB_NAME"], output=folder)
+    except (InputError, Halted):
+        return None
+    return None if study.finals else sum(len(trial.curve) for trial in study.trials)
 
 
 def _requeue(job: str) -> None:

@@ -264,6 +264,7 @@ class Captured:
             self._graph = graph
 
 
+KERNELS = "TORCHINDUCTOR_CACHE_DIR"
 KEPT = 4  # compiled networks of a process, whole and frozen: torch keeps no more than 8 for one piece of code
 
 
@@ -290,8 +291,7 @@ class Compiler:
     def __init__(self, wanted: bool, folder: Path) -> None:
         self._wanted = wanted
         self._kept: dict[Key, Network] = {}
-        # Now, because torch takes a folder of its own as soon as any part of its compiler is loaded.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "kernels"))
+        self._kernels = str(folder / "kernels")
 
     def network(self, spec: TrialSpec, model: ResNet, split: Resident, compiled: bool | None = None) -> Network:
         """The network to train, with the weights of `model`: `model` itself, or a compiled twin.
@@ -312,6 +312,7 @@ class Compiler:
         if len(self._kept) == KEPT:
             self._kept.clear()
             torch.compiler.reset()
+        _keep_kernels(self._kernels)
         twin = deepcopy(model).train()
         # Else the compiler times kernels, and on another node may choose one that adds in another order.
         forward = torch.compile(twin, dynamic=False, options={"deterministic": True})
@@ -328,3 +329,12 @@ class Compiler:
         step.optimiser.zero_grad()
         self._kept[key] = Network(twin, forward, True)
         return self._kept[key]
+
+
+def _keep_kernels(folder: str) -> None:
+    """Has torch's compiler keep its kernels in `folder`, unless the user has named another."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # noqa: PLC0415  takes seconds
+
+    # Whatever loads a part of the compiler, such as torchvision, has torch's own folder written there.
+    if os.environ.get(KERNELS) in (None, default_cache_dir()):
+        os.environ[KERNELS] = folder

@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from resnet import NetSpec
 from search.spec import TrainSpec, TrialSpec
+from search.training import step
 
 SPEC = TrialSpec(net=NetSpec(depth=8, in_channels=1), train=TrainSpec(epochs=2, batch_size=32, crop_padding=1))
 TWO_TRIALS = """
 import json, sys
 from pathlib import Path
 import torch
+import torchvision  # which names a folder of torch's own for kernels
 from tests.support.sample_digits import resident
 from search.training.step import Compiler
 from search.spec.trial import TrialSpec
@@ -42,10 +45,9 @@ print(json.dumps({"eager": eager, "ours": ours, "again": again, "compiled": [s.c
 
 def run(folder: Path, **environment: str) -> tuple[dict, str]:
     specs = [SPEC, SPEC.model_copy(update={"train": SPEC.train.model_copy(update={"seed": 1, "lr": 0.02})})]
-    inherited = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
     found = subprocess.run(
         [sys.executable, "-c", TWO_TRIALS, str(folder), json.dumps([s.model_dump_json() for s in specs])],
-        env={**inherited, "PYTHONPATH": str(Path.cwd()), **environment},
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
         capture_output=True,
         text=True,
         check=True,
@@ -70,6 +72,20 @@ def test_compiled_once_for_all_trials_of_a_network(tmp_path: Path) -> None:
             assert mine["val/loss"] == pytest.approx(theirs["val/loss"], rel=2e-2)
     assert timeless(found["again"]) == timeless(found["ours"][0][1:]), "continued to the bit"
     assert list((tmp_path / "kernels").rglob("*.so")), "the kernels are kept where every trial finds them"
+
+
+@pytest.mark.parametrize(("named", "kept"), [(None, "ours"), ("torch's", "ours"), ("theirs", "theirs")])
+def test_kernels_are_kept_in_our_folder_unless_the_user_has_named_one(
+    named: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's own folder is what torchvision has written into the environment, here or in the driver."""
+    monkeypatch.delenv(step.KERNELS, raising=False)
+    if named == "torch's":
+        named = cache_dir()
+    if named is not None:
+        monkeypatch.setenv(step.KERNELS, named)
+    step._keep_kernels("ours")
+    assert os.environ[step.KERNELS] == kept
 
 
 @pytest.mark.slow

@@ -161,6 +161,10 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["--set", "search.reduction=1"], ["search.reduction = 1", "give at least 2"]),
     # the machine
     (["--gpus-per-trial", "64"], ["resources.gpus_per_trial = 64", "this machine has", "ask for at most"]),
+    (
+        ["--gpus-per-trial", "0.5", "--set", "search.objectives=[val_error,images_per_s,seconds]"],
+        ["resources.gpus_per_trial = 0.5", "search.objectives has images_per_s and seconds", "give 1"],
+    ),
     (["--gpus-per-trial", "-1"], ["resources.gpus_per_trial = '-1'", "greater than or equal to 0"]),
     (["--cpus-per-trial", "99999"], ["resources.cpus_per_trial = 99999", f"{CORES} CPU cores", f"at most {CORES}"]),
     (["--set", "resources.gpus_per_trial=1.5"], ["resources.gpus_per_trial = 1.5", "whole GPUs", "give 1 or 2"]),

@@ -51,6 +51,7 @@ class Objective(StrEnum):
 
 
 ERRORS = (Objective.VAL_ERROR, Objective.VAL_BALANCED_ERROR)
+TIMED = (Objective.IMAGES_PER_S, Objective.SECONDS)
 
 
 def _quantity(value: Any) -> Any:
@@ -235,6 +236,11 @@ class SearchSpec(BaseModel):
         return self.objectives[0].measure
 
     @property
+    def timed(self) -> list[str]:
+        """Objectives that are measured while a trial trains, and which other trials on its GPU would change."""
+        return [objective.value for objective in self.objectives if objective in TIMED]
+
+    @property
     def money(self) -> tuple[float, str] | None:
         """`max_cost` as amount and currency."""
         amount, _, currency = (self.max_cost or "").partition(" ")
@@ -289,7 +295,7 @@ class ResourceSpec(BaseModel):
     cpus_per_trial: float = Field(default=1, gt=0, description="cores that a trial holds")
     gpus_per_trial: float | Literal["auto"] = Field(
         default="auto",
-        description="a share of one, or how many of one machine; auto: one if any, or what fits where MPS runs",
+        description="a share of one, or how many of one machine; auto: as many trials on each as gain, see training.md",
     )
 
     compile: bool = Field(default=False, description="torch.compile each network: up to a minute before its first step")

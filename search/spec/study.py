@@ -152,6 +152,13 @@ class StudySpec(BaseModel):
                 raise ValueError(f"{path} is both fixed and in space; remove one of them")
         if self.name in [former.study for former in self.formers]:
             raise ValueError(f"start: study {self.name!r} cannot begin with its own trials; give it another --name")
+        gpus = self.resources.gpus_per_trial
+        if self.search.timed and gpus != "auto" and 0 < gpus < 1:
+            timed = " and ".join(self.search.timed)
+            raise ValueError(
+                f"resources.gpus_per_trial = {gpus:g} lets trials share a GPU, but search.objectives has {timed}, "
+                "which would be of all trials on it; give 1"
+            )
         if self.latency is None and (self.limits.latency_ms or Objective.LATENCY_MS in self.search.objectives):
             object.__setattr__(self, "latency", LatencySpec())
         if self.compare:

@@ -15,20 +15,17 @@ import argparse
 import datetime
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.parts import NETWORKS, PARTS, Figure, on_a_gpu
-from benchmarks.gpu.processes import apart, mps
+from benchmarks.gpu.parts import NETWORKS, PARTS, on_a_gpu
+from benchmarks.gpu.processes import apart
 from benchmarks.gpu.promises import CASES
 from benchmarks.report import RESULTS, spread, table
-from search.errors import first_line
 
 HEAD = ["part", "", "goal", "median (quartiles)", "n", "met", ""]
 
@@ -38,12 +35,7 @@ Record = dict[str, Any]  # of a part: `began` (ISO 8601), `seconds`, `figures` (
 def record(part: str, asked: argparse.Namespace) -> Record:
     """Runs a part."""
     began, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    figures: list[Figure] = []
-    try:
-        with mps() if part == "mps" else nullcontext():
-            figures, error = apart(PARTS[part], asked)
-    except (OSError, subprocess.SubprocessError) as failure:
-        error = f"{type(failure).__name__}: {first_line(failure)}"
+    figures, error = apart(PARTS[part], asked)
     found = [asdict(figure) | {"met": figure.met} for figure in figures]
     seconds = round(time.monotonic() - clock, 1)
     return {"began": began.isoformat(timespec="seconds"), "seconds": seconds, "figures": found, "error": error}
@@ -83,7 +75,9 @@ def arguments() -> argparse.Namespace:
         "--cases", nargs="+", choices=[*CASES], default=[*CASES], metavar="CASE", help="of the part check, only these"
     )
     parser.add_argument("--n", type=int, default=5, help="repetitions that count (5)")
-    parser.add_argument("--steps", type=int, default=351, help="of an epoch (351, CIFAR-10's); a third side by side")
+    parser.add_argument(
+        "--steps", type=int, default=351, help="of an epoch, but for processes side by side (351, CIFAR-10's)"
+    )
     parser.add_argument("--epochs", type=int, default=164, help="of the part recipe (164)")
     parser.add_argument("--data-dir", help="where the raw data are")
     words = "write DATE-gpu.md and DATE-gpu.json to FOLDER (benchmarks/results)"
@@ -93,7 +87,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     asked = arguments()
-    # Whatever ends the command, MPS and the part that runs are ended with it.
+    # Whatever ends the command, the part that runs is ended with it.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     machines, error = apart(on_a_gpu)
     if error:

@@ -1,7 +1,6 @@
 """What is measured on a GPU, part by part; each part runs in a process of its own and yields figures."""
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -21,16 +20,15 @@ from benchmarks.gpu.promises import constant, left_by_trials, promises
 from benchmarks.report import machine, quartiles, ratios, spread
 from benchmarks.trial import ceilings, cifar10_run
 from benchmarks.trial.loops import BATCH, OnNoise
-from benchmarks.trial.packing import places
-from benchmarks.trial.side_by_side import all_cores, in_turns, team
 from benchmarks.trial.speed import gpu_turns
 from resnet import NetSpec
 from resnet.costs import cost
 from search import Study
 from search.data import prepare
 from search.errors import first_line
+from search.mps import join
 from search.spec import DataSpec, TrainSpec, TrialSpec
-from search.training import Compiler, device
+from search.training import Compiler, NoiseLoop, Team, device
 
 IMAGE = (32, 32, 3)
 NETWORKS: dict[int, dict[str, Any]] = {20: {}, 56: {}, 110: {}, 164: {"unit": "bottleneck", "version": "v2"}}
@@ -143,34 +141,34 @@ def kernels(asked: argparse.Namespace) -> Iterator[Figure]:
         yield Figure(f"ResNet-{depth}, time in kernels a step", "µs", [busy])
 
 
-def packing(asked: argparse.Namespace, mps: bool = False) -> Iterator[Figure]:
-    """Trials in processes of their own on one card, which share its time."""
-    torch.cuda.init()
-    if device.runs_together(torch.device("cuda", 0)) != mps:
-        raise RuntimeError("MPS does not run" if mps else "MPS runs, so that nothing is measured without it")
-    way = "MPS" if mps else "no MPS"
+def packing(asked: argparse.Namespace, together: bool = False) -> Iterator[Figure]:
+    """Trials in processes of their own on one card, as a study measures them; they share its time."""
+    way = "MPS" if together else "no MPS"
     for depth in [depth for depth in PACKED if depth in asked.networks]:
         found: dict[int, list[float]] = {}
-        for processes in PROCESSES:
-            loop = OnNoise(spec(depth), IMAGE, max(1, asked.steps // 3))
-            with team([(loop, place) for place in places(processes, all_cores())]) as side_by_side:
-                (turns,) = in_turns([side_by_side], asked.n)
-            found[processes] = [turn.images_per_s for turn in turns]
-            over = quartiles(found[processes])[1] / quartiles(found[1])[1]
-            what = f"ResNet-{depth}, {processes} processes, {way}"
-            yield Figure(what, "images/s", found[processes], note=f"{over:.2f} x one")
+        with Team(NoiseLoop(spec(depth), IMAGE)) as team:
+            ready = team.grow(max(PROCESSES))
+            if ready[0].together != together:
+                raise RuntimeError("MPS does not run" if together else "MPS runs, so that nothing is measured without")
+            for processes in PROCESSES:
+                found[processes] = [team.images_per_s(processes) for _ in range(asked.n)]
+                over = quartiles(found[processes])[1] / quartiles(found[1])[1]
+                what = f"ResNet-{depth}, {processes} processes, {way}"
+                yield Figure(what, "images/s", found[processes], note=f"{over:.2f} x one")
         best = max(found, key=lambda processes: quartiles(found[processes])[1])
         yield Figure(f"ResNet-{depth}, {best} processes, {way}, the best", "images/s", found[best], SIDE_BY_SIDE[depth])
 
 
 def mps(asked: argparse.Namespace) -> Iterator[Figure]:
-    """The same under NVIDIA's multi-process service, which the caller starts."""
-    return packing(asked, mps=True)
+    """The same under NVIDIA's multi-process service, which is started where none runs, and ends with this process."""
+    failed = join()
+    if failed:
+        raise RuntimeError(failed)
+    yield from packing(asked, together=True)
 
 
 def compiled(asked: argparse.Namespace) -> Iterator[Figure]:
     """What torch.compile costs before the first step, and what it gains in each."""
-    os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)  # torchvision sets it, to kernels of earlier days
     with tempfile.TemporaryDirectory() as folder:
         compiler = Compiler(True, Path(folder))
         for depth in [depth for depth in PACKED if depth in asked.networks]:

@@ -1,12 +1,7 @@
-"""Processes of the benchmark: one for each part, and those of NVIDIA's multi-process service."""
+"""A process for each part of the benchmark."""
 
-import os
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
@@ -14,7 +9,6 @@ from typing import Any
 from search.errors import first_line
 
 LIMIT = 540.0  # seconds of a part: a command of one part ends within ten minutes
-MPS_CONTROL = "nvidia-cuda-mps-control"
 
 
 def apart(work: Callable[..., Iterable[Any]], *arguments: Any) -> tuple[list[Any], str | None]:
@@ -50,24 +44,3 @@ def _tell(pipe: Connection, work: Callable[..., Iterable[Any]], arguments: tuple
     except Exception as failure:  # of whatever kind: it is told, and the other parts go on
         error = f"{type(failure).__name__}: {first_line(failure)}"
     pipe.send((None, error))
-
-
-@contextmanager
-def mps() -> Iterator[None]:
-    """NVIDIA's multi-process service for the processes that begin in the block; its folders are its own."""
-    control = shutil.which(MPS_CONTROL)
-    if control is None:
-        raise FileNotFoundError(f"{MPS_CONTROL} is not installed; it comes with NVIDIA's driver")
-    before = dict(os.environ)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for name in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"):
-            os.environ[name] = tempfile.mkdtemp(dir=folder)
-        try:
-            subprocess.run([control, "-d"], check=True, timeout=60)
-            try:
-                yield
-            finally:
-                subprocess.run([control], input="quit -t 20\n", text=True, check=True, timeout=60)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
+from ray.util import get_node_ip_address
 from torch import nn
 
-from search import training
+from search import mps, training
 from search.data import Prepared, Split, on_this_machine
+from search.errors import first_line
 from search.spec import DataSpec, TrialSpec
 from search.training import Checkpoint, Compiler, Epoch, Group, Predictions, Resident, device, train
 
@@ -53,6 +56,27 @@ def _resident(prepared: Prepared, split: Split, where: torch.device) -> Resident
     return Resident.load(split, prepared.info.mean, prepared.info.std, where)
 
 
+class SharedFault(RuntimeError):  # noqa: N818 - the trial has none, and goes on
+    """A GPU failed, and with it all processes that share it.
+
+    Args:
+        card: which, in words.
+        error: of CUDA.
+    """
+
+    def __init__(self, card: str, error: str) -> None:
+        super().__init__(card, error)
+        self.card = card
+
+    @classmethod
+    def of(cls, error: Exception) -> Exception:
+        """`error`, by which the GPU has failed this process, as one of these where others share it."""
+        if not mps.joined():
+            return error
+        (number,) = ray.get_gpu_ids()
+        return cls(f"GPU {number} of node {get_node_ip_address()}", first_line(error))
+
+
 class Process:
     """What a process that trains keeps from one trial to the next: its cores, and the data set on its device."""
 
@@ -60,6 +84,8 @@ class Process:
         if not config["gpus"]:  # before torch starts threads, which run where the thread that starts them does
             device.pin(config["threads"])
             device.keep_freed_memory()
+        elif config["gpus"] < 1:  # before torch touches the GPU; where there is no such service, trials take turns
+            mps.join()
         torch.set_num_threads(config["threads"])
         self._data: tuple[tuple[str, str], WorkerData] | None = None
 

@@ -5,6 +5,7 @@ Ray reads how it authenticates when it is imported: import this file once a sess
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,19 +14,22 @@ from typing import Any
 
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.tune import Callback, PlacementGroupFactory, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.execution import internals, worker
+from search.execution.process import SharedFault
 from search.execution.recorder import Recorder
+from search.formatting import plural
 from search.records import Asked, TrialRecord, TrialState
 from search.spec import Share
 from search.storage import scratch
 
 RESTARTS = 3  # of a trial whose worker dies while the machine lives
+TOGETHER = 5.0  # seconds in which all trials of a GPU that failed are found lost
 
 
 @dataclass(frozen=True)
@@ -38,27 +42,58 @@ class Loss:
     final: bool = False  # another worker would end in the same way
     preempted: bool = False  # the machine was taken away
     unsure: bool = False  # the worker is out of reach: it, or its machine, which may yet be found dead
+    card: str | None = None  # the GPU that failed, and with it all trials on it
+    weight: float = 1.0  # of a restart: trials that one fault of their GPU has ended share one
 
 
 @dataclass
 class Restarts:
     """Counts what each trial has lost. A machine that dies, or is taken away, costs its trials nothing.
 
+    A fault of a GPU costs one restart in all, whoever caused it: of each trial on it as much as it holds of the GPU.
     That a machine is dead is known seconds after its workers are: so it is asked for of all losses, at each.
     """
 
     alive: Callable[[], Iterable[str]]  # ids of the machines that live
-    _machines: dict[int, list[str | None]] = field(default_factory=dict[int, list[str | None]])
+    _losses: dict[int, list[Loss]] = field(default_factory=dict[int, list[Loss]])
 
     def again(self, number: int, loss: Loss) -> bool:
         """Whether the trial goes on after this loss."""
         if loss.final or loss.preempted:
             return not loss.final
-        machines = self._machines.setdefault(number, [])
-        known = [*machines] if loss.unsure else [*machines, loss.machine]
-        machines.append(loss.machine)
-        dead = {machine for machine in known if machine is not None} - set(self.alive())
-        return sum(machine not in dead for machine in known) <= RESTARTS
+        losses = self._losses.setdefault(number, [])
+        known = [*losses] if loss.unsure else [*losses, loss]
+        losses.append(loss)
+        return sum(each.weight for each in self._counted(known)) <= RESTARTS
+
+    def counted(self, number: int) -> int:
+        """Losses of a trial that count."""
+        return len(self._counted(self._losses.get(number, [])))
+
+    def _counted(self, losses: list[Loss]) -> list[Loss]:
+        alive = set(self.alive())
+        return [loss for loss in losses if loss.machine is None or loss.machine in alive]
+
+
+@dataclass
+class Faults:
+    """Tells what a fault of a GPU has ended in one line, once all trials on it had time to be found lost."""
+
+    say: Callable[[str], None]
+    _ended: dict[str, tuple[float, set[int]]] = field(default_factory=dict[str, tuple[float, set[int]]])
+
+    def add(self, card: str, number: int) -> None:
+        """Trial `number` was on it."""
+        self._ended.setdefault(card, (time.monotonic(), set()))[1].add(number)
+
+    def tell(self, after: float = TOGETHER) -> None:
+        """Of those of which the first trial was lost so many seconds ago."""
+        for card, (since, numbers) in [*self._ended.items()]:
+            if time.monotonic() - since >= after:
+                del self._ended[card]
+                ended = f"a fault on {card} ended {plural(len(numbers), 'trial')}"
+                go_on = "that shared it; they go on from their last checkpoints"
+                self.say(f"{ended} {go_on if len(numbers) > 1 else 'there; it goes on from its last checkpoint'}")
 
 
 def living() -> set[str]:
@@ -71,6 +106,9 @@ def loss(trial: Trial) -> Loss:
     path = trial.pickled_error_file
     error: object = cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
     lines = str(error or "its worker died").strip().splitlines()
+    if isinstance(error, RayTaskError) and isinstance(error.cause, SharedFault):
+        card = error.cause.card
+        return Loss(f"a fault on {card} ended it", "\n".join(lines), card=card, weight=trial.config["gpus"])
     if not isinstance(error, RayActorError):
         return Loss(lines[-1], "\n".join(lines))
     if error.actor_init_failed:
@@ -136,7 +174,7 @@ class LedgerSearcher(_Stateless, Searcher):
     ) -> None:
         super().__init__()
         self._recorder, self._config, self._concurrent = recorder, config, concurrent
-        self._loop, self._restarts = loop, restarts
+        self._loop, self._restarts, self.faults = loop, restarts, Faults(loop.say)
         self._left = recorder.plan.unfinished
         self._running: dict[str, Asked] = {}
 
@@ -165,10 +203,13 @@ class LedgerSearcher(_Stateless, Searcher):
         asked = self._running.pop(trial_id)
         if self._restarts.again(asked.number, loss):
             self._left.insert(0, asked)
+            if loss.card is not None:
+                self.faults.add(loss.card, asked.number)
+                return
             again = f"{loss.cause}; it goes on from its last checkpoint in another"
             self._loop.say(f"{self._recorder.title(asked.number)}: {again}")
         else:
-            cause = loss.cause if loss.final else f"{loss.cause}, {RESTARTS + 1} times"
+            cause = loss.cause if loss.final else f"{loss.cause}, {self._restarts.counted(asked.number)} times"
             self._recorder.end(asked.number, TrialState.FAILED, cause, loss.detail)
 
     def save(self, checkpoint_path: str) -> None:
@@ -214,6 +255,7 @@ class Watcher(_Stateless, Callback, Stopper):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._loop.watched():
             self._loop.turn(len(self._training))
+            self._searcher.faults.tell()
         if self._loop.interrupted() and not self._training:
             raise _Left
 
@@ -274,5 +316,6 @@ def train(recorder: Recorder, config: Callable[[Asked], dict[str, Any]], share: 
             with suppress(_Left):  # the workers end with Ray
                 tuner.fit()
         finally:
+            searcher.faults.tell(after=0.0)
             if loop.error is not None:  # whether Tune ended its loop for it, or has raised it as its own
                 raise loop.error

@@ -15,7 +15,7 @@ from ray.util import get_node_ip_address
 from search import machine, training
 from search.errors import Halted, first_line, halt
 from search.execution.peers import Peers
-from search.execution.process import Process, epochs
+from search.execution.process import Process, SharedFault, epochs
 from search.records import TrialState
 from search.spec import TrialSpec
 from search.storage import paths
@@ -60,8 +60,10 @@ class TrialWorker(tune.Trainable):
             halted = halt(error, self.config["folder"]) if isinstance(error, OSError) else error
             if isinstance(halted, Halted):
                 failure = {"number": self.config["number"], "halt": str(halted)}
-            elif isinstance(error, RayActorError) or (device.broken(error) and not device.out_of_memory(error)):
+            elif isinstance(error, RayActorError):
                 raise  # ends this process: the trial goes on in another
+            elif device.broken(error) and not device.out_of_memory(error):
+                raise SharedFault.of(error)  # noqa: B904  ends it, too; the error itself, mostly
             else:
                 failure = self._failure(error)
         # Out here: as long as there is the exception, there are the tensors of the frames that it came through.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from search.training.loop import Epoch, train
     from search.training.parallel import Group
     from search.training.predictions import Predictions
-    from search.training.speed import images_per_s, noise
+    from search.training.speed import NoiseLoop, Ready, Team, images_per_s, noise
     from search.training.step import Compiler
 else:
     __getattr__ = lazy(
@@ -21,6 +21,6 @@ else:
         loop="Epoch train",
         parallel="Group",
         predictions="Predictions",
-        speed="images_per_s noise",
+        speed="NoiseLoop Ready Team images_per_s noise",
         step="Compiler",
     )

@@ -13,7 +13,6 @@ from search.storage import scratch
 
 # Bytes for the CUDA context and the kernels that a process loads: it cannot measure them while others share the card.
 CONTEXT = 768 * 2**20
-MPS_ENABLED = 133  # CU_DEVICE_ATTRIBUTE_MPS_ENABLED of cuda.h; a driver that does not know it has an error
 _EXHAUSTED = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # Windows and macOS
@@ -48,13 +47,6 @@ def of_worker(gpus: float) -> torch.device:
 def memory_fraction(share: float, card_bytes: int) -> float:
     """The part of a card's memory that torch's allocator may take in a process that has `share` of the card."""
     return max(0.0, share - CONTEXT / card_bytes)
-
-
-def runs_together(where: torch.device) -> bool:
-    """Whether this GPU runs kernels of several processes at once: under NVIDIA's multi-process service (MPS)."""
-    found = ctypes.c_int()
-    driver = ctypes.CDLL("libcuda.so.1")
-    return not driver.cuDeviceGetAttribute(ctypes.byref(found), MPS_ENABLED, where.index) and bool(found.value)
 
 
 def free_memory(where: torch.device) -> int:

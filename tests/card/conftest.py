@@ -32,9 +32,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     build(built, PRELOADED, *RUNTIME)
     build(built, DRIVER, "driver.cpp", f"-Wl,-soname,{DRIVER}")
     loaded = {"LD_PRELOAD": str(built / PRELOADED), "LD_LIBRARY_PATH": str(built)}
-    # torchvision sets the folder of torch's compiler in this process, and a test looks into its own.
-    inherited = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
-    return inherited | loaded | {"PYTHONPATH": str(HERE.parents[1])}
+    return os.environ | loaded | {"PYTHONPATH": str(HERE.parents[1])}
 
 
 @pytest.fixture(scope="session")

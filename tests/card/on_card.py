@@ -23,7 +23,7 @@ from search import training
 from search.data import Split, prepare
 from search.execution import packing
 from search.execution.worker import TrialWorker
-from search.spec import DataSpec, TrainSpec, TrialSpec
+from search.spec import DataInfo, DataSpec, TrainSpec, TrialSpec
 from search.training import step
 from search.training.batches import Resident
 from search.training.loop import State, train
@@ -290,12 +290,12 @@ def share() -> list[bool]:
     return [*found, stays()]
 
 
-def measured() -> list[Any]:
-    """What is measured before trials share the card, without MPS and with it: a reason, or bytes and rates."""
-    asked = spec({"depth": 20}, {})
-    alone = packing.measure(asked, (32, 32, 3))
-    ctypes.CDLL("libcuda.so.1").card_set_mps(1)
-    return [alone, asdict(packing.measure(asked, (32, 32, 3)))]
+def measured() -> Any:
+    """What is measured before trials share the card, with at most two of them: a reason, or bytes and rates."""
+    sizes = {"n_train": 1000, "n_validation": 0, "n_test": 0, "counts_validation": (0, 0), "counts_test": (0, 0)}
+    data = DataInfo(name="x", classes=("a", "b"), height=32, width=32, channels=3, **sizes)
+    found = packing.measure(spec({"depth": 20}, {}), data, 2)
+    return found if isinstance(found, str) else asdict(found)
 
 
 def compiled() -> dict[str, Any]:

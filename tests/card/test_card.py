@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from resnet import NetSpec, cost
-from search.execution import packing
 from tests.card.cases import CASES, STEPS
 
 Card = Callable[..., dict[str, Any]]
@@ -101,14 +99,6 @@ def test_a_trial_too_large_for_the_card_is_infeasible_and_leaves_its_memory(card
 def test_images_stay_on_the_card_where_they_fit_into_what_is_left_of_the_share(card: Card) -> None:
     """30 MiB: within 60 % of 64 MiB, but neither of the 32 that are left of them nor of 40 that are free."""
     assert card("share")["share"] == [True, False, True, False]
-
-
-def test_trials_share_a_card_where_mps_runs(card: Card) -> None:
-    """With it, what a network takes is measured: more than autograd keeps in bfloat16 of a batch of 128."""
-    alone, together = card("measured")["measured"]
-    assert alone == packing.APART
-    assert together["trial_bytes"] > 128 * cost(NetSpec(depth=20), 32).activation_bytes / 2 > 64e6
-    assert together["card_bytes"] == pytest.approx(141 * 2**30, rel=0.01)
 
 
 @pytest.mark.slow

@@ -34,7 +34,9 @@ def test_parts_of_several_commands_make_one_page(stand_in: dict[str, str], tmp_p
     assert (status, list(found["parts"])) == (1, ["mps", "kernels", "steps"])
     assert "1 x a card that is none" in found["machine"]
     assert found["machine"] in page
-    assert "nvidia-cuda-mps-control is not installed" in found["parts"]["mps"]["error"]
+    assert (
+        "nvidia-cuda-mps-control, which comes with NVIDIA's driver, is not installed" in found["parts"]["mps"]["error"]
+    )
     assert found["parts"]["kernels"]["error"] == "RuntimeError: the profiler saw no kernel"
     rate = next(each for each in found["parts"]["steps"]["figures"] if each["what"] == "ResNet-20, one trial")
     assert (rate["unit"], len(rate["values"]), rate["goal"]) == ("images/s", 2, 120_000)

@@ -40,23 +40,111 @@ FIXED = {"net.in_channels": 3, "net.num_classes": 10}
 
 
 @pytest.mark.parametrize(
-    ("card", "trial", "alone", "full", "cores", "trials"),
+    ("totals", "trials"),
     [
-        (80, 2, 50_000, 400_000, 16, 8),  # the card has the arithmetic of 8, the memory of 36
-        (80, 2, 50_000, 400_000, 4, 4),  # but the node cores for 4
-        (80, 20, 50_000, 400_000, 16, 3),  # 0.9 x 80 = 72 GiB: 3 x 20
-        (80, 24, 50_000, 400_000, 16, 3),  # 3 x 24 is 72 exactly
-        (80, 25, 50_000, 400_000, 16, 2),
-        (80, 2, 50_000, 124_000, 16, 2),  # 2.48 trials saturate it
-        (80, 2, 50_000, 126_000, 16, 3),  # 2.52
-        (80, 79, 50_000, 400_000, 16, 1),  # over the margin, but one always runs
-        (80, 2, 50_000, 50_000, 16, 1),
-        (80, 2, 50_000, 400_000, 0, 1),
+        ({1: 100.0}, 1),  # no more have memory, cores or work
+        ({1: 100.0, 2: 98.0}, 1),
+        ({1: 100.0, 2: 102.9}, 1),  # within three percent of the best
+        ({1: 100.0, 2: 103.2}, 2),
+        ({1: 100.0, 2: 180.0, 3: 181.0}, 2),
+        ({1: 100.0, 2: 180.0, 3: 240.0, 4: 260.0, 6: 263.0}, 4),
+        ({1: 100.0, 2: 180.0, 3: 240.0, 4: 290.0, 6: 330.0}, 6),
+        ({1: 100.0, 2: 180.0, 3: 150.0}, 2),
     ],
 )
-def test_the_scarcest_decides(card: int, trial: int, alone: float, full: float, cores: int, trials: int) -> None:
-    measured = Measured("card", card * GIB, trial * GIB - training.device.CONTEXT, alone, full)
-    assert packing.decide(measured, data_of(0), cores).trials == trials
+def test_the_smallest_number_that_is_about_as_fast_as_the_best(totals: dict[int, float], trials: int) -> None:
+    assert packing.choose(totals) == trials
+
+
+@pytest.mark.parametrize(
+    ("totals", "goes_on"),
+    [
+        ({1: 100.0}, True),
+        ({1: 100.0, 2: 103.0}, False),
+        ({1: 100.0, 2: 103.1}, True),
+        ({1: 100.0, 2: 180.0, 3: 185.3}, False),  # three percent of 180 are 5.4
+        ({1: 100.0, 2: 180.0, 3: 185.5}, True),
+        ({1: 100.0, 2: 180.0, 3: 90.0}, False),
+    ],
+)
+def test_more_are_tried_while_they_gain(totals: dict[int, float], goes_on: bool) -> None:
+    assert packing.gains(totals) == goes_on
+
+
+@pytest.mark.parametrize(
+    ("card", "trial", "trials"),
+    [(80, 20, 3), (80, 24, 3), (80, 25, 2), (80, 79, 0)],  # of 80 GiB 0.9 are 72
+)
+def test_memory_is_for_so_many(card: int, trial: int, trials: int) -> None:
+    assert packing.fit(card * GIB, trial * GIB) == trials
+
+
+def test_the_line_names_what_was_measured() -> None:
+    totals = {1: 121_000.0, 2: 190_400.0, 3: 241_000.0, 4: 243_000.0}
+    decided = packing.decide(Measured("NVIDIA H200", 140 * GIB, 2 * GIB, 12, totals))
+    assert str(decided) == (
+        "3 trials on each GPU: at once on the NVIDIA H200, the largest network trains 1 at 121,000, 2 at 190,400, "
+        "3 at 241,000, 4 at 243,000 images/s in all; it takes 2.0 of 140.0 GiB, and memory, cores and trials are "
+        "enough for 12"
+    )
+
+
+ENDS = """
+import os, sys, time
+from pathlib import Path
+from search.training import Team
+
+class Loop:
+    def __call__(self):
+        yield "ready"
+        os.kill(os.getpid(), 9)
+
+if __name__ == "__main__":
+    with Team(Loop()) as team:
+        print(team.grow(2), len(team))
+        try:
+            team.images_per_s(2)
+        except EOFError:
+            print("died")
+"""
+
+SIDE_BY_SIDE = """
+import torch
+from search.spec import TrialSpec
+from search.training import NoiseLoop, Team
+
+if __name__ == "__main__":
+    fixed = {"net.in_channels": 1, "net.num_classes": 10, "train.batch_size": 32, "train.crop_padding": 0}
+    with Team(NoiseLoop(TrialSpec.from_flat(fixed | {"net.depth": 8}), (8, 8, 1), gpus=0)) as team:
+        team.grow(2)
+        print(team.images_per_s(1, 0.5), team.images_per_s(2, 0.5))
+"""
+
+
+def printed(program: str, folder: Path) -> list[str]:
+    """By a program in a process of its own, whose processes import it again."""
+    file = folder / "program.py"
+    file.write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, str(file)], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
+
+
+def test_processes_train_side_by_side(tmp_path: Path) -> None:
+    """Of how much, the machine says: two share its cores with other tests."""
+    alone, both = map(float, printed(SIDE_BY_SIDE, tmp_path))
+    assert 0 < both < 4 * alone
+
+
+def test_a_process_that_dies_ends_the_turn(tmp_path: Path) -> None:
+    assert printed(ENDS, tmp_path) == ["['ready',", "'ready']", "2", "died"]
+
+
+def test_what_all_have_trained_in_the_time_that_they_have_in_common() -> None:
+    """The second is there from 1 to 5. Of 10 images from 0 to 2 half count, of 30 from 4 to 7 a third."""
+    spans = [speed.Span(0, 2, 10), speed.Span(2, 4, 20), speed.Span(4, 7, 30)], [speed.Span(1, 5, 8)]
+    assert speed.common_rate(spans) == pytest.approx((5 + 20 + 10 + 8) / 4)
 
 
 @pytest.mark.parametrize("trials", range(1, 101))
@@ -185,21 +273,9 @@ def data_of(images: int) -> DataInfo:
     return DataInfo(name="x", classes=("a", "b"), height=32, width=32, channels=3, **sizes, **none)
 
 
-def test_data_and_context_count_as_memory_of_a_trial() -> None:
-    """Network 1 GiB + context 0.75 GiB + 100,000 images of 3,072 bytes and a label of 8: of 10 GiB, 0.9 hold 4."""
-    measured = Measured("NVIDIA H100", 10 * GIB, GIB, 1_234.0, 9_000.0)
-    decided = packing.decide(measured, data_of(100_000), 16)
-    assert decided.trial_bytes == GIB + training.device.CONTEXT + 308_000_000
-    assert str(decided) == (
-        "4 trials on each GPU: the largest network takes 2.0 of the NVIDIA H100's 10.0 GiB and trains at "
-        "1,234 of its 9,000 images/s; there are cores for 16"
-    )
-    assert packing.decide(measured, data_of(1), 16).trials == 5
-
-
 @pytest.mark.parametrize("reason", [packing.LARGE, packing.APART])
 def test_what_cannot_share_a_gpu_has_one(reason: str) -> None:
-    alone = packing.decide(reason, data_of(1), 16)
+    alone = packing.decide(reason)
     assert (alone.trials, str(alone)) == (1, f"1 trial on each GPU: {reason}")
 
 

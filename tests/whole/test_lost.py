@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search.execution.tuner import RESTARTS, Loss, Restarts
+from search.execution.tuner import RESTARTS, Faults, Loss, Restarts
 from tests.support.cluster import cluster, switch_off, workers
 from tests.support.empty_database import tracked
 from tests.support.journal import reported
@@ -130,3 +130,29 @@ def test_a_worker_out_of_reach_counts_only_once_its_machine_had_time_to_be_found
     assert not restarts.again(0, Loss("", "", "b", unsure=True))
     alive -= {"b"}
     assert restarts.again(0, Loss("", "", "b", unsure=True))
+
+
+def test_a_fault_of_a_gpu_costs_one_restart_in_all() -> None:
+    """A quarter for each of four trials: the thirteenth is one too many, and the fifth after two workers that died."""
+    restarts = Restarts(lambda: set())
+    fault = Loss("", "", card="GPU 0", weight=0.25)
+    assert [restarts.again(0, fault) for _ in range(13)] == [True] * 12 + [False]
+    assert restarts.counted(0) == 13
+    assert [restarts.again(1, Loss("", "")) for _ in range(2)] == [True, True]
+    assert [restarts.again(1, fault) for _ in range(5)] == [True] * 4 + [False]
+
+
+def test_trials_that_one_fault_ended_are_told_in_one_line() -> None:
+    told: list[str] = []
+    faults = Faults(told.append)
+    for number in (3, 5, 3):
+        faults.add("GPU 0 of node 10.0.0.1", number)
+    faults.tell()
+    assert told == [], "others may follow"
+    faults.add("GPU 1 of node 10.0.0.1", 7)
+    faults.tell(after=0.0)
+    faults.tell(after=0.0)
+    assert told == [
+        "a fault on GPU 0 of node 10.0.0.1 ended 2 trials that shared it; they go on from their last checkpoints",
+        "a fault on GPU 1 of node 10.0.0.1 ended 1 trial there; it goes on from its last checkpoint",
+    ]

@@ -2,6 +2,11 @@
 // Triton launches is recorded as other kernels are, by the library of the runtime, which is preloaded.
 #include <cuda.h>
 #include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <map>
 #include <mutex>
@@ -32,10 +37,15 @@ API CUresult cuDeviceGet(CUdevice* device, int) {
   return CUDA_SUCCESS;
 }
 
-static int mps = 0;  // whether a daemon of the multi-process service answers
-
-API void card_set_mps(int running) {
-  mps = running;
+// Whether a daemon of the multi-process service answers in the folder of its socket.
+static int mps() {
+  const char* named = getenv("CUDA_MPS_PIPE_DIRECTORY");
+  sockaddr_un address = {AF_UNIX, {}};
+  snprintf(address.sun_path, sizeof address.sun_path, "%s/control", named ? named : "/tmp/nvidia-mps");
+  int client = socket(AF_UNIX, SOCK_STREAM, 0);
+  int failed = connect(client, (sockaddr*)&address, sizeof address);
+  close(client);
+  return !failed;
 }
 
 API CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice) {
@@ -54,7 +64,7 @@ API CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUde
       {CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, 1024},
   };
   auto found = known.find(attribute);
-  *value = attribute == CU_DEVICE_ATTRIBUTE_MPS_ENABLED ? mps : found == known.end() ? 1 : found->second;
+  *value = attribute == CU_DEVICE_ATTRIBUTE_MPS_ENABLED ? mps() : found == known.end() ? 1 : found->second;
   return CUDA_SUCCESS;
 }
 

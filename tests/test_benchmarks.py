@@ -17,9 +17,10 @@ from benchmarks.service.overhead import Trained
 from benchmarks.service.server_trouble import timed
 from benchmarks.trial import ceilings, same_statistics
 from benchmarks.trial.loops import Ours, Reference, Span, subset, trial
-from benchmarks.trial.side_by_side import Place, all_cores, common_rate, team
+from benchmarks.trial.side_by_side import Place, all_cores, team
 from resnet import NetSpec, build
 from resnet.costs import cost
+from search.training.speed import common_rate
 from tests.support.journal import Reported
 
 

@@ -12,18 +12,16 @@ from resnet import NetSpec
 from search.data import Prepared, prepare
 from search.spec import DataSpec, PreparedInfo, TrainSpec, TrialSpec
 from search.training import Compiler, Resident, device, noise, train
+from search.training.speed import Span as Epoch
 
 BATCH = 128
 STUDY_STEPS = 30 * (45_000 // BATCH)  # of a trial in the shipped study `cifar10`
 
 
 @dataclass(frozen=True)
-class Span:
-    """One epoch of training without its validation; seconds of the machine's monotonic clock."""
+class Span(Epoch):
+    """With all that was measured of the epoch."""
 
-    began: float
-    ended: float
-    images: int
     metrics: dict[str, float]
 
 

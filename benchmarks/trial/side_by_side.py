@@ -13,6 +13,7 @@ import torch
 from benchmarks.report import there_and_back
 from benchmarks.trial import ceilings
 from benchmarks.trial.loops import Loop, Span
+from search.training.speed import common_rate
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,6 @@ def pin(cores: Collection[int]) -> None:
     """Keeps this thread, and all that it starts from now on, on these cores, where the platform can."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-
-
-def common_rate(epochs: Sequence[Sequence[Span]]) -> float:
-    """Images/s of all processes together, over the time from the last one's beginning to the first one's end.
-
-    Args:
-        epochs: of each process, in order. What lies between two of them counts as time, as it does for a user.
-    """
-    began = max(own[0].began for own in epochs)
-    ended = min(own[-1].ended for own in epochs)
-    if ended <= began:
-        raise ValueError(f"the processes have no time in common: the last began at {began}, the first ended at {ended}")
-    shares = (
-        span.images * max(0.0, min(span.ended, ended) - max(span.began, began)) / (span.ended - span.began)
-        for own in epochs
-        for span in own
-    )
-    return sum(shares) / (ended - began)
 
 
 class Team:

@@ -265,7 +265,7 @@ def test_it_ends_with_the_study(end: str, machine: Machine, tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_fault_of_the_gpu_is_told_once_for_all_trials_on_it(machine: Machine, tmp_path: Path) -> None:
-    """And costs each of two its half of a restart: six faults are nothing, by test_lost.py."""
+    """Whatever computed on the card before the file was touched fails, and what starts later does not."""
     fault = tmp_path / "fault"
     process, log = study(machine, tmp_path, "--trials", "2", "--gpus-per-trial", "0.5", CARD_FAULT=str(fault))
     wait_until(lambda: len(epochs(tmp_path)) == 2, process, log)

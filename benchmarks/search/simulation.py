@@ -75,16 +75,10 @@ class Ours:
         return config["number"], config["values"]
 
     def result(self, trial_id: str, epoch: int, error: float) -> bool:
-        told = {
-            "number": self._numbers[trial_id],
-            "epoch": epoch,
-            "diverged": math.isnan(error),
-            "last": epoch == self._epochs or math.isnan(error),
-            "time_ms": 0,
-            "metrics/val/error": error,
-            "metrics/cost/seconds": 1.0,
-            "metrics/cost/images_per_s": 1.0,
-        }
+        metrics = {"val/error": error, "cost/seconds": 1.0, "cost/images_per_s": 1.0}
+        last = epoch == self._epochs or math.isnan(error)
+        ended = {"epoch": epoch, "metrics": metrics, "diverged": math.isnan(error), "last": last, "time_ms": 0}
+        told = {"number": self._numbers[trial_id], "epochs": [ended]}
         decision = self._scheduler.on_trial_result(None, cast(Trial, None), told)
         over = decision == TrialScheduler.STOP
         if over:

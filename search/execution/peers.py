@@ -10,7 +10,7 @@ from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from search import training
-from search.execution.process import Process, WorkerData, epochs
+from search.execution.process import Process, WorkerData, epochs, free_memory
 from search.storage import scratch
 from search.training import Checkpoint, Epoch, Group
 
@@ -26,6 +26,8 @@ class Peer:
 
     def begin(self, config: dict[str, Any], rank: int, meeting: str) -> None:
         """Takes part in a trial, from its last checkpoint on."""
+        self._epochs = None
+        free_memory()
         self._epochs = self._train(config, rank, Path(meeting))
 
     def epoch(self) -> None:

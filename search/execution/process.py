@@ -1,5 +1,6 @@
 """A process that trains: its cores, its device, the data set on it, and a trial's epochs."""
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,13 @@ class SharedFault(RuntimeError):  # noqa: N818 - the trial has none, and goes on
             return error
         (number,) = ray.get_gpu_ids()
         return cls(f"GPU {number} of node {get_node_ip_address()}", first_line(error))
+
+
+def free_memory() -> None:
+    """Frees what trials before have left: some in circles, which Python's own collector may leave for long."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 class Process:

@@ -49,27 +49,34 @@ class Recorder:
         return end is not None
 
     def result(self, result: Mapping[str, Any]) -> bool:
-        """Takes one report of a worker, flattened by Tune (`metrics/val/error`); True when it should not go on.
+        """Takes one report of a worker: the epochs since the one before, in order. True when it should not go on.
 
         Raises:
             Halted: the worker cannot write its checkpoints; the trial stays open.
         """
+        number = int(result["number"])
+        over = False
+        for epoch in result["epochs"]:
+            over = self._epoch(number, **epoch)
         if "halt" in result:
             raise Halted(result["halt"])
-        number = int(result["number"])
         if "failure" in result:
             self.end(number, TrialState(result["failure"]), result["reason"], result.get("traceback"))
             return True
-        epoch, diverged = int(result["epoch"]), bool(result["diverged"])
-        metrics = {k.removeprefix("metrics/"): float(v) for k, v in result.items() if k.startswith("metrics/")}
+        return over
+
+    def _epoch(
+        self, number: int, epoch: int, metrics: Mapping[str, float], diverged: bool, last: bool, time_ms: int
+    ) -> bool:
+        new = epoch not in self.ledger.record(number).curve  # else it was trained again, from a checkpoint before it
         error = math.nan if diverged else metrics[self.plan.metric]
-        self.ledger.report(number, epoch, error, Metrics(int(result["time_ms"]), metrics))
+        self.ledger.report(number, epoch, error, Metrics(time_ms, metrics))
         if diverged:
             self.end(number, TrialState.DIVERGED, f"loss became infinite or NaN in epoch {epoch}")
-        elif result["last"]:
+        elif last:
             self.end(number, TrialState.COMPLETE)
         else:
-            return self.plan.hold(number)
+            return new and self.plan.hold(number)
         return True
 
     def close(self) -> None:
@@ -79,8 +86,9 @@ class Recorder:
 
     def end(self, number: int, state: TrialState, reason: str | None = None, traceback: str | None = None) -> None:
         """A trial is over; one that was already stays as it ended."""
-        if not self.ledger.record(number).running:
+        record = self.ledger.record(number)
+        if not record.running:
             return
-        weights = training.validated_weights(self.folder(number))
+        weights = training.validated_weights(self.folder(number), record.epochs)
         relative = weights and weights.removeprefix(str(self.trials).removesuffix(Path(self.trials).name))
         self.ledger.finish(number, state, reason, traceback, relative)

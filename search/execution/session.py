@@ -207,6 +207,7 @@ class Session:
                 "spec": asked.spec.model_dump(mode="json"),
                 "folder": recorder.folder(asked.number),
                 "epochs_known": recorder.ledger.record(asked.number).epochs,
+                "rungs": recorder.plan.rungs,
                 "weights": recorder.weights(asked.spec),
                 "data": self.spec.data.model_dump(mode="json"),
                 "prepared": [str(self.data.folder), self.data.info.digest],

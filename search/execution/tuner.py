@@ -14,12 +14,13 @@ from typing import Any
 
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.tune import Callback, PlacementGroupFactory, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search.errors import Halted
 from search.execution import internals, worker
 from search.execution.process import SharedFault
 from search.execution.recorder import Recorder
@@ -251,6 +252,7 @@ class Watcher(_Stateless, Callback, Stopper):
     def __init__(self, searcher: LedgerSearcher, loop: Loop) -> None:
         self._searcher, self._loop = searcher, loop
         self._training = set[str]()  # trials whose worker has started
+        self._left: list[Any] = []  # answers, to come, of workers that write the last epoch of a trial
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._loop.watched():
@@ -264,6 +266,9 @@ class Watcher(_Stateless, Callback, Stopper):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._training.discard(trial.trial_id)
+        worker = trial.temporary_state.ray_actor
+        if worker is not None and self._loop.closed():  # it may be between two checkpoints
+            self._left.append(worker.leave.remote())
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._training.discard(trial.trial_id)
@@ -274,8 +279,13 @@ class Watcher(_Stateless, Callback, Stopper):
         return False
 
     def stop_all(self) -> bool:
-        over = self._loop.closed() and not self._loop.interrupted() and not self._training
-        return self._loop.error is not None or over
+        if self._training or not self._loop.closed():
+            return self._loop.error is not None
+        while self._left:  # Tune itself ends workers after ten seconds
+            with suppress(RayError):  # the trial goes on from the checkpoint before
+                halted: Any = ray.get(self._left.pop())
+                self._loop.error = self._loop.error or (Halted(halted) if halted else None)
+        return self._loop.error is not None or not self._loop.interrupted()
 
 
 def train(recorder: Recorder, config: Callable[[Asked], dict[str, Any]], share: Share, loop: Loop) -> None:

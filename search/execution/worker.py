@@ -1,13 +1,11 @@
 """One trial in a worker of Ray: its data, checkpoints and continuation; failures travel as data."""
 
-import gc
 import math
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
-import torch
 from ray import tune
 from ray.exceptions import RayActorError
 from ray.util import get_node_ip_address
@@ -15,51 +13,51 @@ from ray.util import get_node_ip_address
 from search import machine, training
 from search.errors import Halted, first_line, halt
 from search.execution.peers import Peers
-from search.execution.process import Process, SharedFault, epochs
+from search.execution.process import Process, SharedFault, epochs, free_memory
 from search.records import TrialState
 from search.spec import TrialSpec
 from search.storage import paths
-from search.training import Checkpoint, Compiler, device
+from search.training import Compiler, Writer, device
 
-
-def _free_memory() -> None:
-    """Frees what trials before have left: some in circles, which Python's own collector may leave for long."""
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+REPORT_SECONDS = 1.0  # for which a worker trains before it reports; shorter epochs would keep Tune's loop busy
 
 
 class TrialWorker(tune.Trainable):
     """Trains one specification after another in one process; the data set stays loaded in between.
 
     The configuration of a trial has `number`, `spec` (a TrialSpec as data), `folder` (path or URL, of its checkpoints),
-    `epochs_known` (epochs on record in the study), `weights` (path or URL of those that it starts from; None: they are
-    drawn), `data`, `prepared` (the driver's folder of the prepared data set and its digest), `software` (of the driver,
-    as `machine.software`; None where all run on one machine), `processes` (that train it together), `threads` and
-    `gpus` of each (a share of a GPU; 0 for the CPU), `compile` and `final` (train on train + validation, and test after
-    the last epoch). A worker's last five never change.
+    `epochs_known` (epochs on record in the study), `rungs` (epochs after which it may be held), `weights` (path or URL
+    of those that it starts from; None: they are drawn), `data`, `prepared` (the driver's folder of the prepared data
+    set and its digest), `software` (of the driver, as `machine.software`; None where all run on one machine),
+    `processes` (that train it together), `threads` and `gpus` of each (a share of a GPU; 0 for the CPU), `compile` and
+    `final` (train on train + validation, and test after the last epoch). A worker's last five never change.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._reports: Iterator[dict[str, Any]] | None = None
+        self._epochs: Generator[dict[str, Any]] | None = None
         self._process = Process(config)
         self._peers = Peers()
         self._compiler = Compiler(config["compile"], paths.user_cache() / "resnet-search" / "compiled")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._reports = None
-        _free_memory()
+        self._leave()
+        free_memory()
         return True
 
     def step(self) -> dict[str, Any]:
+        """Trains for `REPORT_SECONDS`, or to an epoch after which the study decides; reports the epochs, in order."""
+        trained: list[dict[str, Any]] = []
+        report, began = {"number": self.config["number"], "epochs": trained}, time.monotonic()
         try:
-            if self._reports is None:
-                self._reports = self._run()
-            return {"number": self.config["number"], **next(self._reports)}
+            self._epochs = self._epochs or self._run()
+            for epoch in self._epochs:
+                trained.append(epoch)
+                if self._is_decisive(epoch) or time.monotonic() - began >= REPORT_SECONDS:
+                    break
+            return report | {"done": trained[-1]["last"]}
         except Exception as error:
-            halted = halt(error, self.config["folder"]) if isinstance(error, OSError) else error
-            if isinstance(halted, Halted):
-                failure = {"number": self.config["number"], "halt": str(halted)}
+            if (halted := self._halted(error)) is not None:
+                failure = {"halt": str(halted)}
             elif isinstance(error, RayActorError):
                 raise  # ends this process: the trial goes on in another
             elif device.broken(error) and not device.out_of_memory(error):
@@ -67,13 +65,34 @@ class TrialWorker(tune.Trainable):
             else:
                 failure = self._failure(error)
         # Out here: as long as there is the exception, there are the tensors of the frames that it came through.
-        _free_memory()
-        return failure
+        free_memory()
+        return report | failure
+
+    def leave(self) -> str | None:
+        """The trial goes on later, from a checkpoint of its last epoch, written now; why that cannot be, else None."""
+        try:
+            self._leave()
+        except (OSError, Halted) as error:
+            return str(self._halted(error) or error)
+        return None
 
     def cleanup(self) -> None:
-        self._reports = None
+        self._leave()
 
-    def _run(self) -> Iterator[dict[str, Any]]:
+    def _leave(self) -> None:
+        left, self._epochs = self._epochs, None
+        if left is not None:
+            left.close()
+
+    def _is_decisive(self, epoch: dict[str, Any]) -> bool:
+        """Whether the study decides after this epoch; then the trial may go on from its checkpoint alone."""
+        return epoch["last"] or epoch["epoch"] in self.config["rungs"]
+
+    def _halted(self, error: Exception) -> Halted | None:
+        halted = halt(error, self.config["folder"]) if isinstance(error, OSError) else error
+        return halted if isinstance(halted, Halted) else None
+
+    def _run(self) -> Generator[dict[str, Any]]:
         config = self.config
         check_software(config["software"])
         spec = TrialSpec.model_validate(config["spec"])
@@ -85,30 +104,37 @@ class TrialWorker(tune.Trainable):
         # What the checkpoint knows and the study does not was trained just before the driver died: it is not repeated.
         for known in history:
             if known["epoch"] > config["epochs_known"] or (over and known is history[-1]):
-                yield {**known, "done": known["last"]}
+                yield known
         if over:
             return
         if config["processes"] > 1:
             trained = self._peers.train(config, data, found)
         else:
             trained = epochs(config, data, found, self._compiler)
-        for epoch in trained:
-            metrics, diverged, tested = epoch.metrics, epoch.diverged, None
-            if config["final"] and not diverged and epoch.number == spec.train.epochs:
-                found, predictions = data.test(epoch.model, spec.train.image_size)
-                metrics = metrics | {f"test/{name}": value for name, value in found.items()}
-                diverged, tested = not math.isfinite(found["loss"]), predictions.stored
-            history.append(
-                {
-                    "epoch": epoch.number,
-                    "metrics": metrics,
-                    "diverged": diverged,
-                    "last": diverged or epoch.number == spec.train.epochs,
-                    "time_ms": int(time.time() * 1000),
-                }
-            )
-            training.write(folder, Checkpoint(epoch.state(), history, tested))
-            yield {**history[-1], "done": history[-1]["last"]}
+        with Writer(folder) as writer:
+            for epoch in trained:
+                metrics, diverged, tested = epoch.metrics, epoch.diverged, None
+                if config["final"] and not diverged and epoch.number == spec.train.epochs:
+                    found, predictions = data.test(epoch.model, spec.train.image_size)
+                    metrics = metrics | {f"test/{name}": value for name, value in found.items()}
+                    diverged, tested = not math.isfinite(found["loss"]), predictions.stored
+                history.append(
+                    {
+                        "epoch": epoch.number,
+                        "metrics": metrics,
+                        "diverged": diverged,
+                        "last": diverged or epoch.number == spec.train.epochs,
+                        "time_ms": int(time.time() * 1000),
+                    }
+                )
+                writer.keep(epoch, history, tested)
+                if self._is_decisive(history[-1]):
+                    writer.flush()
+                try:
+                    yield history[-1]
+                except GeneratorExit:  # `_leave`
+                    writer.flush()
+                    raise
 
     def _failure(self, error: Exception) -> dict[str, Any]:
         gpus, reason = self.config["gpus"], first_line(error, "no message")
@@ -120,7 +146,6 @@ class TrialWorker(tune.Trainable):
         else:
             state, reason = TrialState.INFEASIBLE, f"out of memory: {reason}"
         return {
-            "number": self.config["number"],
             "failure": state.value,
             "reason": reason,
             "traceback": traceback.format_exc(),

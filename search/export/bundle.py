@@ -164,8 +164,8 @@ class Chosen:
             Halted: the URL does not answer.
         """
         newest = training.latest(self.checkpoints)  # which also compares all checksums
-        where = training.validated_weights(self.checkpoints)
         epochs = self.facts.epochs
+        where = training.validated_weights(self.checkpoints, epochs)
         if newest is None or where is None or newest.state.epoch != epochs:
             missing = f"{self.facts.training} has no whole checkpoint of epoch {epochs} in {self.checkpoints}"
             raise InputError(f"{missing}; restore it from a copy")

@@ -39,6 +39,11 @@ class Plan(ABC):
         return self.ledger.records
 
     @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which a trial may be held, upwards."""
+        return ()
+
+    @property
     @abstractmethod
     def total(self) -> int:
         """How many trainings there are to be, as far as is decided."""

@@ -50,6 +50,11 @@ class Strategy(Plan):
             self._take(record)
 
     @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which a trial may be held, upwards."""
+        return self.scheduler.rungs
+
+    @property
     def total(self) -> int:
         """Trials that were asked for."""
         return self.search.trials

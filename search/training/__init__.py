@@ -7,7 +7,7 @@ from search import lazy
 if TYPE_CHECKING:
     from search.training import device
     from search.training.batches import Resident
-    from search.training.checkpoint import Checkpoint, latest, pretrained, validated_weights, write
+    from search.training.checkpoint import Checkpoint, Writer, latest, pretrained, validated_weights
     from search.training.loop import Epoch, train
     from search.training.parallel import Group
     from search.training.predictions import Predictions
@@ -17,7 +17,7 @@ else:
     __getattr__ = lazy(
         __name__,
         batches="Resident",
-        checkpoint="Checkpoint latest pretrained validated_weights write",
+        checkpoint="Checkpoint Writer latest pretrained validated_weights",
         loop="Epoch train",
         parallel="Group",
         predictions="Predictions",

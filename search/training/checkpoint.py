@@ -5,11 +5,13 @@ import json
 import logging
 import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -17,7 +19,11 @@ from torch import Tensor
 
 from search.errors import Halted
 from search.storage import Remote, files, is_url, local_copy
-from search.training.loop import State
+from search.training.loop import Epoch, State
+
+
+def _name(epoch: int) -> str:
+    return f"epoch-{epoch:06d}"
 
 
 class LocalFiles:
@@ -29,7 +35,7 @@ class LocalFiles:
     def put(self, epoch: int, contents: Mapping[str, bytes]) -> str:
         """Adds the checkpoint of an epoch, which survives a power cut then; returns its name."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        final = self._folder / f"epoch-{epoch:06d}"
+        final = self._folder / _name(epoch)
         part = self._folder / f".{final.name}-{uuid.uuid4().hex}.part"  # of this process alone
         try:
             files.fill(part, contents)
@@ -84,7 +90,7 @@ class RemoteFiles:
         self._place = place
 
     def put(self, epoch: int, contents: Mapping[str, bytes]) -> str:
-        name = f"epoch-{epoch:06d}-{uuid.uuid4().hex[:8]}"
+        name = f"{_name(epoch)}-{uuid.uuid4().hex[:8]}"
         for file in sorted(contents, key=lambda file: file == files.SUMS):
             self._place.put(f"{name}/{file}", contents[file])
         return name
@@ -136,7 +142,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of a trial after its last epoch, with a record of each epoch so far."""
+    """State of a trial after an epoch, with a record of each epoch so far."""
 
     state: State
     history: list[dict[str, Any]]
@@ -162,6 +168,59 @@ def write(folder: Path | str, checkpoint: Checkpoint) -> str:
     kept = place.names()[-KEPT:]
     place.drop(before=kept[0])
     return f"{folder}/{written}"
+
+
+WRITE_SECONDS = 10.0  # from the beginning of a write to that of the next, where nothing rests on it
+
+
+class Writer:
+    """Writes the checkpoints of a trial in a thread of its own: neither disk nor store keeps the device waiting.
+
+    One is written at a time, and no other state is copied meanwhile. What a write raises (see `write`) is raised by the
+    call that comes next. Left as a context, it waits for a write that has begun.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = folder
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[str] | None = None
+        self._began = time.monotonic()
+        self._newest: tuple[Epoch, list[dict[str, Any]], bytes | None] | None = None  # where it is not written
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._thread.shutdown()
+
+    def keep(self, epoch: Epoch, history: Sequence[dict[str, Any]], tested: bytes | None = None) -> None:
+        """Takes an epoch that has ended; begins to write its state when the last write began `WRITE_SECONDS` ago.
+
+        `history` and `tested` are as of `Checkpoint`.
+        """
+        self._newest = epoch, [*history], tested
+        if self._writing is None or self._writing.done():
+            self._end()
+            if time.monotonic() - self._began >= WRITE_SECONDS:
+                self._begin()
+
+    def flush(self) -> None:
+        """Returns when the state of the last epoch survives a power cut. To be called before the next one begins."""
+        self._end()
+        if self._newest is not None:
+            self._begin()
+            self._end()
+
+    def _begin(self) -> None:
+        assert self._newest is not None
+        (epoch, history, tested), self._newest = self._newest, None
+        self._began, state = time.monotonic(), epoch.begin_copy()
+        self._writing = self._thread.submit(lambda: write(self._folder, Checkpoint(state(), history, tested)))
+
+    def _end(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
 
 def latest(folder: Path | str) -> Checkpoint | None:
@@ -196,11 +255,11 @@ def _read(place: Files, checkpoint: str) -> Checkpoint:
     return Checkpoint(state, history, predictions)
 
 
-def validated_weights(folder: Path | str) -> str | None:
-    """The weights in a trial's newest checkpoint, if any, that were validated: averaged ones where there are such."""
+def validated_weights(folder: Path | str, epoch: int) -> str | None:
+    """The weights that were validated after an epoch, averaged ones where there are such; None where none are there."""
     place = files_in(folder)
-    newest = place.names()[-1:]
-    return next((f"{folder}/{name}/{AVERAGE if place.has(name, AVERAGE) else WEIGHTS}" for name in newest), None)
+    found = [name for name in place.names() if name.startswith(_name(epoch))][-1:]
+    return next((f"{folder}/{name}/{AVERAGE if place.has(name, AVERAGE) else WEIGHTS}" for name in found), None)
 
 
 def tested(folder: Path | str) -> bytes | None:

@@ -70,9 +70,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 # Parameters of glibc's mallopt (malloc.h). Buffers up to 32 MiB, the most that it allows, are kept; the heap shrinks
-# once so many bytes lie free: the largest C int.
+# once so many bytes lie free: the largest C int. Threads share one heap: what training has freed serves the writer of
+# checkpoints, too.
 MMAP_THRESHOLD, KEPT_BUFFER = -3, 32 * 2**20
 TRIM_THRESHOLD, NEVER = -1, 2**31 - 1
+HEAPS, ONE = -8, 1
 
 
 def pin(threads: int) -> frozenset[int]:
@@ -104,7 +106,8 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return False
-    return bool(mallopt(MMAP_THRESHOLD, KEPT_BUFFER)) and bool(mallopt(TRIM_THRESHOLD, NEVER))
+    settings = {MMAP_THRESHOLD: KEPT_BUFFER, TRIM_THRESHOLD: NEVER, HEAPS: ONE}
+    return all(mallopt(parameter, value) for parameter, value in settings.items())
 
 
 def _lock(paths: list[Path]) -> bool:

@@ -3,8 +3,9 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn import functional as ops
 
 from resnet import build, drop_branches, load_pretrained
 from search.spec import Schedule, TrainSpec, TrialSpec
-from search.training.augment import draw
+from search.training.augment import Draws, draw
 from search.training.batches import Resident, evaluation_batches
 from search.training.device import autocast, system_metrics
 from search.training.parallel import Group
@@ -73,7 +74,11 @@ class Epoch:
     metrics: dict[str, float]
     diverged: bool
     model: nn.Module  # that was validated: the averaged one where there is one
-    state: Callable[[], State]
+    begin_copy: Callable[[], Callable[[], State]]  # of the state to the host; what it returns waits for the end of that
+
+    def state(self) -> State:
+        """A copy of what the next epoch depends on. As `begin_copy` only until the next epoch is asked for."""
+        return self.begin_copy()()
 
 
 def train(
@@ -124,10 +129,12 @@ def train(
         _load(step, resume)
     validated = step.average.model if step.average else network.model
     advance = Captured(step) if device.type == "cuda" and group is None else step
-    for number in range(resume.epoch + 1 if resume else 1, spec.train.epochs + 1):
+    first = resume.epoch + 1 if resume else 1
+    draws = _draws(step, first)
+    for number in range(first, spec.train.epochs + 1):
         step.freeze(number <= spec.train.freeze_epochs)
         began = time.perf_counter()
-        train_loss, train_error = _train_epoch(step, advance, number)
+        train_loss, train_error, draws = _train_epoch(step, advance, number, draws)
         trained = time.perf_counter()
         metrics = {"train/loss": train_loss, "train/error": train_error}
         if validation is not None:
@@ -135,10 +142,9 @@ def train(
             metrics |= {f"val/{name}": value for name, value in found.items()}
         ended = time.perf_counter()
         diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
-        metrics["cost/images_per_s"] = step.steps * step.size / (trained - began)
-        metrics["cost/seconds"] = ended - began
-        metrics |= system_metrics(device)
-        yield Epoch(number, metrics, diverged, validated, lambda n=number: _state(step, n, network.compiled))
+        speed = step.steps * step.size / (trained - began)
+        metrics |= {"cost/images_per_s": speed, "cost/seconds": ended - began, **system_metrics(device)}
+        yield Epoch(number, metrics, diverged, validated, partial(_begin_copy, step, number, network.compiled))
         if diverged:
             return
 
@@ -187,29 +193,63 @@ def evaluate(model: nn.Module, split: Resident, group: Group | None = None) -> E
     )
 
 
-def _train_epoch(step: Step, advance: Callable[[], None], number: int) -> tuple[float, float]:
-    """Mean loss and error in percent of epoch `number`, from 1."""
-    spec, images = step.spec, step.split.images
-    seed = _seed(spec.seed, number)
+def _train_epoch(step: Step, advance: Callable[[], None], number: int, draws: Draws) -> tuple[float, float, Draws]:
+    """Mean loss and error in percent of epoch `number`, from 1, with its `draws`; and the draws of the next."""
+    spec = step.spec
     first, every = (number - 1) * step.steps, spec.epochs * step.steps
-    rates = [learning_rate(spec, first + k, every) for k in range(step.steps)]
-    step.begin(draw(spec, len(step.split), (images.shape[1], images.shape[2]), seed), rates)
+    step.begin(draws, [learning_rate(spec, first + k, every) for k in range(step.steps)])
     # Of dropout, and of the branches that are dropped: in each process of a group for other images.
-    torch.manual_seed(_seed(spec.seed, number, step.group.rank) if step.group and step.group.rank else seed)
+    rank = step.group.rank if step.group else 0
+    torch.manual_seed(_seed(spec.seed, number, rank) if rank else _seed(spec.seed, number))
     for _ in range(step.steps):
         step.feed()
         advance()
-    return step.read()
+    draws = _draws(step, number + 1)  # while a GPU still computes
+    return *step.read(), draws
 
 
-def _state(step: Step, epoch: int, compiled: bool) -> State:
+def _draws(step: Step, number: int) -> Draws:
+    """What chance decides about epoch `number`; nothing after the last."""
+    spec, images = step.spec, step.split.images
+    if number > spec.epochs:
+        return {}
+    return draw(spec, len(step.split), (images.shape[1], images.shape[2]), _seed(spec.seed, number))
+
+
+def _begin_copy(step: Step, epoch: int, compiled: bool) -> Callable[[], State]:
+    """Begins to copy the state to the host; the device may go on training meanwhile."""
     average = step.average.model.state_dict() if step.average else {}
-    return State(epoch, _plain(step.model.state_dict()), _plain(step.optimiser.state()), _plain(average), compiled)
+    parts = step.model.state_dict(), step.optimiser.state(), average
+    names = [[*part] for part in parts]
+    copies = _copies([tensor.detach() for part in parts for tensor in part.values()])
+    copied = torch.cuda.Event() if step.split.device.type == "cuda" else None
+    if copied is not None:
+        copied.record()
+
+    def state() -> State:
+        if copied is not None:
+            copied.synchronize()
+        made = iter(copies)
+        weights, momentum, averaged = ({name: next(made) for name in part} for part in names)
+        return State(epoch, weights, momentum, averaged, compiled)
+
+    return state
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU in row-major order, as files hold them."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies on the host in row-major order, as files hold them: from a GPU in one transfer for each type, begun."""
+    copies = [*tensors]
+    for kind in {tensor.dtype for tensor in tensors}:
+        places = [place for place, tensor in enumerate(tensors) if tensor.dtype is kind]
+        sizes = [tensors[place].numel() for place in places]
+        flat = torch.empty(sum(sizes), dtype=kind, device=tensors[places[0]].device)
+        for place, part in zip(places, flat.split(sizes), strict=True):
+            part.view(tensors[place].shape).copy_(tensors[place])
+        if flat.is_cuda:
+            flat = torch.empty(sum(sizes), dtype=kind, pin_memory=True).copy_(flat, non_blocking=True)
+        for place, part in zip(places, flat.split(sizes), strict=True):
+            copies[place] = part.view(tensors[place].shape)
+    return copies
 
 
 def _load(step: Step, state: State) -> None:

@@ -221,6 +221,7 @@ def trials_of(count: int, **fields: Any) -> list[dict[str, Any]]:
             "spec": TrialSpec.from_flat(fixed | {"net.depth": 8} | fields).model_dump(mode="json"),
             "folder": str(folder / str(number)),
             "epochs_known": 0,
+            "rungs": [],
             "data": data.model_dump(mode="json"),
             "prepared": [str(prepared.folder), prepared.info.digest],
             "weights": None,

@@ -77,7 +77,7 @@ def test_a_step_has_no_more_nodes_than_it_had(steps: dict[str, Any]) -> None:
 
 def test_trials_of_a_worker_leave_no_memory_behind(card: Card) -> None:
     first, *others = card("worker")["worker"]
-    assert all(each["report"]["last"] and each["launched"] > 0 for each in (first, *others))
+    assert all(each["report"]["done"] and each["launched"] > 0 for each in (first, *others))
     assert {each["taken"] for each in others} == {first["taken"]}
     assert {each["reserved"] for each in others} == {first["reserved"]}
 
@@ -93,7 +93,7 @@ def test_a_trial_too_large_for_the_card_is_infeasible_and_leaves_its_memory(card
     assert (large["report"]["failure"], large["report"]["done"]) == ("infeasible", True)
     assert large["report"]["reason"].startswith("out of memory: CUDA out of memory. Tried to allocate 72.00 MiB")
     assert large["taken"] < first["taken"] + 4 * 2**20, "of the 64 MiB that it was given"
-    assert (small["report"]["last"], small["launched"], small["taken"]) == (True, first["launched"], first["taken"])
+    assert (small["report"]["done"], small["launched"], small["taken"]) == (True, first["launched"], first["taken"])
 
 
 def test_images_stay_on_the_card_where_they_fit_into_what_is_left_of_the_share(card: Card) -> None:

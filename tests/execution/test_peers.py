@@ -12,6 +12,7 @@ import pytest
 
 from search.execution import host
 from tests.support.data_parallel import EPOCHS
+from tests.support.journal import trials
 from tests.support.simulated import stored
 from tests.support.study_process import wait_until
 
@@ -19,18 +20,23 @@ ROOT = Path(__file__).parents[2]
 
 
 def study(folder: Path, kill: str | None = None) -> tuple[list[optuna.trial.FrozenTrial], str]:
-    """Its trials and what it printed; once the first has a checkpoint, the process of this name is killed."""
+    """Its trials and what it printed; once an epoch is on record, the process of this name is killed."""
     environment = os.environ | host._ALWAYS | host._HERE | {"PYTHONPATH": str(ROOT)}  # Ray reads it when it is imported
     log = folder / "log"
     with log.open("w") as file:
         command = [sys.executable, "-m", "tests.support.data_parallel", str(folder)]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
     if kill:
-        wait_until(lambda: any(folder.glob("trials/*/epoch-*")) and named(process.pid, kill), process, log)
+        wait_until(lambda: bool(reported(folder) and named(process.pid, kill)), process, log)
         (victim,) = named(process.pid, kill)
         victim.kill()
     assert process.wait(300) == 0, log.read_text()
     return stored(folder).trials, log.read_text()
+
+
+def reported(folder: Path) -> bool:
+    """Whether an epoch is on record."""
+    return any(trial.intermediate_values for trial in trials(folder))
 
 
 def named(pid: int, name: str) -> list[psutil.Process]:

@@ -78,11 +78,41 @@ def test_the_error_that_is_sought_is_recorded() -> None:
     recorder = opened(Setting(asked), InMemoryStorage())
     begun = recorder.plan.next()
     assert begun is not None
-    epoch = {"metrics/val/error": 3.0, "metrics/val/balanced_error": 40.0, "metrics/cost/seconds": 1.0}
-    told = {"number": 0, "epoch": 1, "diverged": False, "last": False, "time_ms": 0, "metrics/cost/images_per_s": 1.0}
-    recorder.result(told | epoch)
+    metrics = {"val/error": 3.0, "val/balanced_error": 40.0, "cost/seconds": 1.0, "cost/images_per_s": 1.0}
+    epoch = {"epoch": 1, "metrics": metrics, "diverged": False, "last": False, "time_ms": 0}
+    recorder.result({"number": 0, "epochs": [epoch]})
     assert recorder.ledger.record(0).curve == {1: 40.0}
     assert recorder.ledger.record(0).objective(Objective.VAL_BALANCED_ERROR) == 40.0
+
+
+def told(number: int, *epochs: tuple[int, float], last: bool = False) -> dict[str, Any]:
+    """A worker's report: epochs with their errors."""
+    costs = {"cost/seconds": 1.0, "cost/images_per_s": 1.0}
+    of_each = [
+        {"epoch": epoch, "metrics": {"val/error": error, **costs}, "diverged": False, "last": last, "time_ms": epoch}
+        for epoch, error in epochs
+    ]
+    return {"number": number, "epochs": of_each}
+
+
+def test_an_epoch_that_is_trained_again_is_not_decided_about_again() -> None:
+    """The first trial at the rung went on. By the time its epochs come again, it would not."""
+    asked = SearchSpec(sampler=Sampler.RANDOM, first_rung=2, reduction=2)
+    recorder = opened(Setting(asked), InMemoryStorage())
+    for _ in range(4):
+        assert recorder.plan.next() is not None
+    assert recorder.plan.rungs == (2, 4, 8)
+    assert not recorder.result(told(0, (1, 50.0), (2, 40.0)))
+    others = [recorder.result(told(number, (1, 50.0), (2, 30.0 + number))) for number in (1, 2, 3)]
+    assert others == [False, True, True]
+    before = recorder.ledger.record(0)
+    assert not recorder.result(told(0, (1, 50.0)))
+    assert not recorder.result(told(0, (2, 40.0)))
+    assert recorder.ledger.record(0) == before
+    assert recorder.plan.waiting == {2, 3}
+    assert not recorder.result(told(0, (2, 40.0), (3, 35.0)))
+    assert recorder.result(told(0, (4, 30.0))) is False
+    assert recorder.ledger.record(0).curve == {1: 50.0, 2: 40.0, 3: 35.0, 4: 30.0}
 
 
 @pytest.mark.parametrize(("sought", "tested"), [("val_error", 2.0), ("val_balanced_error", 25.0)])

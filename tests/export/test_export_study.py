@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from resnet import build
-from search import Study, data, export, training
+from search import Study, data, export
 from search.errors import InputError
 from search.export import Exportable
 from search.export.__main__ import main
@@ -26,7 +26,7 @@ from search.records import (
 )
 from search.spec import DataSpec, Share, StudySpec, TrialSpec, appraise
 from search.storage import Output
-from search.training import Checkpoint
+from search.training import Checkpoint, checkpoint
 from search.training.loop import State
 from tests.support.epochs import epoch_of
 from tests.support.exported import NET
@@ -60,7 +60,7 @@ def searched(output: Output, weights: Path, depths: dict[int, TrialState], spec:
         for epoch in range(1, epochs + 1):
             ledger.report(asked.number, epoch, ERRORS[depth] + 3 - epoch, epoch_of(1.0, 100.0))
         written = State(epochs, load_file(weights), {})
-        training.write(f"{folder.trials}/{asked.number:04d}", Checkpoint(written, []))
+        checkpoint.write(f"{folder.trials}/{asked.number:04d}", Checkpoint(written, []))
         if state is not TrialState.RUNNING:
             ledger.finish(asked.number, state, "stopped")
     folder.leave()

@@ -99,13 +99,13 @@ def test_checkpoints(place: str) -> None:
     folder, files = f"{place}/trial", Remote(place)
     assert training.latest(folder) is None
     for epoch in (1, 2, 9, 10):
-        path = training.write(folder, made(epoch))
+        path = checkpoint.write(folder, made(epoch))
         assert path.endswith(f"/{checkpoint.files_in(folder).names()[-1]}")
     assert [name[:12] for name in checkpoint.files_in(folder).names()] == ["epoch-000009", "epoch-000010"]
     found = training.latest(folder)
     assert isinstance(found, Checkpoint)
     assert same(found, made(10))
-    assert training.validated_weights(folder) == f"{path}/model.safetensors"
+    assert training.validated_weights(folder, 10) == f"{path}/model.safetensors"
 
     damaged = path.removeprefix(f"{place}/")
     files.put(f"{damaged}/model.safetensors", b"half")
@@ -116,7 +116,7 @@ def test_checkpoints(place: str) -> None:
     files.put("trial/epoch-000011-0a1b2c3d/model.safetensors", b"half")
     assert len(checkpoint.files_in(folder).names()) == 1
     for epoch in (12, 13):
-        training.write(folder, made(epoch))
+        checkpoint.write(folder, made(epoch))
     assert not [name for name in files.files() if "epoch-000011" in name]
 
 

@@ -103,21 +103,21 @@ class Process:
             start, epoch = len(self._flat), self.recorder.ledger.record(config["number"]).epochs
             self._flat[start] = config["flat"]
             known = self._told(start, config["number"], epoch) if epoch else None
-            if known and known["last"]:  # it died before the ending was on record
+            if known and known["done"]:  # it died before the ending was on record
                 heapq.heappush(self._events, (self._now, start, known))
             else:
                 self._train(start, config["number"], epoch + 1)
         if not self._events:
             return False
         self._now, start, told = heapq.heappop(self._events)
-        over = bool(told.get("last", True))
+        over = told["done"]
         if not over:
             decision = self._scheduler.on_trial_result(None, cast(Trial, None), told)
             over = decision == TrialScheduler.STOP
         if over:
             self._searcher.on_trial_complete(str(start), told)
         else:
-            self._train(start, told["number"], told["epoch"] + 1)
+            self._train(start, told["number"], told["epochs"][-1]["epoch"] + 1)
         return True
 
     def _train(self, start: int, number: int, epoch: int) -> None:
@@ -127,17 +127,11 @@ class Process:
     def _told(self, start: int, number: int, epoch: int) -> dict[str, Any]:
         fate = self.setting.fate(self._flat[start], epoch)
         if isinstance(fate, tuple):
-            return {"number": number, "failure": fate[0], "reason": fate[1]}
-        return {
-            "number": number,
-            "epoch": epoch,
-            "diverged": math.isnan(fate),
-            "last": math.isnan(fate) or epoch == self.setting.epochs,
-            "time_ms": 0,
-            "metrics/val/error": fate,
-            "metrics/cost/seconds": 0.5,
-            "metrics/cost/images_per_s": 100.0,
-        }
+            return {"number": number, "epochs": [], "failure": fate[0], "reason": fate[1], "done": True}
+        last = math.isnan(fate) or epoch == self.setting.epochs
+        metrics = {"val/error": fate, "cost/seconds": 0.5, "cost/images_per_s": 100.0}
+        told = {"epoch": epoch, "metrics": metrics, "diverged": math.isnan(fate), "last": last, "time_ms": 0}
+        return {"number": number, "epochs": [told], "done": last}
 
 
 def _config(asked: Asked) -> dict[str, Any]:

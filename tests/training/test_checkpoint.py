@@ -8,7 +8,9 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import torch
 from safetensors.torch import save
 
 from search import training
-from search.training import Checkpoint
+from search.training import Checkpoint, Epoch, Writer, checkpoint
 from search.training.loop import State
 
 ROOT = Path(__file__).parents[2]
@@ -48,16 +50,16 @@ def read(folder: Path) -> Checkpoint:
 
 def test_round_trip_is_bit_equal(tmp_path: Path) -> None:
     assert training.latest(tmp_path / "none") is None
-    truncated(Path(training.write(tmp_path / "damaged", made(1))) / "model.safetensors")
+    truncated(Path(checkpoint.write(tmp_path / "damaged", made(1))) / "model.safetensors")
     assert training.latest(tmp_path / "damaged") is None
-    path = training.write(tmp_path / "new" / "0001", made(3))
+    path = checkpoint.write(tmp_path / "new" / "0001", made(3))
     assert same(read(tmp_path / "new" / "0001"), made(3))
     assert [str(p) for p in (tmp_path / "new" / "0001").iterdir()] == [path]
 
 
 def test_two_are_kept(tmp_path: Path) -> None:
     for epoch in (1, 2, 9, 10, 11):
-        training.write(tmp_path, made(epoch))
+        checkpoint.write(tmp_path, made(epoch))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000010", "epoch-000011"]
     assert same(read(tmp_path), made(11))
 
@@ -82,7 +84,7 @@ def assert_set_aside(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert same(read(folder), made(4))
     assert "epoch-000005 is damaged" in caplog.text
     assert sorted(p.name for p in folder.iterdir()) == ["epoch-000004", "epoch-000005.damaged"]
-    training.write(folder, made(5))  # the epoch trained again
+    checkpoint.write(folder, made(5))  # the epoch trained again
     assert same(read(folder), made(5))
 
 
@@ -91,8 +93,8 @@ def assert_set_aside(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_damaged_is_set_aside(
     name: str, damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    training.write(tmp_path, made(4))
-    damage(Path(training.write(tmp_path, made(5))) / name)
+    checkpoint.write(tmp_path, made(4))
+    damage(Path(checkpoint.write(tmp_path, made(5))) / name)
     assert_set_aside(tmp_path, caplog)
 
 
@@ -126,8 +128,8 @@ WRONG = {  # files of other content, under the checksums of that content
 def test_wrong_content_with_right_checksums_is_set_aside(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    training.write(tmp_path, made(4))
-    path = Path(training.write(tmp_path, made(5)))
+    checkpoint.write(tmp_path, made(4))
+    path = Path(checkpoint.write(tmp_path, made(5)))
     contents = {file.name: file.read_bytes() for file in path.iterdir() if file.name != "SHA256SUMS"} | WRONG[name]
     for file, data in WRONG[name].items():
         if "/" not in file:
@@ -142,8 +144,8 @@ def test_wrong_content_with_right_checksums_is_set_aside(
 @pytest.mark.parametrize("file", ["SHA256SUMS", "model.safetensors", "state.json"])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_a_link_or_a_pipe_is_no_file_of_a_checkpoint(kind: str, file: str, tmp_path: Path) -> None:
-    training.write(tmp_path / "0001", made(4))
-    path = Path(training.write(tmp_path / "0001", made(5))) / file
+    checkpoint.write(tmp_path / "0001", made(4))
+    path = Path(checkpoint.write(tmp_path / "0001", made(5))) / file
     if kind == "link":
         path.symlink_to(path.rename(tmp_path / "elsewhere"))
     else:
@@ -171,12 +173,12 @@ while True:
     moment += 1
     folder = Path(sys.argv[1]) / str(moment)
     calls = 1000  # not yet
-    t.training.write(folder, t.made(1))
-    t.training.write(folder, t.made(2))
+    t.checkpoint.write(folder, t.made(1))
+    t.checkpoint.write(folder, t.made(2))
     child = os.fork()
     if child == 0:
         calls = 0
-        t.training.write(folder, third)
+        t.checkpoint.write(folder, third)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     if not os.WIFSIGNALED(status):
@@ -198,7 +200,7 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
         folder = tmp_path / str(moment)
         found.append(read(folder).state.epoch)
         assert same(read(folder), made(found[-1]))
-        training.write(folder, made(4))
+        checkpoint.write(folder, made(4))
         assert same(read(folder), made(4))
         assert len([*folder.glob("epoch-*")]) == 2
     assert found == sorted(found)
@@ -212,27 +214,103 @@ def limit(size: int) -> None:
 
 
 def test_disk_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
-    training.write(tmp_path, made(1))
+    checkpoint.write(tmp_path, made(1))
     limit(100)
     try:
         with pytest.raises(OSError, match="too large"):
-            training.write(tmp_path, made(2))
+            checkpoint.write(tmp_path, made(2))
     finally:
         limit(resource.RLIM_INFINITY)
     assert [p.name for p in tmp_path.iterdir()] == ["epoch-000001"]
     assert same(read(tmp_path), made(1))
 
 
+def ended(epoch: int) -> Epoch:
+    """An epoch after which the state is that of `made`."""
+    return Epoch(epoch, {}, False, torch.nn.Identity(), lambda: lambda: made(epoch).state)
+
+
+def test_a_writer_writes_the_newest_state_when_it_is_asked_to_or_time_has_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Writer(tmp_path) as writer:
+        for epoch in (1, 2):
+            writer.keep(ended(epoch), made(epoch).history)
+        assert not list(tmp_path.iterdir())
+        writer.flush()
+        writer.flush()
+        assert same(read(tmp_path), made(2))
+        monkeypatch.setattr(checkpoint, "WRITE_SECONDS", 0.0)
+        writer.keep(ended(3), made(3).history)
+    assert same(read(tmp_path), made(3))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000002", "epoch-000003"]
+
+
+def test_a_writer_does_not_wait_and_copies_nothing_while_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy of the first epoch takes until the third has ended."""
+    monkeypatch.setattr(checkpoint, "WRITE_SECONDS", 0.0)
+    copied, begun = threading.Event(), list[int]()
+
+    def slow(epoch: int) -> Epoch:
+        def begin() -> Callable[[], State]:
+            begun.append(epoch)
+            return lambda: made(epoch).state if copied.wait(60) else made(0).state
+
+        return Epoch(epoch, {}, False, torch.nn.Identity(), begin)
+
+    history = made(3).history
+    with Writer(tmp_path) as writer:
+        for epoch in (1, 2, 3):
+            writer.keep(slow(epoch), history[:epoch])
+        history.clear()  # what was kept is as it was
+        assert begun == [1]
+        assert not list(tmp_path.iterdir())
+        copied.set()
+        writer.flush()
+        assert begun == [1, 3]
+    assert same(read(tmp_path), made(3))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000001", "epoch-000003"]
+
+
+@pytest.mark.parametrize("call", ["keep", "flush"])
+def test_what_fails_in_the_writer_is_raised_by_the_next_call(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "WRITE_SECONDS", 0.0)
+    checkpoint.write(tmp_path, made(1))
+    limit(100)
+    try:
+        with Writer(tmp_path) as writer:
+            writer.keep(ended(2), made(2).history)
+            assert writer._writing is not None
+            wait([writer._writing])
+            with pytest.raises(OSError, match="too large"):
+                writer.keep(ended(3), made(3).history) if call == "keep" else writer.flush()
+    finally:
+        limit(resource.RLIM_INFINITY)
+    assert [p.name for p in tmp_path.iterdir()] == ["epoch-000001"]
+    assert same(read(tmp_path), made(1))
+
+
+def test_weights_of_an_epoch_are_those_of_its_checkpoint_alone(tmp_path: Path) -> None:
+    path = checkpoint.write(tmp_path, made(2))
+    checkpoint.write(tmp_path, made(4))
+    assert training.validated_weights(tmp_path, 2) == f"{path}/model.safetensors"
+    assert training.validated_weights(tmp_path, 3) is None
+
+
 def test_an_epoch_that_another_worker_has_written_stays(tmp_path: Path) -> None:
-    path = Path(training.write(tmp_path, made(2)))
+    path = Path(checkpoint.write(tmp_path, made(2)))
     before = (path / "state.json").stat().st_ino
-    assert training.write(tmp_path, made(2)) == str(path)
+    assert checkpoint.write(tmp_path, made(2)) == str(path)
     assert (path / "state.json").stat().st_ino == before
     assert [p.name for p in tmp_path.iterdir()] == ["epoch-000002"]
 
 
 def test_what_a_killed_worker_had_begun_is_removed(tmp_path: Path) -> None:
-    training.write(tmp_path, made(1))
+    checkpoint.write(tmp_path, made(1))
     begun = tmp_path / ".epoch-000002-0a1b.part"
     begun.mkdir()
     (begun / "model.safetensors").write_bytes(b"half")
@@ -242,7 +320,7 @@ def test_what_a_killed_worker_had_begun_is_removed(tmp_path: Path) -> None:
 
 def test_the_checksums_are_those_of_coreutils(tmp_path: Path) -> None:
     """Every file but the list itself is in it, and `sha256sum` agrees."""
-    path = Path(training.write(tmp_path, made(1)))
+    path = Path(checkpoint.write(tmp_path, made(1)))
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=path, capture_output=True, text=True
     )

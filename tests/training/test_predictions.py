@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from search import training
 from search.data import Split
-from search.training import Checkpoint, Predictions
+from search.training import Checkpoint, Predictions, checkpoint
 from search.training.loop import Evaluation, State
 
 CLASSES = 5
@@ -71,7 +71,7 @@ def test_it_is_kept_with_the_checkpoint(tmp_path: Path) -> None:
     for wrong in (0, 15):
         made, folder = Predictions.of(evaluation(of, wrong), of, ()), tmp_path / str(wrong)
         state = State(3, {"w": torch.ones(2)}, {"w": torch.zeros(2)})
-        training.write(folder, Checkpoint(state, [{"epoch": 1}], made.stored))
+        checkpoint.write(folder, Checkpoint(state, [{"epoch": 1}], made.stored))
         read = Predictions.of_training(str(folder))
         assert read is not None
         for name, value in vars(made).items():
@@ -80,19 +80,19 @@ def test_it_is_kept_with_the_checkpoint(tmp_path: Path) -> None:
         latest = training.latest(folder)
         assert latest is not None
         assert latest.tested == made.stored
-        assert training.validated_weights(folder) == f"{folder}/epoch-000003/model.safetensors"
+        assert training.validated_weights(folder, 3) == f"{folder}/epoch-000003/model.safetensors"
 
 
 def test_of_a_training_that_was_not_tested_there_is_nothing(tmp_path: Path) -> None:
     assert Predictions.of_training(str(tmp_path / "none")) is None
-    training.write(tmp_path, Checkpoint(State(1, {}, {}), []))
+    checkpoint.write(tmp_path, Checkpoint(State(1, {}, {}), []))
     assert Predictions.of_training(str(tmp_path)) is None
 
 
 def test_a_damaged_file_counts_as_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     of = split(40, (8, 8, 1))
     made = Predictions.of(evaluation(of, 3), of, ()).stored
-    path = Path(training.write(tmp_path, Checkpoint(State(1, {}, {}), [], made)))
+    path = Path(checkpoint.write(tmp_path, Checkpoint(State(1, {}, {}), [], made)))
     (path / "test.npz").write_bytes(made[:-1] + b"?")
     assert Predictions.of_training(str(tmp_path)) is None
     assert "test.npz is damaged" in caplog.text

@@ -12,9 +12,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from resnet import NetSpec, build
 from search.spec import TrainSpec, TrialSpec
-from search.training import Checkpoint, latest, train, write
+from search.training import Checkpoint, latest, train
 from search.training.augment import batch, draw
 from search.training.batches import Resident, resized
+from search.training.checkpoint import write
 from search.training.loop import _seed, evaluate
 from tests.support.sample_digits import resident
 

@@ -13,7 +13,7 @@ from tests.support.empty_database import tracked
 from tests.support.journal import reported, studies
 from tests.support.notices import serving
 from tests.support.study_process import command, run, start, wait_until
-from tests.support.whole import Runs, report_of
+from tests.support.whole import Runs, assert_whole, report_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 SHORT = {"epochs": 1, "batch_size": 32, "flip": False}
@@ -47,6 +47,17 @@ def test_patience_ends_a_search_and_more_of_it_goes_on(tmp_path: Path) -> None:
     assert longer[: len(first)] == first
     assert [since_best(longer[:n]) >= 5 for n in range(1, len(longer) + 1)] == [False] * (len(longer) - 1) + [True]
     assert ended(5) == longer, "nothing is left to do"
+
+
+def test_what_a_budget_ends_between_two_checkpoints_keeps_its_last_weights(tmp_path: Path) -> None:
+    train = {"epochs": 500, "batch_size": 2, "flip": False}  # a third of a second an epoch
+    flags = ("--trials", "1", "--max-concurrent", "1", "--scheduler", "none", "--set", "search.time_budget=14s")
+    done = run(tmp_path, command(tracked(tmp_path), *flags, train=train))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (trial,) = assert_whole(tmp_path, 1)["trials"]
+    assert trial["state"] == "pruned"
+    (newest,) = (tmp_path / "results" / "tiny" / "trials" / "0000").glob(f"epoch-{trial['epochs']:06d}")
+    assert (newest / "model.safetensors").is_file()
 
 
 def test_a_target_ends_a_search_and_its_finals_are_told_of(tmp_path: Path) -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search import Study
-from tests.support.study_process import ROOT, command, wait_until_ended
+from search import Study, training
+from tests.support.empty_database import tracked
+from tests.support.journal import reported
+from tests.support.study_process import ROOT, command, run, wait_until, wait_until_ended
+from tests.support.whole import assert_whole
 
 pytestmark = pytest.mark.long
 # What the terminal shows when the keys are pressed, what is said then, and within how many seconds the process ends on
@@ -97,6 +100,29 @@ def test_ctrl_c_at_every_stage(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, arguments)
     assert terminal.process.wait(300) == 0, terminal.text
     assert (tmp_path / "results" / "tiny" / "report.html").is_file()
+
+
+def test_ctrl_c_between_two_checkpoints_costs_no_epoch(tmp_path: Path) -> None:
+    """Two trials at work, and no checkpoint so far: what is on record is in one when the process has ended."""
+    train = {"epochs": 30, "batch_size": 2, "flip": False}  # a third of a second an epoch
+    arguments = command(tracked(tmp_path), "--trials", "2", "--scheduler", "none", train=train)
+    study = tmp_path / "results" / "tiny"
+    terminal = Terminal(tmp_path, arguments)
+    try:
+        wait_until(lambda: {one.number for one in reported(study)} == {0, 1}, terminal.process, tmp_path / "tiny.yaml")
+        assert not list(study.glob("trials/*/epoch-*"))
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(60) == 130, terminal.text
+    finally:
+        terminal.close()
+    trials = Study.open(study).trials
+    known = {trial.number: trial.epochs for trial in trials}
+    assert all(trial.running and 0 < trial.epochs < 30 for trial in trials)
+    found = {number: training.latest(study / "trials" / f"{number:04d}") for number in known}
+    assert {number: one and one.state.epoch for number, one in found.items()} == known
+    ended = run(tmp_path, arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert_whole(tmp_path, 2)
 
 
 @pytest.mark.nightly

@@ -12,7 +12,7 @@ from tests.support.journal import reported
 from tests.support.study_process import command, run, start, wait_until, wait_until_ended
 from tests.support.whole import assert_whole, report_of
 
-SLOW = {"epochs": 12, "batch_size": 2, "flip": False}  # a third of a second an epoch
+SLOW = {"epochs": 24, "batch_size": 2, "flip": False}  # a third of a second an epoch
 
 
 def epochs_of(folder: Path, number: int) -> int:
@@ -34,9 +34,9 @@ def test_a_trial_may_lose_its_worker_three_times(tmp_path: Path) -> None:
             worker.kill()
     assert process.wait(240) == 0, log.read_text()
     first, second = report_of(tmp_path)["trials"]
-    assert (first["state"], first["epochs"]) == ("complete", 12)
+    assert (first["state"], first["epochs"]) == ("complete", SLOW["epochs"])
     assert (second["state"], second["reason"]) == ("failed", "its worker died, 4 times")
-    assert 4 <= second["epochs"] < 12
+    assert 4 <= second["epochs"] < SLOW["epochs"]
     assert log.read_text().count("it goes on from its last checkpoint in another") == 2 * RESTARTS
     assert "(raylet)" not in log.read_text()
 
@@ -79,7 +79,7 @@ def test_a_part_of_ray_that_dies_halts_the_study_in_a_sentence(part: str, tmp_pa
     wait_until_ended(family)
     again = run(tmp_path, arguments)
     assert again.returncode == 0, again.stderr
-    assert epochs_of(tmp_path, 0) == 12 > known  # none is trained twice
+    assert epochs_of(tmp_path, 0) == SLOW["epochs"] > known  # none is on record twice
     assert_whole(tmp_path, 2)
 
 

@@ -1,5 +1,8 @@
 """The plans of a study that is in its search: to look at them writes nothing, not even where its finals will be."""
 
+import math
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +88,44 @@ def test_the_error_that_is_sought_is_recorded() -> None:
     assert recorder.ledger.record(0).objective(Objective.VAL_BALANCED_ERROR) == 40.0
 
 
-def told(number: int, *epochs: tuple[int, float], last: bool = False) -> dict[str, Any]:
+def searched(setting: Setting, together: bool) -> list[TrialRecord]:
+    """All trials of a search with one worker, which reports each epoch alone, or those up to the next rung together."""
+    recorder = opened(setting, InMemoryStorage())
+    plan = recorder.plan
+    while asked := plan.next():
+        epoch, over = recorder.ledger.record(asked.number).epochs, False
+        while not over:
+            rungs = [rung for rung in (*plan.rungs, setting.epochs) if rung > epoch]
+            upto = rungs[0] if together else epoch + 1
+            fates = [setting.fate(asked.spec.flat(), n) for n in range(epoch + 1, upto + 1)]
+            errors = [fate if isinstance(fate, float) else 50.0 for fate in fates]
+            ended = errors[: len([*takewhile(math.isfinite, errors)]) + 1]  # one that diverges is the last
+            over = recorder.result(told(asked.number, *enumerate(ended, epoch + 1), epochs=setting.epochs))
+            epoch += len(ended)
+    recorder.close()
+    return list(recorder.ledger.records)
+
+
+@pytest.mark.parametrize("sampler", [Sampler.AUTO, Sampler.RANDOM])
+def test_epochs_that_are_reported_together_are_decided_about_as_one_by_one(sampler: Sampler) -> None:
+    setting = short(sampler, Scheduler.ASHA, first_rung=2)
+    alone, together = (searched(replace(setting, epochs=9), way) for way in (False, True))
+    assert alone == together
+    assert {record.state for record in alone} >= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.DIVERGED}
+
+
+def told(number: int, *told: tuple[int, float], epochs: int = 9) -> dict[str, Any]:
     """A worker's report: epochs with their errors."""
     costs = {"cost/seconds": 1.0, "cost/images_per_s": 1.0}
     of_each = [
-        {"epoch": epoch, "metrics": {"val/error": error, **costs}, "diverged": False, "last": last, "time_ms": epoch}
-        for epoch, error in epochs
+        {
+            "epoch": epoch,
+            "metrics": {"val/error": error, **costs},
+            "diverged": math.isnan(error),
+            "last": epoch == epochs or math.isnan(error),
+            "time_ms": epoch,
+        }
+        for epoch, error in told
     ]
     return {"number": number, "epochs": of_each}
 

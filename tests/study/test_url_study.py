@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import psutil
 import pytest
 
 from search import training
 from search.errors import Halted
 from search.storage import Remote, Replica, replica
-from search.training import Checkpoint, checkpoint
+from search.training import Checkpoint, Writer, checkpoint
 from tests.support.mlflow_server import Server
 from tests.support.object_store import BUCKET, object_store
 from tests.support.study_process import command, run, start, wait_until
 from tests.support.whole import assert_all_there
-from tests.training.test_checkpoint import made, same
+from tests.training.test_checkpoint import ended, made, same
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,27 @@ def test_checkpoints(place: str) -> None:
     for epoch in (12, 13):
         checkpoint.write(folder, made(epoch))
     assert not [name for name in files.files() if "epoch-000011" in name]
+
+
+def test_a_store_that_hangs_keeps_no_epoch_waiting(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server is stopped while three epochs end, and goes on then."""
+    monkeypatch.setattr(checkpoint, "WRITE_SECONDS", 0.0)
+    folder = f"{place}/trial"
+    (server,) = (child for child in psutil.Process().children() if "moto.server" in child.cmdline())
+    with Writer(folder) as writer:
+        server.suspend()
+        try:
+            for epoch in (1, 2, 3):
+                writer.keep(ended(epoch), made(epoch).history)
+            assert writer._writing is not None
+            assert not writer._writing.done()
+        finally:
+            server.resume()
+        writer.flush()
+    assert [name[:12] for name in checkpoint.files_in(folder).names()] == ["epoch-000001", "epoch-000003"]
+    found = training.latest(folder)
+    assert found is not None
+    assert same(found, made(3))
 
 
 def test_a_bucket_that_is_not_there(place: str) -> None:

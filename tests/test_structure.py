@@ -10,7 +10,7 @@ MORE = {  # and those that may offer more, up to so many
     "spec": 36,  # what a study is written in: each section, the choices of each field, published figures and recipes
     "records": 23,  # the records of two stages, what they have spent, and what a report is made of
     "study": 14,  # a study from its specification to its answer, and what is told of one before it is run
-    "training": 17,  # one trial, in a process or in several together, and what is measured of one and of several
+    "training": 18,  # trials, each in a process, in several or with others in one, and what is measured of them
     "optimize": 17,  # beside the search's strategy the finals', who takes part, and what they found
 }
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from search.training import device
     from search.training.batches import Resident
     from search.training.checkpoint import Checkpoint, Writer, latest, pretrained, validated_weights
-    from search.training.loop import Epoch, train
+    from search.training.loop import Epoch, train, train_together
     from search.training.parallel import Group
     from search.training.predictions import Predictions
     from search.training.speed import NoiseLoop, Ready, Team, images_per_s, noise
@@ -18,7 +18,7 @@ else:
         __name__,
         batches="Resident",
         checkpoint="Checkpoint Writer latest pretrained validated_weights",
-        loop="Epoch train",
+        loop="Epoch train train_together",
         parallel="Group",
         predictions="Predictions",
         speed="NoiseLoop Ready Team images_per_s noise",

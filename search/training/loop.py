@@ -70,6 +70,7 @@ class State:
 class Epoch:
     """What one epoch gave. Errors in percent, time in seconds, losses in nats."""
 
+    training: int  # which it is of those that are trained together, from 0
     number: int  # from 1
     metrics: dict[str, float]
     diverged: bool
@@ -81,11 +82,14 @@ class Epoch:
         return self.begin_copy()()
 
 
+Start = State | Mapping[str, Tensor] | None
+
+
 def train(
     spec: TrialSpec,
     training: Resident,
     validation: Resident | None,
-    start: State | Mapping[str, Tensor] | None = None,
+    start: Start = None,
     compiler: Compiler | None = None,
     group: Group | None = None,
 ) -> Iterator[Epoch]:
@@ -105,48 +109,128 @@ def train(
     Raises:
         ValueError: the weights of `start` are of another network.
     """
+    for (epoch,) in train_together([(spec, start)], training, validation, compiler, group):
+        yield epoch
+
+
+def train_together(
+    trainings: Sequence[tuple[TrialSpec, Start]],
+    training: Resident,
+    validation: Resident | None,
+    compiler: Compiler | None = None,
+    group: Group | None = None,
+) -> Iterator[list[Epoch]]:
+    """Trains several at once, each to the bit as `train` does it alone; yields the epochs of one number together.
+
+    They have epochs and batch size in common. On a GPU their steps are the branches of one captured graph. One that
+    diverges leaves the others; those that have trained for more epochs wait until the others have caught up.
+    `cost/seconds` of each is its part of the time, `cost/images_per_s` the speed of all.
+
+    Args:
+        trainings: each with its start, as of `train`.
+        training, validation, compiler, group: as of `train`; only one alone may be compiled or have a group.
+
+    Raises:
+        ValueError: epochs or batch sizes differ; and as `train`.
+    """
     device = training.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # the trial before it may have taken more
     # Other algorithms of cuDNN add in an order that changes from run to run.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    torch.manual_seed(_seed(spec.train.seed, 0))
-    model = build(spec.net)
-    resume = start if isinstance(start, State) else None
-    if start is not None and not isinstance(start, State):
-        load_pretrained(model, start)
-    if spec.train.stochastic_depth:
-        drop_branches(model, spec.train.stochastic_depth)
-    model = model.to(device=device)
-    model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    compiled = resume.compiled if resume else None
-    if compiler and not group:
-        network = compiler.network(spec, model, training, compiled)
-    else:
-        network = Network(model, None, False)
-    step = Step(network.model, spec.train, training, network.forward, group)
-    if resume is not None:
-        _load(step, resume)
-    validated = step.average.model if step.average else network.model
-    advance = Captured(step) if device.type == "cuda" and group is None else step
-    first = resume.epoch + 1 if resume else 1
-    draws = _draws(step, first)
-    for number in range(first, spec.train.epochs + 1):
-        step.freeze(number <= spec.train.freeze_epochs)
+    if len({(spec.train.epochs, spec.train.batch_size) for spec, _ in trainings}) > 1:
+        raise ValueError("trainings of several epochs or batch sizes cannot be trained together")
+    last = trainings[0][0].train.epochs
+    members = [_Training(n, *given, training, compiler, group) for n, given in enumerate(trainings)]
+    active: list[_Training] = []
+    advance: Callable[[], None] = active.clear
+    for number in range(1 + min(member.epoch for member in members), last + 1):
+        behind = [member for member in members if member.epoch < number]
+        if not behind:
+            continue
+        if behind != active:
+            active, steps = behind, [member.step for member in behind]
+            captured = device.type == "cuda" and group is None
+            advance = Captured(steps) if captured else partial(_in_turn, steps)
         began = time.perf_counter()
-        train_loss, train_error, draws = _train_epoch(step, advance, number, draws)
-        trained = time.perf_counter()
-        metrics = {"train/loss": train_loss, "train/error": train_error}
+        losses = _train_epoch(active, advance)
+        seconds = (time.perf_counter() - began) / len(active)
+        epochs = [member.ended(*each, seconds, validation) for member, each in zip(active, losses, strict=True)]
+        yield epochs
+        diverged = {epoch.training for epoch in epochs if epoch.diverged}
+        members = [member for member in members if member.which not in diverged]
+
+
+class _Training:
+    """One of those that are trained together."""
+
+    def __init__(
+        self,
+        which: int,
+        spec: TrialSpec,
+        start: Start,
+        training: Resident,
+        compiler: Compiler | None,
+        group: Group | None,
+    ) -> None:
+        torch.manual_seed(_seed(spec.train.seed, 0))
+        model = build(spec.net)
+        resume = start if isinstance(start, State) else None
+        if start is not None and not isinstance(start, State):
+            load_pretrained(model, start)
+        if spec.train.stochastic_depth:
+            drop_branches(model, spec.train.stochastic_depth)
+        model = model.to(device=training.device)
+        model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        network = Network(model, None, False)
+        if compiler and not group:
+            network = compiler.network(spec, model, training, resume.compiled if resume else None)
+        self.which, self.epoch, self.compiled = which, resume.epoch if resume else 0, network.compiled
+        self.step = Step(network.model, spec.train, training, network.forward, group)
+        if resume is not None:
+            _load(self.step, resume)
+        self.validated = self.step.average.model if self.step.average else network.model
+        self._draws = self._draw(self.epoch + 1)
+
+    def begin(self) -> None:
+        """Lays out the next epoch."""
+        step, spec, number = self.step, self.step.spec, self.epoch + 1
+        first, every = (number - 1) * step.steps, spec.epochs * step.steps
+        step.freeze(number <= spec.freeze_epochs)
+        step.begin(self._draws, [learning_rate(spec, first + k, every) for k in range(step.steps)])
+        # Of dropout, and of the branches that are dropped: in each process of a group for other images.
+        rank = step.group.rank if step.group else 0
+        step.generator.manual_seed(_seed(spec.seed, number, rank) if rank else _seed(spec.seed, number))
+
+    def draw_ahead(self) -> None:
+        """Draws what chance decides about the epoch after the next."""
+        self._draws = self._draw(self.epoch + 2)
+
+    def _draw(self, number: int) -> Draws:
+        spec, images = self.step.spec, self.step.split.images
+        if number > spec.epochs:
+            return {}
+        return draw(spec, len(self.step.split), (images.shape[1], images.shape[2]), _seed(spec.seed, number))
+
+    def ended(self, loss: float, error: float, seconds: float, validation: Resident | None) -> Epoch:
+        """The epoch that has been trained, in `seconds` and with this loss and error, once it is validated."""
+        step, began = self.step, time.perf_counter()
+        metrics = {"train/loss": loss, "train/error": error}
         if validation is not None:
-            found = evaluate(validated, validation.at(spec.train.image_size), group).metrics
+            found = evaluate(self.validated, validation.at(step.spec.image_size), step.group).metrics
             metrics |= {f"val/{name}": value for name, value in found.items()}
-        ended = time.perf_counter()
-        diverged = not (math.isfinite(train_loss) and math.isfinite(metrics.get("val/loss", 0.0)))
-        speed = step.steps * step.size / (trained - began)
-        metrics |= {"cost/images_per_s": speed, "cost/seconds": ended - began, **system_metrics(device)}
-        yield Epoch(number, metrics, diverged, validated, partial(_begin_copy, step, number, network.compiled))
-        if diverged:
-            return
+        diverged = not (math.isfinite(loss) and math.isfinite(metrics.get("val/loss", 0.0)))
+        metrics["cost/images_per_s"] = step.steps * step.size / seconds
+        metrics["cost/seconds"] = seconds + time.perf_counter() - began
+        metrics |= system_metrics(step.split.device)
+        self.epoch += 1
+        begin_copy = partial(_begin_copy, step, self.epoch, self.compiled)
+        return Epoch(self.which, self.epoch, metrics, diverged, self.validated, begin_copy)
+
+
+def _in_turn(steps: Sequence[Step]) -> None:
+    for step in steps:
+        step()
 
 
 @dataclass(frozen=True)
@@ -193,27 +277,18 @@ def evaluate(model: nn.Module, split: Resident, group: Group | None = None) -> E
     )
 
 
-def _train_epoch(step: Step, advance: Callable[[], None], number: int, draws: Draws) -> tuple[float, float, Draws]:
-    """Mean loss and error in percent of epoch `number`, from 1, with its `draws`; and the draws of the next."""
-    spec = step.spec
-    first, every = (number - 1) * step.steps, spec.epochs * step.steps
-    step.begin(draws, [learning_rate(spec, first + k, every) for k in range(step.steps)])
-    # Of dropout, and of the branches that are dropped: in each process of a group for other images.
-    rank = step.group.rank if step.group else 0
-    torch.manual_seed(_seed(spec.seed, number, rank) if rank else _seed(spec.seed, number))
-    for _ in range(step.steps):
-        step.feed()
+def _train_epoch(members: Sequence[_Training], advance: Callable[[], None]) -> list[tuple[float, float]]:
+    """Mean loss and error in percent of the next epoch of each; `advance` calls all of their steps once."""
+    steps = [member.step for member in members]
+    for member in members:
+        member.begin()
+    for _ in range(steps[0].steps):
+        for step in steps:
+            step.feed()
         advance()
-    draws = _draws(step, number + 1)  # while a GPU still computes
-    return *step.read(), draws
-
-
-def _draws(step: Step, number: int) -> Draws:
-    """What chance decides about epoch `number`; nothing after the last."""
-    spec, images = step.spec, step.split.images
-    if number > spec.epochs:
-        return {}
-    return draw(spec, len(step.split), (images.shape[1], images.shape[2]), _seed(spec.seed, number))
+    for member in members:
+        member.draw_ahead()  # while a GPU still computes
+    return [step.read() for step in steps]
 
 
 def _begin_copy(step: Step, epoch: int, compiled: bool) -> Callable[[], State]:

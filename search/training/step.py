@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -95,6 +96,27 @@ class _Halves(torch.autograd.Function):
         return tuple(None if gradient is None else next(found) for gradient in gradients)
 
 
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """While it is entered, what draws on the device of `generator` without naming one draws from it."""
+    if generator.device.type == "cuda":
+        default = torch.cuda.default_generators[generator.device.index]
+        before = default.graphsafe_get_state()
+        default.graphsafe_set_state(generator)  # not a copy: a captured graph goes on with the state that it has seen
+        try:
+            yield
+        finally:
+            default.graphsafe_set_state(before)
+        return
+    before = torch.get_rng_state()
+    torch.set_rng_state(generator.get_state())
+    try:
+        yield
+    finally:
+        generator.set_state(torch.get_rng_state())
+        torch.set_rng_state(before)
+
+
 class Step:
     """Augment, forward, backward, optimiser, learning rate, averages and metrics; the host only says how often.
 
@@ -102,6 +124,8 @@ class Step:
     `forward` computes the logits in training, such as the compiled model; default: the model, which is on the device of
     `split`.
     With a `group` each of its processes computes the same step, on its part of the batch.
+    What draws inside the network (dropout, stochastic depth) draws from `generator`, so that steps of several trainings
+    may take turns.
     """
 
     def __init__(
@@ -124,6 +148,7 @@ class Step:
         own = Lean(model) if device.type == "cuda" else model
         self._forward = own if forward is None else forward
         self.group = group
+        self.generator = torch.Generator(device)
         balanced = spec.class_weights == "balanced"
         self._weights = balanced_weights(split.labels, model.spec.num_classes) if balanced else None
         self._position = torch.zeros(1, dtype=torch.int64, device=device)
@@ -179,7 +204,7 @@ class Step:
         self.optimiser.rates.copy_(row["rates"])
         made = batch(self.split, self.spec, row, self._images if self.split.streamed else None)
         images = self.group.part(made) if self.group else made.images
-        with autocast(images.device):
+        with autocast(images.device), drawing_from(self.generator):
             logits = self._forward(images).float()
         if self.group:
             logits = self.group.whole(logits, len(made.labels))
@@ -207,47 +232,70 @@ log = logging.getLogger(__name__)
 
 
 @cache
-def _capturing(device: torch.device) -> torch.cuda.Stream:
-    """The stream of all captures of this process: cuBLAS keeps a workspace, 64 MiB, for each that it has seen."""
+def _stream(device: torch.device, number: int) -> torch.cuda.Stream:
+    """The streams of all captures of this process: cuBLAS keeps a workspace, 64 MiB, for each that it has seen."""
     return torch.cuda.Stream(device)
 
 
 class Captured:
-    """Calls `step` on its GPU: the first times eagerly, then captured. Every call trains; none is thrown away.
+    """Calls `steps`, of trainings of their own on one GPU: the first times eagerly, then captured as one graph.
 
-    When freezing begins or ends, the step is captured anew.
+    Each is a branch of the graph, so that the GPU computes kernels of several at once where one leaves it room. Every
+    call trains; none is thrown away. When freezing begins or ends, the steps are captured anew.
     Where the capture fails, all further steps are eager; the capture itself computes nothing, so no step is lost.
     """
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._stream = _capturing(step.split.device)
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = steps
+        self._streams = [_stream(steps[0].split.device, number) for number in range(len(steps))]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager = WARM
-        self._frozen = step.frozen
+        self._frozen = self._freezing
+
+    @property
+    def _freezing(self) -> list[bool]:
+        return [step.frozen for step in self._steps]
 
     def __call__(self) -> None:
-        if self._frozen != self._step.frozen:
-            self._graph, self._eager, self._frozen = None, WARM, self._step.frozen
+        if self._frozen != self._freezing:
+            self._graph, self._eager, self._frozen = None, WARM, self._freezing
         if self._graph is None and self._eager == 0:
             self._capture()
         if self._graph is not None:
             self._graph.replay()
             return
         self._eager -= 1
-        # The capture needs a stream of its own, and gradients know the stream that they were first computed on.
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            self._step()
-        torch.cuda.current_stream().wait_stream(self._stream)
+        # The capture needs streams of its own, and gradients know the stream that they were first computed on.
+        self._streams[0].wait_stream(torch.cuda.current_stream())
+        self._branch()
+        torch.cuda.current_stream().wait_stream(self._streams[0])
+
+    def _branch(self) -> None:
+        """The steps side by side, each on its stream: from the first stream they part, and there they meet again."""
+        first, *others = self._streams
+        for other in others:
+            other.wait_stream(first)
+        for step, own in zip(self._steps, self._streams, strict=True):
+            with torch.cuda.stream(own):
+                step()
+        for other in others:
+            first.wait_stream(other)
 
     def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         try:
-            # Another thread may be copying images to the device meanwhile.
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._step()
+            first, *others = (step.generator for step in self._steps)
+            if torch.__version__ < "2.14":  # from then on a graph finds out which generators are drawn from
+                for generator in others:
+                    graph.register_generator_state(generator)
+            # Another thread may be copying images to the device meanwhile. Before 2.14 every graph knows the device's
+            # own generator, for which the first stands.
+            with (
+                drawing_from(first),
+                torch.cuda.graph(graph, stream=self._streams[0], capture_error_mode="thread_local"),
+            ):
+                self._branch()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -255,10 +303,10 @@ class Captured:
             log.warning(
                 "the step cannot be captured as a CUDA graph and stays eager (%s)", first_line(why, "no reason")
             )
-            self._step.optimiser.zero_grad()
-            # torch 2.11 leaves the generator as if the capture went on, and dropout fails from then on.
-            generator = torch.cuda.default_generators[torch.cuda.current_device()]
-            generator.graphsafe_set_state(generator.clone_state())
+            for step in self._steps:
+                step.optimiser.zero_grad()
+                # torch 2.11 leaves the generator as if the capture went on, and dropout fails from then on.
+                step.generator = step.generator.clone_state()
             self._eager = -1
         else:
             self._graph = graph

@@ -10,9 +10,10 @@ import logging
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from search.data import Split, prepare
 from search.execution import packing
 from search.execution.worker import TrialWorker
 from search.spec import DataInfo, DataSpec, TrainSpec, TrialSpec
-from search.training import step
+from search.training import loop, step
 from search.training.batches import Resident
 from search.training.loop import State, train
 from tests.card.cases import CASES, IMAGES
@@ -96,6 +97,24 @@ class Told(logging.Handler):
 told = Told()
 
 
+def seen(run: Callable[[], list[int]]) -> dict[str, Any]:
+    """What the card saw: captures, nodes of the last, launches, what a capture forbids; and what was logged.
+
+    `run` trains, and says which epochs.
+    """
+    card.forbidden()
+    told.lines.clear()
+    captured, launched = card.captured, card.launched
+    return {
+        "epochs": run(),
+        "captured": card.captured - captured,
+        "launched": card.launched - launched,
+        "nodes": card.nodes,
+        "forbidden": card.forbidden(),
+        "told": [*told.lines],
+    }
+
+
 def trial(
     net: dict[str, Any],
     fields: dict[str, Any],
@@ -104,22 +123,45 @@ def trial(
     validated: bool = False,
     compiler: training.Compiler | None = None,
 ) -> dict[str, Any]:
-    """Trains, and says what the card saw: captures, nodes of the last, launches, and what a capture forbids."""
-    card.forbidden()
-    told.lines.clear()
-    captured, launched = card.captured, card.launched
+    """Trains; see `seen`."""
     asked = spec(net, fields)
     side = 64 if asked.net.family == "imagenet" else 32
     validation = split(side, images=64) if validated else None
-    epochs = list(train(asked, split(side, streamed), validation, resume, compiler))
-    return {
-        "epochs": [epoch.number for epoch in epochs],
-        "captured": card.captured - captured,
-        "launched": card.launched - launched,
-        "nodes": card.nodes,
-        "forbidden": card.forbidden(),
-        "told": [*told.lines],
-    }
+    epochs = train(asked, split(side, streamed), validation, resume, compiler)
+    return seen(lambda: [epoch.number for epoch in epochs])
+
+
+def together(
+    count: int,
+    net: dict[str, Any],
+    *fields: dict[str, Any],
+    streamed: bool = False,
+    starts: Mapping[int, State] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Trains so many seeds together; see `seen`. `fields` are of all, or of each in turn.
+
+    Beside it the most that torch's allocator held, in MiB, and for each how many numbers its network has drawn.
+    """
+    steps: list[step.Step] = []
+    make = loop.Step
+
+    def kept(*arguments: Any) -> step.Step:
+        steps.append(make(*arguments))
+        return steps[-1]
+
+    of_each = fields * count if len(fields) == 1 else fields
+    trainings = [
+        (spec(net, own | {"seed": seed}), starts.get(seed)) for seed, own in zip(range(count), of_each, strict=True)
+    ]
+    left()
+    loop.Step = kept
+    try:
+        epochs = loop.train_together(trainings, split(streamed=streamed), None)
+        found = seen(lambda: [epoch.number for several in epochs for epoch in several])
+    finally:
+        loop.Step = make
+    drawn = [[one.generator.initial_seed(), one.generator.get_offset()] for one in steps]
+    return found | {"drawn": drawn, "reserved": torch.cuda.max_memory_reserved() / MIB}
 
 
 def left() -> int:
@@ -185,9 +227,12 @@ def failing() -> list[int]:
     return [left() for _ in range(6) if trial({}, {})]
 
 
+FROZEN = {"freeze_epochs": 1, "start": "w.safetensors"}
+
+
 def longer() -> dict[str, Any]:
     """Trials of several epochs, and what they leave."""
-    frozen = {"freeze_epochs": 1, "epochs": 3, "start": "w.safetensors"}
+    frozen = {"epochs": 3} | FROZEN
     first, *_ = train(spec({}, {"epochs": 2}), split(), None)
     averaged, *_ = train(spec({}, {"epochs": 2, "ema": 0.9, "optimizer": "adamw"}), split(), None)
     return {
@@ -200,6 +245,44 @@ def longer() -> dict[str, Any]:
             {}, {"epochs": 2, "ema": 0.9, "optimizer": "adamw"}, resume=averaged.state(), validated=True
         ),
     }
+
+
+RANDOM = {"shortcut": "dropout"}, {"stochastic_depth": 0.5, "ema": 0.9}
+
+
+def branches() -> dict[str, Any]:
+    """Seeds that are trained together: of a plain network; of one that draws numbers; and their captures."""
+    first, *_ = train(spec({}, {"epochs": 2}), split(), None)
+    card.fail_on("softmax_warp_forward")
+    failing = together(3, *RANDOM)
+    card.fail_on("")
+    return {
+        "plain": {count: together(count, {"depth": 20}, {}) for count in (1, 2, 5)},
+        "random": {count: together(count, *RANDOM) for count in (1, 2, 5)},
+        "streamed": together(2, {}, {"mixup": 0.4}, streamed=True),
+        "frozen for different times": together(2, {}, {"epochs": 3}, {"epochs": 3} | FROZEN),
+        "one waits": together(2, {}, {"epochs": 2}, starts={0: first.state()}),
+        "failing": failing,
+        "after it": together(3, *RANDOM),
+    }
+
+
+def parted() -> str:
+    """Why a capture ends whose side stream nothing waits for."""
+    side, x = torch.cuda.Stream(DEVICE), torch.zeros(1, device=DEVICE)
+    try:
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                x.add_(1)
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+def groups() -> list[int]:
+    """Bytes that are left taken after each of some groups, of which every other one is larger."""
+    return [left() for number in range(20) if together(5 if number % 2 else 3, *RANDOM)]
 
 
 def nodes() -> dict[str, int]:
@@ -309,7 +392,22 @@ def compiled() -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[], Any]] = {
-    part.__name__: part for part in (cases, faults, failing, longer, nodes, worker, full, share, measured, compiled)
+    part.__name__: part
+    for part in (
+        cases,
+        faults,
+        failing,
+        longer,
+        branches,
+        parted,
+        groups,
+        nodes,
+        worker,
+        full,
+        share,
+        measured,
+        compiled,
+    )
 }
 
 if __name__ == "__main__":

@@ -68,6 +68,54 @@ def test_a_trial_that_continues_is_captured(steps: dict[str, Any], case: str) ->
     assert_replayed(steps["longer"][case])
 
 
+@pytest.fixture(scope="session")
+def branches(card: Card) -> dict[str, Any]:
+    return card("branches", "parted", "groups")
+
+
+@pytest.mark.parametrize("kind", ["plain", "random"])
+@pytest.mark.parametrize("count", ["1", "2", "5"])
+def test_steps_of_several_trainings_are_one_graph(branches: dict[str, Any], kind: str, count: str) -> None:
+    """It has as many nodes as they have alone, for parting and meeting are edges; each draws its own numbers."""
+    found, alone = branches["branches"][kind][count], branches["branches"][kind]["1"]
+    assert_replayed(found)
+    assert found["epochs"] == [1] * int(count)
+    assert found["nodes"] == int(count) * alone["nodes"]
+    seeds, offsets = zip(*found["drawn"], strict=True)
+    assert len({*seeds}) == int(count)
+    assert {*offsets} == {alone["drawn"][0][1]}
+    assert (offsets[0] > 0) == (kind == "random")
+    assert found["reserved"] <= alone["reserved"] + 200 * (int(count) - 1), "MiB"
+
+
+def test_trainings_together_are_captured_whatever_they_are(branches: dict[str, Any]) -> None:
+    found = branches["branches"]
+    assert_replayed(found["streamed"])
+    assert_replayed(found["frozen for different times"], 3 * STEPS - 2 * WARM, captured=2)
+    assert found["one waits"]["epochs"] == [1, 2, 2]
+    assert_replayed(found["one waits"], 2 * STEPS - 2 * WARM, captured=2)
+
+
+def test_trainings_together_of_which_the_capture_fails_stay_eager(branches: dict[str, Any]) -> None:
+    found = branches["branches"]
+    assert (found["failing"]["epochs"], found["failing"]["launched"]) == ([1, 1, 1], 0)
+    (told,) = found["failing"]["told"]
+    assert "stays eager" in told
+    assert_replayed(found["after it"])
+    assert found["failing"]["drawn"] == found["after it"]["drawn"], "as many numbers as in a captured step"
+
+
+def test_the_card_knows_streams_that_do_not_meet_again(branches: dict[str, Any]) -> None:
+    assert "unjoined work" in branches["parted"]
+
+
+def test_trainings_together_leave_no_memory_behind(branches: dict[str, Any]) -> None:
+    """A workspace of cuBLAS stays for each stream; there are no more streams than the largest group has trainings."""
+    smaller, *others = branches["groups"]
+    assert {*others} == {others[0]}
+    assert smaller <= others[0]
+
+
 def test_a_step_has_no_more_nodes_than_it_had(steps: dict[str, Any]) -> None:
     """The figures of ResNet-20, -56, -110 and of the bottleneck ResNet-164 may only fall."""
     most = {"20": 311, "56": 779, "110": 1481, "164": 2125}  # of torch 2.14

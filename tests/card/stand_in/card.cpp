@@ -90,6 +90,9 @@ cudaError_t work(Stream* stream, const std::string& name) {
   if (stream->capture->invalid)
     return failed(cudaErrorStreamCaptureInvalidated);
   stream->capture->graph->push_back(name);
+  stream->works++;
+  if (stream != stream->capture->origin)
+    stream->capture->parted.insert(stream);
   return cudaSuccess;
 }
 

@@ -12,6 +12,7 @@
 
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -35,21 +36,29 @@ namespace card {
 
 using Graph = std::vector<std::string>;  // the name of each node
 
+struct Stream;
+
 struct Capture {
   unsigned long long id;
   cudaStreamCaptureMode mode;
   std::thread::id owner;
   Graph* graph;
-  bool invalid = false;  // something forbidden was asked
+  Stream* origin;
+  std::set<Stream*> others = {};  // that have joined it
+  std::set<Stream*> parted = {};  // of them, those whose last work none has waited for
+  bool invalid = false;           // something forbidden was asked
 };
 
 struct Stream {
   int priority = 0;
   Capture* capture = nullptr;
+  size_t works = 0;  // pieces of work that were captured
 };
 
 struct Event {
   Capture* capture = nullptr;  // of the stream that it was recorded in
+  Stream* where = nullptr;     // that stream
+  size_t works = 0;            // of it, until then
 };
 
 extern std::recursive_mutex mutex;

@@ -76,7 +76,7 @@ API cudaError_t cudaEventDestroy(cudaEvent_t handle) {
 
 API cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t where) {
   Lock lock(mutex);
-  ((Event*)handle)->capture = stream(where)->capture;
+  *(Event*)handle = {stream(where)->capture, stream(where), stream(where)->works};
   return cudaSuccess;
 }
 
@@ -110,7 +110,8 @@ API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent
   return cudaSuccess;
 }
 
-// A stream that waits for a captured event joins its capture; a captured stream may wait for no event from outside.
+// A stream that waits for a captured event joins its capture, and its work must be waited for before that ends; a
+// captured stream may wait for no event from outside.
 API cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
   Lock lock(mutex);
   Stream* where = stream(handle);
@@ -119,8 +120,15 @@ API cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsi
     forbid("a wait for an event from outside of the capture", where->capture);
     return failed(cudaErrorStreamCaptureIsolation);
   }
-  if (theirs)
-    where->capture = theirs;
+  if (!theirs)
+    return cudaSuccess;
+  where->capture = theirs;
+  if (where != theirs->origin)
+    theirs->others.insert(where);
+  Event* known = (Event*)event;
+  bool is_last = known->works == known->where->works;
+  if (is_last && theirs->parted.erase(known->where) && where != theirs->origin)
+    theirs->parted.insert(where);
   return cudaSuccess;
 }
 
@@ -165,7 +173,7 @@ API cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMod
     return failed(cudaErrorStreamCaptureUnsupported);
   if (where->capture)
     return failed(cudaErrorIllegalState);
-  where->capture = new Capture{next++, mode, std::this_thread::get_id(), new Graph};
+  where->capture = new Capture{next++, mode, std::this_thread::get_id(), new Graph, where};
   captures[where->capture->id] = where->capture;
   return cudaSuccess;
 }
@@ -178,11 +186,17 @@ API cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
     return failed(cudaErrorIllegalState);
   if (capture->mode != cudaStreamCaptureModeRelaxed && capture->owner != std::this_thread::get_id())
     return failed(cudaErrorStreamCaptureWrongThread);
+  if (capture->origin != where)
+    return failed(cudaErrorStreamCaptureUnmatched);
   where->capture = nullptr;
+  for (Stream* other : capture->others)
+    other->capture = nullptr;
   captures.erase(capture->id);
   *graph = nullptr;
   if (capture->invalid)
     return failed(cudaErrorStreamCaptureInvalidated);
+  if (!capture->parted.empty())
+    return failed(cudaErrorStreamCaptureUnjoined);
   captured++;
   last_graph = *capture->graph;
   *graph = (cudaGraph_t)capture->graph;

@@ -3,8 +3,9 @@
 Parts, each in a process of its own, and alone with `--parts NAME ...`: `check` (are the promises true, such as captured
 equals eager), `steps` (what the card can do, and one trial at a time), `kernels` (of a step, by the profiler),
 `packing` and `mps` (processes side by side, without and with NVIDIA's multi-process service, which is started and
-ended), `compiled` (torch.compile), `loops` (against the loop that users copy), `recipe` (ResNet-20 as the papers train
-it) and `service` (a short study). `loops`, `recipe` and `service` read CIFAR-10.
+ended), `branches` (seeds in one process against as many processes, under MPS where it is installed), `compiled`
+(torch.compile), `loops` (against the loop that users copy), `recipe` (ResNet-20 as the papers train it) and `service`
+(a short study). `loops`, `recipe` and `service` read CIFAR-10.
 
 A part that fails is told in the table. `--out` adds what was measured to DATE-gpu.json, and writes all of that day to
 DATE-gpu.md. Half an hour on an H200 that is otherwise idle; a part is ended after nine minutes and

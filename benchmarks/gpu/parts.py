@@ -34,6 +34,7 @@ IMAGE = (32, 32, 3)
 NETWORKS: dict[int, dict[str, Any]] = {20: {}, 56: {}, 110: {}, 164: {"unit": "bottleneck", "version": "v2"}}
 PACKED = (20, 110)  # of the networks, those that are packed and compiled
 PROCESSES = (1, 2, 3, 4, 6, 8)
+BRANCHES = (1, 2, 3, 5)
 PROFILED = 20  # steps
 MIB = 2**20
 
@@ -167,6 +168,22 @@ def mps(asked: argparse.Namespace) -> Iterator[Figure]:
     yield from packing(asked, together=True)
 
 
+def branches(asked: argparse.Namespace) -> Iterator[Figure]:
+    """Seeds as branches of one captured step in one process, and beside them a process for each seed."""
+    way = "no MPS" if join() else "MPS"
+    for depth in [depth for depth in PACKED if depth in asked.networks]:
+        one = 0.0
+        with Team(NoiseLoop(spec(depth), IMAGE)) as team:
+            team.grow(max(BRANCHES))
+            for count in BRANCHES:
+                _, ours = rates(OnNoise(spec(depth), IMAGE, asked.steps, together=count), asked.n)
+                theirs = [team.images_per_s(count) for _ in range(asked.n)]
+                one = one or quartiles(ours)[1]
+                note = f"{quartiles(ours)[1] / one:.2f} x one; {spread(ratios(ours, theirs), 2)} x as many processes"
+                yield Figure(f"ResNet-{depth}, {count} branches", "images/s", ours, note=note)
+                yield Figure(f"ResNet-{depth}, {count} processes beside them, {way}", "images/s", theirs)
+
+
 def compiled(asked: argparse.Namespace) -> Iterator[Figure]:
     """What torch.compile costs before the first step, and what it gains in each."""
     with tempfile.TemporaryDirectory() as folder:
@@ -223,7 +240,7 @@ def service(asked: argparse.Namespace) -> Iterator[Figure]:
 
 Part = Callable[[argparse.Namespace], Iterator[Figure]]
 PARTS: dict[str, Part] = {
-    part.__name__: part for part in (check, steps, kernels, packing, mps, compiled, loops, recipe, service)
+    part.__name__: part for part in (check, steps, kernels, packing, mps, branches, compiled, loops, recipe, service)
 }
 
 

@@ -43,13 +43,13 @@ def without_training() -> None:
     import search.execution.worker
 
     class Untrained(search.execution.worker.TrialWorker):
-        def _run(self) -> Generator[dict[str, Any]]:
+        def _run(self) -> Generator[list[dict[str, Any]]]:
             flat = TrialSpec.model_validate(self.config["spec"]).flat()
             for epoch in range(self.config["epochs_known"] + 1, EPOCHS + 1):
                 last = epoch == EPOCHS
                 metrics = {"val/error": error(flat, epoch), "cost/seconds": 0.001, "cost/images_per_s": 1000.0}
                 told = {"epoch": epoch, "metrics": metrics, "diverged": False, "last": last}
-                yield told | {"time_ms": int(time.time() * 1000)}
+                yield [told | {"number": self.config["number"], "time_ms": int(time.time() * 1000)}]
 
     search.execution.worker.TrialWorker = Untrained
 

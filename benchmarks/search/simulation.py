@@ -5,7 +5,7 @@ The players are the product's own Searcher and Scheduler for Ray Tune, and Ray's
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,8 +77,9 @@ class Ours:
     def result(self, trial_id: str, epoch: int, error: float) -> bool:
         metrics = {"val/error": error, "cost/seconds": 1.0, "cost/images_per_s": 1.0}
         last = epoch == self._epochs or math.isnan(error)
-        ended = {"epoch": epoch, "metrics": metrics, "diverged": math.isnan(error), "last": last, "time_ms": 0}
-        told = {"number": self._numbers[trial_id], "epochs": [ended]}
+        number, diverged = self._numbers[trial_id], math.isnan(error)
+        ended = {"number": number, "epoch": epoch, "metrics": metrics, "diverged": diverged, "last": last, "time_ms": 0}
+        told = {"number": number, "epochs": [ended], "done": last}
         decision = self._scheduler.on_trial_result(None, cast(Trial, None), told)
         over = decision == TrialScheduler.STOP
         if over:
@@ -91,7 +92,8 @@ class _Recorder(Recorder):
         """No run is begun, for nothing is tracked."""
 
 
-def _config(asked: Asked) -> dict[str, Any]:
+def _config(together: Sequence[Asked]) -> dict[str, Any]:
+    (asked,) = together
     return {"number": asked.number, "values": asked.spec.flat()}
 
 

@@ -11,7 +11,7 @@ from benchmarks.trial import reference_loop
 from resnet import NetSpec
 from search.data import Prepared, prepare
 from search.spec import DataSpec, PreparedInfo, TrainSpec, TrialSpec
-from search.training import Compiler, Resident, device, noise, train
+from search.training import Compiler, Resident, device, noise, train, train_together
 from search.training.speed import Span as Epoch
 
 BATCH = 128
@@ -48,17 +48,22 @@ class Ours:
 
 @dataclass(frozen=True)
 class OnNoise:
-    """The product's loop on a GPU, on `steps` batches of random images, without validation."""
+    """The product's loop on a GPU, on `steps` batches of random images, without validation; `together`: of seeds."""
 
     spec: TrialSpec
     image: tuple[int, int, int]  # height, width, channels
     steps: int
     compiler: Compiler | None = None
+    together: int = 1
 
     def __call__(self) -> Iterator[Span]:
         images = noise(self.spec, self.image, torch.device("cuda", 0), self.steps)
-        for epoch in train(self.spec, images, None, compiler=self.compiler):
-            yield span(epoch.metrics, len(images), self.spec.train.batch_size)
+        seeds = [self.spec.train.model_copy(update={"seed": seed}) for seed in range(self.together)]
+        trainings = [(self.spec.model_copy(update={"train": train}), None) for train in seeds]
+        for epochs in train_together(trainings, images, None, self.compiler):
+            seconds = sum(epoch.metrics["cost/seconds"] for epoch in epochs)
+            metrics = epochs[0].metrics | {"cost/seconds": seconds}
+            yield span(metrics, len(epochs) * len(images), self.spec.train.batch_size)
 
 
 @dataclass(frozen=True)

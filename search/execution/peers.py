@@ -42,7 +42,8 @@ class Peer:
     def _train(self, config: dict[str, Any], rank: int, meeting: Path) -> Iterator[Epoch]:
         data, found = self._process.data(config), training.latest(config["folder"])
         with Group.joined(meeting, rank, config["processes"], data.where) as group:
-            yield from epochs(config, data, found, group=group)
+            for (epoch,) in epochs([(config, found)], data, group=group):
+                yield epoch
 
 
 class Peers:
@@ -51,7 +52,7 @@ class Peers:
     def __init__(self) -> None:
         self._actors: list[Any] = []
 
-    def train(self, config: dict[str, Any], data: WorkerData, found: Checkpoint | None) -> Iterator[Epoch]:
+    def train(self, config: dict[str, Any], data: WorkerData, found: Checkpoint | None) -> Iterator[list[Epoch]]:
         """Trains a trial in this process and its peers together.
 
         Raises what a peer has raised, and RayActorError where a peer has died.
@@ -63,7 +64,7 @@ class Peers:
             asked = self._ask("epoch")
             try:
                 with Group.joined(meeting, 0, config["processes"], data.where) as group:
-                    for epoch in epochs(config, data, found, group=group):
+                    for epoch in epochs([(config, found)], data, group=group):
                         ray.get(asked)
                         yield epoch
                         asked = self._ask("epoch")

@@ -1,7 +1,7 @@
 """A process that trains: its cores, its device, the data set on it, and a trial's epochs."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from typing import Any
 import ray
 import torch
 from ray.util import get_node_ip_address
-from torch import nn
+from torch import Tensor, nn
 
 from search import mps, training
 from search.data import Prepared, Split, on_this_machine
 from search.errors import first_line
 from search.spec import DataSpec, TrialSpec
-from search.training import Checkpoint, Compiler, Epoch, Group, Predictions, Resident, device, train
+from search.training import Checkpoint, Compiler, Epoch, Group, Predictions, Resident, device, train_together
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,21 @@ class Process:
 
 
 def epochs(
-    config: dict[str, Any],
+    trainings: Sequence[tuple[dict[str, Any], Checkpoint | None]],
     data: WorkerData,
-    found: Checkpoint | None,
     compiler: Compiler | None = None,
     group: Group | None = None,
-) -> Iterator[Epoch]:
-    """Trains a trial (see `worker.TrialWorker`) in this process, on from its last checkpoint if one was `found`."""
-    named = config["weights"]
-    start = found.state if found else None if named is None else training.pretrained(named)
-    spec = TrialSpec.model_validate(config["spec"])
-    return train(spec, data.training, data.validation, start, compiler, group)
+) -> Iterator[list[Epoch]]:
+    """Trains several together in this process, each as its configuration says (see `worker.TrialWorker`).
+
+    One of which a checkpoint is given goes on from there.
+    """
+    given = [
+        (TrialSpec.model_validate(config["spec"]), found.state if found else _weights(config))
+        for config, found in trainings
+    ]
+    return train_together(given, data.training, data.validation, compiler, group)
+
+
+def _weights(config: dict[str, Any]) -> dict[str, Tensor] | None:
+    return None if config["weights"] is None else training.pretrained(config["weights"])

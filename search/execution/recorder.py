@@ -51,23 +51,24 @@ class Recorder:
     def result(self, result: Mapping[str, Any]) -> bool:
         """Takes one report of a worker: the epochs since the one before, in order. True when it should not go on.
 
+        `done`: none of the trainings that the worker trains together is left.
+
         Raises:
             Halted: the worker cannot write its checkpoints; the trial stays open.
         """
-        number = int(result["number"])
-        over = False
+        held = False
         for epoch in result["epochs"]:
-            over = self._epoch(number, **epoch)
+            held = self._epoch(**epoch)
         if "halt" in result:
             raise Halted(result["halt"])
         if "failure" in result:
-            self.end(number, TrialState(result["failure"]), result["reason"], result.get("traceback"))
-            return True
-        return over
+            self.end(int(result["number"]), TrialState(result["failure"]), result["reason"], result.get("traceback"))
+        return held or bool(result["done"])
 
     def _epoch(
         self, number: int, epoch: int, metrics: Mapping[str, float], diverged: bool, last: bool, time_ms: int
     ) -> bool:
+        """Records an epoch; True when its training is held after it."""
         new = epoch not in self.ledger.record(number).curve  # else it was trained again, from a checkpoint before it
         error = math.nan if diverged else metrics[self.plan.metric]
         self.ledger.report(number, epoch, error, Metrics(time_ms, metrics))
@@ -77,7 +78,7 @@ class Recorder:
             self.end(number, TrialState.COMPLETE)
         else:
             return new and self.plan.hold(number)
-        return True
+        return False
 
     def close(self) -> None:
         """No trial will be started or promoted any more: those that are open end where they are."""

@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -201,7 +201,7 @@ class Session:
     ) -> None:
         from search.execution import tuner  # noqa: PLC0415  imports Ray, which then reads how it authenticates: `host` has said it
 
-        def config(asked: Asked) -> dict[str, Any]:
+        def own(asked: Asked) -> dict[str, Any]:
             return {
                 "number": asked.number,
                 "spec": asked.spec.model_dump(mode="json"),
@@ -209,6 +209,13 @@ class Session:
                 "epochs_known": recorder.ledger.record(asked.number).epochs,
                 "rungs": recorder.plan.rungs,
                 "weights": recorder.weights(asked.spec),
+            }
+
+        def config(together: Sequence[Asked]) -> dict[str, Any]:
+            first, *others = map(own, together)
+            return {
+                **first,
+                "others": others,
                 "data": self.spec.data.model_dump(mode="json"),
                 "prepared": [str(self.data.folder), self.data.info.digest],
                 "software": None if host.address() is None else machine.software(),
@@ -221,4 +228,6 @@ class Session:
             }
 
         loop = tuner.Loop(closed, lambda: self.interrupt.requested, turn, say)
-        tuner.train(recorder, config, self.share, loop)
+        # With a share of a GPU each training has a process of its own; a compiled network is one in its process.
+        alone = self.share.gpus != 1 or self.spec.resources.compile or self.spec.search.timed
+        tuner.train(recorder, config, self.share, loop, 1 if alone else tuner.TOGETHER)

@@ -6,9 +6,10 @@ Ray reads how it authenticates when it is imported: import this file once a sess
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from search.spec import Share
 from search.storage import scratch
 
 RESTARTS = 3  # of a trial whose worker dies while the machine lives
-TOGETHER = 5.0  # seconds in which all trials of a GPU that failed are found lost
+TOGETHER = 5  # trainings of one worker at the most
+FOUND = 5.0  # seconds in which all trials of a GPU that failed are found lost
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Faults:
         """Trial `number` was on it."""
         self._ended.setdefault(card, (time.monotonic(), set()))[1].add(number)
 
-    def tell(self, after: float = TOGETHER) -> None:
+    def tell(self, after: float = FOUND) -> None:
         """Of those of which the first trial was lost so many seconds ago."""
         for card, (since, numbers) in [*self._ended.items()]:
             if time.monotonic() - since >= after:
@@ -162,22 +164,24 @@ class LedgerSearcher(_Stateless, Searcher):
     """Proposes the trials that an earlier process left unfinished, then what the plan says.
 
     A trial whose worker is lost stays open too, and is the next to be proposed, until it has lost too many. At most
-    `concurrent` run at once; `config` is what a worker gets to run one.
+    `concurrent` workers run at once, each with up to `together` trainings of the same steps, but with no more than
+    leave some to the others; `config` is what a worker gets to run them.
     """
 
     def __init__(
         self,
         recorder: Recorder,
-        config: Callable[[Asked], dict[str, Any]],
+        config: Callable[[Sequence[Asked]], dict[str, Any]],
         concurrent: int,
         loop: Loop,
         restarts: Restarts,
+        together: int = 1,
     ) -> None:
         super().__init__()
-        self._recorder, self._config, self._concurrent = recorder, config, concurrent
+        self._recorder, self._config, self._concurrent, self._together = recorder, config, concurrent, together
         self._loop, self._restarts, self.faults = loop, restarts, Faults(loop.say)
         self._left = recorder.plan.unfinished
-        self._running: dict[str, Asked] = {}
+        self._running: dict[str, list[Asked]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._loop.closed():
@@ -186,10 +190,10 @@ class LedgerSearcher(_Stateless, Searcher):
             return None
         with self._loop.watched():
             asked = self._next()
-        if asked is None:
-            return None if self._running else Searcher.FINISHED  # one that runs may have to be tried again
-        self._running[trial_id] = asked
-        return self._config(asked)
+            if asked is None:
+                return None if self._running else Searcher.FINISHED  # one that runs may have to be tried again
+            self._running[trial_id] = self._with_others(asked)
+        return self._config(self._running[trial_id])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:
@@ -201,17 +205,19 @@ class LedgerSearcher(_Stateless, Searcher):
 
     def lost(self, trial_id: str, loss: Loss) -> None:
         """The worker of a trial died, or could not go on."""
-        asked = self._running.pop(trial_id)
-        if self._restarts.again(asked.number, loss):
+        for asked in reversed(self._running.pop(trial_id)):
+            if not self._recorder.ledger.record(asked.number).running:
+                continue
+            if not self._restarts.again(asked.number, loss):
+                cause = loss.cause if loss.final else f"{loss.cause}, {self._restarts.counted(asked.number)} times"
+                self._recorder.end(asked.number, TrialState.FAILED, cause, loss.detail)
+                continue
             self._left.insert(0, asked)
             if loss.card is not None:
                 self.faults.add(loss.card, asked.number)
-                return
+                continue
             again = f"{loss.cause}; it goes on from its last checkpoint in another"
             self._loop.say(f"{self._recorder.title(asked.number)}: {again}")
-        else:
-            cause = loss.cause if loss.final else f"{loss.cause}, {self._restarts.counted(asked.number)} times"
-            self._recorder.end(asked.number, TrialState.FAILED, cause, loss.detail)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see `_Stateless`. Tune calls it."""
@@ -224,6 +230,23 @@ class LedgerSearcher(_Stateless, Searcher):
             if diverged or not self._recorder.plan.hold(asked.number):
                 return asked
         return self._recorder.plan.next()
+
+    def _with_others(self, first: Asked) -> list[Asked]:
+        """It, and what is to be trained together with it."""
+        group, plan = [first], self._recorder.plan
+        if self._together == 1:
+            return group
+        open_ = plan.total - plan.finished - sum(map(len, self._running.values()))
+        while len(group) < min(self._together, ceil(open_ / self._concurrent)):
+            another = next((asked for asked in self._left if asked.spec.has_steps_of(first.spec)), None)
+            if another is not None:
+                self._left.remove(another)
+            else:
+                another = plan.beside(first)
+            if another is None:
+                break
+            group.append(another)
+        return group
 
 
 class LedgerScheduler(_Stateless, FIFOScheduler):
@@ -288,12 +311,17 @@ class Watcher(_Stateless, Callback, Stopper):
         return self._loop.error is not None or not self._loop.interrupted()
 
 
-def train(recorder: Recorder, config: Callable[[Asked], dict[str, Any]], share: Share, loop: Loop) -> None:
-    """Ray Tune spreads trials over the cluster until there are no more or the loop is closed; Ray is connected."""
+def train(
+    recorder: Recorder, config: Callable[[Sequence[Asked]], dict[str, Any]], share: Share, loop: Loop, together: int
+) -> None:
+    """Ray Tune spreads trials over the cluster until there are no more or the loop is closed; Ray is connected.
+
+    Arguments as of `LedgerSearcher`.
+    """
     # What fails is recorded with its trial, and told at the end.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(share.concurrent)  # all workers start together
-    searcher = LedgerSearcher(recorder, config, share.concurrent, loop, Restarts(living))
+    searcher = LedgerSearcher(recorder, config, share.concurrent, loop, Restarts(living), together)
     watcher = Watcher(searcher, loop)
 
     def named(trial: Trial) -> str:

@@ -97,14 +97,21 @@ class FinalPlan(Plan):
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to train. To be asked once the search is over."""
-        return not self.unfinished and (self.end(self.ledger.spent, Spent()) is not None or self._wanted() is None)
+        return not self.unfinished and (self.end(self.ledger.spent, Spent()) is not None or not self._wanted())
 
     def next(self) -> Asked | None:
         """The training to begin now; None while a round is being run, or when there is none any more."""
-        wanted = self._wanted()
-        if wanted is None:
+        return self._enter(self._wanted())
+
+    def beside(self, asked: Asked) -> Asked | None:
+        """Another seed of the same finalist, or a training of one that differs in rates alone."""
+        alike = {c.number for c in self.candidates if c.spec.has_steps_of(asked.spec)}
+        return self._enter([(number, seed) for number, seed in self._wanted() if number in alike])
+
+    def _enter(self, wanted: Sequence[tuple[int, int]]) -> Asked | None:
+        if not wanted:
             return None
-        number, seed = wanted
+        number, seed = wanted[0]
         spec = next(c.spec for c in self.candidates if c.number == number)
         return self.ledger.enter(number, TrialSpec.from_flat(spec.flat() | {SEED: seed}), self.spec.search.measure)
 
@@ -159,11 +166,12 @@ class FinalPlan(Plan):
             )
         )
 
-    def _wanted(self) -> tuple[int, int] | None:
+    def _wanted(self) -> list[tuple[int, int]]:
+        """(Number, seed) of the trainings that may begin now."""
         begun = {(r.finalist, r.seed) for r in self.records}
-        wanted = next((one for one in self._decided() if one not in begun), None)
-        if wanted is not None and wanted[1] >= self.spec.finals.seeds and self._has_spent_all:
-            return None  # enough for an answer
+        wanted = [one for one in self._decided() if one not in begun]
+        if any(seed >= self.spec.finals.seeds for _, seed in wanted) and self._has_spent_all:
+            return [one for one in wanted if one[1] < self.spec.finals.seeds]  # enough for an answer
         return wanted
 
     @property

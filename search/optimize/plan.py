@@ -73,6 +73,10 @@ class Plan(ABC):
     def next(self) -> Asked | None:
         """The training to run now; None when there is none at the moment, or none any more."""
 
+    def beside(self, asked: Asked) -> Asked | None:
+        """Another training to run now, of the same steps as one that begins; None when there is none."""
+        return None
+
     def hold(self, number: int) -> bool:
         """Whether trial `number` does not go on after its last epoch; then it waits to be promoted."""
         return False

@@ -225,6 +225,12 @@ class TrialSpec(BaseModel):
             )
         return self
 
+    def has_steps_of(self, other: "TrialSpec") -> bool:
+        """Whether its training is of as many steps as the other's, and each of the same network and as many pixels."""
+        mine, theirs = self.train, other.train
+        sizes = "epochs", "batch_size", "image_size"
+        return self.net == other.net and all(getattr(mine, size) == getattr(theirs, size) for size in sizes)
+
     @classmethod
     def paths(cls) -> tuple[str, ...]:
         """Every dotted path, such as `net.depth`, in the order of declaration."""

@@ -131,7 +131,7 @@ def train_together(
         training, validation, compiler, group: as of `train`; only one alone may be compiled or have a group.
 
     Raises:
-        ValueError: epochs or batch sizes differ; and as `train`.
+        ValueError: epochs or batch sizes differ, or one of several was compiled; and as `train`.
     """
     device = training.device
     if device.type == "cuda":
@@ -140,6 +140,8 @@ def train_together(
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     if len({(spec.train.epochs, spec.train.batch_size) for spec, _ in trainings}) > 1:
         raise ValueError("trainings of several epochs or batch sizes cannot be trained together")
+    if len(trainings) > 1 and any(isinstance(start, State) and start.compiled for _, start in trainings):
+        raise ValueError("what has been compiled is trained alone")
     last = trainings[0][0].train.epochs
     members = [_Training(n, *given, training, compiler, group) for n, given in enumerate(trainings)]
     active: list[_Training] = []

@@ -308,6 +308,7 @@ def trials_of(count: int, **fields: Any) -> list[dict[str, Any]]:
             "data": data.model_dump(mode="json"),
             "prepared": [str(prepared.folder), prepared.info.digest],
             "weights": None,
+            "others": [],
             "software": None,
             "processes": 1,
             "threads": 1,
@@ -348,6 +349,19 @@ def full() -> list[dict[str, Any]]:
     configs = [small[0], large[1], small[2]]
     torch.zeros(1, device=DEVICE)
     return list(run(configs, lambda number: card.holds(WHOLE if number != 1 else card.used + 64 * 2**20)))
+
+
+def crowded() -> list[dict[str, Any]]:
+    """Reports of three trainings together, on a card that has memory for one of them and half another."""
+    shape = {"net.width": 16.0, "net.depth": 14, "train.batch_size": 64}
+    (alone,) = run(trials_of(1, **shape))
+    first, *others = trials_of(3, **shape)
+    left()
+    card.holds(int(1.5 * alone["reserved"]) + card.used - torch.cuda.memory_reserved())
+    worker = TrialWorker(first | {"others": others})
+    reports = [worker.step() for _ in range(4)]
+    card.holds(WHOLE)
+    return [*reports, {"told": [*told.lines]}]
 
 
 def share() -> list[bool]:
@@ -404,6 +418,7 @@ PARTS: dict[str, Callable[[], Any]] = {
         nodes,
         worker,
         full,
+        crowded,
         share,
         measured,
         compiled,

@@ -144,6 +144,14 @@ def test_a_trial_too_large_for_the_card_is_infeasible_and_leaves_its_memory(card
     assert (small["report"]["done"], small["launched"], small["taken"]) == (True, first["launched"], first["taken"])
 
 
+def test_trainings_that_do_not_fit_together_go_on_one_by_one(card: Card) -> None:
+    *reports, told = card("crowded")["crowded"]
+    assert [[epoch["number"] for epoch in report["epochs"]] for report in reports] == [[], [0], [1], [2]]
+    assert [report["done"] for report in reports] == [False, False, False, True]
+    (line,) = told["told"]
+    assert line.startswith("trainings go on one by one, for together they failed (CUDA out of memory.")
+
+
 def test_images_stay_on_the_card_where_they_fit_into_what_is_left_of_the_share(card: Card) -> None:
     """30 MiB: within 60 % of 64 MiB, but neither of the 32 that are left of them nor of 40 that are free."""
     assert card("share")["share"] == [True, False, True, False]

@@ -43,14 +43,16 @@ def test_parts_of_several_commands_make_one_page(stand_in: dict[str, str], tmp_p
     assert "floor operation by operation" in page
     assert "floor five passes over kept maps" in page
 
-    status, page, found = measured(nowhere, tmp_path / "out", "check")
-    assert (status, list(found["parts"])) == (0, ["mps", "kernels", "steps", "check"])
+    status, page, found = measured(nowhere, tmp_path / "out", "branches", "check")
+    assert (status, list(found["parts"])) == (0, ["mps", "kernels", "steps", "branches", "check"])
+    counts = [figure["what"] for figure in found["parts"]["branches"]["figures"] if figure["what"].endswith("branches")]
+    assert counts == [f"ResNet-20, {count} branches" for count in (1, 2, 3, 5)]
     assert {each["what"]: each["met"] for each in found["parts"]["check"]["figures"]} == {
         "trials leave no memory behind": True,
         "plain: promises kept": True,
     }
     first = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| ")]
-    assert list(dict.fromkeys(first))[2:] == ["| check", "| steps", "| kernels", "| mps"]
+    assert list(dict.fromkeys(first))[2:] == ["| check", "| steps", "| kernels", "| mps", "| branches"]
 
 
 NEVER_CAPTURED = """

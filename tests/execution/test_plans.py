@@ -1,6 +1,7 @@
 """The plans of a study that is in its search: to look at them writes nothing, not even where its finals will be."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.storages.journal import JournalFileBackend
 
+from search.execution.recorder import Recorder
+from search.execution.tuner import LedgerSearcher, Loop, Restarts
 from search.optimize import FinalPlan, Plan, final_ledger, needed_by_finals, plan_finals
-from search.records import Metrics, Spent, TrialRecord, Trials, TrialState, open_storage
+from search.records import Asked, Metrics, Spent, TrialRecord, Trials, TrialState, open_storage
 from search.spec import Objective, Sampler, Scheduler, SearchSpec, StudySpec
 from tests.support.simulated import Process, Setting, free, opened, short
 
@@ -82,8 +85,8 @@ def test_the_error_that_is_sought_is_recorded() -> None:
     begun = recorder.plan.next()
     assert begun is not None
     metrics = {"val/error": 3.0, "val/balanced_error": 40.0, "cost/seconds": 1.0, "cost/images_per_s": 1.0}
-    epoch = {"epoch": 1, "metrics": metrics, "diverged": False, "last": False, "time_ms": 0}
-    recorder.result({"number": 0, "epochs": [epoch]})
+    epoch = {"number": 0, "epoch": 1, "metrics": metrics, "diverged": False, "last": False, "time_ms": 0}
+    recorder.result({"number": 0, "epochs": [epoch], "done": False})
     assert recorder.ledger.record(0).curve == {1: 40.0}
     assert recorder.ledger.record(0).objective(Objective.VAL_BALANCED_ERROR) == 40.0
 
@@ -119,6 +122,7 @@ def told(number: int, *told: tuple[int, float], epochs: int = 9) -> dict[str, An
     costs = {"cost/seconds": 1.0, "cost/images_per_s": 1.0}
     of_each = [
         {
+            "number": number,
             "epoch": epoch,
             "metrics": {"val/error": error, **costs},
             "diverged": math.isnan(error),
@@ -127,7 +131,7 @@ def told(number: int, *told: tuple[int, float], epochs: int = 9) -> dict[str, An
         }
         for epoch, error in told
     ]
-    return {"number": number, "epochs": of_each}
+    return {"number": number, "epochs": of_each, "done": any(each["last"] for each in of_each)}
 
 
 def test_an_epoch_that_is_trained_again_is_not_decided_about_again() -> None:
@@ -168,6 +172,43 @@ def test_finals_compare_the_error_that_is_sought(sought: str, tested: float) -> 
     assert again.ledger.study.trials[0].value == tested
     counted = {"val_error": (90.0, 50), "val_balanced_error": (50.0, pytest.approx(4 / (1 / 45 + 1 / 5)))}
     assert (found.guess, found.effective) == counted[sought]
+
+
+ALIKE = [*COMPARED, {"name": "slow", "set": {"net.depth": 8, "train.lr": 0.02}}]
+
+
+def handed_out(plan: FinalPlan, workers: int, together: int = 5) -> list[list[tuple[int | None, int]]]:
+    """(Finalist, seed) of the trainings that each of so many workers gets at once."""
+    recorder, loop = Recorder(plan, Path("/nonexistent")), Loop()
+
+    def numbers(asked: Sequence[Asked]) -> dict[str, Any]:
+        return {"numbers": [one.number for one in asked]}
+
+    searcher = LedgerSearcher(recorder, numbers, workers, loop, Restarts(set), together)
+    given = [searcher.suggest(str(worker)) for worker in range(workers)]
+    records = [[plan.ledger.record(n) for n in one["numbers"]] for one in given if isinstance(one, dict)]
+    return [[(record.finalist, record.seed) for record in own] for own in records]
+
+
+def test_trainings_of_the_same_steps_share_a_worker_while_others_have_enough() -> None:
+    """Rows 0 and 2 are one network. Each worker gets its part, rounded up, of what of the nine no other has."""
+    spec = study(compare=ALIKE, finals={"seeds": 3, "max_seeds": 3})
+    eights, fourteens = [(0, 0), (2, 0), (0, 1), (2, 1), (0, 2), (2, 2)], [(1, 0), (1, 1), (1, 2)]
+
+    def begin(workers: int, together: int = 5) -> list[list[tuple[int | None, int]]]:
+        return handed_out(finals(spec, InMemoryStorage(), create=True), workers, together)
+
+    assert begin(1) == [eights[:5]]
+    assert begin(2) == [eights[:5], fourteens[:2]]
+    assert begin(3) == [eights[:3], fourteens[:2], eights[3:5]]
+    assert begin(2, together=1) == [[(0, 0)], [(1, 0)]]
+
+
+def test_what_was_left_shares_a_worker_again() -> None:
+    spec, storage = study(compare=ALIKE, finals={"seeds": 2, "max_seeds": 2}), InMemoryStorage()
+    before = handed_out(finals(spec, storage, create=True), 1)
+    assert before == [[(0, 0), (2, 0), (0, 1), (2, 1)]]
+    assert handed_out(finals(spec, storage), 2) == [[(0, 0), (2, 0), (0, 1)], [(2, 1)]]
 
 
 def test_finals_need_the_trainings_of_an_answer_as_long_as_those_of_the_best() -> None:

@@ -57,6 +57,7 @@ def config(folder: Path, number: int = 0, gpus: float = 0.0, threads: int = 1, *
         "data": DATA.model_dump(mode="json"),
         "prepared": [str(prepare(DATA).folder), prepare(DATA).info.digest],
         "weights": None,
+        "others": [],
         "software": None,
         "processes": 1,
         "cpus": 1.0,
@@ -111,7 +112,9 @@ def test_a_worker_keeps_its_core_and_its_data(reports: list[dict[str, Any]]) -> 
 def worker(folder: Path, epochs: Generator[dict[str, Any]] | None = None, **changes: Any) -> TrialWorker:
     """In this process, of which nothing is to be pinned."""
     made = TrialWorker.__new__(TrialWorker)
-    made.config, made._epochs = config(folder, 7) | changes, epochs
+    made.config = config(folder, 7) | changes
+    made._begin(made.config)
+    made._epochs = epochs
     return made
 
 
@@ -191,7 +194,7 @@ def test_epochs_that_a_kill_cost_are_trained_again_to_the_bit(tmp_path: Path, mo
     worker = started(tmp_path / "first", monkeypatch)
     worker.step()
     worker.leave()
-    worker.config["epochs_known"] = 1
+    worker._begin(worker.config | {"epochs_known": 1})
     known = [worker.step()["epochs"][0] for _ in range(3)]
     shutil.copytree(tmp_path / "first" / "0", tmp_path / "0")  # as a kill leaves it
     again = [report["epochs"][0] for report in steps(started(tmp_path, monkeypatch, epochs_known=4))]
@@ -230,7 +233,7 @@ OUT = "CUDA out of memory. Tried to allocate 2.00 GiB"
 )
 def test_a_trial_that_does_not_fit_is_infeasible(gpus: float, reason: str, tmp_path: Path) -> None:
     report = worker(tmp_path, gpus=gpus)._failure(torch.OutOfMemoryError(OUT))
-    assert (report["failure"], report["reason"], report["done"]) == ("infeasible", reason, True)
+    assert (report["failure"], report["reason"]) == ("infeasible", reason)
 
 
 @pytest.mark.parametrize("differs", ["python", "torch", "ray", "this code"])

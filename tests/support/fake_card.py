@@ -32,7 +32,7 @@ class Worker(worker.TrialWorker):
         worker.device.of_worker = lambda gpus: torch.device("cpu")  # the card that is none
         super().setup(config)
 
-    def _run(self) -> Generator[dict[str, Any]]:
+    def _run(self) -> Generator[list[dict[str, Any]]]:
         number, loaded = self.config["number"], self._process._data
         held = ray.get_runtime_context().get_assigned_resources()["GPU"]  # what Ray says, not we
         attempt = {"number": number, "gpus": held, "pid": os.getpid(), "loads": loaded is None and number != self.large}

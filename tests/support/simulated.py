@@ -6,7 +6,7 @@ trial as a real one does: what its checkpoint knows and the study does not is to
 
 import heapq
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -130,11 +130,13 @@ class Process:
             return {"number": number, "epochs": [], "failure": fate[0], "reason": fate[1], "done": True}
         last = math.isnan(fate) or epoch == self.setting.epochs
         metrics = {"val/error": fate, "cost/seconds": 0.5, "cost/images_per_s": 100.0}
-        told = {"epoch": epoch, "metrics": metrics, "diverged": math.isnan(fate), "last": last, "time_ms": 0}
+        told = {"number": number, "epoch": epoch, "metrics": metrics, "diverged": math.isnan(fate), "last": last}
+        told["time_ms"] = 0
         return {"number": number, "epochs": [told], "done": last}
 
 
-def _config(asked: Asked) -> dict[str, Any]:
+def _config(together: Sequence[Asked]) -> dict[str, Any]:
+    (asked,) = together
     return {"number": asked.number, "flat": asked.spec.flat()}
 
 

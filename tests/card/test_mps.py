@@ -223,6 +223,7 @@ def test_nothing_is_measured_where_the_kernels_of_trials_take_turns(machine: Mac
 
 
 TRAIN = {"epochs": 40, "batch_size": 4, "flip": False}
+LONG = ("--epochs", "4000")  # minutes
 RESOURCES = {"RAY_OVERRIDE_RESOURCES": json.dumps({"GPU": 1})}
 
 
@@ -243,7 +244,8 @@ def epochs(tmp_path: Path) -> dict[int, int]:
 )
 def test_it_ends_with_the_study(end: str, machine: Machine, tmp_path: Path) -> None:
     """Two trials share the GPU, and what is named ends the study. The folder of a killed Ray stays to the next."""
-    process, log = study(machine, tmp_path, "--trials", "2", "--gpus-per-trial", "0.5")
+    long = () if end == "itself" else LONG
+    process, log = study(machine, tmp_path, "--trials", "2", "--gpus-per-trial", "0.5", *long)
     wait_until(lambda: len(epochs(tmp_path)) == 2, process, log)
     ((pid, pipes),) = machine.started
     assert runs(pid)
@@ -267,7 +269,7 @@ def test_it_ends_with_the_study(end: str, machine: Machine, tmp_path: Path) -> N
 def test_a_fault_of_the_gpu_is_told_once_for_all_trials_on_it(machine: Machine, tmp_path: Path) -> None:
     """Whatever computed on the card before the file was touched fails, and what starts later does not."""
     fault = tmp_path / "fault"
-    process, log = study(machine, tmp_path, "--trials", "2", "--gpus-per-trial", "0.5", CARD_FAULT=str(fault))
+    process, log = study(machine, tmp_path, "--trials", "2", "--gpus-per-trial", "0.5", *LONG, CARD_FAULT=str(fault))
     wait_until(lambda: len(epochs(tmp_path)) == 2, process, log)
     known = epochs(tmp_path)
     fault.touch()

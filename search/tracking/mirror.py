@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 1.0  # how often the records are looked at, and the cursor is saved at most
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0  # seconds between attempts: doubled up to the last
+HEAD_START = 10.0  # seconds for which the first epoch is waited for
 PATIENCE, HURRY = 30.0, 5.0  # seconds for which a server that takes nothing is waited for
 
 
@@ -36,8 +37,8 @@ class _Closed(Exception):  # noqa: N818 - not an error: how `close` ends a retry
 class Mirror:
     """Compares a study's records with what MLflow has, by a cursor in its folder.
 
-    From `start` to `close` a daemon thread sends the difference. It imports MLflow and prepares the store, which takes
-    seconds: nobody waits for it. A store that is away is tried again for as long as it takes; what it refuses ends the
+    From `start` to `close` a daemon thread sends the difference. Once the first epoch is there it imports MLflow and
+    prepares the store, which takes seconds: nobody waits for it. A store that is away is tried again for as long as it takes; what it refuses ends the
     sending, and `drain` raises. Whatever is sent may be sent again with the effect of once.
 
     Args:
@@ -127,6 +128,7 @@ class Mirror:
 
     def _run(self) -> None:
         try:
+            self._wait_for_an_epoch()
             writer = self._connect()
             while not self._closing:
                 asked = self._asked
@@ -141,6 +143,14 @@ class Mirror:
             with self._changed:
                 self._fault = error
                 self._changed.notify_all()
+
+    def _wait_for_an_epoch(self) -> None:
+        """Or for seconds: MLflow's import would take the cores with which workers start."""
+        end = monotonic() + HEAD_START
+        with self._changed:
+            while not (self._closing or self._asked or any(shown.epochs for shown in self._source.shown())):
+                if not self._changed.wait(LOOK_SECONDS) and monotonic() > end:
+                    return
 
     def _connect(self) -> "RunWriter":
         from search.tracking import client, runs  # noqa: PLC0415  MLflow takes seconds: in this thread

@@ -38,8 +38,9 @@ class Mirror:
     """Compares a study's records with what MLflow has, by a cursor in its folder.
 
     From `start` to `close` a daemon thread sends the difference. Once the first epoch is there it imports MLflow and
-    prepares the store, which takes seconds: nobody waits for it. A store that is away is tried again for as long as it takes; what it refuses ends the
-    sending, and `drain` raises. Whatever is sent may be sent again with the effect of once.
+    prepares the store, which takes seconds: nobody waits for it. A store that is away is tried again for as long as it
+    takes; what it refuses ends the sending, and `drain` raises. Whatever is sent may be sent again with the effect of
+    once.
 
     Args:
         source: the records.

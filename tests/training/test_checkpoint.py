@@ -227,7 +227,7 @@ def test_disk_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> No
 
 def ended(epoch: int) -> Epoch:
     """An epoch after which the state is that of `made`."""
-    return Epoch(epoch, {}, False, torch.nn.Identity(), lambda: lambda: made(epoch).state)
+    return Epoch(0, epoch, {}, False, torch.nn.Identity(), lambda: lambda: made(epoch).state)
 
 
 def test_a_writer_writes_the_newest_state_when_it_is_asked_to_or_time_has_passed(
@@ -258,7 +258,7 @@ def test_a_writer_does_not_wait_and_copies_nothing_while_it_writes(
             begun.append(epoch)
             return lambda: made(epoch).state if copied.wait(60) else made(0).state
 
-        return Epoch(epoch, {}, False, torch.nn.Identity(), begin)
+        return Epoch(0, epoch, {}, False, torch.nn.Identity(), begin)
 
     history = made(3).history
     with Writer(tmp_path) as writer:

@@ -144,6 +144,7 @@ def test_a_trial_too_large_for_the_card_is_infeasible_and_leaves_its_memory(card
     assert (small["report"]["done"], small["launched"], small["taken"]) == (True, first["launched"], first["taken"])
 
 
+@pytest.mark.long
 def test_trainings_that_do_not_fit_together_go_on_one_by_one(card: Card) -> None:
     *reports, told = card("crowded")["crowded"]
     assert [[epoch["number"] for epoch in report["epochs"]] for report in reports] == [[], [0], [1], [2]]

@@ -207,6 +207,8 @@ def measured(shell: dict[str, str]) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.nightly
 def test_two_trials_are_measured_together(machine: Machine) -> None:
     """A trial takes more than autograd keeps in bfloat16 of a batch of 128."""
     found = measured(machine.shell)
@@ -240,7 +242,7 @@ def epochs(tmp_path: Path) -> dict[int, int]:
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "end", ["driver", "Ctrl-C", *(pytest.param(end, marks=pytest.mark.nightly) for end in ("itself", "raylet"))]
+    "end", ["driver", *(pytest.param(end, marks=pytest.mark.nightly) for end in ("Ctrl-C", "itself", "raylet"))]
 )
 def test_it_ends_with_the_study(end: str, machine: Machine, tmp_path: Path) -> None:
     """Two trials share the GPU, and what is named ends the study. The folder of a killed Ray stays to the next."""
@@ -266,6 +268,7 @@ def test_it_ends_with_the_study(end: str, machine: Machine, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_fault_of_the_gpu_is_told_once_for_all_trials_on_it(machine: Machine, tmp_path: Path) -> None:
     """Whatever computed on the card before the file was touched fails, and what starts later does not."""
     fault = tmp_path / "fault"
@@ -298,6 +301,7 @@ def test_a_study_measures_how_many_trials_share_its_gpu(machine: Machine, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.nightly
 def test_ctrl_c_ends_a_measurement(machine: Machine, tmp_path: Path) -> None:
     """With the processes that train for it, as the death of the driver does."""
     process, log = study(machine, tmp_path, "--trials", "2", "--max-concurrent", "2")

@@ -77,6 +77,7 @@ with host.connected(ResourceSpec(), SearchSpec()):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_process_goes_on_when_ray_is_left(tmp_path: Path) -> None:
     """While another of its threads collects garbage in which Ray's references are."""
     ended = run(tmp_path, [sys.executable, "-c", LEAVE])

@@ -150,6 +150,7 @@ def study(folder: Path, gpus: int, kill: bool = False) -> tuple[list[optuna.tria
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.nightly
 def test_finals_whose_worker_is_killed_are_those_of_trainings_alone(tmp_path: Path) -> None:
     """Two rows that differ in their rate, with two seeds each, are one worker's; then each has a worker."""
     killed, starts, printed = study(tmp_path / "killed", 1, kill=True)

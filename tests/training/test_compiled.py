@@ -89,6 +89,7 @@ def test_kernels_are_kept_in_our_folder_unless_the_user_has_named_one(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_without_a_compiler_the_trial_stays_eager(tmp_path: Path) -> None:
     found, told = run(tmp_path, CXX="/nonexistent/c++")
     assert found["compiled"] == [False, False]

@@ -28,6 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
         "train": {"optimizer": "adamw", "lr": 0.003, "freeze_epochs": 1, "layer_decay": 0.8, "loss": "bce"},
     },
 }
+QUICK = "v2, mixed"
 # Of losses over three epochs in float64. Logits, and so the first gradient, are rounded to float32.
 TOLERANCE = 1e-5
 
@@ -60,7 +61,10 @@ def trained(trial: TrialSpec, known: dict[str, Any] | None, group: Group | None)
     return {"metrics": metrics, "weights": states[-1]["weights"], "state": states[0]}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [case if case == QUICK else pytest.param(case, marks=[pytest.mark.long, pytest.mark.nightly]) for case in CASES],
+)
 def test_two_processes_are_as_one(case: str, tmp_path: Path) -> None:
     trial = spec(CASES[case].get("net", {}), CASES[case].get("train", {}))
     alone = trained(trial, None, None)
@@ -78,6 +82,8 @@ def assert_alike(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -
         assert mine == pytest.approx(expected, rel=TOLERANCE)
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_three_processes_are_as_one_and_go_on_to_the_bit(tmp_path: Path) -> None:
     trial = spec({}, {"ema": 0.9, "batch_size": 32})
     first, *_ = together(tmp_path / "three", 3, partial(trained, trial, None))

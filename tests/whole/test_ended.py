@@ -49,6 +49,7 @@ def test_patience_ends_a_search_and_more_of_it_goes_on(tmp_path: Path) -> None:
     assert ended(5) == longer, "nothing is left to do"
 
 
+@pytest.mark.nightly
 def test_what_a_budget_ends_between_two_checkpoints_keeps_its_last_weights(tmp_path: Path) -> None:
     train = {"epochs": 500, "batch_size": 2, "flip": False}  # a third of a second an epoch
     flags = ("--trials", "1", "--max-concurrent", "1", "--scheduler", "none", "--set", "search.time_budget=14s")

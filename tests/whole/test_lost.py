@@ -22,6 +22,7 @@ def epochs_of(folder: Path, number: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_trial_may_lose_its_worker_three_times(tmp_path: Path) -> None:
     """One trial loses it so often and is whole; the next loses one more and has failed, with what Ray says of it."""
     one_at_a_time = ("--trials", "2", "--max-concurrent", "1", "--scheduler", "none")

@@ -177,11 +177,13 @@ class Writer:
     """Writes the checkpoints of a trial in a thread of its own: neither disk nor store keeps the device waiting.
 
     One is written at a time, and no other state is copied meanwhile. What a write raises (see `write`) is raised by the
-    call that comes next. Left as a context, it waits for a write that has begun.
+    call that comes next. Left as a context, it waits for a write that has begun. Half a checkpoint of a writer that was
+    killed is removed.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self._folder = folder
+        files_in(folder).sweep()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[str] | None = None
         self._began = time.monotonic()
@@ -224,9 +226,8 @@ class Writer:
 
 
 def latest(folder: Path | str) -> Checkpoint | None:
-    """The newest checkpoint that is whole. A damaged one is renamed `*.damaged`, with a warning; half a one removed."""
+    """The newest checkpoint that is whole. A damaged one is renamed `*.damaged`, with a warning."""
     place = files_in(folder)
-    place.sweep()
     for name in reversed(place.names()):
         try:
             return _read(place, name)

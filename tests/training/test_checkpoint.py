@@ -309,13 +309,16 @@ def test_an_epoch_that_another_worker_has_written_stays(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["epoch-000002"]
 
 
-def test_what_a_killed_worker_had_begun_is_removed(tmp_path: Path) -> None:
+def test_what_a_killed_worker_had_begun_is_removed_by_the_next_one_alone(tmp_path: Path) -> None:
+    """Who only reads may do so while a worker writes."""
     checkpoint.write(tmp_path, made(1))
     begun = tmp_path / ".epoch-000002-0a1b.part"
     begun.mkdir()
     (begun / "model.safetensors").write_bytes(b"half")
     assert same(read(tmp_path), made(1))
-    assert [p.name for p in tmp_path.iterdir()] == ["epoch-000001"]
+    assert begun.is_dir()
+    with Writer(tmp_path):
+        assert [p.name for p in tmp_path.iterdir()] == ["epoch-000001"]
 
 
 def test_the_checksums_are_those_of_coreutils(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def main(folder: str, *flags: str) -> int:
         study = subprocess.Popen([sys.executable, "-m", "search.run", *flags])
         goes_on = wait(study, signals)
     if goes_on and study.returncode not in ENDED:
-        if before is not None and _epochs(folder) == before:
+        if before is not None and _epochs(folder) == before:  # it would be so each time
             node.tell("no epoch has ended in the time of this job; give the same command with a longer time=")
         else:
             _requeue(os.environ["SLURM_JOB_ID"])

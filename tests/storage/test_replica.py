@@ -149,6 +149,7 @@ def holder(url: str) -> "subprocess.Popen[str]":
     return process
 
 
+@pytest.mark.long
 def test_a_second_process_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the first one leaves, or is dead."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -138,6 +138,7 @@ def test_a_study_without_them(server: Server, tmp_path: Path, user: Mapping[str,
 
 
 @pytest.mark.usefixtures("as_admin")
+@pytest.mark.long
 def test_two_users_and_one_name(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may only read is told before a trial starts; who may write has runs of his own, also under the same name."""
 

@@ -224,6 +224,7 @@ def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
     assert doubled == []
 
 
+@pytest.mark.long
 def test_a_time_budget_ends_the_study_with_an_answer(tmp_path: Path) -> None:
     """Counted over both starts: what the first spent until it had a result, and a little for the second."""
     flags = ("--trials", "1000", "--max-concurrent", "1")

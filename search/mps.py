@@ -27,7 +27,7 @@ USUAL = "/tmp/nvidia-mps"  # where CUDA looks for a service without PIPES
 SOCKET = 107  # bytes of a socket's path at the most (sys/un.h); the service has names of up to 30 in its folder
 ENABLED = 133  # CU_DEVICE_ATTRIBUTE_MPS_ENABLED of cuda.h; a driver that does not know it has an error
 STARTING, USING = "mps-starting.lock", "mps-using.lock"  # in this user's folder; the second holds the folder of PIPES
-ANSWER = 60.0  # seconds for each call of the program, the first of which starts a server on all GPUs
+ANSWER = 60.0  # seconds for each call of the program; the first one starts a server on all GPUs
 ENDING = 10.0  # seconds that a service has to end by itself
 
 _using: list[int] = []  # open for the life of this process
@@ -116,7 +116,7 @@ def _tell(control: str, environment: dict[str, str], command: str) -> bool:
 
 
 def _start(control: str, parent: Path | None) -> str | None:
-    """Starts a keeper, and with it a service; or says why there is none."""
+    """Starts a keeper, which starts a service; returns why it could not, else None."""
     found = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", __spec__.name, control, str(parent or "")]
     with subprocess.Popen(
@@ -137,7 +137,10 @@ def _start(control: str, parent: Path | None) -> str | None:
 
 
 def keep(control: str, parent: Path | None) -> str | None:
-    """Starts a service in new folders, prints an empty line, and ends it when no process uses it; or why it is none."""
+    """Starts a service in new folders, prints an empty line, and ends the service once no process uses it.
+
+    Returns why no service started, else None.
+    """
     home = scratch.home(parent)
     assert home is not None
     using = os.open(home / USING, os.O_RDWR)

@@ -48,8 +48,8 @@ def without_training() -> None:
             for epoch in range(self.config["epochs_known"] + 1, EPOCHS + 1):
                 last = epoch == EPOCHS
                 metrics = {"val/error": error(flat, epoch), "cost/seconds": 0.001, "cost/images_per_s": 1000.0}
-                told = {"epoch": epoch, "metrics": metrics, "diverged": False, "last": last}
-                yield [told | {"number": self.config["number"], "time_ms": int(time.time() * 1000)}]
+                made = {"epoch": epoch, "metrics": metrics, "diverged": False, "last": last}
+                yield [made | {"number": self.config["number"], "time_ms": int(time.time() * 1000)}]
 
     search.execution.worker.TrialWorker = Untrained
 

@@ -79,11 +79,11 @@ class Ours:
         last = epoch == self._epochs or math.isnan(error)
         number, diverged = self._numbers[trial_id], math.isnan(error)
         ended = {"number": number, "epoch": epoch, "metrics": metrics, "diverged": diverged, "last": last, "time_ms": 0}
-        told = {"number": number, "epochs": [ended], "done": last}
-        decision = self._scheduler.on_trial_result(None, cast(Trial, None), told)
+        report = {"number": number, "epochs": [ended], "done": last}
+        decision = self._scheduler.on_trial_result(None, cast(Trial, None), report)
         over = decision == TrialScheduler.STOP
         if over:
-            self._searcher.on_trial_complete(trial_id, told)
+            self._searcher.on_trial_complete(trial_id, report)
         return over
 
 

@@ -113,7 +113,7 @@ def epochs(
 ) -> Iterator[list[Epoch]]:
     """Trains several together in this process, each as its configuration says (see `worker.TrialWorker`).
 
-    One of which a checkpoint is given goes on from there.
+    A training with a checkpoint continues from it.
     """
     given = [
         (TrialSpec.model_validate(config["spec"]), found.state if found else _weights(config))

@@ -90,7 +90,7 @@ class Faults:
         self._ended.setdefault(card, (time.monotonic(), set()))[1].add(number)
 
     def tell(self, after: float = FOUND) -> None:
-        """Of those of which the first trial was lost so many seconds ago."""
+        """Says so for each GPU whose first trial was lost at least `after` seconds ago."""
         for card, (since, numbers) in [*self._ended.items()]:
             if time.monotonic() - since >= after:
                 del self._ended[card]

@@ -74,7 +74,7 @@ class Plan(ABC):
         """The training to run now; None when there is none at the moment, or none any more."""
 
     def beside(self, asked: Asked) -> Asked | None:
-        """Another training to run now, of the same steps as one that begins; None when there is none."""
+        """Another training that may begin now and has the same steps as `asked`; None when there is none."""
         return None
 
     def hold(self, number: int) -> bool:

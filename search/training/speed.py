@@ -97,7 +97,7 @@ class NoiseLoop:
 
 
 class Team:
-    """Processes that train side by side when they are told to, and otherwise wait. They end with the block.
+    """Processes that wait, and train side by side in each call of `images_per_s`. They end with the block.
 
     Args:
         loop: of each process; yields once when it is ready to train, and then after each epoch.
@@ -188,7 +188,7 @@ def common_rate(epochs: Collection[Sequence[Span]]) -> float:
 
 
 def _serve(pipe: Connection, loop: Callable[[], Iterator[Any]]) -> None:
-    """A process of a team: told True, a turn begins; then after each epoch True: one more, False: the turn is over."""
+    """Runs in a process of a team. It receives True to begin a turn; after each epoch True for one more, or False."""
     try:
         epochs = loop()
         pipe.send(next(epochs))

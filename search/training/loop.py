@@ -145,7 +145,7 @@ def train_together(
     last = trainings[0][0].train.epochs
     members = [_Training(n, *given, training, compiler, group) for n, given in enumerate(trainings)]
     active: list[_Training] = []
-    advance: Callable[[], None] = active.clear
+    advance: Callable[[], None] = partial(_in_turn, ())
     for number in range(1 + min(member.epoch for member in members), last + 1):
         behind = [member for member in members if member.epoch < number]
         if not behind:

@@ -43,6 +43,7 @@ def status(cluster: Head, folder: Path) -> str:
     return jobs_in(cluster, folder)[-1]["status"]
 
 
+@pytest.mark.nightly
 def test_detached_by_ctrl_c_and_followed_again_by_the_same_command(cluster: Head, tmp_path: Path) -> None:
     study = asked(tmp_path, "--trials", "2", train=LONG)
     process, log = start(tmp_path, study, cluster.shell)

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_trial_too_large_for_its_share_is_infeasible_and_data_are_loaded_once(tmp_path: Path) -> None:
     """Four trials, two at once; the last is too large for a half of the card."""
     command = [sys.executable, "-m", "tests.support.fake_card", str(tmp_path), "4", "3"]

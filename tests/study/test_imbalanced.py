@@ -18,7 +18,7 @@ from search.data import prepare
 from search.spec import DataSpec
 from search.training import Predictions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 NAMES = ["<b>&", "eight"]
 
 

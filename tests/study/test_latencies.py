@@ -162,6 +162,7 @@ def test_a_limit_below_every_network_is_refused() -> None:
         measure(spec, nets, SHAPE, Activity())
 
 
+@pytest.mark.long
 def test_a_study_refuses_slow_networks_and_says_how_fast_the_others_are(tmp_path: Path) -> None:
     """Depth 218 takes some 27 times as long as depth 8: the limit lies far from both."""
     (middle,) = time_networks([(NetSpec(depth=44, in_channels=1), (8, 8, 1))], LatencySpec())

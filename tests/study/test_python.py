@@ -170,6 +170,7 @@ def test_the_names_of_the_package_load_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_process_is_as_it_was(tmp_path: Path) -> None:
     """After a study that is run to its end, and one that fails in the middle, on a thread that is not the main one.
 

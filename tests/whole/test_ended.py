@@ -26,6 +26,7 @@ def since_best(errors: list[float]) -> int:
     return len(errors) - 1 - errors.index(min(errors))
 
 
+@pytest.mark.nightly
 def test_patience_ends_a_search_and_more_of_it_goes_on(tmp_path: Path) -> None:
     """One trial at a time: they end in the order of their numbers."""
 

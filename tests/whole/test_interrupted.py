@@ -102,6 +102,7 @@ def test_ctrl_c_at_every_stage(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "tiny" / "report.html").is_file()
 
 
+@pytest.mark.nightly
 def test_ctrl_c_between_two_checkpoints_costs_no_epoch(tmp_path: Path) -> None:
     """Two trials at work, and no checkpoint so far: what is on record is in one when the process has ended."""
     train = {"epochs": 30, "batch_size": 2, "flip": False}  # a third of a second an epoch

@@ -44,6 +44,7 @@ def test_a_trial_may_lose_its_worker_three_times(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_machine_that_dies_costs_its_trials_no_restart(tmp_path: Path) -> None:
     """Trials run on a machine that is switched off in mid-epoch, one time more than a worker may die."""
     with cluster(tmp_path, head_cores=0) as joined:

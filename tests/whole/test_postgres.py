@@ -106,6 +106,7 @@ def test_what_was_done_is_not_done_again_when_its_answer_is_lost(
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 def test_a_study_whose_database_and_driver_are_killed_is_whole(
     postgres: Postgres, tmp_path: Path, request: pytest.FixtureRequest

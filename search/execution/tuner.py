@@ -351,7 +351,7 @@ def train(
             ),
         )
         try:
-            with suppress(_Left):  # the workers end with Ray
+            with internals.uncounted(), suppress(_Left):  # the workers end with Ray
                 tuner.fit()
         finally:
             searcher.faults.tell(after=0.0)

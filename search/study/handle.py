@@ -16,7 +16,6 @@ from search.errors import Halted, InputError, halt
 from search.export import Exportable, Facts
 from search.formatting import say
 from search.records import Finals, StudyFolder, Trials, answering, open_storage
-from search.report import Report
 from search.spec import StudySpec, load
 from search.storage import Output, files, layout, replica
 from search.study import notify
@@ -28,6 +27,8 @@ from search.study.request import KEYS, Changes, changed, spec_of, specify, unask
 
 if TYPE_CHECKING:
     import optuna
+
+    from search.report import Report  # which takes most of a second, and is written in the end
 
 
 class Study:
@@ -232,7 +233,7 @@ class Study:
         return tracking.Store.chosen(asked.uri, asked.experiment, self.output)
 
     @unchanged()
-    def report(self) -> Report:
+    def report(self) -> "Report":
         """Writes the report of the study as it is now into `folder`; a notebook shows it.
 
         Raises:

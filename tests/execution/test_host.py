@@ -62,7 +62,7 @@ for _ in range(2):
         sockets = {c.laddr for p in family for c in p.net_connections("unix") if c.laddr.startswith("/")}
         files = {f.path for p in family for f in p.open_files() if f.mode != "r"}
         seen = {path: closed(path) for path in sockets | files}
-        print(json.dumps([os.environ["RAY_AUTH_TOKEN"], seen]), flush=True)
+        print(json.dumps([os.environ["RAY_AUTH_TOKEN"], seen, [p.name() for p in family]]), flush=True)
 print(json.dumps(os.environ.get("RAY_AUTH_TOKEN")))
 """
 
@@ -95,7 +95,9 @@ def test_ray_that_does_not_start_is_told_in_one_sentence(tmp_path: Path) -> None
     assert ended.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("part", ["ray._private.node.Node.start_monitor", "ray._private.state.actors"])
+@pytest.mark.parametrize(
+    "part", ["ray._private.node.Node.start_monitor", "ray._private.state.actors", "ray._raylet.persist_port"]
+)
 def test_a_ray_without_a_part_that_is_needed_is_told_in_one_sentence(
     part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,12 +114,14 @@ def test_a_ray_without_a_part_that_is_needed_is_told_in_one_sentence(
 def test_other_users_see_nothing_of_our_ray(tmp_path: Path) -> None:
     """Its sockets and logs are below folders that nobody else can enter, and gone at the end; its token is on no disk.
 
-    Twice in one process, whose user has a token for another cluster in the environment.
+    Nothing of it serves a dashboard. Twice in one process, whose user has another cluster's token in the environment.
     """
     shell = os.environ | {"HOME": str(tmp_path), "RAY_AUTH_TOKEN": "a cluster's"}
     ended = run(tmp_path, [sys.executable, "-c", TWICE], shell)
     assert ended.returncode == 0, ended.stderr
-    (first, seen), (second, again), after = map(json.loads, ended.stdout.splitlines())
+    (first, seen, names), (second, again, _), after = map(json.loads, ended.stdout.splitlines())
+    assert {"raylet", "gcs_server", "cat"} <= {*names}
+    assert [name for name in names if "ashboard" in name] == []
     assert (after, len({first, second, "a cluster's"})) == ("a cluster's", 3)
     for paths in (seen, again):
         assert {"plasma_store", "raylet.out", "gcs_server.out"} <= {Path(path).name for path in paths}

@@ -65,6 +65,6 @@ def test_too_little_says_nothing() -> None:
 
 
 def test_whoever_starts_a_study_does_not_wait_for_scikit_learn() -> None:
-    program = "import sys; import search.study.driver; print({'sklearn', 'scipy.stats', 'plotly'} & {*sys.modules})"
+    program = "import sys; import search.study.handle; print({'sklearn', 'scipy.stats', 'plotly'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -36,10 +36,11 @@ def timed_worker() -> None:
 
     class Timed(search.execution.worker.TrialWorker):
         def setup(self, config: dict[str, Any]) -> None:
-            from search.training import checkpoint, loop
+            from search.training import checkpoint
+            from search.training.loop import Answers
             from search.training.step import Step
 
-            call, evaluate = Step.__call__, loop.evaluate
+            call, answer = Step.__call__, Answers.__call__
             done, ended, validated = 0, 0.0, 0.0  # steps of this epoch; when its last one ended; seconds of validation
 
             def write(line: dict[str, float]) -> None:
@@ -54,14 +55,14 @@ def timed_worker() -> None:
                 done = (done + 1) % step.steps
                 ended, validated = time.perf_counter(), 0.0
 
-            def measured(*given: Any) -> Any:
+            def measured(answers: Answers) -> Any:
                 nonlocal validated
                 began = time.perf_counter()
-                found = evaluate(*given)
+                found = answer(answers)
                 validated = time.perf_counter() - began
                 return found
 
-            Step.__call__, loop.evaluate = timed, measured
+            Step.__call__, Answers.__call__ = timed, measured
             for place in (checkpoint.LocalFiles, checkpoint.RemoteFiles):
 
                 def put(self: Any, epoch: int, contents: Any, put: Any = place.put) -> str:

@@ -20,7 +20,7 @@ from search.training.augment import Draws, draw
 from search.training.batches import Resident, evaluation_batches
 from search.training.device import autocast, system_metrics
 from search.training.parallel import Group
-from search.training.step import Captured, Compiler, Network, Step
+from search.training.step import Captured, Compiler, Network, Pool, Replayed, Step
 
 _WARM = 0.1  # of lr during `warmup_steps` (arXiv:1603.05027, appendix: 0.01 before 0.1)
 _START, _END = 1 / 25, 1 / 25e4  # of lr at both ends of a cycle, torch's OneCycleLR
@@ -143,7 +143,12 @@ def train_together(
     if len(trainings) > 1 and any(isinstance(start, State) and start.compiled for _, start in trainings):
         raise ValueError("what has been compiled is trained alone")
     last = trainings[0][0].train.epochs
+    captured = device.type == "cuda" and group is None
+    pool = torch.cuda.graph_pool_handle() if captured else None  # all graphs use it in turn
     members = [_Training(n, *given, training, compiler, group) for n, given in enumerate(trainings)]
+    if validation is not None:
+        for member in members:
+            member.validate_on(validation, pool)
     active: list[_Training] = []
     advance: Callable[[], None] = partial(_in_turn, ())
     for number in range(1 + min(member.epoch for member in members), last + 1):
@@ -152,12 +157,11 @@ def train_together(
             continue
         if behind != active:
             active, steps = behind, [member.step for member in behind]
-            captured = device.type == "cuda" and group is None
-            advance = Captured(steps) if captured else partial(_in_turn, steps)
+            advance = Captured(steps, pool) if captured else partial(_in_turn, steps)
         began = time.perf_counter()
         losses = _train_epoch(active, advance)
         seconds = (time.perf_counter() - began) / len(active)
-        epochs = [member.ended(*each, seconds, validation) for member, each in zip(active, losses, strict=True)]
+        epochs = [member.ended(*each, seconds) for member, each in zip(active, losses, strict=True)]
         yield epochs
         diverged = {epoch.training for epoch in epochs if epoch.diverged}
         members = [member for member in members if member.which not in diverged]
@@ -192,7 +196,13 @@ class _Training:
         if resume is not None:
             _load(self.step, resume)
         self.validated = self.step.average.model if self.step.average else network.model
+        self._answers: Answers | None = None
         self._draws = self._draw(self.epoch + 1)
+
+    def validate_on(self, validation: Resident, pool: Pool | None) -> None:
+        """After every epoch; `pool` as of `Answers`."""
+        seen = validation.at(self.step.spec.image_size)
+        self._answers = Answers(self.validated, seen, self.step.group, pool)
 
     def begin(self) -> None:
         """Lays out the next epoch."""
@@ -214,13 +224,12 @@ class _Training:
             return {}
         return draw(spec, len(self.step.split), (images.shape[1], images.shape[2]), _seed(spec.seed, number))
 
-    def ended(self, loss: float, error: float, seconds: float, validation: Resident | None) -> Epoch:
+    def ended(self, loss: float, error: float, seconds: float) -> Epoch:
         """The epoch that has been trained, in `seconds` and with this loss and error, once it is validated."""
         step, began = self.step, time.perf_counter()
         metrics = {"train/loss": loss, "train/error": error}
-        if validation is not None:
-            found = evaluate(self.validated, validation.at(step.spec.image_size), step.group).metrics
-            metrics |= {f"val/{name}": value for name, value in found.items()}
+        if self._answers is not None:
+            metrics |= {f"val/{name}": value for name, value in self._answers().metrics.items()}
         diverged = not (math.isfinite(loss) and math.isfinite(metrics.get("val/loss", 0.0)))
         metrics["cost/images_per_s"] = step.steps * step.size / seconds
         metrics["cost/seconds"] = seconds + time.perf_counter() - began
@@ -257,9 +266,27 @@ class Evaluation:
         }
 
 
+class Answers:
+    """Runs a network on a split, each image once; where a GPU holds the images, as `Replayed` with that `pool`.
+
+    With a `group` each of its processes runs it on its part, and all know the whole.
+    """
+
+    def __init__(self, model: nn.Module, split: Resident, group: Group | None = None, pool: Pool | None = None) -> None:
+        self._labels = split.labels
+        self._run: Callable[[], tuple[Tensor, Tensor, Tensor]] = partial(_answers, model, split, group)
+        if pool is not None and not split.streamed:
+            self._run = Replayed("the evaluation", self._run, split.device, pool)
+
+    def __call__(self) -> Evaluation:
+        loss, given, probability = self._run()
+        labels, given, probability = (each.cpu().numpy() for each in (self._labels, given, probability))
+        return Evaluation(loss.item() / len(labels), labels, given, probability)
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Resident, group: Group | None = None) -> Evaluation:
-    """Runs the network on a split, each image once; with a `group` each process on its part, and all know the whole."""
+def _answers(model: nn.Module, split: Resident, group: Group | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum of the cross-entropies; of each image the class of the largest logit, and its probability."""
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=split.device)
     given = torch.zeros(len(split), dtype=torch.int64, device=split.device)
@@ -274,9 +301,12 @@ def evaluate(model: nn.Module, split: Resident, group: Group | None = None) -> E
     if group:
         for each in (loss, given, probability):
             group.add([each])
-    return Evaluation(
-        loss.item() / len(split), split.labels.cpu().numpy(), given.cpu().numpy(), probability.cpu().numpy()
-    )
+    return loss, given, probability
+
+
+def evaluate(model: nn.Module, split: Resident) -> Evaluation:
+    """Runs the network on a split, each image once."""
+    return Answers(model, split)()
 
 
 def _train_epoch(members: Sequence[_Training], advance: Callable[[], None]) -> list[tuple[float, float]]:

@@ -3,12 +3,12 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -227,7 +227,9 @@ class Step:
         return self._loss.item() / seen, 100 * self._wrong.item() / seen
 
 
-WARM = 3  # steps before the capture, in which libraries choose their kernels and the optimiser makes its buffers
+WARM = 3  # calls before the capture, in which libraries choose their kernels and the optimiser makes its buffers
+Pool = Any  # of torch: an opaque pair of numbers
+Found = TypeVar("Found")
 log = logging.getLogger(__name__)
 
 
@@ -237,79 +239,127 @@ def _stream(device: torch.device, number: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-class Captured:
-    """Calls `steps`, of trainings of their own on one GPU: the first times eagerly, then captured as one graph.
+class Replayed(Generic[Found]):
+    """What a GPU computes again and again: the first times eagerly, then captured as a graph.
 
-    Each is a branch of the graph, so that the GPU computes kernels of several at once where one leaves it room. Every
-    call trains; none is thrown away. When freezing begins or ends, the steps are captured anew.
-    Where the capture fails, all further steps are eager; the capture itself computes nothing, so no step is lost.
+    Every call computes; none is thrown away. Where the capture fails, all further calls are eager; the capture itself
+    computes nothing, so nothing is lost.
+
+    Args:
+        name: of it, in a sentence.
+        compute: reads no value back, and always works on the same memory. What it gives holds until the next call.
+        device: the GPU.
+        pool: memory that several graphs may use in turn, of `torch.cuda.graph_pool_handle`.
+        around: entered for the capture, with the graph.
+        failed: called when the capture has failed.
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self._steps = steps
-        self._streams = [_stream(steps[0].split.device, number) for number in range(len(steps))]
-        self._graph: torch.cuda.CUDAGraph | None = None
+    def __init__(
+        self,
+        name: str,
+        compute: Callable[[], Found],
+        device: torch.device,
+        pool: Pool,
+        around: Callable[[torch.cuda.CUDAGraph], AbstractContextManager[Any]] = nullcontext,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._name, self._compute, self._pool, self._around, self._failed = name, compute, pool, around, failed
+        self._stream = _stream(device, 0)
+        self._captured: tuple[torch.cuda.CUDAGraph, Found] | None = None
         self._eager = WARM
-        self._frozen = self._freezing
 
-    @property
-    def _freezing(self) -> list[bool]:
-        return [step.frozen for step in self._steps]
-
-    def __call__(self) -> None:
-        if self._frozen != self._freezing:
-            self._graph, self._eager, self._frozen = None, WARM, self._freezing
-        if self._graph is None and self._eager == 0:
-            self._capture()
-        if self._graph is not None:
-            self._graph.replay()
-            return
-        self._eager -= 1
+    def __call__(self) -> Found:
+        if self._captured is None and self._eager == 0:
+            self._captured = self._capture()
+        if self._captured is not None:
+            graph, found = self._captured
+            graph.replay()
+            return found
+        self._eager -= 1  # below zero once a capture has failed
         # The capture needs streams of its own, and gradients know the stream that they were first computed on.
-        self._streams[0].wait_stream(torch.cuda.current_stream())
-        self._branch()
-        torch.cuda.current_stream().wait_stream(self._streams[0])
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            found = self._compute()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return found
 
-    def _branch(self) -> None:
-        """The steps side by side, each on its stream: from the first stream they part, and there they meet again."""
-        first, *others = self._streams
-        for other in others:
-            other.wait_stream(first)
-        for step, own in zip(self._steps, self._streams, strict=True):
-            with torch.cuda.stream(own):
-                step()
-        for other in others:
-            first.wait_stream(other)
-
-    def _capture(self) -> None:
+    def _capture(self) -> tuple[torch.cuda.CUDAGraph, Found] | None:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         try:
-            first, *others = (step.generator for step in self._steps)
-            if torch.__version__ < "2.14":  # from then on a graph finds out which generators are drawn from
-                for generator in others:
-                    graph.register_generator_state(generator)
-            # Another thread may be copying images to the device meanwhile. Before 2.14 every graph knows the device's
-            # own generator, for which the first stands.
+            # Another thread may be copying images to the device meanwhile.
             with (
-                drawing_from(first),
-                torch.cuda.graph(graph, stream=self._streams[0], capture_error_mode="thread_local"),
+                self._around(graph),
+                torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
             ):
-                self._branch()
+                return graph, self._compute()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             why = error.__context__ or error  # the end of a capture only says that something failed in it
             log.warning(
-                "the step cannot be captured as a CUDA graph and stays eager (%s)", first_line(why, "no reason")
+                "%s cannot be captured as a CUDA graph and stays eager (%s)", self._name, first_line(why, "no reason")
             )
-            for step in self._steps:
-                step.optimiser.zero_grad()
-                # torch 2.11 leaves the generator as if the capture went on, and dropout fails from then on.
-                step.generator = step.generator.clone_state()
-            self._eager = -1
-        else:
-            self._graph = graph
+            self._failed()
+            return None
+
+
+class Captured:
+    """Calls `steps`, of trainings of their own on one GPU, as one graph: see `Replayed`.
+
+    Each is a branch of the graph, so that the GPU computes kernels of several at once where one leaves it room. When
+    freezing begins or ends, the steps are captured anew.
+    """
+
+    def __init__(self, steps: Sequence[Step], pool: Pool) -> None:
+        self._steps, self._pool = steps, pool
+        self._replayed, self._frozen = self._new(), self._freezing
+
+    def __call__(self) -> None:
+        if self._frozen != self._freezing:
+            self._replayed, self._frozen = self._new(), self._freezing
+        self._replayed()
+
+    @property
+    def _freezing(self) -> list[bool]:
+        return [step.frozen for step in self._steps]
+
+    def _new(self) -> Replayed[None]:
+        # Of this object it knows nothing: a circle would keep memory of the GPU until Python looks for circles.
+        steps, device = self._steps, self._steps[0].split.device
+        work, failed = partial(_side_by_side, steps), partial(_forget, steps)
+        return Replayed("the step", work, device, self._pool, partial(_known, steps), failed)
+
+
+def _side_by_side(steps: Sequence[Step]) -> None:
+    """Each on its stream: from the first stream they part, and there they meet again."""
+    first, *others = streams = [_stream(step.split.device, number) for number, step in enumerate(steps)]
+    for other in others:
+        other.wait_stream(first)
+    for step, own in zip(steps, streams, strict=True):
+        with torch.cuda.stream(own):
+            step()
+    for other in others:
+        first.wait_stream(other)
+
+
+@contextmanager
+def _known(steps: Sequence[Step], graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+    """While it is entered, the graph that is captured knows what the steps draw from."""
+    first, *others = (step.generator for step in steps)
+    if torch.__version__ < "2.14":  # from then on a graph finds out which generators are drawn from
+        for generator in others:
+            graph.register_generator_state(generator)
+    with drawing_from(first):  # before 2.14 every graph knows the device's own generator: it stands for that
+        yield
+
+
+def _forget(steps: Sequence[Step]) -> None:
+    """What a capture that failed has left in them."""
+    for step in steps:
+        step.optimiser.zero_grad()
+        # torch 2.11 leaves the generator as if the capture went on, and dropout fails from then on.
+        step.generator = step.generator.clone_state()
 
 
 KERNELS = "TORCHINDUCTOR_CACHE_DIR"

@@ -221,6 +221,14 @@ def faults() -> dict[str, Any]:
     return found
 
 
+def unread() -> dict[str, Any]:
+    """A trial of which the capture of the evaluation fails: it alone normalises by the running statistics."""
+    card.fail_on("calc_invstd")
+    found = trial({}, {"epochs": 5}, validated=True)
+    card.fail_on("")
+    return found
+
+
 def failing() -> list[int]:
     """Bytes that are left taken after each of some trials whose capture fails."""
     card.fail_on("softmax_warp_forward")
@@ -236,7 +244,9 @@ def longer() -> dict[str, Any]:
     first, *_ = train(spec({}, {"epochs": 2}), split(), None)
     averaged, *_ = train(spec({}, {"epochs": 2, "ema": 0.9, "optimizer": "adamw"}), split(), None)
     return {
-        "validated": trial({}, {"epochs": 3, "ema": 0.9}, validated=True),
+        "validated": trial({}, {"epochs": 5, "ema": 0.9}, validated=True),
+        "smaller": trial({}, {"epochs": 5, "image_size": 24}, validated=True),
+        "not captured": unread(),
         "frozen": trial({}, {**frozen, "epochs": 1}),
         "thawed": trial({}, frozen),
         "thawed, averaged": trial({}, frozen | {"ema": 0.9, "optimizer": "adamw"}),

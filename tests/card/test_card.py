@@ -13,7 +13,7 @@ import pytest
 from tests.card.cases import CASES, STEPS
 
 Card = Callable[..., dict[str, Any]]
-WARM = 3  # steps before the capture
+WARM = 3  # steps, and evaluations, before the capture
 FAULTS = ("item", "nonzero", "mask", "cpu", "synchronize", "event")
 FAILURES = ("forward", "backward", "optimiser", "dropout", "dropped branches")
 REASONS = {"cpu": "Cannot copy between CPU and CUDA tensors", "backward": "cuDNN error"}
@@ -55,7 +55,11 @@ def test_a_capture_that_fails_leaves_the_trial_eager_and_the_process_usable(step
 
 def test_the_capture_holds_for_all_epochs_and_is_made_anew_when_freezing_ends(steps: dict[str, Any]) -> None:
     found = steps["longer"]
-    assert_replayed(found["validated"], 3 * STEPS - WARM)
+    for name in ("validated", "smaller"):  # step and evaluation
+        assert_replayed(found[name], 5 * STEPS - WARM + 5 - WARM, captured=2)
+    assert (found["not captured"]["epochs"], found["not captured"]["launched"]) == ([1, 2, 3, 4, 5], 5 * STEPS - WARM)
+    (told,) = found["not captured"]["told"]
+    assert told.startswith("the evaluation cannot be captured as a CUDA graph and stays eager (")
     assert_replayed(found["frozen"])
     for thawed in (found["thawed"], found["thawed, averaged"]):
         assert_replayed(thawed, 3 * STEPS - 2 * WARM, captured=2)

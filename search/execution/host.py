@@ -7,10 +7,12 @@ import socket
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -299,7 +301,7 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
     wanted = machine.usable() if packed else math.ceil(here.cpus * here.concurrent)
     temporary = str(folder / _RAY)  # which Ray opens to all
     try:
-        with internals.only_what_is_used():
+        with internals.only_what_is_used(), _meanwhile("ray.tune"):
             ray.init(
                 address="local",  # else Ray would join whatever cluster runs on this machine
                 include_dashboard=False,
@@ -316,6 +318,17 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
             f"Ray did not start on this machine ({cause}); see that it has memory and cores to spare"
         ) from error
     return here
+
+
+@contextmanager
+def _meanwhile(module: str) -> Iterator[None]:
+    """While it is entered, a thread imports the module, which is there in the end: most of a second for Tune."""
+    thread = threading.Thread(target=import_module, args=[module], name=f"import {module}")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def ray_folder() -> AbstractContextManager[Path]:

@@ -45,7 +45,7 @@ _COUNT = "ray.air._internal.usage:tag_callbacks"
 
 
 def check() -> None:
-    """Looks for all that a Ray needs before it starts in the Ray that is installed.
+    """Looks, in the Ray that is installed, for all that is replaced or asked while one starts and runs.
 
     Raises:
         Halted: it lacks one.

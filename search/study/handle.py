@@ -28,7 +28,7 @@ from search.study.request import KEYS, Changes, changed, spec_of, specify, unask
 if TYPE_CHECKING:
     import optuna
 
-    from search.report import Report  # which takes most of a second, and is written in the end
+    from search.report import Report  # loading it takes most of a second: not before there is one to write
 
 
 class Study:

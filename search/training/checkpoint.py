@@ -8,8 +8,9 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -173,8 +174,19 @@ def write(folder: Path | str, checkpoint: Checkpoint) -> str:
 WRITE_SECONDS = 10.0  # from the beginning of a write to that of the next, where nothing rests on it
 
 
+@cache
+def _thread() -> Executor:
+    """That of all writers of this process, begun with the first of them.
+
+    Where memory is exhausted, a thread that begins may end before Python knows of it, which then waits for it forever.
+    """
+    pool = ThreadPoolExecutor(1, "checkpoint")
+    pool.submit(lambda: None)
+    return pool
+
+
 class Writer:
-    """Writes the checkpoints of a trial in a thread of its own: neither disk nor store keeps the device waiting.
+    """Writes the checkpoints of a trial in another thread: neither disk nor store keeps the device waiting.
 
     One is written at a time, and no other state is copied meanwhile. What a write raises (see `write`) is raised by the
     call that comes next. Left as a context, it waits for a write that has begun. Half a checkpoint of a writer that was
@@ -184,7 +196,7 @@ class Writer:
     def __init__(self, folder: Path | str) -> None:
         self._folder = folder
         files_in(folder).sweep()
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._thread = _thread()
         self._writing: Future[str] | None = None
         self._began = time.monotonic()
         self._newest: tuple[Epoch, list[dict[str, Any]], bytes | None] | None = None  # where it is not written
@@ -193,7 +205,8 @@ class Writer:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._thread.shutdown()
+        if self._writing is not None:
+            wait([self._writing])
 
     def keep(self, epoch: Epoch, history: Sequence[dict[str, Any]], tested: bytes | None = None) -> None:
         """Takes an epoch that has ended; begins to write its state when the last write began `WRITE_SECONDS` ago.

@@ -12,8 +12,8 @@ help: ## these lines
 run: $(VENV)/.run ## search the default study and print the answer; another: make run ARGS="cifar10 --trials 8"
 	@$(BIN)/python -m search.run $(ARGS)
 
-test: $(VENV)/.dev ## run all tests but those of the next two; ten minutes on two cores
-	@$(BIN)/python -m pytest -m "not long and not cluster" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/.dev ## run all tests but those of the next two; nine minutes on two cores
+	@$(BIN)/python -m pytest -m "not long and not cluster" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: $(VENV)/.dev ## kill whole studies, cut them off, fill their disks, and continue them; twenty minutes
 	@$(BIN)/python -m pytest -m "long and not cluster" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -19,6 +19,7 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         yield made
 
 
+@pytest.mark.nightly
 def test_a_study_runs_on_the_cluster_and_leaves_it_running(joined: RayCluster, tmp_path: Path) -> None:
     ended = run(tmp_path, command(tracked(tmp_path), "--trials", "2"), joined.shell)
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -45,7 +45,8 @@ class Postgres:
         wait_until(lambda: self._ready() == 1, "PostgreSQL's refusal")
 
     def accept(self) -> None:
-        self._call("pg_ctl", "promote", "-D", self.folder / "data")
+        promote = ("pg_ctl", "promote", "-D", self.folder / "data")
+        wait_until(lambda: self._call(*promote, check=False) == 0, "PostgreSQL's standby")  # refuses before that, too
         wait_until(lambda: self._ready() == 0, "PostgreSQL's consent")
 
     def kill(self) -> None:

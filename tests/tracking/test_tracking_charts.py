@@ -21,7 +21,7 @@ from tests.support.mlflow_server import rest
 from tests.support.study_process import ROOT, command, run
 
 pytest_plugins = ["tests.support.fixtures_pages"]
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
 
 CLASSIC = "workflowType=machine_learning"
 STUDY = {

@@ -201,6 +201,7 @@ def test_longer_training_is_another_study_that_begins_with_the_best(finished: tu
 
 @pytest.mark.timeout(600)  # three starts of the whole service
 @pytest.mark.long
+@pytest.mark.nightly
 def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
     """Ended by SIGTERM after two epochs (SIGINT: below, SIGKILL: test_kills.py), then to its end."""
     arguments = command(tracked(tmp_path), "--trials", "4", train={"epochs": 6, "batch_size": 16, "flip": False})

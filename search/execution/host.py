@@ -301,7 +301,7 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
     wanted = machine.usable() if packed else math.ceil(here.cpus * here.concurrent)
     temporary = str(folder / _RAY)  # which Ray opens to all
     try:
-        with internals.only_what_is_used(), _meanwhile("ray.tune"):
+        with internals.only_what_is_used(), _background_import("ray.tune"):
             ray.init(
                 address="local",  # else Ray would join whatever cluster runs on this machine
                 include_dashboard=False,
@@ -321,8 +321,8 @@ def _start_here(resources: ResourceSpec, search: SearchSpec, folder: Path, aroun
 
 
 @contextmanager
-def _meanwhile(module: str) -> Iterator[None]:
-    """While it is entered, a thread imports the module, which is there in the end: most of a second for Tune."""
+def _background_import(module: str) -> Iterator[None]:
+    """Imports the module in a thread while the block runs, and waits for it at the end: Tune takes most of a second."""
     thread = threading.Thread(target=import_module, args=[module], name=f"import {module}")
     thread.start()
     try:

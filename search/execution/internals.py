@@ -52,7 +52,7 @@ def check() -> None:
     """
     of_nodes = (*(f"{_NODE}.{name}" for name in _UNUSED), _START, _COMMAND, _PACKAGES, _PERSIST, *_PORTS)
     for name in (*of_nodes, _CLUSTERS, _CONFIG, _MODE, _TOKEN, _LOADER, _ACTORS):
-        _found(name)
+        _resolve(name)
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def machine(actor: str) -> str | None:
     return str(found["Address"]["NodeID"]) if found else None
 
 
-def _found(name: str) -> Any:
+def _resolve(name: str) -> Any:
     try:
         return resolve_name(name)
     except (ImportError, AttributeError):
@@ -123,7 +123,7 @@ def _found(name: str) -> Any:
 @contextmanager
 def _replaced(name: str, value: Any) -> Iterator[None]:
     """While it is entered, what `pkgutil.resolve_name` finds by this name is the value."""
-    before = _found(name)
+    before = _resolve(name)
     module, _, names = name.partition(":")
     *owners, attribute = names.split(".")
     owner = resolve_name(f"{module}:{'.'.join(owners)}")

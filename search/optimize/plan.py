@@ -74,7 +74,7 @@ class Plan(ABC):
         """The training to run now; None when there is none at the moment, or none any more."""
 
     def beside(self, asked: Asked) -> Asked | None:
-        """Another training that may begin now and has the same steps as `asked`; None when there is none."""
+        """Returns a training that can start now and has the same steps as `asked`, or None."""
         return None
 
     def hold(self, number: int) -> bool:

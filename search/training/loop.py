@@ -143,8 +143,8 @@ def train_together(
     if len(trainings) > 1 and any(isinstance(start, State) and start.compiled for _, start in trainings):
         raise ValueError("what has been compiled is trained alone")
     last = trainings[0][0].train.epochs
-    captured = device.type == "cuda" and group is None
-    pool = torch.cuda.graph_pool_handle() if captured else None  # all graphs use it in turn
+    # Memory that all graphs use in turn; without it nothing is captured.
+    pool = torch.cuda.graph_pool_handle() if device.type == "cuda" and group is None else None
     members = [_Training(n, *given, training, compiler, group) for n, given in enumerate(trainings)]
     if validation is not None:
         for member in members:
@@ -157,7 +157,7 @@ def train_together(
             continue
         if behind != active:
             active, steps = behind, [member.step for member in behind]
-            advance = Captured(steps, pool) if captured else partial(_in_turn, steps)
+            advance = Captured(steps, pool) if pool else partial(_in_turn, steps)
         began = time.perf_counter()
         losses = _train_epoch(active, advance)
         seconds = (time.perf_counter() - began) / len(active)

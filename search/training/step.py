@@ -307,8 +307,8 @@ class Replayed(Generic[Found]):
 class Captured:
     """Calls `steps`, of trainings of their own on one GPU, as one graph: see `Replayed`.
 
-    Each is a branch of the graph, so that the GPU computes kernels of several at once where one leaves it room. When
-    freezing begins or ends, the steps are captured anew.
+    Each is a branch of the graph, so that the GPU computes kernels of several at once where one leaves it room. The
+    steps are captured again whenever freezing starts or ends.
     """
 
     def __init__(self, steps: Sequence[Step], pool: Pool) -> None:
@@ -327,8 +327,8 @@ class Captured:
     def _new(self) -> Replayed[None]:
         # Of this object it knows nothing: a circle would keep memory of the GPU until Python looks for circles.
         steps, device = self._steps, self._steps[0].split.device
-        work, failed = partial(_side_by_side, steps), partial(_forget, steps)
-        return Replayed("the step", work, device, self._pool, partial(_known, steps), failed)
+        work, failed = partial(_side_by_side, steps), partial(_reset_failed_capture, steps)
+        return Replayed("the step", work, device, self._pool, partial(_register_generators, steps), failed)
 
 
 def _side_by_side(steps: Sequence[Step]) -> None:
@@ -344,7 +344,7 @@ def _side_by_side(steps: Sequence[Step]) -> None:
 
 
 @contextmanager
-def _known(steps: Sequence[Step], graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+def _register_generators(steps: Sequence[Step], graph: torch.cuda.CUDAGraph) -> Iterator[None]:
     """While it is entered, the graph that is captured knows what the steps draw from."""
     first, *others = (step.generator for step in steps)
     if torch.__version__ < "2.14":  # from then on a graph finds out which generators are drawn from
@@ -354,7 +354,7 @@ def _known(steps: Sequence[Step], graph: torch.cuda.CUDAGraph) -> Iterator[None]
         yield
 
 
-def _forget(steps: Sequence[Step]) -> None:
+def _reset_failed_capture(steps: Sequence[Step]) -> None:
     """What a capture that failed has left in them."""
     for step in steps:
         step.optimiser.zero_grad()

@@ -222,7 +222,7 @@ def faults() -> dict[str, Any]:
 
 
 def unread() -> dict[str, Any]:
-    """A trial of which the capture of the evaluation fails: it alone normalises by the running statistics."""
+    """Trains a trial whose evaluation cannot be captured: the kernel that fails here runs only in evaluation."""
     card.fail_on("calc_invstd")
     found = trial({}, {"epochs": 5}, validated=True)
     card.fail_on("")

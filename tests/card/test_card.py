@@ -58,8 +58,8 @@ def test_the_capture_holds_for_all_epochs_and_is_made_anew_when_freezing_ends(st
     for name in ("validated", "smaller"):  # step and evaluation
         assert_replayed(found[name], 5 * STEPS - WARM + 5 - WARM, captured=2)
     assert (found["not captured"]["epochs"], found["not captured"]["launched"]) == ([1, 2, 3, 4, 5], 5 * STEPS - WARM)
-    (told,) = found["not captured"]["told"]
-    assert told.startswith("the evaluation cannot be captured as a CUDA graph and stays eager (")
+    (warning,) = found["not captured"]["told"]
+    assert warning.startswith("the evaluation cannot be captured as a CUDA graph and stays eager (")
     assert_replayed(found["frozen"])
     for thawed in (found["thawed"], found["thawed, averaged"]):
         assert_replayed(thawed, 3 * STEPS - 2 * WARM, captured=2)
